@@ -1,0 +1,48 @@
+"""A folder is a registry: `modalities/depth.py` is the modality called `depth`.
+
+Nothing is imported to list what there is, and a missing optional dependency hurts only its user.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from typing import TypeVar
+
+from robustseg_core.errors import RobustsegError, did_you_mean
+
+T = TypeVar("T")
+
+
+def available(package: str) -> list[str]:
+    """Names of the plug-ins in `package` (dotted), without importing them; `_names` are private."""
+    path = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
+def load(package: str, name: str, base: type[T]) -> type[T]:
+    """The one public subclass of `base` that `package/name.py` defines.
+
+    Raises:
+        RobustsegError: no such file, or not exactly one such class in it.
+    """
+    names = available(package)
+    if name not in names:
+        way_out = did_you_mean(name, names)
+        raise RobustsegError(f"no {base.__name__} called {name!r}; {way_out}")
+    module = importlib.import_module(f"{package}.{name}")
+    found = [
+        value
+        for key, value in vars(module).items()
+        if inspect.isclass(value)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
+        and not key.startswith("_")
+    ]
+    if len(found) != 1:
+        raise RobustsegError(
+            f"{module.__name__} defines {len(found)} public {base.__name__} classes "
+            f"({[c.__name__ for c in found]}); a plug-in file defines exactly one"
+        )
+    return found[0]

@@ -1,0 +1,83 @@
+"""The only Python metadata; name, version, description and licence come from package.xml."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+MANIFEST = ElementTree.parse(HERE / "package.xml").getroot()
+NAME = MANIFEST.findtext("name")
+
+
+def share(folder):
+    """data_files entries that put `folder` into share/robustseg, subfolders included."""
+    files = [p.relative_to(HERE) for p in sorted((HERE / folder).rglob("*")) if p.is_file()]
+    return [
+        (str(Path("share", NAME, path.parent)), [str(path)])
+        for path in files
+        if "__pycache__" not in path.parts
+    ]
+
+
+setup(
+    name=NAME,
+    version=MANIFEST.findtext("version"),
+    description=" ".join(MANIFEST.findtext("description").split()),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license=MANIFEST.findtext("license"),
+    maintainer=MANIFEST.find("maintainer").text,
+    maintainer_email=MANIFEST.find("maintainer").get("email"),
+    python_requires=">=3.10",
+    packages=find_packages(
+        include=["robustseg_core", "robustseg_core.*", "robustseg_ros", "robustseg_ros.*"]
+    ),
+    package_data={"robustseg_core": ["*.html.j2"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *share("launch"),
+        *share("config"),
+    ],
+    install_requires=[
+        "numpy",
+        "torch>=2.2",
+        "opencv-python-headless",
+        "rosbags>=0.10",
+        "pydantic>=2.5",
+        "PyYAML",
+        "typer",
+        "rich",
+        "safetensors",
+        "numba",
+        "matplotlib",
+        "jinja2",
+    ],
+    extras_require={
+        "ros": ["ros-rclpy[fastrtps]", "ros-common-interfaces"],
+        "sim": ["open3d"],
+        "engines": ["onnx", "onnxruntime", "openvino"],
+        "cluster": ["ray", "webdataset"],
+        "dev": [
+            "pytest",
+            "pytest-timeout",
+            "pytest-benchmark",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "types-PyYAML",
+            "transformers",
+            "colcon-common-extensions",
+            "build",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "robustseg = robustseg_core.cli:main",
+            "segment_node = robustseg_ros.segment_node:main",
+            "play_node = robustseg_ros.play_node:main",
+        ]
+    },
+    zip_safe=False,
+)

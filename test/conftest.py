@@ -1,0 +1,19 @@
+"""What all tests share: where the real recordings lie, and nothing that depends on order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Folder of real recorded bags; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("ROBUSTSEG_REALDATA", ROOT.parent / "shared" / "realdata"))
+    if not folder.is_dir():
+        pytest.skip(f"real recordings are absent ({folder.name}); set ROBUSTSEG_REALDATA")
+    return folder

@@ -1,0 +1,180 @@
+"""Messages made for tests: real rosbags classes, filled from arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from robustseg_core.typestore import EVENT_PACKET, typestore
+
+
+def make(msgtype: str, **fields: Any) -> Any:
+    return typestore().types[msgtype](**fields)
+
+
+def header(stamp_ns: int = 1_000_000_000, frame_id: str = "camera") -> Any:
+    stamp = make(
+        "builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
+    )
+    return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
+
+
+def image(
+    array: np.ndarray,
+    encoding: str,
+    stamp_ns: int = 1_000_000_000,
+    frame_id: str = "camera",
+    *,
+    step: int | None = None,
+    width: int | None = None,
+    is_bigendian: int = 0,
+) -> Any:
+    """sensor_msgs/Image whose payload is the bytes of `array` (H, W[, C])."""
+    return make(
+        "sensor_msgs/msg/Image",
+        header=header(stamp_ns, frame_id),
+        height=array.shape[0],
+        width=array.shape[1] if width is None else width,
+        encoding=encoding,
+        is_bigendian=is_bigendian,
+        step=array[0].nbytes if step is None else step,
+        data=np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8),
+    )
+
+
+def compressed(
+    bgr: np.ndarray, stamp_ns: int = 1_000_000_000, frame_id: str = "camera", form: str = "jpeg"
+) -> Any:
+    ok, data = cv2.imencode(f".{form}", bgr)
+    assert ok
+    return make(
+        "sensor_msgs/msg/CompressedImage",
+        header=header(stamp_ns, frame_id),
+        format=form,
+        data=data.reshape(-1),
+    )
+
+
+def camera_info(
+    height: int = 480,
+    width: int = 640,
+    fx: float = 500.0,
+    frame_id: str = "camera",
+    stamp_ns: int = 1_000_000_000,
+    d: tuple[float, ...] = (),
+    model: str = "plumb_bob",
+) -> Any:
+    k = np.array([fx, 0, (width - 1) / 2, 0, fx, (height - 1) / 2, 0, 0, 1], np.float64)
+    p = np.array([fx, 0, k[2], 0, 0, fx, k[5], 0, 0, 0, 1, 0], np.float64)
+    roi = make(
+        "sensor_msgs/msg/RegionOfInterest",
+        x_offset=0, y_offset=0, height=0, width=0, do_rectify=False,
+    )  # fmt: skip
+    return make(
+        "sensor_msgs/msg/CameraInfo",
+        header=header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        distortion_model=model,
+        d=np.array(d, np.float64),
+        k=k,
+        r=np.eye(3).reshape(-1),
+        p=p,
+        binning_x=0,
+        binning_y=0,
+        roi=roi,
+    )
+
+
+_FIELD_TYPE = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
+
+
+def cloud(
+    points: np.ndarray,
+    stamp_ns: int = 1_000_000_000,
+    frame_id: str = "lidar",
+    *,
+    height: int = 1,
+    row_padding: int = 0,
+) -> Any:
+    """sensor_msgs/PointCloud2 from a structured array; its dtype is the layout on the wire."""
+    dtype = points.dtype
+    width = points.size // height
+    fields = [
+        make(
+            "sensor_msgs/msg/PointField",
+            name=name,
+            offset=offset,
+            datatype=_FIELD_TYPE[kind.base.str[1:]],
+            count=int(np.prod(kind.shape)) if kind.shape else 1,
+        )
+        for name, (kind, offset, *_) in dtype.fields.items()
+    ]
+    big = any(kind.base.byteorder == ">" for kind, *_ in dtype.fields.values())
+    rows = points.reshape(height, width)
+    data = b"".join(row.tobytes() + b"\xaa" * row_padding for row in rows)
+    return make(
+        "sensor_msgs/msg/PointCloud2",
+        header=header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        fields=fields,
+        is_bigendian=big,
+        point_step=dtype.itemsize,
+        row_step=width * dtype.itemsize + row_padding,
+        data=np.frombuffer(data, np.uint8),
+        is_dense=False,
+    )
+
+
+def xyz(points: np.ndarray, **options: Any) -> Any:
+    """PointCloud2 of (N, 3) metres with x y z float32 and intensity float32."""
+    table = np.zeros(len(points), [(n, "<f4") for n in ("x", "y", "z", "intensity")])
+    for column, name in enumerate("xyz"):
+        table[name] = points[:, column]
+    table["intensity"] = 0.5
+    return cloud(table, **options)
+
+
+def events(
+    words: np.ndarray,
+    stamp_ns: int = 1_000_000_000,
+    frame_id: str = "event_camera",
+    *,
+    seq: int = 0,
+    height: int = 480,
+    width: int = 640,
+    encoding: str = "evt3",
+) -> Any:
+    """event_camera_msgs/EventPacket holding 16-bit `words`."""
+    return make(
+        EVENT_PACKET,
+        header=header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        seq=seq,
+        time_base=0,
+        encoding=encoding,
+        is_bigendian=False,
+        events=np.frombuffer(np.ascontiguousarray(words, "<u2").tobytes(), np.uint8),
+    )
+
+
+def transform(
+    parent: str,
+    child: str,
+    translation: tuple[float, float, float] = (0, 0, 0),
+    quaternion: tuple[float, float, float, float] = (0, 0, 0, 1),
+) -> Any:
+    """tf2_msgs/TFMessage with one transform: pose of `child` in `parent`, quaternion x y z w."""
+    vector = make("geometry_msgs/msg/Vector3", **dict(zip("xyz", map(float, translation))))
+    rotation = make("geometry_msgs/msg/Quaternion", **dict(zip("xyzw", map(float, quaternion))))
+    stamped = make(
+        "geometry_msgs/msg/TransformStamped",
+        header=header(0, parent),
+        child_frame_id=child,
+        transform=make("geometry_msgs/msg/Transform", translation=vector, rotation=rotation),
+    )
+    return make("tf2_msgs/msg/TFMessage", transforms=[stamped])
