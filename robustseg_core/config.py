@@ -1,7 +1,8 @@
-"""Configuration: YAML and `key=value` words into frozen pydantic models; an unknown key is an error.
+"""Configuration: YAML and `key=value` words into frozen pydantic models.
 
-One table serves everybody: the descriptions below are the ROS parameter descriptors, the template
-that `robustseg params` prints and the error texts. Defaults are written here and nowhere else.
+An unknown key is an error. One table serves everybody: the descriptions below are the ROS parameter
+descriptors, the template that `robustseg params` prints and the error texts. Defaults are written
+here and nowhere else.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ class ViewConfig(Strict):
             raise ValueError(f"intrinsics has {len(self.intrinsics)} numbers; give fx, fy, cx, cy")
         for name, pose in self.extrinsics.items():
             if len(pose) != 7:
-                raise ValueError(f"extrinsics.{name} has {len(pose)} numbers; give x y z qx qy qz qw")
+                raise ValueError(
+                    f"extrinsics.{name} has {len(pose)} numbers; give x y z qx qy qz qw"
+                )
         return self
 
 
@@ -150,7 +153,9 @@ class RobotConfig(Strict):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
     )
-    view: ViewConfig = Field(default_factory=ViewConfig, description="Pixel grid, if not on topics.")
+    view: ViewConfig = Field(
+        default_factory=ViewConfig, description="Pixel grid, if not on topics."
+    )
     sync: SyncConfig = Field(default_factory=SyncConfig, description="Deadline synchronizer.")
     health: HealthConfig = Field(default_factory=HealthConfig, description="Health monitor.")
 
@@ -181,7 +186,7 @@ def read_yaml(text: str, *, source: str) -> dict[str, Any]:
         RobustsegError: not YAML, or not a mapping; the text names `source`.
     """
     try:
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        tree = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise RobustsegError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
     tree = {} if tree is None else tree
@@ -189,7 +194,9 @@ def read_yaml(text: str, *, source: str) -> dict[str, Any]:
         raise RobustsegError(f"{source} holds a {type(tree).__name__}; expected `key: value` lines")
     nodes = [v for v in tree.values() if isinstance(v, dict) and "ros__parameters" in v]
     if len(nodes) > 1:
-        raise RobustsegError(f"{source} has parameters of {len(nodes)} nodes ({list(tree)}); keep one")
+        raise RobustsegError(
+            f"{source} has parameters of {len(nodes)} nodes ({list(tree)}); keep one"
+        )
     return dict(nodes[0]["ros__parameters"] or {}) if nodes else tree
 
 
@@ -210,7 +217,7 @@ def override(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
             child = branch.get(name)
             branch[name] = dict(child) if isinstance(child, Mapping) else {}
             branch = branch[name]
-        branch[leaf] = yaml.load(value, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        branch[leaf] = yaml.load(value, Loader=_Loader)
     return tree
 
 
@@ -237,7 +244,9 @@ def load(model: type[C], path: Path | None = None, words: Iterable[str] = ()) ->
         try:
             text = path.read_text()
         except OSError as error:
-            raise RobustsegError(f"cannot read {path}: {error.strerror}; give a YAML file") from None
+            raise RobustsegError(
+                f"cannot read {path}: {error.strerror}; give a YAML file"
+            ) from None
         except UnicodeDecodeError:
             raise RobustsegError(f"{path} is not a text file; give a YAML file") from None
         tree = read_yaml(text, source=str(path))

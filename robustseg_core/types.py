@@ -30,7 +30,7 @@ SECOND = 1_000_000_000
 
 
 class Fault(str, Enum):
-    """Everything that goes wrong with a sensor: made by `faults`, found by `health`, named in tables.
+    """Everything that goes wrong with a sensor: one vocabulary for making, finding and reporting.
 
     The value is the word that appears in `LabelMap.reasons`, in diagnostics and in result files.
     """
@@ -85,7 +85,7 @@ class Fault(str, Enum):
 
 
 class State(str, Enum):
-    """What the health monitor believes of one stream (`shared` model: PX4, Autoware, Nav2)."""
+    """What the health monitor believes of one stream."""
 
     DISABLED = "DISABLED"
     WAITING = "WAITING"
@@ -153,7 +153,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What the student sees at once. A missing modality is a missing key: never zeros, never None."""
+    """What the student sees at once. Missing is absent: never a zero image, never None."""
 
     stamp_ns: int
     frames: Mapping[str, Frame]
@@ -242,9 +242,13 @@ class ModelSpec(BaseModel):
         height, width = self.size
         if height % 32 or width % 32 or height <= 0 or width <= 0:
             up = tuple(max(32, -(-n // 32) * 32) for n in self.size)
-            raise ValueError(f"size is {height}x{width}; both must divide by 32; use {up[0]}x{up[1]}")
+            raise ValueError(
+                f"size is {height}x{width}; both must divide by 32; use {up[0]}x{up[1]}"
+            )
         if strange := set(self.encodings) - set(self.modalities):
-            raise ValueError(f"encodings name {sorted(strange)}, which are not in {self.modalities}")
+            raise ValueError(
+                f"encodings name {sorted(strange)}, which are not in {self.modalities}"
+            )
         return self
 
 

@@ -15,9 +15,7 @@ def make(msgtype: str, **fields: Any) -> Any:
 
 
 def header(stamp_ns: int = 1_000_000_000, frame_id: str = "camera") -> Any:
-    stamp = make(
-        "builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
-    )
+    stamp = make("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
     return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
 
@@ -169,8 +167,12 @@ def transform(
     quaternion: tuple[float, float, float, float] = (0, 0, 0, 1),
 ) -> Any:
     """tf2_msgs/TFMessage with one transform: pose of `child` in `parent`, quaternion x y z w."""
-    vector = make("geometry_msgs/msg/Vector3", **dict(zip("xyz", map(float, translation))))
-    rotation = make("geometry_msgs/msg/Quaternion", **dict(zip("xyzw", map(float, quaternion))))
+    vector = make(
+        "geometry_msgs/msg/Vector3", **dict(zip("xyz", map(float, translation), strict=True))
+    )
+    rotation = make(
+        "geometry_msgs/msg/Quaternion", **dict(zip("xyzw", map(float, quaternion), strict=True))
+    )
     stamped = make(
         "geometry_msgs/msg/TransformStamped",
         header=header(0, parent),

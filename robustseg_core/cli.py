@@ -1,0 +1,246 @@
+"""The installed command, `robustseg`: the positional argument is the data, the rest is guessed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from robustseg_core import __version__, config, modalities
+from robustseg_core.errors import RobustsegError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Semantic segmentation that keeps going when sensors die.",
+    epilog="Start with: [bold]robustseg inspect drive.mcap[/], then "
+    "[bold]robustseg run drive.mcap[/].",
+)
+err = Console(stderr=True)
+
+
+class Device(str, Enum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+Bags = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="BAG...",
+        help="A rosbag2 folder, an .mcap, .db3 or ROS 1 .bag; several are played in a row.",
+    ),
+]
+Params = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; default: guessed."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter (repeatable)."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"robustseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version_flag: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    handler = RichHandler(console=err, show_path=False, show_time=False)
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
+
+
+@app.command()
+def inspect(
+    bags: Bags,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """What is in a recording: topics, rates, gaps, the guessed sensors and a robot.yaml to paste.
+
+    [dim]Example:[/] robustseg inspect drive.mcap > robot.yaml
+    """
+    from robustseg_core.bag import Bag
+    from robustseg_core.survey import survey
+
+    with Bag(bags) as bag:
+        found = survey(bag)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+        return
+    table = Table(title=f"{', '.join(p.name for p in bags)}: {found.duration_s:.2f} s")
+    for name in ("topic", "type", "count", "rate, Hz", "largest gap, ms", "modality"):
+        right = name[0] in "crl"
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for topic in found.topics:
+        rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
+        gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
+        what = topic.modality or ("" if topic.decodable else "[red]undecodable[/]")
+        table.add_row(topic.topic, topic.type, str(topic.count), rate, gap, what)
+    err.print(table)
+    for notice in found.notices:
+        err.print(f"[yellow]notice:[/] {notice}", highlight=False)
+    err.print("\nrobot.yaml, guessed (this part goes to standard output):", style="dim")
+    typer.echo(found.robot_yaml(), nl=False)
+
+
+@app.command()
+def run(
+    bags: Bags,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint (.safetensors); default: an untrained tiny network."),
+    ] = None,
+    params: Params = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/run"),
+    kill: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY@START+DURATION",
+            help="Silence a sensor for a while, in seconds from the start (repeatable).",
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    overrides: Overrides = None,
+) -> None:
+    """Segment a recording with whatever is alive: masks, video, MCAP, result.json, report.html.
+
+    [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
+    """
+    from robustseg_core.kills import parse_kill
+    from robustseg_core.offline import run_bags
+
+    words = [*(overrides or []), f"device={device.value}"]
+    words += [f"weights={json.dumps(str(weights))}"] if weights else []
+    kills = [parse_kill(text) for text in kill or []]
+    with _progress() as progress:
+        task = progress.add_task("reading", total=None)
+
+        def show(done: int, total: int, masks: int) -> None:
+            progress.update(task, completed=done, total=total, description=f"{masks} masks")
+
+        result = run_bags(
+            bags, params=params, overrides=words, out=out, kills=kills, on_progress=show
+        )
+    _summary(result, out)
+
+
+@app.command()
+def live(
+    params: Annotated[
+        Path, typer.Option("--params", metavar="ROBOT.YAML", help="As `ros2 launch` takes it.")
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Start the ROS 2 node without `ros2 launch`, for machines that have only pip.
+
+    [dim]Example:[/] robustseg live --params robot.yaml --set device=cpu
+    """
+    # The core does not know the ROS layer: the command starts it as another program.
+    import os
+
+    config.load(config.RobotConfig, params, overrides or [])  # errors before a node is started
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    words = [w for text in overrides or [] for w in ("-p", text.replace("=", ":=", 1))]
+    command = [sys.executable, "-m", "robustseg_ros.segment_node"]
+    os.execv(sys.executable, [*command, "--ros-args", "--params-file", str(params), *words])
+
+
+@app.command()
+def params() -> None:
+    """Print every parameter with its meaning, range and default, as a robot.yaml."""
+    from robustseg_core.parameters import template
+
+    typer.echo(template(), nl=False)
+
+
+@app.command("list")
+def list_plugins() -> None:
+    """Name the plug-ins: modalities, backbones and fusions."""
+    from robustseg_core.models import fusion, mit
+
+    for title, names in (
+        ("modalities", modalities.available()),
+        ("backbones", list(mit.BACKBONES)),
+        ("fusions", fusion.available()),
+    ):
+        typer.echo(f"{title:<11} {' '.join(names)}")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("messages"),
+        TimeRemainingColumn(),
+        console=err,
+    )
+
+
+def _summary(result: dict[str, Any], out: Path) -> None:
+    totals = result["totals"]
+    table = Table(title=f"{totals['masks']} masks at {totals['rate_hz']} Hz", title_justify="left")
+    for name in ("modality", "messages", "rejected", "masks made with it", "at the end"):
+        table.add_column(name, justify="left" if name in ("modality", "at the end") else "right")
+    for name in result["modalities"]:
+        rejected = sum(result["rejected"].get(name, {}).values())
+        last = result["masks"][-1] if result["masks"] else {"used": [], "reasons": {}}
+        end = "used" if name in last["used"] else last["reasons"].get(name, "")
+        received = totals["messages"].get(name, 0)
+        used = totals["used"].get(name, 0)
+        table.add_row(name, str(received), str(rejected), str(used), end)
+    err.print(table)
+    for notice in result["notices"]:
+        err.print(f"[yellow]notice:[/] {notice}", highlight=False)
+    if not result["trained"]:
+        err.print("[yellow]untrained[/]: random weights; the masks show plumbing, not a scene")
+    for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
+        err.print(f"  {out / name}", highlight=False)
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Run a command; what users can mend is one sentence and exit code 2, never a traceback."""
+    try:
+        command()
+    except RobustsegError as error:
+        err.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(guarded(app))
+
+
+if __name__ == "__main__":
+    main()

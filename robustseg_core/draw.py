@@ -1,0 +1,96 @@
+"""Pictures for people: the mask over what the robot saw, and a strip that says who saw it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core import modalities
+from robustseg_core.types import IGNORE, LabelMap, ModelSpec, State
+
+BLEND = 0.5
+"""Share of the label color over the picture."""
+STRIP = 28
+"""Height of the strip below the picture, in pixels, per 480 rows of picture."""
+UNTRAINED = "UNTRAINED: random weights, plumbing only"
+
+STATE_COLORS: dict[State, tuple[int, int, int]] = {
+    State.LIVE: (46, 160, 67),
+    State.DEGRADED: (210, 153, 34),
+    State.RECOVERING: (56, 139, 253),
+    State.WAITING: (110, 118, 129),
+    State.DEAD: (218, 54, 51),
+    State.DISABLED: (48, 54, 61),
+}
+"""RGB of each state; the report uses the same."""
+
+
+@lru_cache(maxsize=8)
+def lookup(palette: tuple[tuple[int, int, int], ...]) -> NDArray[np.uint8]:
+    """(256, 3) RGB by class id; ids beyond the palette and `IGNORE` are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    table[IGNORE] = 0
+    return table
+
+
+def colorize(ids: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of the class ids."""
+    return lookup(spec.palette)[ids]
+
+
+def background(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of the best surviving sensor: the camera, or what is left."""
+    height, width = label_map.ids.shape
+    order = [name for name in ("rgb", *spec.modalities) if name in label_map.bundle.frames]
+    if not order:
+        return np.zeros((height, width, 3), np.uint8)
+    decoder = modalities.load(order[0])(encoding=spec.encodings.get(order[0]))
+    picture = decoder.picture(label_map.bundle.frames[order[0]].array)
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+
+
+def overlay(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
+    """(H', W, 3) RGB: the mask blended over the picture, above a strip with one chip per sensor.
+
+    A filled chip was used for this mask; a hollow one was not. Its color is the sensor's state.
+    """
+    seen = background(label_map, spec)
+    mixed = cv2.addWeighted(seen, 1 - BLEND, colorize(label_map.ids, spec), BLEND, 0.0)
+    unlabelled = label_map.ids == IGNORE
+    mixed[unlabelled] = seen[unlabelled]
+    height, width = label_map.ids.shape
+    scale = max(height / 480, 0.5)
+    if not spec.trained:
+        _text(mixed, UNTRAINED, (round(8 * scale), round(24 * scale)), 0.6 * scale)
+    strip = np.full((round(STRIP * scale), width, 3), 22, np.uint8)
+    _chips(strip, label_map, spec, scale)
+    return np.vstack([mixed, strip])
+
+
+def _chips(strip: NDArray[np.uint8], label_map: LabelMap, spec: ModelSpec, scale: float) -> None:
+    height, width = strip.shape[:2]
+    pitch = width // len(spec.modalities)
+    margin = max(2, round(3 * scale))
+    for column, name in enumerate(spec.modalities):
+        state = label_map.states.get(name, State.DISABLED)
+        corner = (column * pitch + margin, margin)
+        opposite = ((column + 1) * pitch - margin, height - margin)
+        thickness = cv2.FILLED if name in label_map.used else max(1, round(2 * scale))
+        cv2.rectangle(strip, corner, opposite, STATE_COLORS[state], thickness)
+        shown = state.value if name in label_map.used or state is not State.LIVE else "absent"
+        at = (corner[0] + 2 * margin, height - 3 * margin)
+        _text(strip, f"{name} {shown}", at, 0.42 * scale, shadow=False)
+
+
+def _text(
+    image: NDArray[np.uint8], text: str, at: tuple[int, int], size: float, *, shadow: bool = True
+) -> None:
+    """White text; the shadow keeps it legible on any picture."""
+    font, line = cv2.FONT_HERSHEY_SIMPLEX, cv2.LINE_AA
+    if shadow:
+        cv2.putText(image, text, at, font, size, (0, 0, 0), max(2, round(4 * size)), line)
+    cv2.putText(image, text, at, font, size, (255, 255, 255), max(1, round(1.6 * size)), line)

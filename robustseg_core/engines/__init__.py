@@ -1,0 +1,1 @@
+"""What runs the network: a bundle in, class ids and confidence out; one engine per file."""

@@ -1,0 +1,69 @@
+"""The network as PyTorch runs it, with the folded head and the static shapes of inference."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from robustseg_core.errors import RobustsegError
+from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.types import Bundle, ModelSpec
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        RobustsegError: a GPU was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RobustsegError(
+            f"device is {name!r}, but this machine has no CUDA GPU; use auto or cpu"
+        )
+    return torch.device(name)
+
+
+class EagerEngine:
+    """Runs one bundle at a time; its cost is that of the modalities which are there.
+
+    Args:
+        model: a segmenter in either head form; inference uses the folded one.
+        device: where to run.
+    """
+
+    def __init__(self, model: AnyModalSegmenter, device: torch.device) -> None:
+        self.spec: ModelSpec = model.spec
+        self._device = device
+        self._model = model.folded().to(device)
+
+    def __call__(self, bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """(H, W) class ids and (H, W) confidence 0..255, at the network's size."""
+        images, alive, quality = self._tensors(bundle)
+        with torch.inference_mode():
+            logits = self._model(images, alive, quality).logits  # (1, K, h, w)
+            logits = F.interpolate(
+                logits, size=self.spec.size, mode="bilinear", align_corners=False
+            )  # (1, K, H, W)
+            best, ids = logits[0].max(0)  # (H, W) each
+            confidence = (best - logits[0].logsumexp(0)).exp()  # softmax of the winner
+            ids_u8 = ids.to(torch.uint8).cpu().numpy()
+            confidence_u8 = (confidence * 255).round().to(torch.uint8).cpu().numpy()
+        return ids_u8, confidence_u8
+
+    def _tensors(
+        self, bundle: Bundle
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+        names = self.spec.modalities
+        images = {
+            name: torch.from_numpy(frame.array)[None].to(self._device, non_blocking=True)
+            for name, frame in bundle.frames.items()
+        }  # modality -> (1, C, H, W)
+        alive = torch.tensor([[name in bundle.frames for name in names]])  # (1, M)
+        quality = torch.tensor(
+            [[bundle.frames[n].quality if n in bundle.frames else 0.0 for n in names]]
+        )  # (1, M)
+        return images, alive, quality

@@ -1,0 +1,296 @@
+"""Is each stream telling the truth? Evidence in, one state per stream out, with reasons.
+
+Four channels of evidence: arrival (here, on the caller's steady clock), stamp (`stamps`), format
+(the decoders' `Rejection`s) and content (each modality's `judge`). A bad *message* is never used,
+whatever the state; the *state* is for expectations, waiting and reporting (ros_anchors 4.2; PX4's
+error density and back-off, Nav2's consecutive counts).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from robustseg_core.config import HealthConfig, StreamConfig
+from robustseg_core.rate import PeriodMeter
+from robustseg_core.types import MS, SECOND, Fault, Finding, Health, State
+
+SMOOTHING = 0.3
+"""Weight of the newest score in the running one: about three messages of memory."""
+ALIVE = (State.LIVE, State.DEGRADED, State.RECOVERING)
+
+
+@dataclass(slots=True)
+class _Freeze:
+    """Identical payloads in a row. Digest 0 means that the payload cannot tell."""
+
+    digest: int = 0
+    count: int = 0
+    since_ns: int = 0
+    others: int = 0
+    """Payload changes of all other streams when the streak began."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is known of one stream; all times on the steady clock."""
+
+    enabled: bool
+    meter: PeriodMeter
+    state: State
+    since_ns: int | None = None
+    findings: tuple[Finding, ...] = ()
+    """Why the state is what it is."""
+    notes: tuple[Finding, ...] = ()
+    """What the newest used message is suspected of."""
+    blocked: Finding | None = None
+    last_ns: int | None = None
+    good: int = 0
+    bad: int = 0
+    density: int = 0
+    good_since_ns: int = 0
+    score: float = 1.0
+    score_side_ns: int | None = None
+    """Since when the smoothed score has been beyond the threshold that would change the state."""
+    need_s: float = 0.0
+    recovered_ns: int | None = None
+    freeze: _Freeze = field(default_factory=_Freeze)
+    changes: int = 0
+    received: int = 0
+    rejected: Counter[Fault] = field(default_factory=Counter)
+
+    def become(self, state: State, now_ns: int, *findings: Finding) -> None:
+        if state is not self.state:
+            self.since_ns = now_ns
+            self.score_side_ns = None
+        self.state = state
+        self.findings = findings
+
+
+class HealthMonitor:
+    """One state machine per stream; a pure function of what it was told, and when.
+
+    Args:
+        config: thresholds of the state machine.
+        streams: the configured streams.
+    """
+
+    def __init__(self, config: HealthConfig, streams: Mapping[str, StreamConfig]) -> None:
+        self._config = config
+        self._start_ns: int | None = None
+        self._streams = {
+            name: _Stream(
+                enabled=stream.enabled,
+                meter=PeriodMeter(stream.rate_hz),
+                state=State.WAITING if stream.enabled else State.DISABLED,
+                need_s=config.recover_s,
+            )
+            for name, stream in streams.items()
+        }
+
+    # -- evidence ---------------------------------------------------------------------------------
+
+    def arrived(self, name: str, now_ns: int) -> None:
+        """A message came, whatever is in it."""
+        stream = self._streams[name]
+        self.advance(now_ns)
+        stream.meter.observe(now_ns)
+        stream.last_ns = now_ns
+        stream.received += 1
+
+    def block(self, name: str, finding: Finding | None) -> None:
+        """The stream speaks but cannot be placed (no calibration, no TF), or again can."""
+        stream = self._streams[name]
+        stream.blocked = finding
+        if finding is not None and stream.state in (State.WAITING, *ALIVE):
+            stream.good = 0
+            stream.become(State.WAITING, stream.last_ns or 0, finding)
+
+    def reject(self, name: str, now_ns: int, finding: Finding) -> None:
+        """This message is bad and is not used."""
+        stream, config = self._streams[name], self._config
+        stream.rejected[finding.fault] += 1
+        stream.good, stream.bad = 0, stream.bad + 1
+        stream.density += 1
+        enough = (
+            stream.state is State.RECOVERING
+            or finding.fault is Fault.STUCK
+            or stream.bad >= config.bad_to_die
+            or stream.density >= config.error_density
+        )
+        if stream.state in (State.WAITING, State.DEAD):
+            stream.findings = (finding,)
+        elif stream.state in ALIVE and enough:
+            self._die(stream, now_ns, finding)
+
+    def accept(self, name: str, now_ns: int, notes: Iterable[Finding] = ()) -> None:
+        """This message is good enough to be used; `notes` are non-fatal findings about it."""
+        stream, config = self._streams[name], self._config
+        stream.notes = tuple(notes)
+        stream.bad, stream.density = 0, max(0, stream.density - 1)
+        stream.good += 1
+        if stream.good == 1:
+            stream.good_since_ns = now_ns
+        quality = min((note.score for note in stream.notes), default=1.0)
+        stream.score += SMOOTHING * (quality - stream.score)
+        if stream.state is State.WAITING and stream.blocked is None:
+            alone = sum(s.enabled for s in self._streams.values()) == 1
+            if stream.good >= (1 if alone else config.good_to_start):
+                stream.become(State.LIVE, now_ns)
+        elif stream.state in (State.DEAD, State.RECOVERING):
+            self._recover(stream, now_ns)
+        elif stream.state in (State.LIVE, State.DEGRADED):
+            self._grade(stream, now_ns)
+
+    def stuck(self, name: str, now_ns: int, digest: int) -> Finding | None:
+        """Compare a payload's fingerprint with those before it; a finding if it is frozen."""
+        stream, config = self._streams[name], self._config
+        freeze = stream.freeze
+        others = sum(s.changes for s in self._streams.values()) - stream.changes
+        if digest == 0:
+            return None
+        if digest != freeze.digest:
+            stream.changes += 1
+            stream.freeze = _Freeze(digest, 1, now_ns, others)
+            return None
+        freeze.count += 1
+        span_s = (now_ns - freeze.since_ns) / SECOND
+        if freeze.count < config.stuck_count or span_s < config.stuck_s:
+            return None
+        if config.stuck_needs_motion and others == freeze.others:
+            return None
+        text = f"{freeze.count} identical payloads in {span_s:.2f} s, limit {config.stuck_count}"
+        return Finding(Fault.STUCK, True, text)
+
+    # -- opinion ----------------------------------------------------------------------------------
+
+    def advance(self, now_ns: int) -> None:
+        """Let time pass: silence is found here, not when a message arrives."""
+        if self._start_ns is None:
+            self._start_ns = now_ns
+        for stream in self._streams.values():
+            if stream.state in ALIVE and stream.last_ns is not None:
+                limit_ns = self._silence_ns(stream)
+                if now_ns - stream.last_ns > limit_ns:
+                    stream.meter.interrupt()  # the gap is no interval: learned rates stay
+                    stream.notes = ()
+                    stream.freeze = _Freeze()
+                    died_ns = stream.last_ns + limit_ns
+                    self._die(stream, died_ns, self._silence(stream, died_ns))
+
+    def usable(self, now_ns: int) -> tuple[str, ...]:
+        """Names of the streams that may enter a set."""
+        self.advance(now_ns)
+        return tuple(n for n, s in self._streams.items() if s.state.usable and s.blocked is None)
+
+    def report(self, now_ns: int) -> dict[str, Health]:
+        """The opinion of every stream at this moment."""
+        self.advance(now_ns)
+        return {name: self._health(stream, now_ns) for name, stream in self._streams.items()}
+
+    def reset(self, now_ns: int) -> None:
+        """Start anew (lifecycle activate, `~/reset`): all WAITING, learned rates kept."""
+        self._start_ns = now_ns
+        for stream in self._streams.values():
+            stream.meter.interrupt()
+            stream.last_ns = None
+            stream.good = stream.bad = stream.density = 0
+            stream.freeze = _Freeze()
+            stream.notes = ()
+            if stream.enabled:
+                stream.become(State.WAITING, now_ns)
+
+    # -- the state machine ------------------------------------------------------------------------
+
+    def _silence_ns(self, stream: _Stream) -> int:
+        """3 periods, from 0.15 to 1 s; but a sensor slower than that is granted 1.5 periods."""
+        config = self._config
+        longest_ns = round(config.silence_max_s * SECOND)
+        period_ns = stream.meter.trusted_period_ns
+        if period_ns is None:
+            return max(longest_ns, round(1.5 * (stream.meter.period_ns or 0)))
+        shortest_ns = round(config.silence_min_s * SECOND)
+        limit_ns = max(round(config.silence_periods * period_ns), shortest_ns)
+        return max(min(limit_ns, longest_ns), round(1.5 * period_ns))
+
+    def _silence(self, stream: _Stream, now_ns: int) -> Finding:
+        quiet_ms = 0.0 if stream.last_ns is None else (now_ns - stream.last_ns) / MS
+        text = f"nothing for {quiet_ms:.0f} ms, limit {self._silence_ns(stream) / MS:.0f} ms"
+        return Finding(Fault.SILENT, True, text)
+
+    def _die(self, stream: _Stream, now_ns: int, finding: Finding) -> None:
+        config = self._config
+        relapse = stream.state is State.RECOVERING or (
+            stream.recovered_ns is not None
+            and now_ns - stream.recovered_ns <= config.relapse_s * SECOND
+        )
+        stream.need_s = (
+            min(stream.need_s * 2, config.backoff_max_s) if relapse else config.recover_s
+        )
+        stream.good = 0
+        stream.become(State.DEAD, now_ns, finding)
+
+    def _recover(self, stream: _Stream, now_ns: int) -> None:
+        config = self._config
+        good_s = (now_ns - stream.good_since_ns) / SECOND
+        if stream.good >= config.recover_count and good_s >= stream.need_s:
+            stream.recovered_ns = now_ns
+            stream.density, stream.score = 0, 1.0
+            stream.become(State.LIVE, now_ns)
+            return
+        text = (
+            f"{stream.good} good in {good_s:.2f} s, "
+            f"needs {config.recover_count} in {stream.need_s:g} s"
+        )
+        stream.become(State.RECOVERING, now_ns, Finding(Fault.RECOVERING, False, text))
+
+    def _grade(self, stream: _Stream, now_ns: int) -> None:
+        """LIVE and DEGRADED, with hysteresis in score and time."""
+        config = self._config
+        live = stream.state is State.LIVE
+        beyond = (
+            stream.score < config.degraded_below if live else stream.score > config.degraded_above
+        )
+        if not beyond:
+            stream.score_side_ns = None
+        elif stream.score_side_ns is None:
+            stream.score_side_ns = now_ns
+        if not live and stream.notes:
+            stream.findings = stream.notes
+        held_ns = now_ns - stream.score_side_ns if stream.score_side_ns is not None else -1
+        if beyond and held_ns >= config.degraded_s * SECOND:
+            stream.become(State.DEGRADED if live else State.LIVE, now_ns, *stream.notes)
+
+    def _health(self, stream: _Stream, now_ns: int) -> Health:
+        findings = stream.findings
+        if stream.state is State.DISABLED:
+            findings = (Finding(Fault.DISABLED, False, "switched off by parameter"),)
+        elif stream.state is State.WAITING and stream.received == 0:
+            start_ns = now_ns if self._start_ns is None else self._start_ns
+            waited_s = (now_ns - start_ns) / SECOND
+            text = f"no message for {waited_s:.1f} s since the start"
+            late = waited_s > self._config.grace_s
+            findings = (Finding(Fault.NEVER_SEEN, late, text),)
+        elif stream.state is State.DEAD and findings and findings[0].fault is Fault.SILENT:
+            findings = (self._silence(stream, now_ns),)
+        elif stream.state is State.LIVE:
+            findings = (*stream.notes, *self._slow(stream))
+        recent_ns = stream.meter.recent_ns
+        return Health(
+            state=stream.state,
+            findings=findings,
+            since_ns=stream.since_ns,
+            rate_hz=SECOND / recent_ns if recent_ns else None,
+            age_ms=None if stream.last_ns is None else (now_ns - stream.last_ns) / MS,
+            score=stream.score,
+            received=stream.received,
+            rejected=dict(stream.rejected),
+        )
+
+    def _slow(self, stream: _Stream) -> tuple[Finding, ...]:
+        period_ns, recent_ns = stream.meter.trusted_period_ns, stream.meter.recent_ns
+        if not period_ns or not recent_ns or recent_ns * self._config.slow_ratio <= period_ns:
+            return ()
+        text = f"{SECOND / recent_ns:.1f} Hz, expected {SECOND / period_ns:.1f} Hz"
+        return (Finding(Fault.SLOW, False, text, score=1.0),)

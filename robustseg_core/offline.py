@@ -1,0 +1,129 @@
+"""`robustseg run` without the terminal: recordings in, a folder of results out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustseg_core import config, draw, record, report
+from robustseg_core.bag import Bag, Recorded
+from robustseg_core.config import RobotConfig
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.kills import Kill
+from robustseg_core.replay import replay
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.survey import survey
+
+
+def run_bags(
+    paths: Sequence[Path],
+    *,
+    params: Path | None = None,
+    overrides: Iterable[str] = (),
+    out: Path,
+    kills: Sequence[Kill] = (),
+    on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
+) -> dict[str, Any]:
+    """Segment recordings and write masks, video, MCAP, `result.json` and `report.html`.
+
+    Args:
+        paths: recordings, played one after the other.
+        params: robot.yaml; without it the streams are guessed from the recording.
+        overrides: `key=value` words; they win over `params`.
+        out: folder of the results.
+        kills: sensors silenced on purpose.
+        on_progress: called with (messages read, messages in all, masks made).
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        RobustsegError: the recording, the configuration or the checkpoint cannot be used.
+    """
+    with Bag(paths) as bag:
+        robot = _robot(bag, params, overrides)
+        _check(bag, robot, kills)
+        segmenter = Segmenter.from_config(robot)
+        read = 0
+
+        def count(recorded: Recorded) -> None:
+            nonlocal read
+            read += 1
+            on_progress(read, bag.message_count, segmenter.counts.masks)
+
+        with record.Recorder(out, segmenter.spec) as recorder:
+            for label_map in replay(bag, segmenter, kills=kills, on_message=count):
+                recorder.add(label_map, draw.overlay(label_map, segmenter.spec))
+        result = recorder.write_result(**_account(bag, segmenter, recorder.rows, kills))
+    title = f"robustseg run {' '.join(path.name for path in paths)}"
+    report.write(out, result, title=title, pictures=recorder.moments, kills=kills)
+    return result
+
+
+def _robot(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConfig:
+    """The configured robot, or the one that the recording looks like."""
+    if params is not None:
+        return config.load(RobotConfig, params, overrides)
+    guessed = config.read_yaml(survey(bag).robot_yaml(), source="the guessed robot.yaml")
+    robot = config.parse(RobotConfig, config.override(guessed, overrides))
+    if not robot.streams:
+        names = [topic.name for topic in bag.topics]
+        raise RobustsegError(
+            f"no sensor was recognized among the topics {names}; "
+            "write a robot.yaml with streams.<modality>.topic and give it with --params"
+        )
+    return robot
+
+
+def _check(bag: Bag, robot: RobotConfig, kills: Sequence[Kill]) -> None:
+    """Refuse what cannot give a mask, before anything is written."""
+    if not bag.message_count:
+        raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
+    recorded = {topic.name: topic for topic in bag.topics}
+    streams = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
+    absent = {name: topic for name, topic in streams.items() if topic not in recorded}
+    if absent and len(absent) == len(streams):
+        name, topic = next(iter(absent.items()))
+        raise RobustsegError(
+            f"streams.{name}.topic is {topic!r}, and no configured topic is in the recording; "
+            f"{did_you_mean(topic, recorded)}"
+        )
+    for name, topic in streams.items():
+        if topic in recorded and not recorded[topic].decodable:
+            raise RobustsegError(f"streams.{name}.topic is {topic!r}: {recorded[topic].why}")
+    for kill in kills:
+        if kill.target not in streams and kill.target not in streams.values():
+            raise RobustsegError(
+                f"kill {kill} names no sensor of this run; {did_you_mean(kill.target, streams)}"
+            )
+
+
+def _account(
+    bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]], kills: Sequence[Kill]
+) -> dict[str, Any]:
+    """Where every message went: the top level of `result.json` beside the masks."""
+    health = segmenter.health(bag.start_ns)
+    counts = segmenter.counts
+    sums = record.totals(rows)
+    return {
+        "bags": [path.name for path in bag.paths],
+        "kills": [str(kill) for kill in kills],
+        "config": segmenter.config.model_dump(mode="json"),
+        "notices": [*bag.notices, *_calibration_notices(counts.calibration_rejected)],
+        "rejected": {
+            name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
+            for name, stream in health.items()
+            if stream.rejected
+        },
+        "totals": {
+            **sums,
+            "messages": dict(counts.pushed),
+            "clock_jumps": counts.jumps,
+            "overtaken": counts.skipped,
+        },
+    }
+
+
+def _calibration_notices(rejected: Mapping[str, int]) -> list[str]:
+    return [f"CameraInfo of {text} ({count} messages)" for text, count in rejected.items()]

@@ -1,0 +1,190 @@
+"""What a run leaves behind: label PNGs, a video, an MCAP for Foxglove and `result.json`.
+
+One recorder serves `robustseg run` and the live demo, so the two can be compared file by file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core import __version__, outputs
+from robustseg_core.bag import BagWriter
+from robustseg_core.errors import RobustsegError
+from robustseg_core.types import SECOND, LabelMap, ModelSpec
+
+TOPICS = {
+    "label_mask": "sensor_msgs/msg/Image",
+    "overlay": "sensor_msgs/msg/CompressedImage",
+    "status": "diagnostic_msgs/msg/DiagnosticArray",
+}
+"""What goes into the MCAP, below /robustseg."""
+MOMENTS = 9
+"""Pictures kept for the report."""
+
+
+class Recorder:
+    """Writes a folder of results while masks come in; a context manager.
+
+    Args:
+        folder: made if missing; what an earlier run left there under the same names is replaced.
+        spec: the network's.
+        video_rate_hz: frame rate of the video.
+
+    Raises:
+        RobustsegError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, spec: ModelSpec, *, video_rate_hz: float = 30.0) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = []
+        self.moments: list[tuple[str, NDArray[np.uint8]]] = []
+        """(caption, overlay) wherever a mask is made of others than the one before it; the first
+        few of them, so that memory stays bounded."""
+        self._spec = spec
+        self._rate_hz = video_rate_hz
+        self._video: cv2.VideoWriter | None = None
+        self._video_size = (0, 0)
+        self._masks = folder / "masks"
+        try:
+            self._masks.mkdir(parents=True, exist_ok=True)
+            for old in (*self._masks.glob("*.png"), folder / "result.json"):
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            raise RobustsegError(
+                f"cannot write to {folder}: {error.strerror}; choose another --out"
+            ) from None
+        self._bag = BagWriter(folder / "mcap", overwrite=True)
+
+    def __enter__(self) -> Recorder:
+        self._bag.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bag.__exit__(*exc)
+        if self._video is not None:
+            self._video.release()
+
+    def add(self, label_map: LabelMap, overlay: NDArray[np.uint8]) -> None:
+        """Keep one mask.
+
+        Args:
+            label_map: the mask.
+            overlay: (H, W, 3) RGB, as `draw.overlay` makes it.
+
+        Raises:
+            RobustsegError: the disk is full.
+        """
+        row = row_of(label_map)
+        changed = not self.rows or self.rows[-1]["used"] != row["used"]
+        if changed and len(self.moments) < MOMENTS:
+            first_ns = self.rows[0]["stamp_ns"] if self.rows else label_map.stamp_ns
+            at_s = (label_map.stamp_ns - first_ns) / SECOND
+            self.moments.append((f"{at_s:.2f} s: {', '.join(row['used'])}", overlay))
+        self.rows.append(row)
+        name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
+        if not cv2.imwrite(str(self._masks / name), label_map.ids):
+            raise RobustsegError(f"cannot write {self._masks / name}; is the disk full?")
+        self._add_video(overlay)
+        fields = {
+            "label_mask": outputs.label_mask(label_map),
+            "overlay": outputs.compressed_overlay(overlay, label_map),
+            "status": outputs.status(label_map, self._spec),
+        }
+        for topic, msgtype in TOPICS.items():
+            message = outputs.to_rosbags(msgtype, fields[topic])
+            self._bag.write(f"/robustseg/{topic}", msgtype, message, label_map.stamp_ns)
+
+    def write_result(self, **more: Any) -> dict[str, Any]:
+        """Write `result.json`; `more` joins its top level. Returns what was written."""
+        result = {
+            "robustseg": __version__,
+            "trained": self._spec.trained,
+            "provenance": self._spec.provenance,
+            "modalities": list(self._spec.modalities),
+            **more,
+            "masks": self.rows,
+        }
+        text = json.dumps(result, indent=1)
+        (self.folder / "result.json").write_text(text + "\n")
+        return result
+
+    def _add_video(self, overlay: NDArray[np.uint8]) -> None:
+        if self._video is None:
+            height, width = (n // 2 * 2 for n in overlay.shape[:2])  # VP8 wants even sizes
+            self._video_size = (width, height)
+            path = str(self.folder / "overlay.webm")
+            with _quiet():
+                codec = cv2.VideoWriter.fourcc(*"VP80")
+                self._video = cv2.VideoWriter(path, codec, self._rate_hz, self._video_size)
+        width, height = self._video_size
+        fitting = overlay[:height, :width]
+        if fitting.shape[:2] != (height, width):  # the camera changed its resolution mid-run
+            fitting = cv2.resize(overlay, self._video_size)
+        self._video.write(cv2.cvtColor(fitting, cv2.COLOR_RGB2BGR))
+
+
+def row_of(label_map: LabelMap) -> dict[str, Any]:
+    """A mask's line in `result.json`."""
+    return {
+        "stamp_ns": label_map.stamp_ns,
+        "used": list(label_map.used),
+        "reasons": dict(label_map.reasons),
+        "states": {name: state.value for name, state in label_map.states.items()},
+        "held_ms": _rounded(label_map.held_ms),
+        "latency_ms": _rounded(label_map.latency_ms),
+    }
+
+
+def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over a run's rows: masks, rate, use of each modality, latency percentiles."""
+    stamps = [row["stamp_ns"] for row in rows]
+    # Longest gap and mean rate within a pass; a looped bag's stamps go back.
+    steps = [b - a for a, b in pairwise(stamps) if b > a]
+    latency = [row["latency_ms"]["total"] for row in rows if "total" in row["latency_ms"]]
+    used: dict[str, int] = {}
+    for row in rows:
+        for name in row["used"]:
+            used[name] = used.get(name, 0) + 1
+    return {
+        "masks": len(rows),
+        "rate_hz": round(len(steps) * SECOND / sum(steps), 2) if steps else 0.0,
+        "longest_gap_ms": round(max(steps) / 1e6, 1) if steps else 0.0,
+        "used": used,
+        "latency_ms": {
+            f"p{q}": round(float(np.percentile(latency, q)), 1) for q in (50, 95, 99) if latency
+        },
+    }
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in values.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """OpenCV's FFmpeg writes a line to file descriptor 2 about a WebM tag that it then handles."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # no standard error at all
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        with suppress(OSError):
+            os.dup2(saved, 2)
+        os.close(saved)

@@ -1,0 +1,122 @@
+"""A bag through a `Segmenter`, as if it had been there: the recording's time is the only clock.
+
+Between two messages the segmenter is stepped exactly when it asks to be, so a replay is repeatable
+to the bit, and masks keep coming while a sensor is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from robustseg_core.bag import Bag, Recorded
+from robustseg_core.config import RobotConfig
+from robustseg_core.kills import Kill
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import SECOND, LabelMap, Rejection
+
+TF_TOPICS = ("/tf_static",)
+LONGEST_PAUSE_NS = 60 * SECOND
+"""A longer pause in a recording is shortened to this: everything is long dead by then."""
+TAIL_NS = SECOND // 10
+"""How long after the last message sets may still close."""
+
+
+def camera_info_topic(topic: str, told: str = "") -> str:
+    """The CameraInfo topic of an image topic: told, or `camera_info` beside the image.
+
+    `/camera/color/image_raw/compressed` -> `/camera/color/camera_info` (image_transport adds the
+    last part).
+    """
+    if told:
+        return told
+    parts = topic.rstrip("/").split("/")
+    if parts[-1] in ("compressed", "compressedDepth", "theora", "ffmpeg"):
+        parts.pop()
+    return "/".join([*parts[:-1], "camera_info"])
+
+
+def calibrations(config: RobotConfig) -> dict[str, list[str]]:
+    """CameraInfo topic -> the modalities that it calibrates."""
+    topics: dict[str, list[str]] = {}
+    for name, stream in config.streams.items():
+        if stream.topic and name != "lidar":
+            topics.setdefault(camera_info_topic(stream.topic, stream.camera_info), []).append(name)
+    return topics
+
+
+def replay(
+    bag: Bag,
+    segmenter: Segmenter,
+    *,
+    kills: Sequence[Kill] = (),
+    on_message: Callable[[Recorded], None] = lambda recorded: None,
+) -> Iterator[LabelMap]:
+    """Label maps in the order in which they would have come on the robot.
+
+    Args:
+        bag: what was recorded.
+        segmenter: fresh.
+        kills: streams (by modality or topic) that say nothing for a while; seconds from the start.
+        on_message: called with every message read, for a progress bar.
+    """
+    streams = {segmenter.config.streams[name].topic: name for name in segmenter.streams}
+    infos = calibrations(segmenter.config)
+    now_ns = start_ns = bag.start_ns
+    for due_ns, recorded in _timeline(bag.messages({*streams, *infos, *TF_TOPICS})):
+        on_message(recorded)
+        yield from _until(segmenter, now_ns, due_ns - 1)
+        now_ns = due_ns
+        name = streams.get(recorded.topic)
+        elapsed_s = (now_ns - start_ns) / SECOND
+        if any(k.target in (name, recorded.topic) and k.covers(elapsed_s) for k in kills):
+            continue
+        _push(segmenter, recorded, name, infos, now_ns)
+        if name is not None and (label_map := segmenter.step(now_ns)) is not None:
+            yield label_map
+    yield from _until(segmenter, now_ns, now_ns + TAIL_NS)
+
+
+def _timeline(messages: Iterable[Recorded]) -> Iterator[tuple[int, Recorded]]:
+    """(arrival time, message): the recording's time, made to go forward without endless pauses.
+
+    Where time goes back, the next of several bags begins: it follows at once.
+    """
+    shift_ns, last_ns = 0, None
+    for recorded in messages:
+        time_ns = recorded.time_ns + shift_ns
+        if last_ns is not None:
+            continued_ns = last_ns + min(max(time_ns - last_ns, 0), LONGEST_PAUSE_NS)
+            shift_ns += continued_ns - time_ns
+            time_ns = continued_ns
+        last_ns = time_ns
+        yield time_ns, recorded
+
+
+def _until(segmenter: Segmenter, now_ns: int, end_ns: int) -> Iterator[LabelMap]:
+    """Steps whenever the segmenter asks for it, up to `end_ns`."""
+    while (wake_ns := segmenter.wake_ns(now_ns)) is not None and wake_ns <= end_ns:
+        now_ns = wake_ns
+        if (label_map := segmenter.step(now_ns)) is not None:
+            yield label_map
+
+
+def _push(
+    segmenter: Segmenter,
+    recorded: Recorded,
+    name: str | None,
+    infos: dict[str, list[str]],
+    now_ns: int,
+) -> None:
+    try:
+        message = recorded.message()
+    except Rejection as rejection:
+        if name is not None:
+            segmenter.reject(name, now_ns, rejection.finding)
+        return
+    if name is not None:
+        segmenter.push(name, message, now_ns)
+    elif recorded.topic in infos:
+        for modality in infos[recorded.topic]:
+            segmenter.push_camera_info(modality, message)
+    else:
+        segmenter.push_transforms(message)

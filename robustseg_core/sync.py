@@ -1,0 +1,267 @@
+"""The deadline synchronizer: the newest consistent set, on time, with whoever is there.
+
+`message_filters` waits for every topic, so one dead sensor silences all. Here a *reference* opens a
+set; it closes when every usable stream has matched or is not due, and at the latest at the
+deadline. When the reference itself stays away, sets go on at its rate, made of what the others have
+brought. Nothing is known about messages here: only modality, stamp, arrival, payload. No clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from robustseg_core.config import StreamConfig, SyncConfig
+from robustseg_core.rate import PeriodMeter
+from robustseg_core.stamps import Stamped
+from robustseg_core.types import MS, SECOND
+
+T = TypeVar("T")
+
+HOLD_PERIODS = 1.2
+"""Data is held for this many of its own periods unless the robot says otherwise: a 10 Hz LiDAR
+beside a 30 Hz camera for 120 ms (ros_anchors 4.3)."""
+HOLD_MAX_NS = SECOND // 2
+EVENT_SPAN_NS = SECOND // 4
+"""How much of an accumulating stream is kept; covers any sensible event window."""
+ACCUMULATED = 4096
+"""... and never more items than this, whatever floods in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match(Generic[T]):
+    """A set that has closed."""
+
+    stamp_ns: int
+    opened_by: str | None
+    """The reference whose message opened it; None: the reference stayed away, a tick did."""
+    items: Mapping[str, tuple[Stamped[T], ...]]
+    """modality -> its messages, oldest first; one for a snapshot sensor, all recent for events."""
+    absent: Mapping[str, str]
+    """Usable streams that have nothing for this set, and why."""
+    held_ns: Mapping[str, int]
+    """Age of each item's newest data beside the set's stamp."""
+
+
+@dataclass(slots=True)
+class _Ring(Generic[T]):
+    config: StreamConfig
+    accumulates: bool
+    meter: PeriodMeter
+    items: deque[Stamped[T]]
+    lived: bool = False
+
+    def slop_ns(self, set_period_ns: int) -> int:
+        """Half a period (its own or the sets', the shorter), 5 to 50 ms: the same moment."""
+        if self.config.slop_ms > 0:
+            return round(self.config.slop_ms * MS)
+        period_ns = min(self.meter.period_ns or set_period_ns, set_period_ns)
+        return min(max(period_ns // 2, 5 * MS), 50 * MS)
+
+    def max_age_ns(self, set_period_ns: int) -> int:
+        if self.config.max_age_ms > 0:
+            return round(self.config.max_age_ms * MS)
+        period_ns = self.meter.period_ns or 0
+        held_ns = min(round(HOLD_PERIODS * period_ns), HOLD_MAX_NS)
+        return max(held_ns, self.slop_ns(set_period_ns))
+
+
+@dataclass(slots=True)
+class _Clock:
+    """When the last set left, and what the reference last said: what ticks are measured from."""
+
+    emitted_ns: int | None = None
+    reference_stamp_ns: int | None = None
+    ticks: int = 0
+
+
+class Synchronizer(Generic[T]):
+    """Push messages as they come, poll when `wake_ns` says; a pure function of both.
+
+    Args:
+        config: deadline, reference priority, ring size.
+        streams: the configured streams.
+        accumulating: names of those of which a set wants everything recent (events).
+    """
+
+    def __init__(
+        self,
+        config: SyncConfig,
+        streams: Mapping[str, StreamConfig],
+        accumulating: Collection[str] = (),
+    ) -> None:
+        self._config = config
+        self._rings: dict[str, _Ring[T]] = {
+            name: _Ring(
+                stream,
+                name in accumulating,
+                PeriodMeter(stream.rate_hz),
+                deque(maxlen=ACCUMULATED if name in accumulating else config.ring),
+            )
+            for name, stream in streams.items()
+        }
+        order = {name: rank for rank, name in enumerate(config.reference)}
+        self._priority = sorted(self._rings, key=lambda name: (order.get(name, len(order)), name))
+        self._last_stamp_ns = 0
+        self._clock = _Clock()
+        self.skipped = 0
+        """References that were overtaken by a newer one before a set could leave (latest only)."""
+
+    def push(self, message: Stamped[T]) -> None:
+        """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
+        ring = self._rings[message.modality]
+        ring.meter.observe(message.stamp_ns)
+        ring.items.append(message)
+        if ring.accumulates:
+            while message.stamp_ns - ring.items[0].stamp_ns > EVENT_SPAN_NS:
+                ring.items.popleft()
+
+    def reset(self) -> None:
+        """A clock jump or a bag loop: forget the messages, keep the learned rates."""
+        for ring in self._rings.values():
+            ring.items.clear()
+            ring.meter.interrupt()
+        self._last_stamp_ns = 0
+        self._clock = _Clock(emitted_ns=self._clock.emitted_ns)
+
+    def poll(self, now_ns: int, usable: Collection[str]) -> Match[T] | None:
+        """The newest set that is ready, or None.
+
+        Args:
+            now_ns: arrival clock.
+            usable: the streams that health believes; only they are waited for and used.
+        """
+        usable = [name for name in self._priority if name in usable]
+        for name in usable:
+            self._rings[name].lived = True
+        opener = self._opener(usable)
+        if opener is not None:
+            fresh = [i for i in self._rings[opener].items if i.stamp_ns > self._last_stamp_ns]
+            for position in reversed(range(len(fresh))):
+                if self._ready(fresh[position], opener, usable, now_ns):
+                    self.skipped += position
+                    return self._close(fresh[position].stamp_ns, opener, usable, now_ns)
+        return self._tick(now_ns, usable, opener)
+
+    def wake_ns(self, now_ns: int, usable: Collection[str]) -> int | None:
+        """When `poll` should be called next if nothing arrives before; None: no need."""
+        usable = [name for name in self._priority if name in usable]
+        opener = self._opener(usable)
+        times = [due] if (due := self._tick_due_ns(usable, opener)) is not None else []
+        if opener is not None:
+            times += [
+                item.arrival_ns + self._deadline_ns(opener)
+                for item in self._rings[opener].items
+                if item.stamp_ns > self._last_stamp_ns
+            ]
+        return max(min(times), now_ns + 1) if times else None
+
+    # -- who opens a set, and how long it is kept open ------------------------------------------
+
+    def _opener(self, usable: list[str]) -> str | None:
+        """The most wanted usable snapshot sensor; None leaves it to the ticks."""
+        return next((name for name in usable if not self._rings[name].accumulates), None)
+
+    def _period_ns(self) -> int:
+        """The rate promised to the user: that of the most wanted stream that has ever lived."""
+        for name in self._priority:
+            ring = self._rings[name]
+            if ring.lived and not ring.accumulates and (period := ring.meter.period_ns):
+                return period
+        return round(SECOND / self._config.free_rate_hz)
+
+    def _deadline_ns(self, opener: str | None) -> int:
+        period_ns = self._rings[opener].meter.period_ns if opener else self._period_ns()
+        longest = round(self._config.deadline_ms * MS)
+        share = self._config.deadline_share
+        return min(longest, round(share * period_ns)) if period_ns else longest
+
+    def _ready(self, reference: Stamped[T], opener: str, usable: list[str], now_ns: int) -> bool:
+        if now_ns >= reference.arrival_ns + self._deadline_ns(opener):
+            return True
+        return not any(self._due(name, reference.stamp_ns) for name in usable if name != opener)
+
+    def _due(self, name: str, stamp_ns: int) -> bool:
+        """Whether waiting makes sense: nothing near `stamp_ns` yet, and something should come."""
+        ring = self._rings[name]
+        if not ring.items:
+            return True
+        newest_ns, slop_ns = ring.items[-1].stamp_ns, ring.slop_ns(self._period_ns())
+        if newest_ns >= stamp_ns - slop_ns:
+            return False
+        period_ns = ring.meter.period_ns
+        return period_ns is None or newest_ns + period_ns <= stamp_ns + slop_ns
+
+    # -- sets without a reference ----------------------------------------------------------------
+
+    def _tick_due_ns(self, usable: list[str], opener: str | None) -> int | None:
+        if not usable:
+            return None
+        if self._clock.emitted_ns is None:  # only events so far: start when they do
+            newest = [self._rings[n].items[-1] for n in usable if self._rings[n].items]
+            return min(i.arrival_ns for i in newest) if opener is None and newest else None
+        # The first tick grants the late reference one deadline; the next ones follow at its rate.
+        late = self._wanted_usable(usable) and not self._clock.ticks
+        grace_ns = self._deadline_ns(opener) if late else 0
+        return self._clock.emitted_ns + self._period_ns() + grace_ns
+
+    def _wanted_usable(self, usable: list[str]) -> bool:
+        lived = [n for n in self._priority if self._rings[n].lived]
+        return bool(lived) and lived[0] in usable and not self._rings[lived[0]].accumulates
+
+    def _tick(self, now_ns: int, usable: list[str], opener: str | None) -> Match[T] | None:
+        due_ns = self._tick_due_ns(usable, opener)
+        if due_ns is None or now_ns < due_ns:
+            return None
+        until_ns = None
+        if self._wanted_usable(usable) and self._clock.reference_stamp_ns is not None:
+            # It may yet come: stay behind its predicted stamp, so that it can still open a set.
+            elapsed = self._clock.ticks + 0.75
+            until_ns = self._clock.reference_stamp_ns + round(elapsed * self._period_ns())
+        stamps = [
+            item.stamp_ns
+            for name in usable
+            for item in self._rings[name].items
+            if item.stamp_ns > self._last_stamp_ns
+            and (until_ns is None or item.stamp_ns <= until_ns)
+        ]
+        if not stamps:
+            # Nothing new: look again a period later; an arrival is polled anyway.
+            self._clock.emitted_ns = now_ns
+            self._clock.ticks += 1
+            return None
+        return self._close(max(stamps), None, usable, now_ns)
+
+    # -- closing a set ---------------------------------------------------------------------------
+
+    def _close(self, stamp_ns: int, opener: str | None, usable: list[str], now_ns: int) -> Match[T]:
+        items: dict[str, tuple[Stamped[T], ...]] = {}
+        absent: dict[str, str] = {}
+        held_ns: dict[str, int] = {}
+        period_ns = self._period_ns()
+        for name in usable:
+            ring = self._rings[name]
+            limit_ns = ring.max_age_ns(period_ns)
+            slop_ns = 0 if ring.accumulates else ring.slop_ns(period_ns)
+            known = [i for i in ring.items if i.stamp_ns <= stamp_ns + slop_ns]
+            if not known:
+                absent[name] = "nothing as old as this set yet"
+                continue
+            nearest = min(reversed(known), key=lambda item: abs(item.stamp_ns - stamp_ns))
+            age_ns = stamp_ns - nearest.stamp_ns
+            if age_ns > limit_ns:
+                absent[name] = (
+                    f"newest data is {age_ns / MS:.0f} ms older than the mask, "
+                    f"limit {limit_ns / MS:.0f} ms"
+                )
+                continue
+            items[name] = tuple(known) if ring.accumulates else (nearest,)
+            held_ns[name] = age_ns
+        self._last_stamp_ns = stamp_ns
+        self._clock.emitted_ns = now_ns
+        self._clock.ticks = 0 if opener else self._clock.ticks + 1
+        if opener:
+            self._clock.reference_stamp_ns = stamp_ns
+        return Match(stamp_ns, opener, items, absent, held_ns)

@@ -1,0 +1,213 @@
+"""Stories about sets: on time, with whoever is there."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robustseg_core.config import StreamConfig, SyncConfig
+from robustseg_core.stamps import Stamped
+from robustseg_core.sync import Synchronizer
+from robustseg_core.types import MS, SECOND
+
+RATES = {"rgb": 30.0, "depth": 10.0, "lidar": 10.0, "event": 100.0}
+EPOCH = 1_700_000_000 * SECOND
+ALL = tuple(RATES)
+
+
+def stream(name, seconds=2.0, start=0.0, rate=None, latency_ms=0.0):
+    """(name, stamp, arrival) rows of a healthy sensor."""
+    period = round(SECOND / (rate or RATES[name]))
+    first, last = round(start * SECOND), round(seconds * SECOND)
+    return [
+        (name, EPOCH + t, t + round(latency_ms * MS)) for t in range(0, last, period) if t >= first
+    ]
+
+
+def drive(rows, usable=lambda now_ns: ALL, names=ALL, config=None, until_s=None):
+    """Feeds rows in order of arrival, polling whenever the synchronizer asks: [(now, Match)]."""
+    sync = Synchronizer(
+        config or SyncConfig(), {n: StreamConfig(topic=n) for n in names}, accumulating=("event",)
+    )
+    matches, now = [], 0
+
+    def advance(to_ns):
+        nonlocal now
+        while (wake := sync.wake_ns(now, usable(now))) is not None and wake <= to_ns:
+            now = wake
+            if match := sync.poll(now, usable(now)):
+                matches.append((now, match))
+        now = to_ns
+
+    for name, stamp, arrival in sorted(rows, key=lambda row: row[2]):
+        advance(arrival - 1)
+        now = arrival
+        sync.push(Stamped(name, stamp, arrival, None))
+        if match := sync.poll(now, usable(now)):
+            matches.append((now, match))
+    if until_s is not None:
+        advance(round(until_s * SECOND))
+    return matches
+
+
+def used(match):
+    return set(match.items)
+
+
+def test_every_camera_frame_opens_a_set_with_all_four():
+    rows = [row for name in ALL for row in stream(name)]
+    matches = drive(rows)
+    opened = [m for _, m in matches if m.opened_by == "rgb"]
+    assert len(opened) == 60
+    assert all(used(m) == set(ALL) for m in opened[5:])
+
+
+def test_a_slow_lidar_is_held_and_not_waited_for():
+    rows = stream("rgb") + stream("lidar")
+    matches = [(now, m) for now, m in drive(rows, names=("rgb", "lidar")) if now > SECOND]
+    assert all(used(m) == {"rgb", "lidar"} for _, m in matches)
+    assert all(now - (m.stamp_ns - EPOCH) < MS for now, m in matches), "nobody is waited for"
+    assert max(m.held_ns["lidar"] for _, m in matches) <= 120 * MS
+
+
+def test_a_due_sensor_is_waited_for_until_the_deadline_and_no_longer():
+    rows = stream("rgb", 2) + [r for r in stream("depth", 2, rate=30, latency_ms=15)]
+    matches = [(now, m) for now, m in drive(rows, names=("rgb", "depth")) if now > SECOND]
+    waits = [now - (m.stamp_ns - EPOCH) for now, m in matches if m.opened_by == "rgb"]
+    assert all(14 * MS < wait < 16 * MS for wait in waits)
+    gone = drive(stream("rgb", 2) + stream("depth", 1, rate=30, latency_ms=15))
+    late = [now - (m.stamp_ns - EPOCH) for now, m in gone if now > 1.1 * SECOND]
+    assert late and max(late) <= 0.8 * SECOND / 30 + MS
+
+
+def test_a_dead_sensor_known_as_dead_costs_no_wait():
+    rows = stream("rgb", 2) + stream("depth", 1, rate=30, latency_ms=15)
+    matches = drive(
+        rows, usable=lambda now: ("rgb",) if now > SECOND else ("rgb", "depth"),
+        names=("rgb", "depth"),
+    )  # fmt: skip
+    after = [now - (m.stamp_ns - EPOCH) for now, m in matches if now > 1.1 * SECOND]
+    assert after and max(after) < MS
+
+
+def test_masks_go_on_at_the_camera_rate_when_the_camera_dies():
+    rows = stream("rgb", 1) + stream("depth", 3) + stream("event", 3) + stream("lidar", 3)
+    matches = drive(rows, usable=lambda now: ALL if now < 1.15 * SECOND else ALL[1:])
+    after = [m for now, m in matches if now > SECOND]
+    assert len(after) >= 0.9 * 60
+    assert all("rgb" not in m.items for m in after[2:])
+    assert {m.opened_by for m in after[6:]} == {None, "depth"}, "depth takes over"
+
+
+def test_no_reference_period_passes_without_a_set_while_the_camera_stays_away():
+    rows = stream("rgb", 1) + stream("event", 2)
+    matches = drive(rows, usable=lambda now: ALL if now < 1.15 * SECOND else ALL[1:])
+    times = [now for now, _ in matches]
+    period = SECOND / 30
+    assert max(b - a for a, b in pairwise(times)) <= period * 1.8 + MS
+
+
+def test_a_late_camera_frame_still_opens_its_set():
+    rows = stream("rgb", 2) + stream("event", 2)
+    rows = [(n, s, a + 45 * MS if n == "rgb" and SECOND < a < 1.02 * SECOND else a)
+            for n, s, a in rows]  # fmt: skip
+    matches = drive(rows)
+    late = EPOCH + SECOND  # the frame stamped 1.0 s arrives 45 ms late
+    assert any(m.opened_by == "rgb" and abs(m.stamp_ns - late) < 20 * MS for _, m in matches)
+
+
+def test_events_alone_make_sets_at_the_free_rate():
+    matches = drive(stream("event", 2), usable=lambda now: ("event",), names=("event",))
+    assert 55 <= len(matches) <= 62
+    assert all(m.opened_by is None for _, m in matches)
+
+
+def test_nothing_new_means_no_set():
+    matches = drive(stream("rgb", 1), usable=lambda now: ("rgb",), names=("rgb",), until_s=5)
+    assert 30 <= len(matches) <= 31
+
+
+def test_a_slow_consumer_gets_the_newest_reference_and_the_rest_is_counted():
+    sync = Synchronizer(SyncConfig(), {"rgb": StreamConfig(topic="rgb")})
+    for k in range(6):
+        sync.push(Stamped("rgb", EPOCH + k * 33 * MS, k * 33 * MS, k))
+    match = sync.poll(300 * MS, ("rgb",))
+    assert match is not None and match.items["rgb"][0].payload == 5
+    assert sync.skipped == 5 and sync.poll(301 * MS, ("rgb",)) is None
+
+
+def test_an_event_set_holds_all_recent_packets_and_none_from_the_future():
+    rows = stream("rgb", 1) + stream("event", 1)
+    for _, match in drive(rows)[10:]:
+        stamps = [item.stamp_ns for item in match.items["event"]]
+        assert stamps == sorted(stamps) and stamps[-1] <= match.stamp_ns
+        assert match.stamp_ns - stamps[0] >= 50 * MS
+
+
+def test_held_data_is_never_older_than_the_robot_allows():
+    streams = {"rgb": StreamConfig(topic="a"), "lidar": StreamConfig(topic="b", max_age_ms=70)}
+    sync = Synchronizer(SyncConfig(), streams)
+    held, missing = [], 0
+    for name, stamp, arrival in sorted(stream("rgb") + stream("lidar"), key=lambda r: r[2]):
+        sync.push(Stamped(name, stamp, arrival, None))
+        if match := sync.poll(arrival, ("rgb", "lidar")):
+            held.append(match.held_ns.get("lidar", 0))
+            missing += "limit 70 ms" in match.absent.get("lidar", "")
+    assert max(held) <= 70 * MS and missing == 0
+    sync.push(Stamped("rgb", EPOCH + 3 * SECOND, 3 * SECOND, None))
+    match = sync.poll(4 * SECOND, ("rgb", "lidar"))
+    assert match is not None and "limit 70 ms" in match.absent["lidar"]
+
+
+gaps = st.lists(st.tuples(st.floats(0, 2), st.floats(0, 1)), max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    deaths=st.fixed_dictionaries({name: gaps for name in ALL}),
+    jitter_ms=st.integers(0, 20),
+    seed=st.randoms(use_true_random=False),
+)
+def test_any_schedule_keeps_every_promise(deaths, jitter_ms, seed):
+    rows = []
+    for name in ALL:
+        for _, stamp, arrival in stream(name, 2):
+            t = arrival / SECOND
+            if not any(a <= t < a + d for a, d in deaths[name]):
+                rows.append((name, stamp, arrival + seed.randint(0, jitter_ms * MS)))
+    rows = [r for name in ALL for r in monotonic(name, rows)]
+    matches = drive(rows, until_s=2.5)
+    stamps = [m.stamp_ns for _, m in matches]
+    assert all(a < b for a, b in pairwise(stamps)), "stamps only grow"
+    for now, match in matches:
+        assert match.items, "a set is never empty"
+        for name, items in match.items.items():
+            assert items[-1].arrival_ns <= now, "nothing from the future"
+            assert match.held_ns[name] <= 500 * MS, "nothing older than allowed"
+        if match.opened_by:
+            opener = match.items[match.opened_by][0]
+            assert now - opener.arrival_ns <= 40 * MS, "never waits longer than the deadline"
+
+
+def monotonic(name, rows):
+    """As a transport delivers one topic: jitter delays, it does not reorder."""
+    arrival, out = 0, []
+    for row in (r for r in rows if r[0] == name):
+        arrival = max(arrival + 1, row[2])
+        out.append((row[0], row[1], arrival))
+    return out
+
+
+@settings(max_examples=40, deadline=None)
+@given(dead=st.sets(st.sampled_from(ALL), max_size=3), at_s=st.floats(0.5, 1.5))
+def test_masks_keep_ninety_percent_of_the_reference_rate_while_events_live(dead, at_s):
+    dead = dead - {"event"}
+    at_ns = round(at_s * SECOND)
+    rows = [r for n in ALL for r in stream(n, 3) if n not in dead or r[2] < at_ns]
+    known_ns = at_ns + 150 * MS  # health needs a while to know
+    alive = tuple(n for n in ALL if n not in dead)
+    matches = drive(rows, usable=lambda now: alive if now > known_ns else ALL)
+    after = [m for now, m in matches if now > at_ns]
+    assert len(after) >= 0.9 * 30 * (3 - at_s) - 1
