@@ -272,6 +272,9 @@ class HealthMonitor:
             text = f"no message for {waited_s:.1f} s since the start"
             late = waited_s > self._config.grace_s
             findings = (Finding(Fault.NEVER_SEEN, late, text),)
+        elif stream.state is State.WAITING and not findings:
+            text = f"{stream.good} good messages, needs {self._config.good_to_start}"
+            findings = (Finding(Fault.STARTING, False, text),)
         elif stream.state is State.DEAD and findings and findings[0].fault is Fault.SILENT:
             findings = (self._silence(stream, now_ns),)
         elif stream.state is State.LIVE:

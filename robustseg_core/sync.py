@@ -24,6 +24,8 @@ HOLD_PERIODS = 1.2
 """Data is held for this many of its own periods unless the robot says otherwise: a 10 Hz LiDAR
 beside a 30 Hz camera for 120 ms (ros_anchors 4.3)."""
 HOLD_MAX_NS = SECOND // 2
+HOLD_EVENTS_NS = 50 * MS
+"""... and an accumulating stream for at least this: its packets are stamped where they begin."""
 EVENT_SPAN_NS = SECOND // 4
 """How much of an accumulating stream is kept; covers any sensible event window."""
 ACCUMULATED = 4096
@@ -65,7 +67,8 @@ class _Ring(Generic[T]):
             return round(self.config.max_age_ms * MS)
         period_ns = self.meter.period_ns or 0
         held_ns = min(round(HOLD_PERIODS * period_ns), HOLD_MAX_NS)
-        return max(held_ns, self.slop_ns(set_period_ns))
+        least_ns = HOLD_EVENTS_NS if self.accumulates else self.slop_ns(set_period_ns)
+        return max(held_ns, least_ns)
 
 
 @dataclass(slots=True)

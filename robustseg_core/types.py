@@ -41,6 +41,8 @@ class Fault(str, Enum):
     """The rate is below half of the expected one."""
     NEVER_SEEN = "never_seen"
     """Configured, but not one message came since the start."""
+    STARTING = "starting"
+    """Good so far, but too few messages yet to be believed."""
     RECOVERING = "recovering"
     """Good again, and on probation until it has stayed good."""
 
