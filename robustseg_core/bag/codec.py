@@ -1,0 +1,169 @@
+"""From recorded bytes to a message: whose definition to believe, per connection of a bag.
+
+The bag's own definition wins where it differs from ours (an older distribution); ours serves where
+the bag has none. ROS 1 payloads of a type that ROS 2 has too become ROS 2 messages, so that nobody
+behind this has to know `CameraInfo.K` beside `CameraInfo.k`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag1,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    Nodetype,
+)
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from robustseg_core.types import Fault, Rejection
+from robustseg_core.typestore import typestore
+
+HEADER = "std_msgs/msg/Header"
+_NAMED = int(Nodetype.NAME)
+_BASE = int(Nodetype.BASE)
+
+
+def normalize_type(name: str) -> str:
+    """`pkg/msg/Type`, also of the `pkg/Type` that ROS 1 and early ROS 2 bags say."""
+    package, slash, rest = name.partition("/")
+    return f"{package}/msg/{rest}" if slash and "/" not in rest else name
+
+
+class Codec:
+    """Decodes the payloads of one connection.
+
+    `why` is empty, or the reason why they cannot be decoded.
+    """
+
+    def __init__(
+        self, kind: str, *, why: str = "", decode: Callable[[bytes], Any] | None = None,
+        stamped: bool = False, ros1: bool = False,
+    ) -> None:  # fmt: skip
+        self.kind = kind
+        self.why = why
+        self._decode = decode
+        self._stamped = stamped
+        self._ros1 = ros1
+
+    def message(self, raw: bytes) -> Any:
+        """The rosbags message of `raw`.
+
+        Raises:
+            Rejection: FORMAT; no definition, or bytes that do not follow it.
+        """
+        if self._decode is None:
+            raise Rejection(Fault.FORMAT, f"{self.kind} cannot be decoded: {self.why}")
+        try:
+            return self._decode(raw)
+        except Exception as error:  # damaged bytes meet generated code: anything can come out
+            text = f"{len(raw)} bytes are no {self.kind}: {type(error).__name__}: {error}"
+            raise Rejection(Fault.FORMAT, text) from None
+
+    def header(self, raw: bytes) -> tuple[int, str] | None:
+        """(stamp in ns, frame_id) read off the first bytes; None where the type has no header."""
+        if not self._stamped:
+            return None
+        try:
+            if self._ros1:
+                order, at = "<", 4  # after Header.seq
+            else:
+                order, at = {b"\0\1": "<", b"\0\0": ">"}[bytes(raw[:2])], 4
+            seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", raw, at)
+            name = bytes(raw[at + 12 : at + 12 + length])
+            if len(name) != length or length > 4096:
+                return None
+            return seconds * 10**9 + nanoseconds, name.rstrip(b"\0").decode()
+        except (struct.error, UnicodeDecodeError, KeyError):
+            return None
+
+
+def codec_of(connection: Connection) -> Codec:
+    """The codec of one connection of a rosbags reader; never raises, see `Codec.why`."""
+    kind = normalize_type(connection.msgtype)
+    if isinstance(connection.ext, ConnectionExtRosbag1):
+        return _codec(kind, connection.msgdef, True)
+    if (form := connection.ext.serialization_format) != "cdr":
+        return Codec(kind, why=f"its encoding is {form!r}, expected 'cdr'")
+    return _codec(kind, connection.msgdef, False)
+
+
+@lru_cache(maxsize=256)
+def _codec(kind: str, definition: MessageDefinition, ros1: bool) -> Codec:
+    ours, why = typestore(), "the bag has no definition of it, and neither has robustseg"
+    known = kind in ours.types
+    try:
+        theirs = _parse(kind, definition)
+        layout = theirs and _layout(theirs, kind)
+    except Exception as error:  # definitions are free text out of a file
+        reason = f"{type(error).__name__}: {error}"
+        theirs, layout, why = None, None, f"its definition in the bag is unusable ({reason})"
+    store = theirs or (ours if known else None)
+    if store is None:
+        return Codec(kind, why=" ".join(why.split()))
+    same = theirs is None or (known and layout == _layout(ours, kind))
+    fields = store.fielddefs[kind][1]
+    stamped = bool(fields) and fields[0][1] == (_NAMED, HEADER)
+
+    def decode(raw: bytes) -> Any:
+        if not ros1:
+            return (ours if known and same else store).deserialize_cdr(raw, kind)
+        if known and same:
+            return ours.deserialize_cdr(ours.ros1_to_cdr(raw, kind), kind)
+        return store.deserialize_ros1(raw, kind)
+
+    return Codec(kind, decode=decode, stamped=stamped, ros1=ros1)
+
+
+def _parse(kind: str, definition: MessageDefinition) -> Typestore | None:
+    """A store with the definition's types, completed from ours; None without a definition."""
+    if definition.format == MessageDefinitionFormat.NONE or not definition.data.strip():
+        return None
+    if definition.format == MessageDefinitionFormat.MSG:
+        types = dict(get_types_from_msg(definition.data, kind))
+    else:
+        types = {}
+        for part in definition.data.split("=" * 80 + "\n"):
+            text = part.partition("\n")[2] if part.startswith("IDL: ") else part
+            types |= get_types_from_idl(text) if text.strip() else {}
+    store = get_typestore(Stores.EMPTY)
+    ours = typestore().fielddefs
+    waiting = list(types)
+    while waiting:
+        for _, description in types[waiting.pop()][1]:
+            name = _name_in(description)
+            if name and name not in types and name not in store.types and name in ours:
+                types[name] = ours[name]
+                waiting.append(name)
+    store.register(types)
+    return store
+
+
+def _name_in(description: Any) -> str | None:
+    """The message type that a field, or an element of it, has; None for numbers and strings."""
+    kind, content = description
+    if kind == _NAMED:
+        return str(content)
+    return None if kind == _BASE else _name_in(content[0])
+
+
+def _layout(store: Typestore, name: str) -> tuple[Any, ...]:
+    """The order of the bytes on the wire, whatever the fields are called; without Header.seq."""
+
+    def shape(description: Any) -> Any:
+        kind, content = description
+        if kind == _NAMED:
+            return _layout(store, content)
+        return content if kind == _BASE else (int(kind), shape(content[0]), content[1])
+
+    return tuple(
+        (label.lower(), shape(description))
+        for label, description in store.fielddefs[name][1]
+        if not (name == HEADER and label == "seq")
+    )

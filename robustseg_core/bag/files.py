@@ -1,0 +1,146 @@
+"""Which files make up a recording: by what lies in the folder, and by how each file begins.
+
+`metadata.yaml` is believed for the list and order of the files only; what is in them, they say.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from robustseg_core.errors import RobustsegError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_MAGIC = {
+    b"\x89MCAP0\r\n": "mcap",
+    b"SQLite format 3\0": "db3",
+    b"#ROSBAG V": "ros1",
+    ZSTD_MAGIC: "zstd",
+}
+_SUFFIXES = (".mcap", ".db3", ".bag")
+_PACKED = (".zstd", ".zst")
+_BLOCK = 1 << 20
+
+
+def find_files(path: Path, notices: list[str]) -> list[Path]:
+    """The storage files of the recording at `path`, in recording order where metadata says it.
+
+    `notices` gets a sentence for everything that is missing.
+
+    Raises:
+        RobustsegError: nothing there, or nothing there that could be a recording.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise RobustsegError(
+            f"{path} does not exist; give a bag folder, an .mcap, .db3 or .bag file"
+        )
+    listed = _listed(path, notices)
+    files = [file for name in listed if (file := _present(path, name))]
+    if missing := [name for name in listed if not _present(path, name)]:
+        span = missing[0] if len(missing) == 1 else f"{missing[0]} ... {missing[-1]}"
+        verb = "is" if len(missing) == 1 else "are"
+        notices.append(
+            f"{path.name}: {len(missing)} of {len(listed)} files {verb} missing ({span})"
+        )
+    if files:
+        return files
+    files = sorted(file for file in path.iterdir() if file.is_file() and _is_storage(file.name))
+    if files:
+        return files
+    bags = sorted(p.name for p in path.iterdir() if p.is_dir() and (p / "metadata.yaml").exists())
+    way_out = f"give one of the bags in it: {bags}" if bags else "give the folder of a bag"
+    raise RobustsegError(
+        f"{path} holds no recording (expected metadata.yaml, *.mcap, *.db3 or *.bag); {way_out}"
+    )
+
+
+def kind_of(path: Path) -> str:
+    """`mcap`, `db3`, `ros1` or `zstd`, by the first bytes of the file.
+
+    Raises:
+        RobustsegError: unreadable, empty, or the beginning of something else.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise RobustsegError(f"cannot read {path}: {error.strerror}; check its rights") from None
+    if not head:
+        raise RobustsegError(f"{path} is empty (0 bytes); record or copy it again")
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    raise RobustsegError(
+        f"{path} is no recording: it begins with {head[:8]!r}; expected MCAP, SQLite (.db3) "
+        "or a ROS 1 bag"
+    )
+
+
+def unpack(path: Path, folder: Path, notices: list[str]) -> Path:
+    """`path` (a file compressed with zstd) unpacked into `folder`, block by block.
+
+    A file that breaks off is unpacked up to there, and `notices` says so.
+    """
+    name = path.name
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    target = folder / name
+    try:
+        with zstd.open(path, "rb") as source, target.open("xb") as sink:
+            while block := source.read(_BLOCK):
+                sink.write(block)
+    except (EOFError, zstd.ZstdError) as error:
+        notices.append(f"{path.name}: compressed file breaks off ({error})")
+    except OSError as error:
+        raise RobustsegError(
+            f"cannot unpack {path} into {folder}: {error.strerror}; set TMPDIR to a roomier disk"
+        ) from None
+    return target
+
+
+def unzip(raw: bytes) -> bytes:
+    """A payload that was compressed by itself (no CDR begins as zstd does); others as they are."""
+    if raw[:4] == ZSTD_MAGIC:
+        with suppress(zstd.ZstdError):  # then it stays undecodable, and decoding will say so
+            return zstd.decompress(raw)
+    return raw
+
+
+def _listed(folder: Path, notices: list[str]) -> list[str]:
+    """File names in the order of the metadata; empty without readable metadata."""
+    found = [folder / "metadata.yaml"]
+    if not found[0].exists():  # kept under another name beside a subset of the splits
+        found = sorted(folder.glob("metadata*.yaml"))
+    if len(found) != 1:
+        if any(_is_storage(file.name) for file in folder.iterdir()):
+            notices.append(f"{folder.name}: no metadata.yaml; files go by their first message")
+        return []
+    try:
+        information = yaml.safe_load(found[0].read_text())["rosbag2_bagfile_information"]
+        return [PurePosixPath(name).name for name in information["relative_file_paths"]]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())[:120]
+        notices.append(f"{folder.name}: {found[0].name} is unreadable ({text}); it is ignored")
+        return []
+
+
+def _present(folder: Path, name: str) -> Path | None:
+    """The file, or its copy that somebody has unpacked by hand."""
+    names = [name, *(name.removesuffix(suffix) for suffix in _PACKED)]
+    return next((folder / n for n in names if n and (folder / n).is_file()), None)
+
+
+def _is_storage(name: str) -> bool:
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    return name.endswith(_SUFFIXES)

@@ -1,0 +1,271 @@
+"""Recorded bags without ROS: rosbag2 (db3, mcap) and ROS 1, whole or damaged, message by message.
+
+A bag that lost its end, its metadata or some of its files is still a drive worth replaying: what is
+there is read, and `Bag.notices` says what is not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag1 import Reader as Ros1Reader
+from rosbags.rosbag2 import Reader as Ros2Reader
+
+from robustseg_core.bag.codec import Codec, codec_of
+from robustseg_core.bag.files import find_files, kind_of, unpack, unzip
+from robustseg_core.bag.salvage import (
+    Row,
+    Salvage,
+    SalvagedMcap,
+    SalvagedSqlite,
+    in_time_order,
+    shortage,
+)
+from robustseg_core.errors import RobustsegError
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a bag holds of one topic."""
+
+    name: str
+    type: str
+    """`pkg/msg/Type`, however the bag spells it."""
+    count: int
+    decodable: bool
+    why: str = ""
+    """Why it is not decodable; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One message as it lies in the bag, not decoded yet."""
+
+    topic: str
+    type: str
+    time_ns: int
+    """Log time: when the recorder received it."""
+    raw: bytes = field(repr=False)
+    """CDR, or ROS 1's serialization; decompressed."""
+    codec: Codec = field(repr=False)
+
+    def header(self) -> tuple[int, str] | None:
+        """(stamp in ns, frame_id) without decoding the rest; None where there is no header."""
+        return self.codec.header(self.raw)
+
+    def message(self) -> Any:
+        """The decoded message (rosbags' class, ROS 2 field names also for ROS 1 bags).
+
+        Raises:
+            Rejection: FORMAT; the payload is corrupt, or its type has no definition.
+        """
+        return self.codec.message(self.raw)
+
+
+class Bag:
+    """One recording, or several played one after the other (then stamps may go back).
+
+    Each path is a rosbag2 folder, a folder or file of *.mcap / *.db3 without metadata, or a ROS 1
+    bag. Memory does not grow with the payload. A recording without messages opens, and has none.
+
+    Raises:
+        RobustsegError: a path that is missing, empty or no recording.
+    """
+
+    def __init__(self, paths: Sequence[Path | str] | Path | str) -> None:
+        single = [paths] if isinstance(paths, (str, Path)) else paths
+        self.paths = [Path(path) for path in single]
+        if not self.paths:
+            raise RobustsegError("no bag was given; give a bag folder, an .mcap, .db3 or .bag file")
+        self.notices: list[str] = []
+        """What is missing or damaged, a sentence each; grows where damage is met on the way."""
+        self._recordings: list[list[_Part]] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Bag:
+        try:
+            for path in self.paths:
+                self._recordings.append(self._open(path))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+        self._recordings.clear()
+
+    def _open(self, path: Path) -> list[_Part]:
+        files = find_files(path, self.notices)
+        parts: list[_Part] = []
+        failures: list[RobustsegError] = []
+        for file in files:
+            try:
+                parts.append(_Part(file, self.notices, self._stack))
+            except RobustsegError as error:
+                failures.append(error)
+        if not parts:
+            raise failures[0]
+        self.notices += map(str, failures)
+        if path.is_dir() and not list(path.glob("metadata*.yaml")):
+            parts.sort(key=lambda part: part.start_ns)
+        return parts
+
+    @property
+    def _parts(self) -> list[_Part]:
+        if not self._recordings:
+            raise RuntimeError("the bag is not open; write `with Bag(paths) as bag:`")
+        return [part for parts in self._recordings for part in parts]
+
+    @property
+    def topics(self) -> list[Topic]:
+        """All topics by name; a topic recorded with two types is listed twice."""
+        counts: Counter[tuple[str, str]] = Counter()
+        why: dict[tuple[str, str], str] = {}
+        for part in self._parts:
+            for connection in part.storage.connections:
+                codec = part.codecs[connection.id]
+                key = (connection.topic, codec.kind)
+                counts[key] += connection.msgcount
+                why[key] = why.get(key) or codec.why
+        return [Topic(*key, counts[key], not why[key], why[key]) for key in sorted(counts)]
+
+    @property
+    def message_count(self) -> int:
+        """Messages in all recordings, by their indexes (or counted, where there is none)."""
+        return sum(part.count for part in self._parts)
+
+    @property
+    def start_ns(self) -> int:
+        """Log time of the first message played; 0 in an empty bag."""
+        for parts in self._recordings:
+            if times := [part.start_ns for part in parts if part.count]:
+                return min(times)
+        return 0
+
+    @property
+    def duration_ns(self) -> int:
+        """From the first to the last message of each recording, summed over the recordings."""
+        total = 0
+        for parts in self._recordings:
+            full = [part for part in parts if part.count]
+            if full:
+                total += max(p.end_ns for p in full) - min(p.start_ns for p in full)
+        return total
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
+        """Every message (of `topics`, if given) in log-time order, recording after recording.
+
+        A name that the bag does not have is no error: that sensor is silent in it.
+        """
+        wanted = None if topics is None else set(topics)
+        for part in self._parts:
+            yield from part.messages(wanted)
+
+
+class _Part:
+    """One storage file: read by rosbags, or salvaged where rosbags finds it damaged."""
+
+    def __init__(self, path: Path, notices: list[str], stack: ExitStack) -> None:
+        self.name = path.name
+        self._notices = notices
+        kind = kind_of(path)
+        if kind == "zstd":
+            folder = stack.enter_context(TemporaryDirectory(prefix="robustseg-"))
+            path = unpack(path, Path(folder), notices)
+            kind = kind_of(path)
+        self._path, self._kind = path, kind
+        if Path(f"{path}-wal").is_file() and os.path.getsize(f"{path}-wal"):
+            notices.append(
+                f"{self.name}: the newest messages are still in {path.name}-wal and are not read; "
+                f"move them with: sqlite3 {path.name} 'PRAGMA wal_checkpoint'"
+            )
+        self.storage: Ros1Reader | Ros2Reader | Salvage = self._open(stack)
+        self.codecs = {c.id: codec_of(c) for c in self.storage.connections}
+        self.count = self.storage.message_count
+        self.start_ns = self.storage.start_time
+        self.end_ns = self.storage.end_time - 1  # rosbags' end is exclusive
+
+    def _open(self, stack: ExitStack) -> Ros1Reader | Ros2Reader | Salvage:
+        if self._kind == "ros1":
+            try:
+                return stack.enter_context(Ros1Reader(self._path))
+            except Exception as error:  # a damaged index breaks rosbags in many ways
+                raise RobustsegError(
+                    f"{self._path} cannot be read: {error}; rebuild its index with `rosbag reindex`"
+                ) from None
+        try:
+            if self._path.suffix != f".{self._kind}":
+                raise ValueError(f"its name does not end in .{self._kind}")
+            reader = stack.enter_context(Ros2Reader(self._path))
+        except Exception as error:  # as above
+            return self._salvage(error)
+        if self._kind == "db3" and (short := shortage(self._path)):
+            self._notices.append(
+                f"{self.name} ends early, {short}; its last message may be damaged"
+            )
+        return reader
+
+    def _salvage(self, error: Exception) -> Salvage:
+        salvage = (SalvagedMcap if self._kind == "mcap" else SalvagedSqlite)(self._path)
+        reason = " ".join((str(error) or type(error).__name__).replace(str(self._path), "").split())
+        text = f"{self.name} is read from start to end, for its index is unusable "
+        text += f"({reason.rstrip('. ')}): {salvage.message_count} messages"
+        if salvage.stopped:
+            text += f"; it ends early, {salvage.stopped}"
+        if salvage.skipped:
+            text += f"; damaged pieces passed over: {salvage.skipped}"
+        self._notices.append(text)
+        return salvage
+
+    def messages(self, wanted: set[str] | None) -> Iterator[Recorded]:
+        """The messages of the topics `wanted` (None: all); damage on the way is worked around."""
+        delivered: Counter[str] = Counter()
+        connections = self._of(self.storage, wanted)
+        if not connections:
+            return
+        try:
+            for row in self.storage.messages(connections):
+                delivered[row[0].topic] += 1
+                yield self._recorded(row)
+        except Exception as error:  # a damaged chunk or page
+            if self._kind == "ros1" or isinstance(self.storage, Salvage):
+                count = delivered.total()
+                self._notices.append(f"{self.name} breaks off after {count} messages: {error}")
+                return
+            damage = error
+        else:
+            return
+        salvage = self._salvage(damage)
+        self.codecs |= {c.id: codec_of(c) for c in salvage.connections}
+        ids = {c.id for c in self._of(salvage, wanted)}
+        rest = _without_first((row for row in salvage.rows() if row[0].id in ids), delivered)
+        for row in in_time_order(rest):
+            yield self._recorded(row)
+
+    @staticmethod
+    def _of(storage: Any, wanted: set[str] | None) -> list[Connection]:
+        return [c for c in storage.connections if wanted is None or c.topic in wanted]
+
+    def _recorded(self, row: Row) -> Recorded:
+        connection, time_ns, raw = row
+        codec = self.codecs[connection.id]
+        return Recorded(connection.topic, codec.kind, time_ns, unzip(raw), codec)
+
+
+def _without_first(rows: Iterator[Row], counts: Counter[str]) -> Iterator[Row]:
+    """`rows` less the first `counts[topic]` of each topic."""
+    left = Counter(counts)
+    for row in rows:
+        if left[row[0].topic] > 0:
+            left[row[0].topic] -= 1
+        else:
+            yield row

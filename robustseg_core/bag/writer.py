@@ -1,0 +1,127 @@
+"""An MCAP bag of rosbags messages, with their definitions in it: opens in Foxglove and rosbag2."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from robustseg_core.errors import RobustsegError
+from robustseg_core.typestore import typestore
+
+_VERSION: Final = 8
+"""Of the metadata: the newest that Jazzy's rosbag2 reads too."""
+
+
+class BagWriter:
+    """Writes a rosbag2 folder `path` holding one MCAP; a context manager.
+
+    The bag is completed with its index also when the block inside raises or is interrupted: what
+    was recorded until then is what one wants to see.
+
+    Raises:
+        RobustsegError: the target exists and is not empty (unless `overwrite`, and it is a bag).
+    """
+
+    def __init__(
+        self, path: Path | str, *, overwrite: bool = False, compress: bool = False
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix in (".mcap", ".db3", ".bag"):
+            raise RobustsegError(
+                f"{self.path} is a file name, and a rosbag2 is a folder; "
+                f"write to {self.path.with_suffix('')}"
+            )
+        _clear(self.path, overwrite)
+        self._store = typestore()
+        self._connections: dict[str, Connection] = {}
+        self._writer = Writer(self.path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
+        if compress:
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+
+    def __enter__(self) -> BagWriter:
+        try:
+            self._writer.open()
+        except OSError as error:
+            raise RobustsegError(
+                f"cannot create {self.path}: {error.strerror}; choose a folder that can be written"
+            ) from None
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._writer.close()
+
+    def write(
+        self, topic: str, msgtype: str, message: Any, time_ns: int, *, latched: bool = False
+    ) -> None:
+        """Append a message of `typestore()`'s classes, received at `time_ns`.
+
+        `latched` topics (tf_static, label_info) are replayed to late subscribers; the first message
+        of a topic decides.
+
+        Raises:
+            RobustsegError: a type that `typestore()` lacks, or another type than the topic has.
+        """
+        connection = self._connections.get(topic)
+        if connection is None:
+            if msgtype not in self._store.types:
+                raise RobustsegError(
+                    f"{topic} has type {msgtype!r}, which robustseg does not know; "
+                    "register it in robustseg_core.typestore"
+                )
+            connection = self._writer.add_connection(
+                topic, msgtype, typestore=self._store,
+                offered_qos_profiles=[_qos(latched=latched)],
+            )  # fmt: skip
+            self._connections[topic] = connection
+        if connection.msgtype != msgtype:
+            raise RobustsegError(
+                f"{topic} is a topic of {connection.msgtype}; got {msgtype}; use another topic name"
+            )
+        self._writer.write(connection, time_ns, self._store.serialize_cdr(message, msgtype))
+
+
+def _qos(*, latched: bool) -> Qos:
+    forever = QosTime(9223372036, 854775807)  # how rosbag2 writes an infinite duration
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=1 if latched else 10,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=forever,
+        lifespan=forever,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=forever,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+def _clear(path: Path, overwrite: bool) -> None:
+    """Make room at `path`; only ever deletes an empty folder or a bag."""
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+    elif path.exists() and not overwrite:
+        raise RobustsegError(f"{path} exists already; choose another name, or overwrite it")
+    elif path.exists():
+        strange = [p.name for p in path.iterdir() if not _of_a_bag(p)] if path.is_dir() else [path]
+        if strange:
+            raise RobustsegError(
+                f"{path} holds {strange[0]}, which is no part of a bag; it is not overwritten, "
+                "choose another name"
+            )
+        shutil.rmtree(path)
+
+
+def _of_a_bag(path: Path) -> bool:
+    return path.is_file() and (path.name == "metadata.yaml" or path.suffix in (".mcap", ".db3"))
