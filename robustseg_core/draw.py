@@ -83,14 +83,18 @@ def _chips(strip: NDArray[np.uint8], label_map: LabelMap, spec: ModelSpec, scale
         cv2.rectangle(strip, corner, opposite, STATE_COLORS[state], thickness)
         shown = state.value if name in label_map.used or state is not State.LIVE else "absent"
         at = (corner[0] + 2 * margin, height - 3 * margin)
-        _text(strip, f"{name} {shown}", at, 0.42 * scale, shadow=False)
+        _text(strip, f"{name} {shown}", at, 0.42 * scale, boxed=False)
 
 
 def _text(
-    image: NDArray[np.uint8], text: str, at: tuple[int, int], size: float, *, shadow: bool = True
+    image: NDArray[np.uint8], text: str, at: tuple[int, int], size: float, *, boxed: bool = True
 ) -> None:
-    """White text; the shadow keeps it legible on any picture."""
-    font, line = cv2.FONT_HERSHEY_SIMPLEX, cv2.LINE_AA
-    if shadow:
-        cv2.putText(image, text, at, font, size, (0, 0, 0), max(2, round(4 * size)), line)
-    cv2.putText(image, text, at, font, size, (255, 255, 255), max(1, round(1.6 * size)), line)
+    """White text; the dark box keeps it legible on any picture."""
+    font, weight = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * size))
+    if boxed:
+        (width, height), below = cv2.getTextSize(text, font, size, weight)
+        pad = below // 2 + 1
+        corner = (at[0] - pad, at[1] - height - pad)
+        opposite = (at[0] + width + pad, at[1] + below + pad)
+        cv2.rectangle(image, corner, opposite, (22, 22, 22), cv2.FILLED)
+    cv2.putText(image, text, at, font, size, (255, 255, 255), weight, cv2.LINE_AA)

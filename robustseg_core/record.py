@@ -64,7 +64,7 @@ class Recorder:
             raise RobustsegError(
                 f"cannot write to {folder}: {error.strerror}; choose another --out"
             ) from None
-        self._bag = BagWriter(folder / "mcap", overwrite=True)
+        self._bag = BagWriter(folder / "mcap", overwrite=True, compress=True)
 
     def __enter__(self) -> Recorder:
         self._bag.__enter__()

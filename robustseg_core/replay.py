@@ -12,13 +12,11 @@ from robustseg_core.bag import Bag, Recorded
 from robustseg_core.config import RobotConfig
 from robustseg_core.kills import Kill
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import SECOND, LabelMap, Rejection
+from robustseg_core.types import MS, SECOND, LabelMap, Rejection
 
 TF_TOPICS = ("/tf_static",)
 LONGEST_PAUSE_NS = 60 * SECOND
 """A longer pause in a recording is shortened to this: everything is long dead by then."""
-TAIL_NS = SECOND // 10
-"""How long after the last message sets may still close."""
 
 
 def camera_info_topic(topic: str, told: str = "") -> str:
@@ -73,7 +71,8 @@ def replay(
         _push(segmenter, recorded, name, infos, now_ns)
         if name is not None and (label_map := segmenter.step(now_ns)) is not None:
             yield label_map
-    yield from _until(segmenter, now_ns, now_ns + TAIL_NS)
+    deadline_ns = round(segmenter.config.sync.deadline_ms * MS)
+    yield from _until(segmenter, now_ns, now_ns + deadline_ns)  # the last set may be open yet
 
 
 def _timeline(messages: Iterable[Recorded]) -> Iterator[tuple[int, Recorded]]:

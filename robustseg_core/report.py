@@ -80,15 +80,18 @@ def timeline(result: dict[str, Any], kills: Sequence[Kill] = ()) -> bytes:
         gridspec_kw={"height_ratios": [len(names), 2]}, layout="constrained",
     )  # fmt: skip
     step_s = float(np.median(np.diff(at_s))) if len(at_s) > 1 else 0.1
+    # A mask speaks until the next one, but a pause stays visible as a pause.
+    ends_s = np.minimum(np.append(at_s[1:], np.inf), at_s + 2.5 * step_s)
+    widths_s = np.where(ends_s > at_s, ends_s - at_s, step_s)  # a looped bag's stamps go back
     for lane, name in enumerate(names):
         for state in State:
             here = [r["states"].get(name, State.DISABLED.value) == state.value for r in rows]
-            spans = [(t, step_s) for t, yes in zip(at_s, here, strict=True) if yes]
+            spans = [(t, w) for t, w, yes in zip(at_s, widths_s, here, strict=True) if yes]
             color = np.array(STATE_COLORS[state]) / 255
             lanes.broken_barh(spans, (lane - 0.4, 0.8), color=color, alpha=0.45, linewidth=0)
             used = [
-                (t, step_s)
-                for t, yes, r in zip(at_s, here, rows, strict=True)
+                (t, w)
+                for t, w, yes, r in zip(at_s, widths_s, here, rows, strict=True)
                 if yes and name in r["used"]
             ]
             lanes.broken_barh(used, (lane - 0.22, 0.44), color=color, linewidth=0)

@@ -140,32 +140,42 @@ class Synchronizer(Generic[T]):
         for name in usable:
             self._rings[name].lived = True
         opener = self._opener(usable)
-        if opener is not None:
-            fresh = [i for i in self._rings[opener].items if i.stamp_ns > self._last_stamp_ns]
-            for position in reversed(range(len(fresh))):
-                if self._ready(fresh[position], opener, usable, now_ns):
+        if opener is not None and (pending := self._pending(opener)):
+            for position in reversed(range(len(pending))):
+                if self._ready(pending[position], opener, usable, now_ns):
                     self.skipped += position
-                    return self._close(fresh[position].stamp_ns, opener, usable, now_ns)
+                    return self._close(pending[position].stamp_ns, opener, usable, now_ns)
+            return None  # a set is open, and will leave in time
         return self._tick(now_ns, usable, opener)
 
     def wake_ns(self, now_ns: int, usable: Collection[str]) -> int | None:
         """When `poll` should be called next if nothing arrives before; None: no need."""
         usable = [name for name in self._priority if name in usable]
         opener = self._opener(usable)
-        times = [due] if (due := self._tick_due_ns(usable, opener)) is not None else []
-        if opener is not None:
-            times += [
-                item.arrival_ns + self._deadline_ns(opener)
-                for item in self._rings[opener].items
-                if item.stamp_ns > self._last_stamp_ns
-            ]
-        return max(min(times), now_ns + 1) if times else None
+        if opener is not None and (pending := self._pending(opener)):
+            due_ns: int | None = self._latest_ns(pending[0], opener, usable)
+        else:
+            due_ns = self._tick_due_ns(usable, opener)
+        return None if due_ns is None else max(due_ns, now_ns + 1)
 
     # -- who opens a set, and how long it is kept open ------------------------------------------
 
     def _opener(self, usable: list[str]) -> str | None:
         """The most wanted usable snapshot sensor; None leaves it to the ticks."""
         return next((name for name in usable if not self._rings[name].accumulates), None)
+
+    def _pending(self, opener: str) -> list[Stamped[T]]:
+        """Messages of the reference that no set has left with; oldest first.
+
+        What lay there when the last set left was part of it, though another stream opened it.
+        """
+        since_ns = self._clock.emitted_ns
+        return [
+            item
+            for item in self._rings[opener].items
+            if item.stamp_ns > self._last_stamp_ns
+            and (since_ns is None or item.arrival_ns > since_ns)
+        ]
 
     def _period_ns(self) -> int:
         """The rate promised to the user: that of the most wanted stream that has ever lived."""
@@ -181,8 +191,14 @@ class Synchronizer(Generic[T]):
         share = self._config.deadline_share
         return min(longest, round(share * period_ns)) if period_ns else longest
 
+    def _latest_ns(self, reference: Stamped[T], opener: str, usable: list[str]) -> int:
+        """When an open set leaves at the latest: its deadline, or the tick that it stands for."""
+        deadline_ns = reference.arrival_ns + self._deadline_ns(opener)
+        tick_ns = self._tick_due_ns(usable, opener)
+        return deadline_ns if tick_ns is None else min(deadline_ns, tick_ns)
+
     def _ready(self, reference: Stamped[T], opener: str, usable: list[str], now_ns: int) -> bool:
-        if now_ns >= reference.arrival_ns + self._deadline_ns(opener):
+        if now_ns >= self._latest_ns(reference, opener, usable):
             return True
         return not any(self._due(name, reference.stamp_ns) for name in usable if name != opener)
 
