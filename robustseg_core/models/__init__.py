@@ -1,0 +1,1 @@
+"""The any-modality network: pack what is alive, encode once, fuse per sample, decode."""

@@ -1,0 +1,82 @@
+"""The contract of a fusion: reduce the packed rows of each sample to one map, whoever is alive.
+
+Rows are packed: N is the number of alive (sample, modality) pairs, and a dead sensor has no row. A
+fusion must therefore give the same answer whatever the order of the rows, and must accept any
+non-empty set of modalities.
+
+There is one fusion module per stage of the encoder (a stage has its own width and its own weights),
+so a fusion reads like the equation in its paper and never asks which stage it is at.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from robustseg_core.errors import RobustsegError
+
+
+class Fusion(nn.Module, ABC):
+    """One stage's fusion.
+
+    A new fusion is a file in this folder with one public subclass; `ModelSpec.fusion` is its name.
+
+    Args:
+        channels: C, the width of the stage.
+        modalities: M, how many modalities the network knows (alive or not).
+    """
+
+    def __init__(self, channels: int, modalities: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.modalities = modalities
+
+    @abstractmethod
+    def forward(
+        self,
+        features: Tensor,
+        sample: Tensor,
+        modality: Tensor,
+        batch: int,
+        quality: Tensor | None = None,
+    ) -> Tensor:
+        """One map per sample.
+
+        Args:
+            features: (N, C, h, w), one row per alive (sample, modality) pair, in any order.
+            sample: (N,) int64 in [0, B): whose each row is.
+            modality: (N,) int64 in [0, M): which sensor's each row is.
+            batch: B.
+            quality: (N,) health scores in [0, 1], or None: all are good.
+
+        Returns:
+            (B, C, h, w).
+
+        Raises:
+            RobustsegError: a sample has no row (see `rows_per_sample`).
+        """
+
+
+def sum_per_sample(rows: Tensor, sample: Tensor, batch: int) -> Tensor:
+    """(N, ...) to (B, ...): the rows of each sample added up."""
+    if batch == 1:
+        return rows.sum(0, keepdim=True)
+    return rows.new_zeros(batch, *rows.shape[1:]).index_add_(0, sample, rows)
+
+
+def rows_per_sample(sample: Tensor, batch: int) -> Tensor:
+    """(B,) int64: how many sensors each sample has.
+
+    Raises:
+        RobustsegError: a sample has none. Not asked while a graph is being exported or compiled.
+    """
+    counts = sum_per_sample(torch.ones_like(sample), sample, batch)
+    if not torch.compiler.is_compiling() and not torch.jit.is_tracing() and not counts.all():
+        blind = (counts == 0).nonzero().flatten().tolist()
+        raise RobustsegError(
+            f"samples {blind} of a batch of {batch} have no modality alive; "
+            "every sample needs at least one; leave blind samples out of the batch"
+        )
+    return counts

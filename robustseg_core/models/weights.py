@@ -1,0 +1,279 @@
+"""Public MiT and SegFormer weights to ours: two namings, one table, nothing left over in silence.
+
+The file comes from the user and is never executed: safetensors, or PyTorch's format read with
+`weights_only`. Each tensor is used, or known to be of no use here, or an error; and the network is
+changed only when everything fits.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.head import AllMLPHead, FoldedHead
+from robustseg_core.models.mit import BACKBONES, MiT
+
+LAYOUTS = ("NVlabs", "transformers")
+"""NVlabs: `mit_b0.pth` and what mmseg 0.x trains from it. transformers: files on the hub."""
+
+# {s} counts stages from 0, {S} from 1, {b} blocks from 0; names joined by + are stacked.
+_BLOCK = ("stages.{s}.blocks.{b}.", "block{S}.{b}.", "block.{s}.{b}.")
+_ENCODER = (
+    # ours                      NVlabs                 transformers
+    ("stages.{s}.embed.proj", "patch_embed{S}.proj", "patch_embeddings.{s}.proj"),
+    ("stages.{s}.embed.norm", "patch_embed{S}.norm", "patch_embeddings.{s}.layer_norm"),
+    ("stages.{s}.norm", "norm{S}", "layer_norm.{s}"),
+)
+_IN_BLOCK = (
+    ("norm1", "norm1", "layer_norm_1"),
+    ("attention.query", "attn.q", "attention.self.query"),
+    ("attention.key_value", "attn.kv", "attention.self.key+attention.self.value"),
+    ("attention.reduce", "attn.sr", "attention.self.sr"),
+    ("attention.reduce_norm", "attn.norm", "attention.self.layer_norm"),
+    ("attention.output", "attn.proj", "attention.output.dense"),
+    ("norm2", "norm2", "layer_norm_2"),
+    ("mlp.expand", "mlp.fc1", "mlp.dense1"),
+    ("mlp.depthwise", "mlp.dwconv.dwconv", "mlp.dwconv.dwconv"),
+    ("mlp.contract", "mlp.fc2", "mlp.dense2"),
+)
+_HEAD = (
+    ("linears.{s}", "decode_head.linear_c{S}.proj", "decode_head.linear_c.{s}.proj"),
+    ("fuse", "decode_head.linear_fuse.conv", "decode_head.linear_fuse"),
+    ("norm", "decode_head.linear_fuse.bn", "decode_head.batch_norm"),
+    ("classifier", "decode_head.linear_pred", "decode_head.classifier"),
+)
+_PREFIXES = ("module.", "model.", "segformer.", "backbone.", "encoder.")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_NO_USE = re.compile(
+    r"^(head|classifier)\."  # ImageNet's 1000 classes; AnySeg's stage-4 classifier, never called
+    r"|^decode_head\.conv_seg\.|^auxiliary_head\."  # mmseg's base class; training only
+    r"|\.num_batches_tracked$"  # only counts
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a file's tensors."""
+
+    layout: str
+    """One of `LAYOUTS`."""
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    """Names, as in the file, of tensors that are known to be of no use here."""
+    head: str
+    """"imported", or why not."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layout} weights: {len(self.used)} tensors used, {len(self.unused)} of no use "
+            f"here; head: {self.head}"
+        )
+
+
+def import_weights(
+    path: Path | str, model: AnyModalSegmenter, *, head: str = "auto"
+) -> ImportReport:
+    """Fill `model` with public weights; stems and norms per modality all start from the public one.
+
+    Args:
+        path: .safetensors, .pth or .pt, of MiT alone or with a SegFormer head; `backbone.`,
+            `decode_head.`, `encoder.` before names and `state_dict` around them are understood.
+        model: of the same backbone; a folded head receives the folded public one.
+        head: "auto" imports a head of the model's width and classes and leaves any other;
+            "need" insists on it; "skip" never imports it.
+
+    Raises:
+        RobustsegError: unreadable file, unknown naming, another backbone, a tensor that is missing,
+            misshapen or unknown; the model is then unchanged.
+    """
+    if head not in ("auto", "need", "skip"):
+        raise RobustsegError(f"head is {head!r}; {did_you_mean(head, ('auto', 'need', 'skip'))}")
+    file = _Source(Path(path))
+    file.expect_backbone(model.spec.backbone)
+    for ours, theirs in _rows(model.encoder, file.column):
+        file.fill(model.encoder, ours, theirs)
+
+    kind = "published" if isinstance(model.head, AllMLPHead) else "folded"
+    public = model.head if kind == "published" else _unfolded(model.head)
+    outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
+    if outcome == "imported":
+        for ours, theirs in _head_rows(public, file.column):
+            file.fill(public, ours, theirs)
+    elif head == "need":
+        raise RobustsegError(f"{path}: head {outcome}; give such a file or import with head='auto'")
+
+    unused = file.leftovers(head_too=outcome != "imported")
+    with torch.no_grad():
+        for target, value in file.staged:
+            target.copy_(value)
+    if kind == "folded" and outcome == "imported":
+        model.head.load_state_dict(public.fold().state_dict())
+    return ImportReport(LAYOUTS[file.column - 1], tuple(sorted(file.used)), unused, outcome)
+
+
+class _Source:
+    """A file's tensors under names without prefixes, and what has been taken from them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tensors: dict[str, Tensor] = {}
+        self.original: dict[str, str] = {}
+        for name, tensor in _read(path).items():
+            plain = _plain(name)
+            if plain in self.tensors:
+                raise RobustsegError(
+                    f"{path} has both {self.original[plain]!r} and {name!r}, which mean the same; "
+                    "keep the tensors of one network"
+                )
+            self.tensors[plain], self.original[plain] = tensor, name
+        probes = ("patch_embed1.proj.weight", "patch_embeddings.0.proj.weight")
+        columns = [i + 1 for i, probe in enumerate(probes) if probe in self.tensors]
+        if len(columns) != 1:
+            some = ", ".join(list(self.original.values())[:3]) or "nothing"
+            raise RobustsegError(
+                f"{path} holds {some}, ...; expected `patch_embed1.proj.weight` (NVlabs) or "
+                "`patch_embeddings.0.proj.weight` (transformers' save_pretrained); "
+                "robustseg's own files are read with `robustseg_core.models.checkpoint.load`"
+            )
+        self.column = columns[0]
+        self.used: set[str] = set()
+        self.staged: list[tuple[Tensor, Tensor]] = []
+
+    def expect_backbone(self, name: str) -> None:
+        blocks = re.compile((r"block(\d+)\.(\d+)\.", r"block\.(\d+)\.(\d+)\.")[self.column - 1])
+        found = {m.groups() for key in self.tensors if (m := blocks.match(key))}
+        stages = sorted({stage for stage, _ in found})
+        depths = tuple(sum(stage == s for s, _ in found) for stage in stages)
+        width = len(self.tensors[_ENCODER[0][self.column].format(s=0, S=1) + ".weight"])
+        want = BACKBONES[name]
+        if (width, depths) != (want.channels[0], want.depths):
+            known = [
+                k for k, b in BACKBONES.items() if (b.channels[0], b.depths) == (width, depths)
+            ]
+            way_out = f"use backbone {known[0]!r}" if known else f"have {sorted(BACKBONES)}"
+            raise RobustsegError(
+                f"{self.path} has a first width of {width} and depths {depths}, but backbone "
+                f"{name!r} has {want.channels[0]} and {want.depths}; {way_out}"
+            )
+
+    def fill(self, root: nn.Module, ours: str, theirs: str) -> None:
+        """Stage the tensors of module `ours` (all copies of it) from those of `theirs`."""
+        module = root.get_submodule(ours)
+        copies = list(module) if isinstance(module, nn.ModuleList) else [module]
+        for leaf, like in copies[0].state_dict().items():
+            names = [f"{part}.{leaf}" for part in theirs.split("+")]
+            missing = [name for name in names if name not in self.tensors]
+            if missing and leaf == "num_batches_tracked":
+                continue
+            if missing:
+                raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
+            parts = [self.tensors[name] for name in names]
+            value = parts[0] if len(parts) == 1 else torch.cat(parts)
+            if value.shape != like.shape:
+                raise RobustsegError(
+                    f"{self.path} has {self.original[names[0]]} of {tuple(value.shape)}; this "
+                    f"network needs {tuple(like.shape)}; build it with the sizes of the file"
+                )
+            self.used |= {self.original[name] for name in names}
+            self.staged += [(copy.state_dict()[leaf], value) for copy in copies]
+
+    def head_outcome(self, head: AllMLPHead) -> str:
+        classifier = self.tensors.get(_HEAD[3][self.column] + ".weight")
+        if classifier is None:
+            return "left as it was: the file has none"
+        theirs, ours = tuple(classifier.shape[:2]), tuple(head.classifier.weight.shape[:2])
+        if theirs != ours:
+            return (
+                f"left as it was: the file's has {theirs[0]} classes at width {theirs[1]}, "
+                f"this network's {ours[0]} at {ours[1]}"
+            )
+        return "imported"
+
+    def leftovers(self, *, head_too: bool) -> tuple[str, ...]:
+        left = {p: name for p, name in self.original.items() if name not in self.used}
+        strange = [
+            name
+            for plain, name in left.items()
+            if not _NO_USE.search(plain) and not (head_too and plain.startswith("decode_head."))
+        ]
+        if strange:
+            raise RobustsegError(
+                f"{self.path} has {len(strange)} tensors that nothing here takes, first "
+                f"{strange[0]}; remove them if the network is the same without them"
+            )
+        return tuple(sorted(left.values()))
+
+
+def _plain(name: str) -> str:
+    """`name` without what wraps the network; tensors of a head begin with `decode_head.`."""
+    while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
+        name = name.removeprefix(prefix)
+    return f"decode_head.{name}" if name.startswith("linear_") else name
+
+
+def _rows(encoder: MiT, column: int) -> list[tuple[str, str]]:
+    """Our module's name and theirs, for every module of the encoder that has weights."""
+    there = dict(encoder.named_modules())
+    rows = []
+    for s, stage in enumerate(encoder.stages):
+        for row in _ENCODER:
+            rows.append([row[i].format(s=s, S=s + 1) for i in (0, column)])
+        for b in range(len(stage.blocks)):
+            ours, theirs = (_BLOCK[i].format(s=s, S=s + 1, b=b) for i in (0, column))
+            for row in _IN_BLOCK:
+                parts = (theirs + part for part in row[column].split("+"))
+                rows.append([ours + row[0], "+".join(parts)])
+    return [(ours, theirs) for ours, theirs in rows if ours in there]
+
+
+def _head_rows(head: AllMLPHead, column: int) -> list[tuple[str, str]]:
+    linears, *others = _HEAD
+    rows = [
+        (linears[0].format(s=s), linears[column].format(s=s, S=s + 1))
+        for s in range(len(head.linears))
+    ]
+    return rows + [(row[0], row[column]) for row in others]
+
+
+def _unfolded(head: FoldedHead) -> AllMLPHead:
+    """A published head of the same sizes."""
+    channels = [project.in_channels for project in head.projects]
+    width, classes = head.classifier.in_channels, head.classifier.out_channels
+    return AllMLPHead(channels, width, classes, head.dropout.p).to(head.classifier.weight)
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise RobustsegError(f"{path} is not a file; give .safetensors, .pth or .pt weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RobustsegError(
+            f"{path} holds more than tensors, or is no PyTorch file, and code from a file is never "
+            f"run ({str(error).splitlines()[0]}); save its state_dict alone, as .safetensors"
+        ) from None
+    except Exception as error:  # a damaged pickle may raise anything at all
+        text = (str(error).splitlines() or [""])[0]
+        raise RobustsegError(
+            f"{path} cannot be read, or is cut short ({type(error).__name__} {text}); copy it again"
+        ) from None
+    while isinstance(tree, Mapping) and (key := next((k for k in _WRAPPERS if k in tree), "")):
+        tree = tree[key]
+    wrong = "no mapping" if not isinstance(tree, Mapping) else ""
+    for name, value in tree.items() if not wrong else ():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            wrong = f"{name!r}, a {type(value).__name__},"
+    if wrong:
+        raise RobustsegError(f"{path} holds {wrong} where names and tensors should be; save those")
+    return tree
