@@ -50,7 +50,7 @@ def run_bags(
         def count(recorded: Recorded) -> None:
             nonlocal read
             read += 1
-            on_progress(read, bag.message_count, segmenter.counts.masks)
+            on_progress(read, bag.message_count, segmenter.masks)
 
         with record.Recorder(out, segmenter.spec) as recorder:
             for label_map in replay(bag, segmenter, kills=kills, on_message=count):
@@ -104,13 +104,13 @@ def _account(
 ) -> dict[str, Any]:
     """Where every message went: the top level of `result.json` beside the masks."""
     health = segmenter.health(bag.start_ns)
-    counts = segmenter.counts
+    intake = segmenter.intake
     sums = record.totals(rows)
     return {
         "bags": [path.name for path in bag.paths],
         "kills": [str(kill) for kill in kills],
         "config": segmenter.config.model_dump(mode="json"),
-        "notices": [*bag.notices, *_calibration_notices(counts.calibration_rejected)],
+        "notices": [*bag.notices, *_calibration_notices(intake.calibration_rejected)],
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
             for name, stream in health.items()
@@ -118,9 +118,9 @@ def _account(
         },
         "totals": {
             **sums,
-            "messages": dict(counts.pushed),
-            "clock_jumps": counts.jumps,
-            "overtaken": counts.skipped,
+            "messages": dict(intake.pushed),
+            "clock_jumps": intake.jumps,
+            "overtaken": intake.overtaken,
         },
     }
 

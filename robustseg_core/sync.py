@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from robustseg_core.config import StreamConfig, SyncConfig
 from robustseg_core.rate import PeriodMeter
 from robustseg_core.stamps import Stamped
-from robustseg_core.types import MS, SECOND
+from robustseg_core.types import MS, SECOND, Fault
 
 T = TypeVar("T")
 
@@ -266,13 +266,13 @@ class Synchronizer(Generic[T]):
             slop_ns = 0 if ring.accumulates else ring.slop_ns(period_ns)
             known = [i for i in ring.items if i.stamp_ns <= stamp_ns + slop_ns]
             if not known:
-                absent[name] = "nothing as old as this set yet"
+                absent[name] = f"{Fault.LATE.value}: nothing as old as this mask yet"
                 continue
             nearest = min(reversed(known), key=lambda item: abs(item.stamp_ns - stamp_ns))
             age_ns = stamp_ns - nearest.stamp_ns
             if age_ns > limit_ns:
                 absent[name] = (
-                    f"newest data is {age_ns / MS:.0f} ms older than the mask, "
+                    f"{Fault.LATE.value}: newest data is {age_ns / MS:.0f} ms older than the mask, "
                     f"limit {limit_ns / MS:.0f} ms"
                 )
                 continue

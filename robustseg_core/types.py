@@ -136,8 +136,6 @@ class Reading:
     frame_id: str
     data: Any
     """What the modality's `decode` returned: an image, metres, points or events."""
-    digest: int = 0
-    """A cheap fingerprint of the payload; equal digests in a row betray a frozen sensor."""
     quality: float = 1.0
     """Score in [0, 1] from the content checks; feeds gated fusion."""
 

@@ -1,0 +1,216 @@
+"""The first half of the product: messages in, closed sets out.
+
+    message -> decode -> judge -> Reading -> admit -> set
+
+Whatever is wrong with a message, it is rejected, counted and named, and nothing stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from robustseg_core import modalities
+from robustseg_core.config import RobotConfig, StreamConfig
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.health import HealthMonitor
+from robustseg_core.modalities import Modality
+from robustseg_core.stamps import Stamped, StampGuard
+from robustseg_core.sync import Match, Synchronizer
+from robustseg_core.types import SECOND, Fault, Finding, Health, ModelSpec, Reading, Rejection
+from robustseg_core.view import View
+
+log = logging.getLogger(__name__)
+
+
+def stamp_of(message: Any) -> int:
+    """The header stamp in nanoseconds, of rclpy's or rosbags' message."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * SECOND + int(stamp.nanosec)
+
+
+class Intake:
+    """Decoders, stamp guard, health monitor and synchronizer, behind one lock.
+
+    `push*` may be called from one thread while another calls `poll`.
+
+    Args:
+        config: the robot.
+        spec: what the network expects; other streams are not listened to.
+
+    Raises:
+        RobustsegError: the robot has none of the network's modalities.
+    """
+
+    def __init__(self, config: RobotConfig, spec: ModelSpec) -> None:
+        streams = _streams(config, spec)
+        self.view = View(spec.size, config.view)
+        self.modalities: dict[str, Modality] = {
+            name: modalities.load(name)(encoding=spec.encodings.get(name), limits=stream.limits)
+            for name, stream in streams.items()
+        }
+        self.pushed: Counter[str] = Counter()
+        self.jumps = 0
+        self.calibration_rejected: Counter[str] = Counter()
+        self._streams = streams
+        self._guard: StampGuard[Reading] = StampGuard(
+            config.sync, {name: stream.rate_hz for name, stream in streams.items()}
+        )
+        self._sync: Synchronizer[Reading] = Synchronizer(
+            config.sync, streams, [n for n, m in self.modalities.items() if m.accumulates]
+        )
+        self._health = HealthMonitor(config.health, streams)
+        self._lock = threading.Lock()
+
+    @property
+    def overtaken(self) -> int:
+        """References that a newer one overtook before the network was free (latest only)."""
+        return self._sync.skipped
+
+    def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
+        """Take one message: why it was rejected, or None.
+
+        Raises:
+            RobustsegError: no such modality.
+        """
+        try:
+            decoder = self.modalities[modality]
+        except KeyError:
+            way_out = did_you_mean(modality, self.modalities)
+            raise RobustsegError(f"no stream called {modality!r}; {way_out}") from None
+        self._arrived(modality, now_ns)
+        try:
+            reading, notes = _read(decoder, message)
+            digest = decoder.digest(message)
+        except Rejection as rejection:
+            return self._reject(modality, now_ns, rejection.finding)
+        except Exception as error:
+            log.exception("decoding a message of %s failed", modality)
+            finding = Finding(Fault.INTERNAL, True, f"{type(error).__name__}: {error}")
+            return self._reject(modality, now_ns, finding)
+        with self._lock:
+            return self._take(reading, notes, digest, now_ns)
+
+    def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
+        """Count a message that never became one (its serialized form did not parse)."""
+        self._arrived(modality, now_ns)
+        self._reject(modality, now_ns, finding)
+
+    def push_camera_info(self, modality: str, message: Any) -> Finding | None:
+        """Take a calibration; why it was rejected, or None."""
+        stream = self._streams[modality]
+        rectified = "rect" in stream.topic if stream.rectified is None else stream.rectified
+        try:
+            with self._lock:
+                self.view.set_camera_info(modality, message, rectified=rectified)
+        except Rejection as rejection:
+            self.calibration_rejected[f"{modality}: {rejection}"] += 1
+            return rejection.finding
+        return None
+
+    def push_transforms(self, message: Any) -> None:
+        """Take static transforms (tf2_msgs/TFMessage)."""
+        with self._lock:
+            self.view.add_transforms(message)
+
+    def poll(self, now_ns: int) -> Match[Reading] | None:
+        """A set, if one is ready."""
+        with self._lock:
+            return self._sync.poll(now_ns, self._health.usable(now_ns))
+
+    def wake_ns(self, now_ns: int) -> int | None:
+        """When `poll` wants to be called if nothing arrives before; None: no need."""
+        with self._lock:
+            return self._sync.wake_ns(now_ns, self._health.usable(now_ns))
+
+    def health(self, now_ns: int) -> dict[str, Health]:
+        """What is believed of each stream, and why."""
+        with self._lock:
+            return self._health.report(now_ns)
+
+    def reset(self, now_ns: int) -> None:
+        """Forget stamps, sets and states; learned rates and calibration stay."""
+        with self._lock:
+            self._sync.reset()
+            self._guard.reset()
+            self._health.reset(now_ns)
+            for decoder in self.modalities.values():
+                decoder.reset()
+
+    def _arrived(self, modality: str, now_ns: int) -> None:
+        with self._lock:
+            self.pushed[modality] += 1
+            self._health.arrived(modality, now_ns)
+
+    def _reject(self, modality: str, now_ns: int, finding: Finding) -> Finding:
+        with self._lock:
+            self._health.reject(modality, now_ns, finding)
+        return finding
+
+    def _take(
+        self, reading: Reading, notes: tuple[Finding, ...], digest: int, now_ns: int
+    ) -> Finding | None:
+        """Calibration, stamp and freeze checks; what passes goes to the synchronizer."""
+        name = reading.modality
+        missing = self.modalities[name].usable(reading.frame_id, self.view)
+        self._health.block(name, _blocked(missing, reading, self.view))
+        admission = self._guard.admit(Stamped(name, reading.stamp_ns, now_ns, reading))
+        verdict: Finding | None = None
+        for other, finding in admission.rejected:
+            self._health.reject(other, now_ns, finding)
+            verdict = finding if other == name else verdict
+        if admission.jump_ns is not None:
+            log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
+            self.jumps += 1
+            self._sync.reset()
+        frozen = self._health.stuck(name, now_ns, digest)
+        for message in admission.accepted:
+            if message.modality == name and frozen is not None:
+                self._health.reject(name, now_ns, frozen)
+                verdict = frozen
+                continue
+            self._health.accept(
+                message.modality, now_ns, notes if message.payload is reading else ()
+            )
+            self._sync.push(message)
+        return verdict
+
+
+def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]:
+    wanted = [n for n in spec.modalities if n in config.streams and config.streams[n].topic]
+    if not wanted:
+        raise RobustsegError(
+            f"streams name {sorted(config.streams)}, but the network knows "
+            f"{list(spec.modalities)}; configure at least one of these"
+        )
+    return {name: config.streams[name] for name in wanted}
+
+
+def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]]:
+    """Decode and judge; raises the first fatal finding as a Rejection."""
+    stamp_ns = stamp_of(message)
+    data = decoder.decode(message, stamp_ns)
+    findings = tuple(decoder.judge(data))
+    fatal = next((finding for finding in findings if finding.fatal), None)
+    if fatal is not None:
+        raise Rejection(fatal.fault, fatal.text)
+    quality = min((finding.score for finding in findings), default=1.0)
+    frame_id = message.header.frame_id.lstrip("/")
+    return Reading(decoder.name, stamp_ns, frame_id, data, quality), findings
+
+
+def _blocked(missing: Fault | None, reading: Reading, view: View) -> Finding | None:
+    """What people are told while a sensor cannot be placed."""
+    if missing is None:
+        return None
+    if missing is Fault.NO_TF:
+        text = (
+            f"no transform from {reading.frame_id!r} to {view.frame_id!r}; publish /tf_static "
+            f"or set view.extrinsics.{reading.modality}"
+        )
+    else:
+        text = "no usable CameraInfo yet; publish it or set view.intrinsics"
+    return Finding(missing, False, text)
