@@ -1,0 +1,257 @@
+"""The product as a user drives it: messages pushed, masks stepped, sensors dying in between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from makers import camera_info, compressed, events, image, transform, xyz
+
+from robustseg_core import config, draw
+from robustseg_core.config import RobotConfig
+from robustseg_core.engines.eager import EagerEngine, pick_device
+from robustseg_core.errors import RobustsegError
+from robustseg_core.models import checkpoint
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import IGNORE, MS, SECOND, Fault, State
+
+EPOCH = 1_700_000_000 * SECOND
+ALL = ("rgb", "depth", "event", "lidar")
+SIZE = (64, 96)
+ENGINE = EagerEngine(checkpoint.untrained(checkpoint.default_spec(size=SIZE)), pick_device("cpu"))
+RANDOM = np.random.default_rng(0)
+SCENES = RANDOM.integers(0, 255, (40, 48, 64, 3), dtype=np.uint8)
+POINTS = np.column_stack(
+    [RANDOM.uniform(3, 20, 500), RANDOM.uniform(-2, 2, 500), RANDOM.uniform(-1, 1, 500)]
+)
+# x forward of the LiDAR is z of the camera
+OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+
+
+def segmenter(names=ALL, **words) -> Segmenter:
+    streams = {name: {"topic": f"/{name}"} for name in names}
+    robot = config.parse(RobotConfig, {"streams": streams, **words})
+    made = Segmenter(robot, ENGINE.spec, ENGINE)
+    made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
+    made.push_transforms(transform("camera", "lidar", quaternion=OPTICAL))
+    return made
+
+
+def message(name: str, stamp_ns: int, k: int):
+    if name == "rgb":
+        return image(SCENES[k % 40], "rgb8", stamp_ns)
+    if name == "depth":
+        metres = RANDOM.uniform(1, 5, (48, 64)) * 1000
+        return image(metres.astype(np.uint16), "16UC1", stamp_ns)
+    if name == "lidar":
+        return xyz(POINTS + 0.001 * k, stamp_ns=stamp_ns)
+    time_us = k * 10_000
+    words = [0x8000 | (time_us >> 12) & 0xFFF, 0x6000 | time_us & 0xFFF, 0x0000 | 20]
+    words += [0x2000 | (k + i) % 64 for i in range(30)]
+    return events(np.array(words), stamp_ns, seq=k, height=48, width=64)
+
+
+RATES = {"rgb": 30, "depth": 10, "event": 100, "lidar": 10}
+
+
+def schedule(seconds: float, names=ALL):
+    rows = [
+        (round(k * SECOND / RATES[name]), name, k)
+        for name in names
+        for k in range(round(seconds * RATES[name]))
+    ]
+    return sorted(rows)
+
+
+def drive(made: Segmenter, rows, make=message):
+    """Pushes rows, stepping as asked; returns the label maps with the time each was made."""
+    maps, now = [], 0
+    for at, name, k in rows:
+        while (wake := made.wake_ns(now)) is not None and wake < at:
+            now = wake
+            maps += [(now, m)] if (m := made.step(now)) else []
+        now = at
+        if (sent := make(name, EPOCH + at, k)) is not None:
+            made.push(name, sent, now)
+            maps += [(now, m)] if (m := made.step(now)) else []
+    return maps
+
+
+def test_four_sensors_make_one_mask_a_camera_frame():
+    made = segmenter()
+    maps = [m for now, m in drive(made, schedule(2)) if now > 500 * MS]
+    assert len(maps) == pytest.approx(45, abs=1)
+    for label_map in maps:
+        assert label_map.used == ALL and not label_map.reasons
+        assert label_map.ids.shape == label_map.confidence.shape == (48, 64)
+        assert set(np.unique(label_map.ids)) <= {*range(19), IGNORE}
+        assert label_map.frame_id == "camera"
+        assert label_map.latency_ms["total"] >= label_map.latency_ms["infer"]
+
+
+def test_the_mask_is_what_the_network_says_about_the_bundle():
+    label_map = drive(segmenter(("rgb",)), schedule(0.5, ("rgb",)))[-1][1]
+    ids, confidence = ENGINE(label_map.bundle)
+    rows = np.arange(48) * SIZE[0] // 48
+    cols = np.arange(64) * SIZE[1] // 64
+    assert np.array_equal(label_map.ids, ids[np.ix_(rows, cols)])
+    assert np.array_equal(label_map.confidence, confidence[np.ix_(rows, cols)])
+
+
+def test_a_dead_camera_does_not_silence_the_rest():
+    made = segmenter()
+    rows = [r for r in schedule(3) if r[1] != "rgb" or not SECOND < r[0] < 2 * SECOND]
+    maps = drive(made, rows)
+    blind = [m for now, m in maps if 1.2 * SECOND < now < 2 * SECOND]
+    assert len(blind) >= 0.9 * 0.8 * 30
+    assert all("rgb" not in m.used and m.reasons["rgb"].startswith("silent") for m in blind)
+    assert maps[-1][1].used == ALL, "and the camera is used again"
+
+
+@pytest.mark.parametrize("shade, fault", [(0, Fault.BLACK), (255, Fault.SATURATED)])
+def test_a_black_or_blinded_camera_is_named_and_nothing_else_is(shade, fault):
+    def make(name, stamp, k):
+        if name == "rgb" and k >= 30:
+            dark = np.full((48, 64, 3), shade, np.uint8)
+            dark[k % 48, k % 64] += np.uint8(1)  # not frozen: the sensor's noise is alive
+            return image(dark, "rgb8", stamp)
+        return message(name, stamp, k)
+
+    made = segmenter()
+    last = drive(made, schedule(2), make)[-1][1]
+    assert last.used == ("depth", "event", "lidar")
+    assert last.reasons["rgb"].startswith(fault.value)
+    healths = made.health(2 * SECOND)
+    assert set(healths["rgb"].rejected) == {fault}
+    assert not any(healths[name].rejected for name in ALL[1:])
+
+
+def test_a_frozen_camera_is_named_and_nothing_else_is():
+    def make(name, stamp, k):
+        return message(name, stamp, min(k, 30) if name == "rgb" else k)
+
+    made = segmenter()
+    last = drive(made, schedule(2), make)[-1][1]
+    assert last.used == ("depth", "event", "lidar")
+    assert last.reasons["rgb"].startswith("stuck")
+
+
+def test_a_lidar_without_transform_waits_and_needs_no_restart():
+    robot = config.parse(RobotConfig, {"streams": {n: {"topic": n} for n in ALL}})
+    made = Segmenter(robot, ENGINE.spec, ENGINE)
+    made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
+    rows = schedule(2)
+    first = drive(made, [r for r in rows if r[0] < SECOND])[-1][1]
+    assert first.used == ALL[:3] and first.reasons["lidar"].startswith("no_tf")
+    assert first.states["lidar"] is State.WAITING
+    made.push_transforms(transform("camera", "lidar", quaternion=OPTICAL))
+    last = drive(made, [r for r in rows if r[0] >= SECOND])[-1][1]
+    assert last.used == ALL
+
+
+def test_a_camera_that_changes_its_resolution_is_followed():
+    def make(name, stamp, k):
+        if k < 30:
+            return message(name, stamp, k)
+        return image(np.repeat(np.repeat(SCENES[k % 40], 2, 0), 2, 1), "rgb8", stamp)
+
+    made = segmenter(("rgb",))
+    half = schedule(1, ("rgb",))
+    drive(made, half, make)
+    made.push_camera_info("rgb", camera_info(96, 128, fx=120.0))
+    rows = [r for r in schedule(2, ("rgb",)) if r[0] >= SECOND]
+    assert drive(made, rows, make)[-1][1].ids.shape == (96, 128)
+
+
+def test_a_bag_loop_keeps_the_number_of_sets():
+    made = segmenter()
+    rows = schedule(2)
+    passes = [0, 0, 0]
+    looped = [(at + n * 2 * SECOND, name, k, EPOCH + at) for n in range(3) for at, name, k in rows]
+    now = 0
+    for at, name, k, stamp in looped:
+        while (wake := made.wake_ns(now)) is not None and wake < at:
+            now = wake
+            passes[now // (2 * SECOND)] += made.step(now) is not None
+        now = at
+        made.push(name, message(name, stamp, k + 1000 * (at // (2 * SECOND))), now)
+        passes[now // (2 * SECOND)] += made.step(now) is not None
+    assert made.intake.jumps == 2
+    assert abs(passes[1] - passes[2]) <= 1 and abs(passes[0] - passes[1]) <= 2
+
+
+def test_an_unknown_stream_is_an_error_with_the_way_out():
+    with pytest.raises(RobustsegError, match="no stream called 'rbg'; did you mean 'rgb'"):
+        segmenter().push("rbg", message("rgb", EPOCH, 0), 0)
+
+
+def test_a_robot_without_any_known_sensor_is_an_error():
+    with pytest.raises(RobustsegError, match="no stream has a topic"):
+        Segmenter.from_config(RobotConfig())
+
+
+def test_what_is_no_message_at_all_is_rejected_counted_and_survived():
+    made = segmenter()
+    for name in ALL:
+        sent = message(name, EPOCH, 0)
+        sent.header = None
+        finding = made.push(name, sent, 1)
+        assert finding is not None and finding.fault is Fault.INTERNAL
+    assert all(sum(h.rejected.values()) == 1 for h in made.health(1).values())
+
+
+def test_untrained_masks_say_so_on_the_picture():
+    label_map = drive(segmenter(), schedule(0.5))[-1][1]
+    untrained = draw.overlay(label_map, ENGINE.spec)
+    trained = draw.overlay(label_map, ENGINE.spec.model_copy(update={"trained": True}))
+    assert untrained.shape[2] == 3 and untrained.shape[1] == 64
+    assert not np.array_equal(untrained, trained)
+
+
+def test_a_used_sensor_has_a_filled_chip_and_an_absent_one_a_hollow_one():
+    made = segmenter()
+    rows = [r for r in schedule(2) if r[1] != "lidar" or r[0] < SECOND]
+    label_map = drive(made, rows)[-1][1]
+    strip = draw.overlay(label_map, ENGINE.spec)[48:]
+    live, dead = (np.array(draw.STATE_COLORS[s]) for s in (State.LIVE, State.DEAD))
+    chips = np.split(strip, 4, axis=1)
+    green = [(chip == live).all(-1).mean() for chip in chips]
+    assert min(green[:3]) > 0.2 and green[3] == 0
+    assert 0 < (chips[3] == dead).all(-1).mean() < 0.6
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(ALL), st.integers(0, 80), st.integers(-2000, 2000),
+                  st.integers(0, 4000), st.binary(max_size=40)),
+        max_size=40,
+    )
+)  # fmt: skip
+def test_whatever_arrives_nothing_raises_and_stamps_only_grow(rows):
+    """Damaged payloads and wild stamps between good messages."""
+    made = segmenter()
+    now, last = 0, 0
+    for name, gap_ms, shift_ms, cut, junk in rows:
+        now += gap_ms * MS
+        sent = message(name, max(0, EPOCH + now + shift_ms * MS), now // MS)
+        payload = sent.events if name == "event" else sent.data
+        damaged = np.frombuffer(payload.tobytes()[:cut] + junk, np.uint8)
+        setattr(sent, "events" if name == "event" else "data", damaged)
+        made.push(name, sent, now)
+        jumps = made.intake.jumps
+        if label_map := made.step(now):
+            assert label_map.stamp_ns > last or jumps
+            assert label_map.used and label_map.ids.max() <= IGNORE
+            last = label_map.stamp_ns
+    received = sum(h.received for h in made.health(now).values())
+    assert received == len(rows)
+
+
+def test_a_jpeg_camera_works_as_well():
+    def make(name, stamp, k):
+        return compressed(SCENES[k % 40], stamp)
+
+    maps = drive(segmenter(("rgb",)), schedule(0.5, ("rgb",)), make)
+    assert len(maps) >= 14 and maps[-1][1].used == ("rgb",)
