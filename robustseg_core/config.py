@@ -153,6 +153,13 @@ class RobotConfig(Strict):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
     )
+    cpu_threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Threads of the network on a CPU; 0: all cores but one, so that the sensors' "
+        "callbacks are not starved.",
+    )
     view: ViewConfig = Field(
         default_factory=ViewConfig, description="Pixel grid, if not on topics."
     )

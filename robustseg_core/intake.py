@@ -52,6 +52,8 @@ class Intake:
             name: modalities.load(name)(encoding=spec.encodings.get(name), limits=stream.limits)
             for name, stream in streams.items()
         }
+        self._grid = next((n for n, m in self.modalities.items() if not m.needs_view), None)
+        """The stream whose own pixels the masks have, where no CameraInfo tells."""
         self.pushed: Counter[str] = Counter()
         self.jumps = 0
         self.calibration_rejected: Counter[str] = Counter()
@@ -107,14 +109,19 @@ class Intake:
             with self._lock:
                 self.view.set_camera_info(modality, message, rectified=rectified)
         except Rejection as rejection:
-            self.calibration_rejected[f"{modality}: {rejection}"] += 1
+            self.calibration_rejected[f"CameraInfo of {modality}: {rejection}"] += 1
             return rejection.finding
         return None
 
-    def push_transforms(self, message: Any) -> None:
-        """Take static transforms (tf2_msgs/TFMessage)."""
-        with self._lock:
-            self.view.add_transforms(message)
+    def push_transforms(self, message: Any) -> Finding | None:
+        """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
+        try:
+            with self._lock:
+                self.view.add_transforms(message)
+        except Rejection as rejection:
+            self.calibration_rejected[f"transform: {rejection}"] += 1
+            return rejection.finding
+        return None
 
     def poll(self, now_ns: int) -> Match[Reading] | None:
         """A set, if one is ready."""
@@ -155,6 +162,8 @@ class Intake:
     ) -> Finding | None:
         """Calibration, stamp and freeze checks; what passes goes to the synchronizer."""
         name = reading.modality
+        if name == self._grid and (size := self.modalities[name].size(reading.data)):
+            self.view.set_image_size(*size, frame_id=reading.frame_id)
         missing = self.modalities[name].usable(reading.frame_id, self.view)
         self._health.block(name, _blocked(missing, reading, self.view))
         admission = self._guard.admit(Stamped(name, reading.stamp_ns, now_ns, reading))

@@ -14,6 +14,7 @@ from robustseg_core.kills import Kill
 from robustseg_core.replay import replay
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
+from robustseg_core.types import Health
 
 
 def run_bags(
@@ -110,7 +111,11 @@ def _account(
         "bags": [path.name for path in bag.paths],
         "kills": [str(kill) for kill in kills],
         "config": segmenter.config.model_dump(mode="json"),
-        "notices": [*bag.notices, *_calibration_notices(intake.calibration_rejected)],
+        "notices": [
+            *bag.notices,
+            *_calibration_notices(intake.calibration_rejected),
+            *([] if rows else [_no_mask(health)]),
+        ],
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
             for name, stream in health.items()
@@ -125,5 +130,10 @@ def _account(
     }
 
 
+def _no_mask(health: Mapping[str, Health]) -> str:
+    reasons = "; ".join(f"{name} {stream.reason}" for name, stream in health.items())
+    return f"no mask was made: {reasons}"
+
+
 def _calibration_notices(rejected: Mapping[str, int]) -> list[str]:
-    return [f"CameraInfo of {text} ({count} messages)" for text, count in rejected.items()]
+    return [f"{text} ({count} messages)" for text, count in rejected.items()]

@@ -36,8 +36,8 @@ def load(package: str, name: str, base: type[T]) -> type[T]:
         value
         for key, value in vars(module).items()
         if inspect.isclass(value)
+        and value.__module__ == module.__name__  # before the next: 3.10 takes list[int] for a class
         and issubclass(value, base)
-        and value.__module__ == module.__name__
         and not key.startswith("_")
     ]
     if len(found) != 1:

@@ -83,7 +83,8 @@ class Segmenter:
         """
         device = pick_device(config.device)
         model = _network(config)
-        return cls(config, model.spec, EagerEngine(model, device))
+        engine = EagerEngine(model, device, cpu_threads=config.cpu_threads)
+        return cls(config, model.spec, engine)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -119,9 +120,9 @@ class Segmenter:
         """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
         return self.intake.push_camera_info(modality, message)
 
-    def push_transforms(self, message: Any) -> None:
-        """Take static transforms (tf2_msgs/TFMessage)."""
-        self.intake.push_transforms(message)
+    def push_transforms(self, message: Any) -> Finding | None:
+        """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
+        return self.intake.push_transforms(message)
 
     def step(self, now_ns: int) -> LabelMap | None:
         """A label map, if one is due: made of what is alive, on time, never twice the same."""

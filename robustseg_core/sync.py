@@ -20,6 +20,7 @@ from robustseg_core.types import MS, SECOND, Fault
 
 T = TypeVar("T")
 
+SLOP_MIN_NS, SLOP_MAX_NS = 5 * MS, 50 * MS
 HOLD_PERIODS = 1.2
 """Data is held for this many of its own periods unless the robot says otherwise: a 10 Hz LiDAR
 beside a 30 Hz camera for 120 ms (ros_anchors 4.3)."""
@@ -59,8 +60,10 @@ class _Ring(Generic[T]):
         """Half a period (its own or the sets', the shorter), 5 to 50 ms: the same moment."""
         if self.config.slop_ms > 0:
             return round(self.config.slop_ms * MS)
-        period_ns = min(self.meter.period_ns or set_period_ns, set_period_ns)
-        return min(max(period_ns // 2, 5 * MS), 50 * MS)
+        period_ns = self.meter.period_ns
+        if period_ns is None:
+            return SLOP_MAX_NS
+        return min(max(min(period_ns, set_period_ns) // 2, SLOP_MIN_NS), SLOP_MAX_NS)
 
     def max_age_ns(self, set_period_ns: int) -> int:
         if self.config.max_age_ms > 0:

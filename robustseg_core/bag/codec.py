@@ -44,13 +44,15 @@ class Codec:
 
     def __init__(
         self, kind: str, *, why: str = "", decode: Callable[[bytes], Any] | None = None,
-        stamped: bool = False, ros1: bool = False,
+        stamped: bool = False, ros1: bool = False, native: bool = False,
     ) -> None:  # fmt: skip
         self.kind = kind
         self.why = why
         self._decode = decode
         self._stamped = stamped
         self._ros1 = ros1
+        self.native = native
+        """Whether the payload is CDR of the definition that robustseg has: fit to be passed on."""
 
     def message(self, raw: bytes) -> Any:
         """The rosbags message of `raw`.
@@ -118,7 +120,8 @@ def _codec(kind: str, definition: MessageDefinition, ros1: bool) -> Codec:
             return ours.deserialize_cdr(ours.ros1_to_cdr(raw, kind), kind)
         return store.deserialize_ros1(raw, kind)
 
-    return Codec(kind, decode=decode, stamped=stamped, ros1=ros1)
+    native = known and same and not ros1
+    return Codec(kind, decode=decode, stamped=stamped, ros1=ros1, native=native)
 
 
 def _parse(kind: str, definition: MessageDefinition) -> Typestore | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,9 +35,15 @@ class EagerEngine:
     Args:
         model: a segmenter in either head form; inference uses the folded one.
         device: where to run.
+        cpu_threads: of this whole process, on a CPU; 0: all cores but one. PyTorch's threads wait
+            for each other in a busy loop, so that one core too many makes everything slower.
     """
 
-    def __init__(self, model: AnyModalSegmenter, device: torch.device) -> None:
+    def __init__(
+        self, model: AnyModalSegmenter, device: torch.device, *, cpu_threads: int = 0
+    ) -> None:
+        if device.type == "cpu":
+            torch.set_num_threads(cpu_threads or max(1, (os.cpu_count() or 2) - 1))
         self.spec: ModelSpec = model.spec
         self._device = device
         self._model = model.folded().to(device)

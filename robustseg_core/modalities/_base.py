@@ -1,4 +1,4 @@
-"""The contract of a modality: decode a message, judge its content, bring it onto the view's grid."""
+"""The contract of a modality: decode a message, judge it, bring it onto the view's grid."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ from numpy.typing import NDArray
 from robustseg_core.config import Strict, parse
 from robustseg_core.types import Fault, Finding, Reading
 from robustseg_core.view import View
+
+_DOUBTFUL = 0.45
+"""Best score of a frame with a finding: just below the `degraded_below` of `HealthConfig`."""
+
+
+def doubt(fault: Fault, text: str, *, good: float) -> Finding:
+    """A finding that degrades: the frame is used, with a score that falls with `good` in [0, 1].
+
+    `good` is 1 at the limit that was crossed, and 0 where nothing is left.
+    """
+    return Finding(fault, fatal=False, text=text, score=_DOUBTFUL * min(1.0, max(0.0, good)))
+
+
+def fatal(fault: Fault, text: str) -> Finding:
+    """A finding that rejects the message."""
+    return Finding(fault, fatal=True, text=text)
 
 
 class Modality(ABC):
@@ -61,9 +77,7 @@ class Modality(ABC):
         """Content checks of what `decode` returned (ros_anchors 4.2); under a millisecond."""
 
     @abstractmethod
-    def encode(
-        self, readings: Sequence[Reading], view: View, stamp_ns: int
-    ) -> NDArray[np.float32]:
+    def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W) float32 on the view's grid, for a set stamped `stamp_ns`.
 
         `readings` are oldest first and never empty; only an accumulating modality needs more than
@@ -76,6 +90,10 @@ class Modality(ABC):
     @abstractmethod
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(H, W, 3) RGB for people, from what `encode` returned."""
+
+    def size(self, data: Any) -> tuple[int, int] | None:
+        """(H, W) of the sensor's own pixels; None where it has none (a point cloud)."""
+        return None
 
     def usable(self, frame_id: str, view: View) -> Fault | None:
         """Why a message of this frame cannot be used yet, or None: it can."""

@@ -126,7 +126,7 @@ def default_spec(
         "palette": CITYSCAPES.palette,
         "backbone": "tiny",
         "head_width": 64,
-        "size": (288, 384),  # live on two cores, beside everything else
+        "size": (192, 256),  # live on two cores, beside everything else
         "encodings": {
             name: load_modality(name).Encoding().model_dump(mode="json") for name in modalities
         },

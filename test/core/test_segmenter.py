@@ -164,6 +164,24 @@ def test_a_camera_that_changes_its_resolution_is_followed():
     assert drive(made, rows, make)[-1][1].ids.shape == (96, 128)
 
 
+@pytest.mark.parametrize(
+    "name, shape", [("rgb", (48, 64)), ("depth", (48, 64)), ("event", (48, 64))]
+)
+def test_without_camera_info_the_mask_has_the_size_of_the_image(name, shape):
+    robot = config.parse(RobotConfig, {"streams": {name: {"topic": name}}})
+    made = Segmenter(robot, ENGINE.spec, ENGINE)
+    label_map = drive(made, schedule(0.5, (name,)))[-1][1]
+    assert label_map.ids.shape == shape and label_map.frame_id
+
+
+def test_a_broken_transform_is_rejected_and_the_good_ones_are_kept():
+    made = segmenter()
+    bad = transform("camera", "thermal", quaternion=(0, 0, 0, 0))
+    finding = made.push_transforms(bad)
+    assert finding is not None and finding.fault is Fault.NO_TF
+    assert drive(made, schedule(1))[-1][1].used == ALL
+
+
 def test_a_bag_loop_keeps_the_number_of_sets():
     made = segmenter()
     rows = schedule(2)

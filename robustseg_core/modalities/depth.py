@@ -1,0 +1,145 @@
+"""Depth images: metres, judged for validity and unit, brought onto the camera's grid, inverted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.config import Strict
+from robustseg_core.decode import fingerprint
+from robustseg_core.decode.compressed_depth import decode_depth
+from robustseg_core.modalities._base import Modality, doubt, fatal
+from robustseg_core.types import Fault, Finding, Reading
+from robustseg_core.view import View
+
+
+class Depth(Modality):
+    """A depth camera or a stereo pair (REP 118)."""
+
+    messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+
+    class Encoding(Strict):
+        """Inverse depth, near is bright: near_m / depth, in three equal channels; invalid is 0."""
+
+        near_m: float = Field(0.5, gt=0, le=100, description="This and nearer is encoded as 1.")
+        grow: int = Field(
+            2, ge=1, le=32, description="Pixels that a point paints when depth is registered."
+        )
+
+    class Limits(Strict):
+        """When a depth image says nothing."""
+
+        valid_share: float = Field(
+            0.01, ge=0, lt=1, description="INVALID_DEPTH below this share of valid pixels."
+        )
+        usual_ratio: float = Field(
+            0.3, ge=0, lt=1, description="Degraded below this share of the own median validity."
+        )
+        usual_frames: int = Field(
+            100, ge=10, description="Images that the median validity is taken of."
+        )
+        nearest_m: float = Field(
+            0.01, ge=0, description="DEPTH_UNIT: a smaller median means metres read as mm."
+        )
+        farthest_m: float = Field(
+            1000.0, gt=0, description="DEPTH_UNIT: a larger median means mm read as metres."
+        )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._shares: deque[float] = deque(maxlen=self.limits.usual_frames)
+
+    def decode(self, message: Any, stamp_ns: int) -> NDArray[np.float32]:
+        """(H, W) metres, NaN where invalid."""
+        return decode_depth(message)
+
+    def size(self, data: NDArray[np.float32]) -> tuple[int, int]:
+        """(H, W) of the image."""
+        return data.shape[:2]
+
+    def digest(self, message: Any) -> int:
+        """crc32 of fixed parts of the payload."""
+        return fingerprint(getattr(message, "data", None))
+
+    def judge(self, data: NDArray[np.float32]) -> Iterable[Finding]:
+        """INVALID_DEPTH, FLAT and DEPTH_UNIT are fatal; far fewer valid pixels than usual degrade.
+
+        Looks at every fourth pixel of large images, each way.
+        """
+        limits = self.limits
+        step = 4 if min(data.shape) >= 64 else 1
+        sample = data[::step, ::step]
+        valid = sample[sample > 0]
+        share = valid.size / sample.size
+        if share < limits.valid_share or not valid.size:
+            text = f"{share:.1%} of the pixels are valid, limit {limits.valid_share:.0%}"
+            return [fatal(Fault.INVALID_DEPTH, text)]
+        median = float(np.median(valid))
+        if not limits.nearest_m <= median <= limits.farthest_m:
+            way_out = "32FC1 is metres, 16UC1 millimetres (REP 118)"
+            text = f"median depth {median:.4g} m, expected {limits.nearest_m:g} to "
+            return [fatal(Fault.DEPTH_UNIT, f"{text}{limits.farthest_m:g}; {way_out}")]
+        if valid.size > 1 and valid.min() == valid.max():
+            return [fatal(Fault.FLAT, f"every pixel is {median:.4g} m; expected a scene")]
+        usual = float(np.median(self._shares)) if len(self._shares) >= 10 else 0.0
+        self._shares.append(share)
+        floor = limits.usual_ratio * usual
+        if share < floor:
+            text = f"{share:.1%} of the pixels are valid, usually {usual:.1%}"
+            return [doubt(Fault.INVALID_DEPTH, text, good=share / floor)]
+        return []
+
+    def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
+        """(3, H, W): near_m / depth of the newest image, clipped to [0, 1]; 0 where invalid.
+
+        A depth camera with its own lens or place is registered by projecting its pixels; without
+        its CameraInfo and transform, the image is taken to be aligned already.
+        """
+        reading = readings[-1]
+        if self._stands_apart(reading.frame_id, view):
+            depth_m = self._register(reading, view)
+        else:
+            h, w = reading.data.shape
+            height, width = view.size
+            rows = (np.arange(height) * 2 + 1) * h // (2 * height)
+            cols = (np.arange(width) * 2 + 1) * w // (2 * width)
+            depth_m = reading.data[rows[:, None], cols]
+        with np.errstate(all="ignore"):
+            near = np.minimum(np.float32(self.encoding.near_m) / depth_m, 1)
+        near = np.where(near > 0, near, np.float32(0))
+        return np.repeat(near[None].astype(np.float32, copy=False), 3, axis=0)
+
+    def _stands_apart(self, frame_id: str, view: View) -> bool:
+        own = view.camera_of(self.name)
+        if own is None or view.camera is None or view.missing_for(self.name, frame_id):
+            return False
+        moved = not np.allclose(view.view_from(self.name, frame_id), np.eye(4), atol=1e-4)
+        return moved or not own.same_pixels(view.camera)
+
+    def _register(self, reading: Reading, view: View) -> NDArray[np.float32]:
+        """(H, W) metres along the view's axis, nearest wins, NaN where nothing lands."""
+        depth_m = reading.data.ravel()
+        good = np.flatnonzero(depth_m > 0)
+        rays = view.rays(self.name, *reading.data.shape)[good]
+        points = view.place(self.name, reading.frame_id, rays * depth_m[good, None])
+        found = view.project(points)
+        pixel, which = view.nearest(found, grow=self.encoding.grow)
+        registered = np.full(view.size[0] * view.size[1], np.nan, np.float32)
+        registered[pixel] = found.depth_m[which]
+        return registered.reshape(view.size)
+
+    def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Near is warm, far is cold, invalid is black."""
+        level = np.sqrt(array[0])  # spreads the far half, where most of a scene is
+        colors = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+        return np.where(array[0][..., None] > 0, colors[..., ::-1], np.uint8(0))
+
+    def reset(self) -> None:
+        """Forget how much used to be valid."""
+        self._shares.clear()

@@ -1,0 +1,184 @@
+"""Event cameras: packets decoded as they come, counted per pixel over a window before the set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.config import Strict
+from robustseg_core.decode import fingerprint, sizes, word
+from robustseg_core.decode.evt3 import MAX_SIDE, Events, Evt3Decoder
+from robustseg_core.modalities._base import Modality, doubt, fatal
+from robustseg_core.types import MS, Fault, Finding, Reading, Rejection
+from robustseg_core.view import View
+
+_SHORTEST_US = 1000.0
+"""Rates are taken over no less than this: a packet of two events has no rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Events of one message, on the clock of the header stamps."""
+
+    height: int
+    width: int
+    events: Events
+    """Every `stride`-th event of the packet."""
+    t_ns: NDArray[np.int64]
+    """(N,) when each event happened, as nanoseconds of header time."""
+    rate: float
+    """Events per second, before sub-sampling."""
+    stride: int = 1
+    lost: bool = False
+    """Messages before this one are missing; its first events may have been unreadable."""
+
+
+class Event(Modality):
+    """An event camera that speaks EVT3 (event_camera_msgs, metavision_driver)."""
+
+    messages: ClassVar = ("event_camera_msgs/msg/EventPacket",)
+    accumulates: ClassVar = True
+    queue: ClassVar = 400
+
+    class Encoding(Strict):
+        """Counts of ON events, of OFF events, and 0: clipped, and scaled to [0, 1]."""
+
+        window_ms: float = Field(
+            50.0, gt=0, le=10_000, description="Events of this long before the set are counted."
+        )
+        clip: float = Field(5.0, gt=0, description="Count that is encoded as 1.")
+        grow: int = Field(1, ge=1, le=32, description="Side in pixels that an event paints.")
+
+    class Limits(Strict):
+        """When packets cannot be trusted."""
+
+        unknown_share: float = Field(
+            0.01, ge=0, lt=1, description="UNDECODABLE above this share of meaningless words."
+        )
+        flood_rate: float = Field(
+            20e6, gt=0, description="EVENT_FLOOD above this many events per second; sub-sampled."
+        )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._decoder: Evt3Decoder | None = None
+        self._seq: int | None = None
+        self.lost_packets = 0
+        """Gaps in the packets' numbers, since the start."""
+
+    def decode(self, message: Any, stamp_ns: int) -> Packet:
+        """The packet's events; its stamp is when its first event happened.
+
+        Raises:
+            Rejection: UNDECODABLE for an encoding that is not EVT3; FORMAT for impossible sizes.
+        """
+        encoding = word(message, "encoding")
+        if encoding != "evt3":
+            raise Rejection(
+                Fault.UNDECODABLE,
+                f"unsupported event encoding {encoding!r}; supported: evt3",
+            )
+        height, width, seq = sizes(message, "height", "width", "seq")
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+            raise Rejection(
+                Fault.FORMAT,
+                f"event sensor is {height}x{width}; EVT3 addresses 1 to {MAX_SIDE} each",
+            )
+        decoder = self._decoder
+        if decoder is None or (decoder.height, decoder.width) != (height, width):
+            decoder = self._decoder = Evt3Decoder(width, height)
+            self._seq = None
+        lost = self._seq is not None and seq != self._seq + 1
+        if lost:
+            self.lost_packets += 1
+            decoder.resync()
+        self._seq = seq
+        events = decoder.decode(getattr(message, "events", None))
+        count = len(events.t)
+        span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
+        rate = count / span_us * 1e6
+        stride = max(1, -int(-rate // self.limits.flood_rate))
+        if stride > 1:
+            events = _thin(events, stride)
+        first = events.t[0] if count else 0
+        t_ns = stamp_ns + (events.t - first) * 1000
+        return Packet(height, width, events, t_ns, rate, stride, lost)
+
+    def size(self, data: Packet) -> tuple[int, int]:
+        """(H, W) of the event sensor."""
+        return data.height, data.width
+
+    def digest(self, message: Any) -> int:
+        """crc32 of the words; empty packets of a still scene never equal each other."""
+        payload = getattr(message, "events", None)
+        if payload is None or len(payload):
+            return fingerprint(payload)
+        return sizes(message, "seq")[0]
+
+    def judge(self, data: Packet) -> Iterable[Finding]:
+        """UNDECODABLE is fatal; NO_EVENTS (a still scene, perhaps) and EVENT_FLOOD degrade."""
+        events, limits = data.events, self.limits
+        damaged = events.unknown / max(1, events.words)
+        if damaged > limits.unknown_share:
+            text = f"{damaged:.1%} of the words mean nothing, limit {limits.unknown_share:.0%}"
+            return [fatal(Fault.UNDECODABLE, text)]
+        count = len(events.t)
+        if events.outside and not count:
+            text = f"all {events.outside} events lie outside the {data.height}x{data.width} sensor"
+            return [fatal(Fault.UNDECODABLE, text)]
+        if not count:
+            return [doubt(Fault.NO_EVENTS, f"{events.words} words, and no event", good=1)]
+        if data.rate > limits.flood_rate:
+            text = f"{data.rate / 1e6:.0f} M events/s, limit {limits.flood_rate / 1e6:g}; "
+            good = limits.flood_rate / data.rate
+            text += f"every {data.stride}th is kept"
+            return [doubt(Fault.EVENT_FLOOD, text, good=good)]
+        return []
+
+    def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
+        """(3, H, W): ON, OFF, 0 of the window (stamp - window_ms, stamp] over all `readings`."""
+        since_ns = stamp_ns - int(self.encoding.window_ms * MS)
+        cells = view.size[0] * view.size[1]
+        counts = np.zeros(2 * cells, np.float32)
+        spots: dict[int, list[NDArray[np.intp]]] = {}
+        for reading in readings:
+            packet: Packet = reading.data
+            table = view.lookup(self.name, reading.frame_id, packet.height, packet.width)
+            events = packet.events
+            inside = np.flatnonzero((packet.t_ns > since_ns) & (packet.t_ns <= stamp_ns))
+            pixel = table[events.y[inside].astype(np.intp) * packet.width + events.x[inside]]
+            spot = np.where(events.p[inside], pixel, pixel + cells)
+            spots.setdefault(packet.stride, []).append(spot[pixel >= 0])
+        for stride, parts in spots.items():
+            counts += stride * np.bincount(np.concatenate(parts), minlength=2 * cells)
+        array = np.zeros((3, *view.size), np.float32)
+        array[:2] = np.minimum(counts / np.float32(self.encoding.clip), 1).reshape(2, *view.size)
+        if self.encoding.grow > 1:
+            kernel = np.ones((self.encoding.grow, self.encoding.grow), np.uint8)
+            array[:2] = [cv2.dilate(channel, kernel) for channel in array[:2]]
+        return array
+
+    def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Brighter is red, darker is blue, on black."""
+        level = np.where(array > 0, 80 + array * 175, 0).astype(np.uint8)
+        return np.ascontiguousarray(np.stack([level[0], level[2], level[1]], axis=-1))
+
+    def reset(self) -> None:
+        """Forget clock, row and packet number."""
+        self._decoder = None
+        self._seq = None
+
+
+def _thin(events: Events, stride: int) -> Events:
+    """Every `stride`-th event, copied, so that the rest is freed."""
+    return Events(
+        events.x[::stride].copy(), events.y[::stride].copy(), events.p[::stride].copy(),
+        events.t[::stride].copy(), events.words, events.unknown, events.other, events.triggers,
+        events.outside, events.early, events.odd_bytes,
+    )  # fmt: skip

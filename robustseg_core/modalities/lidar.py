@@ -1,0 +1,141 @@
+"""LiDAR scans: projected into the camera's view, nearest return wins; judged by what comes back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.config import Strict
+from robustseg_core.decode import fingerprint
+from robustseg_core.decode.points import Cloud, decode_points
+from robustseg_core.modalities._base import Modality, doubt, fatal
+from robustseg_core.types import Fault, Finding, Reading
+from robustseg_core.view import View
+
+_SECTORS = 12
+_SAMPLE = 12_000
+_FLOOR = 1 / 255
+"""Smallest range and height of a return, so that 0 stays "no return here"."""
+
+
+class Lidar(Modality):
+    """A spinning or solid-state LiDAR; any source of PointCloud2 with x, y, z."""
+
+    messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
+    needs_view: ClassVar = True
+
+    class Encoding(Strict):
+        """Channels range, intensity, height above the camera, each in [0, 1]; no return is 0."""
+
+        max_range_m: float = Field(80.0, gt=0, description="Range that is encoded as 1.")
+        lowest_m: float = Field(
+            -5.0, description="Height in the camera's frame (up) that is encoded as 0,"
+        )
+        highest_m: float = Field(15.0, description="and as 1.")
+        grow: int = Field(
+            3, ge=1, le=32, description="Side in pixels of the square that a return paints."
+        )
+
+    class Limits(Strict):
+        """When a scan is no scan."""
+
+        empty_ratio: float = Field(
+            0.01, ge=0, lt=1, description="EMPTY_CLOUD below this share of the own median returns."
+        )
+        sparse_ratio: float = Field(
+            0.5, ge=0, lt=1, description="SPARSE_CLOUD below this share of the own median returns."
+        )
+        sector_ratio: float = Field(
+            0.05, ge=0, lt=1,
+            description="A sector of 30 degrees is blocked below this share of its own median.",
+        )  # fmt: skip
+        usual_scans: int = Field(30, ge=5, description="Scans that the medians are taken of.")
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._returns: deque[int] = deque(maxlen=self.limits.usual_scans)
+        self._sectors: deque[NDArray[np.float64]] = deque(maxlen=self.limits.usual_scans)
+
+    def decode(self, message: Any, stamp_ns: int) -> Cloud:
+        """The returns in the sensor's frame."""
+        return decode_points(message)
+
+    def digest(self, message: Any) -> int:
+        """crc32 of fixed parts of the payload."""
+        return fingerprint(getattr(message, "data", None))
+
+    def judge(self, data: Cloud) -> Iterable[Finding]:
+        """EMPTY_CLOUD is fatal; SPARSE_CLOUD (all around, or in a sector) degrades."""
+        limits = self.limits
+        count = len(data.xyz)
+        usual = float(np.median(self._returns)) if len(self._returns) >= 5 else 0.0
+        if count <= limits.empty_ratio * usual or not count:
+            text = f"{count} of {data.total} points returned"
+            return [fatal(Fault.EMPTY_CLOUD, f"{text}, usually {usual:.0f}" if usual else text)]
+        self._returns.append(count)
+        findings = []
+        if count < limits.sparse_ratio * usual:
+            text = f"{count} returns, usually {usual:.0f}"
+            good = count / (limits.sparse_ratio * usual)
+            findings.append(doubt(Fault.SPARSE_CLOUD, text, good=good))
+        return findings + list(self._blocked(data))
+
+    def _blocked(self, data: Cloud) -> Iterable[Finding]:
+        step = -(-len(data.xyz) // _SAMPLE)
+        angle = np.arctan2(data.xyz[::step, 1], data.xyz[::step, 0])
+        sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
+        counts = np.bincount(sector, minlength=_SECTORS) * float(step)
+        if len(self._sectors) >= 5:
+            usual = np.median(self._sectors, axis=0)
+            used = usual >= 20 * step
+            blocked = used & (counts < self.limits.sector_ratio * usual)
+            if blocked.any():
+                degrees = [int(i * 360 / _SECTORS - 180) for i in np.flatnonzero(blocked)]
+                text = f"no returns in the 30 degrees from {', '.join(map(str, degrees))}"
+                yield doubt(Fault.SPARSE_CLOUD, text, good=1 - blocked.sum() / used.sum())
+        self._sectors.append(counts)
+
+    def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
+        """(3, H, W): range, intensity, height of the newest scan's nearest returns.
+
+        Raises:
+            Rejection: NO_CALIB or NO_TF.
+        """
+        cloud: Cloud = readings[-1].data
+        points = view.place(self.name, readings[-1].frame_id, cloud.xyz)
+        found = view.project(points)
+        pixel, which = view.nearest(found, grow=self.encoding.grow)
+        source = found.index[which]
+        lowest, highest = self.encoding.lowest_m, self.encoding.highest_m
+        x, y, z = (axis[source] for axis in points.T)
+        range_m = np.sqrt(x * x + y * y + z * z)
+        height = (-y - lowest) / (highest - lowest)  # y points down
+        array = np.zeros((3, view.size[0] * view.size[1]), np.float32)
+        array[0, pixel] = np.clip(range_m / self.encoding.max_range_m, _FLOOR, 1)
+        if cloud.intensity is not None:
+            array[1, pixel] = np.clip(cloud.intensity[source] / _unit(cloud.intensity), 0, 1)
+        array[2, pixel] = np.clip(height, _FLOOR, 1)
+        return array.reshape(3, *view.size)
+
+    def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Near is warm, far is cold, no return is black."""
+        level = ((1 - np.sqrt(array[0])) * 255).astype(np.uint8)
+        colors = cv2.applyColorMap(level, cv2.COLORMAP_TURBO)[..., ::-1]
+        return np.where(array[0][..., None] > 0, colors, np.uint8(0))
+
+    def reset(self) -> None:
+        """Forget how many points used to return."""
+        self._returns.clear()
+        self._sectors.clear()
+
+
+def _unit(intensity: NDArray[np.float32]) -> float:
+    """Full scale of a cloud's intensity: drivers use 0..1, 0..255 and 0..65535."""
+    highest = float(intensity.max(initial=0.0))
+    return 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0

@@ -1,0 +1,26 @@
+"""How DDS carries images: an environment variable that every process of ours sets, if nobody has.
+
+Fast DDS's default shared-memory segment (0.5 MB) loses large best-effort messages: measured between
+two processes with Fast DDS 3.2.3, 30 Hz for 6 s, images arrived of those sent:
+
+    publisher                subscriber           640x480 rgb8   1920x1200 rgb8   sees default ones
+    default                  default              5 of 175       0 of 166         yes
+    LARGE_DATA               LARGE_DATA           -              165 of 165       no (nor they it)
+    `ROOMY`                  `ROOMY` or default   -              169 of 169       yes
+
+The widely recommended LARGE_DATA cuts a process off from all that do not set it too; `ROOMY` makes
+the segment larger and stays compatible. It matters in the *publishing* process: set it where the
+camera drivers run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
+ROOMY = "DEFAULT?max_msg_size=64KB&sockets_size=16MB"
+
+
+def carry_large_messages(environment: MutableMapping[str, str]) -> None:
+    """Set the variable in `environment` (such as `os.environ`) unless the user chose otherwise."""
+    environment.setdefault(VARIABLE, ROOMY)

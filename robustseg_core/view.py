@@ -1,0 +1,258 @@
+"""The pixel grid that all sensors are brought onto: that of the camera, in the network's size.
+
+A View learns from CameraInfo, TF and configuration as they come; `version` tells that something
+changed, so that callers may keep what they computed until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.camera import Camera
+from robustseg_core.config import ViewConfig
+from robustseg_core.transforms import TransformTree, pose, strip
+from robustseg_core.types import Fault, Rejection
+
+_CAMERAS = ("rgb", "depth")
+"""Whose CameraInfo makes the grid, most wanted first; others only if none of these has one."""
+
+_ASPECT = 0.02
+"""Image and CameraInfo may differ by this share in aspect, and be scaled copies nevertheless."""
+
+_EMPTY = np.float32(1 << 30)
+"""Rank of a pixel that shows no point; finite, because morphology makes NaN of infinity."""
+
+
+class Projection(NamedTuple):
+    """Points that land inside the grid."""
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+    depth_m: NDArray[np.floating[Any]]
+    index: NDArray[np.intp]
+    """Which of the given points they are."""
+
+
+class View:
+    """Where each sensor's data lies on the common (H, W) grid of the network."""
+
+    def __init__(self, size: tuple[int, int], config: ViewConfig | None = None) -> None:
+        self.size = size
+        self.config = config or ViewConfig()
+        self.version = 0
+        """Changes whenever something that places a sensor does."""
+        self._cameras: dict[str, Camera] = {}
+        self._image: tuple[tuple[int, int], str] | None = None
+        self._tree = TransformTree()
+        self._kept: dict[Any, Any] = {}
+
+    @property
+    def camera(self) -> Camera | None:
+        """The camera whose grid this is, or None: nothing is known of its lens."""
+        return self._keep("camera", self._find_camera)
+
+    @property
+    def frame_id(self) -> str:
+        """The optical frame of the grid; empty while nobody named it."""
+        named = self._named()
+        image = self._image[1] if self._image else ""
+        return strip(self.config.frame_id) or (named.frame_id if named else "") or image
+
+    @property
+    def camera_size(self) -> tuple[int, int]:
+        """(H, W) of masks: configured, else CameraInfo's, else the image's, else the grid's."""
+        if self.config.height and self.config.width:
+            return self.config.height, self.config.width
+        if named := self._named():
+            return named.image_size
+        return self._image[0] if self._image else self.size
+
+    def set_camera_info(
+        self, modality: str, message: Any, *, rectified: bool | None = None
+    ) -> None:
+        """Learn a sensor's intrinsics; `rectified` says that its images are undistorted already.
+
+        Raises:
+            Rejection: NO_CALIB; an uncalibrated or contradictory message. The last good one stays.
+        """
+        camera = Camera.from_message(message, rectified=rectified)
+        if self._cameras.get(modality) != camera:
+            self._cameras[modality] = camera
+            self._changed()
+
+    def set_image_size(self, height: int, width: int, *, frame_id: str = "") -> None:
+        """Learn what the camera's image looks like, for robots without CameraInfo."""
+        image = ((height, width), strip(frame_id))
+        if self._image != image:
+            self._image = image
+            self._changed()
+
+    def add_transforms(self, message: Any) -> None:
+        """Learn the transforms of a tf2_msgs/TFMessage; a child's newest parent counts.
+
+        Raises:
+            Rejection: NO_TF; a transform is not finite or has no rotation. All others are learned.
+        """
+        changed, wrong = self._tree.add(message)
+        if changed:
+            self._changed()
+        if wrong:
+            raise wrong
+
+    def missing_for(self, modality: str, frame_id: str) -> Fault | None:
+        """Why data of this frame cannot be projected yet (NO_CALIB, NO_TF), or None: it can."""
+        camera = self.camera
+        if camera is None:
+            return Fault.NO_CALIB
+        if self._image and not self.config.intrinsics:
+            (height, width), _ = self._image
+            if abs(width * camera.height / (height * camera.width) - 1) > _ASPECT:
+                return Fault.NO_CALIB  # this CameraInfo belongs to another picture
+        return Fault.NO_TF if self._pose_of(modality, frame_id) is None else None
+
+    def view_from(self, modality: str, frame_id: str) -> NDArray[np.float64]:
+        """(4, 4) transform to the view's frame from the sensor's: configured, else TF's.
+
+        Raises:
+            Rejection: NO_TF; no chain of transforms joins the two frames.
+        """
+        view_from_sensor = self._pose_of(modality, frame_id)
+        if view_from_sensor is None:
+            raise Rejection(
+                Fault.NO_TF,
+                f"no transform to {self.frame_id!r} from {strip(frame_id)!r}; "
+                f"publish it on /tf_static or set view.extrinsics.{modality}",
+            )
+        return view_from_sensor
+
+    def place(
+        self, modality: str, frame_id: str, points: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(N, 3) points of a sensor, moved into the view's frame.
+
+        Raises:
+            Rejection: NO_TF.
+        """
+        view_from_sensor = self.view_from(modality, frame_id).astype(np.float32)
+        x, y, z = points.T
+        moved = np.empty((3, len(points)), np.float32)
+        # Written out: a thin matrix product wakes all of BLAS's threads, and waits for them.
+        with np.errstate(all="ignore"):
+            for axis, (to_x, to_y, to_z, shift) in zip(moved, view_from_sensor[:3], strict=True):
+                np.multiply(x, to_x, out=axis)
+                axis += y * to_y
+                axis += z * to_z
+                axis += shift
+        return moved.T
+
+    def camera_of(self, modality: str) -> Camera | None:
+        """A sensor's own intrinsics, or None: no usable CameraInfo came."""
+        return self._cameras.get(modality)
+
+    def rays(self, modality: str, height: int, width: int) -> NDArray[np.float32]:
+        """(height * width, 3) points at z = 1, in its own frame, that a sensor's pixels look at.
+
+        Raises:
+            Rejection: NO_CALIB; the sensor has no CameraInfo.
+        """
+        own = self.camera_of(modality)
+        if own is None:
+            raise Rejection(Fault.NO_CALIB, f"no CameraInfo for {modality}; publish it")
+        return self._keep(("rays", modality, height, width), lambda: own.rays(height, width))
+
+    def project(self, points: NDArray[np.floating[Any]]) -> Projection:
+        """Where (N, 3) points in the view's frame land on the grid.
+
+        Raises:
+            Rejection: NO_CALIB; the view knows no intrinsics.
+        """
+        camera = self.camera
+        if camera is None:
+            raise Rejection(
+                Fault.NO_CALIB, "no CameraInfo for the view; publish it or set view.intrinsics"
+            )
+        height, width = self.size
+        u, v, depth_m, index = camera.project(points)
+        with np.errstate(all="ignore"):
+            # Pixel centers are integers on both grids; the grids share their outer edges.
+            u, v = (u + 0.5) * (width / camera.width), (v + 0.5) * (height / camera.height)
+            inside = np.flatnonzero((u >= 0) & (u < width) & (v >= 0) & (v < height))
+        rows, cols = v[inside].astype(np.intp), u[inside].astype(np.intp)
+        # A float32 just below the edge may have been rounded onto it.
+        rows, cols = np.minimum(rows, height - 1), np.minimum(cols, width - 1)
+        return Projection(rows, cols, depth_m[inside], index[inside])
+
+    def nearest(self, found: Projection, *, grow: int = 1) -> tuple[NDArray[np.intp], ...]:
+        """(pixel, which): flat grid pixels, and the entry of `found` that each one shows.
+
+        The nearest point wins. `grow` is the side in pixels of the square that each point paints.
+        """
+        height, width = self.size
+        far_to_near = np.argsort(-found.depth_m)
+        rank = np.full(height * width, _EMPTY, np.float32)  # 0: the nearest; exact to 2**24 points
+        pixel = (found.rows * width + found.cols)[far_to_near]
+        rank[pixel] = np.arange(len(pixel) - 1, -1, -1, dtype=np.float32)  # the last write stays
+        if grow > 1:
+            rank = cv2.erode(rank.reshape(height, width), np.ones((grow, grow), np.uint8)).ravel()
+        shown = np.flatnonzero(rank < _EMPTY)
+        return shown, far_to_near[::-1][rank[shown].astype(np.intp)]
+
+    def lookup(self, modality: str, frame_id: str, height: int, width: int) -> NDArray[np.intp]:
+        """(height * width,) flat grid pixel of each pixel of a sensor without depth; -1: outside.
+
+        With CameraInfo and a transform: the far-field homography K_view R K_sensor^-1, lenses
+        included. Without: both images are taken to cover the same field of view.
+        """
+        key = ("lookup", modality, strip(frame_id), height, width)
+        return self._keep(key, lambda: self._find_lookup(modality, frame_id, height, width))
+
+    def _find_lookup(
+        self, modality: str, frame_id: str, height: int, width: int
+    ) -> NDArray[np.intp]:
+        own, there = self.camera_of(modality), self._pose_of(modality, frame_id)
+        if own is None or self.camera is None or there is None:
+            rows = (np.arange(height) * 2 + 1) * self.size[0] // (2 * height)
+            cols = (np.arange(width) * 2 + 1) * self.size[1] // (2 * width)
+            return (rows[:, None] * self.size[1] + cols).ravel()
+        found = self.project(
+            self.rays(modality, height, width) @ there[:3, :3].T.astype(np.float32)
+        )
+        table = np.full(height * width, -1, np.intp)
+        table[found.index] = found.rows * self.size[1] + found.cols
+        return table
+
+    def _named(self) -> Camera | None:
+        """The CameraInfo that makes the grid."""
+        wanted = [m for m in (*_CAMERAS, *self._cameras) if m in self._cameras]
+        return self._cameras[wanted[0]] if wanted else None
+
+    def _find_camera(self) -> Camera | None:
+        if self.config.intrinsics:
+            return Camera(*self.camera_size, *self.config.intrinsics, frame_id=self.frame_id)
+        return self._named()
+
+    def _pose_of(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
+        """View from sensor, or None."""
+        key = ("pose", modality, strip(frame_id))
+        return self._keep(key, lambda: self._find_pose(modality, strip(frame_id)))
+
+    def _find_pose(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
+        if modality in self.config.extrinsics:
+            return pose(*self.config.extrinsics[modality])
+        return self._tree.way(self.frame_id, frame_id)
+
+    def _keep(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, done once per version."""
+        kept = self._kept  # a change in another thread puts a new dictionary in its place
+        if key not in kept:
+            kept[key] = compute()
+        return kept[key]
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._kept = {}
