@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -91,15 +92,18 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
         return
-    table = Table(title=f"{', '.join(p.name for p in bags)}: {found.duration_s:.2f} s")
-    for name in ("topic", "type", "count", "rate, Hz", "largest gap, ms", "modality"):
-        right = name[0] in "crl"
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    title = f"{', '.join(p.name for p in bags)}: {found.duration_s:.2f} s"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("sensor", no_wrap=True)
+    table.add_column("topic, type", overflow="fold")
+    for name in ("count", "Hz", "gap, ms"):
+        table.add_column(name, justify="right", no_wrap=True)
     for topic in found.topics:
         rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
         gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
-        what = topic.modality or ("" if topic.decodable else "[red]undecodable[/]")
-        table.add_row(topic.topic, topic.type, str(topic.count), rate, gap, what)
+        name = f"{topic.topic}\n[dim]{topic.type}[/]"
+        name += "" if topic.decodable else f"\n[red]{topic.problem}[/]"
+        table.add_row(topic.modality or "", name, str(topic.count), rate, gap)
     err.print(table)
     for notice in found.notices:
         err.print(f"[yellow]notice:[/] {notice}", highlight=False)
@@ -137,10 +141,11 @@ def run(
     words += [f"weights={json.dumps(str(weights))}"] if weights else []
     kills = [parse_kill(text) for text in kill or []]
     with _progress() as progress:
-        task = progress.add_task("reading", total=None)
+        task = progress.add_task("reading", total=None, visible=False)
 
         def show(done: int, total: int, masks: int) -> None:
-            progress.update(task, completed=done, total=total, description=f"{masks} masks")
+            text = f"{masks} masks"
+            progress.update(task, completed=done, total=total, description=text, visible=True)
 
         result = run_bags(
             bags, params=params, overrides=words, out=out, kills=kills, on_progress=show
@@ -203,7 +208,8 @@ def _progress() -> Progress:
 
 def _summary(result: dict[str, Any], out: Path) -> None:
     totals = result["totals"]
-    table = Table(title=f"{totals['masks']} masks at {totals['rate_hz']} Hz", title_justify="left")
+    title = f"{totals['masks']} masks at {totals['rate_hz']} Hz"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("modality", "messages", "rejected", "masks made with it", "at the end"):
         table.add_column(name, justify="left" if name in ("modality", "at the end") else "right")
     for name in result["modalities"]:

@@ -43,6 +43,8 @@ def run_bags(
         RobustsegError: the recording, the configuration or the checkpoint cannot be used.
     """
     with Bag(paths) as bag:
+        if not bag.message_count:
+            raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
         robot = _robot(bag, params, overrides)
         _check(bag, robot, kills)
         segmenter = Segmenter.from_config(robot)
@@ -79,8 +81,6 @@ def _robot(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConf
 
 def _check(bag: Bag, robot: RobotConfig, kills: Sequence[Kill]) -> None:
     """Refuse what cannot give a mask, before anything is written."""
-    if not bag.message_count:
-        raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
     recorded = {topic.name: topic for topic in bag.topics}
     streams = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
     absent = {name: topic for name, topic in streams.items() if topic not in recorded}

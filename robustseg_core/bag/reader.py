@@ -6,6 +6,7 @@ there is read, and `Bag.notices` says what is not.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -30,6 +31,8 @@ from robustseg_core.bag.salvage import (
     shortage,
 )
 from robustseg_core.errors import RobustsegError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +219,9 @@ class _Part:
 
     def _salvage(self, error: Exception) -> Salvage:
         salvage = (SalvagedMcap if self._kind == "mcap" else SalvagedSqlite)(self._path)
-        reason = " ".join((str(error) or type(error).__name__).replace(str(self._path), "").split())
-        text = f"{self.name} is read from start to end, for its index is unusable "
-        text += f"({reason.rstrip('. ')}): {salvage.message_count} messages"
+        log.info("%s: %s: %s", self._path, type(error).__name__, error)
+        text = f"{self.name} is read from start to end, for its index is damaged or missing: "
+        text += f"{salvage.message_count} messages"
         if salvage.stopped:
             text += f"; it ends early, {salvage.stopped}"
         if salvage.skipped:
