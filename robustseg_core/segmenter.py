@@ -175,7 +175,9 @@ class Segmenter:
         self.intake.reset(now_ns)
 
     def warm_up(self) -> None:
-        """Run the network once on every sensor alone and on all, so that no first mask is late."""
+        """Compile decoders and run the network on each sensor and on all: no first mask is late."""
+        for decoder in self.intake.modalities.values():
+            decoder.warm_up()
         blank = np.zeros((3, *self.spec.size), np.float32)
         frames = {name: Frame(name, 0, blank) for name in self.streams}
         for names in (*((n,) for n in frames), tuple(frames)):

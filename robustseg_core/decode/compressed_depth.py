@@ -111,6 +111,11 @@ def _rvl(data: NDArray[np.uint8]) -> NDArray[np.uint16]:
     return image.reshape(height, width)
 
 
+def compile_rvl() -> None:
+    """Compile the RVL loop now rather than at the first image."""
+    _decode_rvl(np.frombuffer(bytes(4), np.uint8), np.zeros(1, np.uint16))
+
+
 @Compiled
 def _decode_rvl(data: NDArray[np.uint8], image: NDArray[np.uint16]) -> int:
     """Fill `image`; return how many pixels are good.

@@ -99,5 +99,8 @@ class Modality(ABC):
         """Why a message of this frame cannot be used yet, or None: it can."""
         return view.missing_for(self.name, frame_id) if self.needs_view else None
 
+    def warm_up(self) -> None:  # noqa: B027 (most modalities compile nothing)
+        """Do now what is slow the first time, so that no first message is late."""
+
     def reset(self) -> None:  # noqa: B027 (most modalities have no state)
         """Forget what earlier messages left behind: a clock jump, a bag loop, a restart."""

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from robustseg_core.config import Strict
 from robustseg_core.decode import fingerprint
-from robustseg_core.decode.compressed_depth import decode_depth
+from robustseg_core.decode.compressed_depth import compile_rvl, decode_depth
 from robustseg_core.modalities._base import Modality, doubt, fatal
 from robustseg_core.types import Fault, Finding, Reading
 from robustseg_core.view import View
@@ -139,6 +139,10 @@ class Depth(Modality):
         level = np.sqrt(array[0])  # spreads the far half, where most of a scene is
         colors = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
         return np.where(array[0][..., None] > 0, colors[..., ::-1], np.uint8(0))
+
+    def warm_up(self) -> None:
+        """Compile the RVL decoder."""
+        compile_rvl()
 
     def reset(self) -> None:
         """Forget how much used to be valid."""

@@ -169,6 +169,10 @@ class Event(Modality):
         level = np.where(array > 0, 80 + array * 175, 0).astype(np.uint8)
         return np.ascontiguousarray(np.stack([level[0], level[2], level[1]], axis=-1))
 
+    def warm_up(self) -> None:
+        """Compile the decoder."""
+        Evt3Decoder(1, 1).decode(b"")
+
     def reset(self) -> None:
         """Forget clock, row and packet number."""
         self._decoder = None
