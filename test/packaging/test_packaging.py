@@ -1,0 +1,110 @@
+"""One tree for pip and colcon: what each of them installs, from a copy of the tracked files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+VERSION = MANIFEST.findtext("version")
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.packaging
+
+
+def run(*words, cwd: Path) -> str:
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=environment, text=True, capture_output=True
+    )
+    assert done.returncode == 0, f"{words} failed:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """The project as a fresh clone has it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    if listed.returncode:
+        pytest.skip("not a git checkout: which files belong to the project is unknown")
+    copy = tmp_path / "src" / "robustseg"
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    return copy
+
+
+def wheel_of(source: Path, where: Path) -> zipfile.ZipFile:
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation",
+        "--wheel-dir", where, source, cwd=where)  # fmt: skip
+    return zipfile.ZipFile(next(where.glob("robustseg-*.whl")))
+
+
+def check_wheel(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    assert {name.split("/")[0] for name in names} == {
+        "robustseg_core",
+        "robustseg_ros",
+        f"robustseg-{VERSION}.data",
+        f"robustseg-{VERSION}.dist-info",
+    }
+    data = f"robustseg-{VERSION}.data/data/share"
+    for shared in (
+        "ament_index/resource_index/packages/robustseg",
+        "robustseg/package.xml",
+        "robustseg/launch/robustseg.launch.py",
+        "robustseg/config/robot.yaml",
+    ):
+        assert f"{data}/{shared}" in names
+    assert "robustseg_core/report.html.j2" in names
+    assert not [name for name in names if "__pycache__" in name]
+    metadata = wheel.read(f"robustseg-{VERSION}.dist-info/METADATA").decode()
+    assert f"Version: {VERSION}" in metadata
+    for extra in ("ros", "sim", "engines", "cluster", "dev"):
+        assert f"Provides-Extra: {extra}" in metadata
+    scripts = wheel.read(f"robustseg-{VERSION}.dist-info/entry_points.txt").decode()
+    for command in ("robustseg = ", "segment_node = ", "play_node = "):
+        assert command in scripts
+
+
+def test_pip_installs_the_two_packages_and_nothing_else(tree, tmp_path):
+    (tmp_path / "wheel").mkdir()
+    check_wheel(wheel_of(tree, tmp_path / "wheel"))
+
+
+def test_an_sdist_installs_the_same(tree, tmp_path):
+    (tmp_path / "wheel").mkdir()
+    run(sys.executable, "setup.py", "-q", "sdist", "-d", tmp_path / "sdist", cwd=tree)
+    check_wheel(wheel_of(next((tmp_path / "sdist").glob("*.tar.gz")), tmp_path / "wheel"))
+
+
+def test_colcon_knows_it_as_an_ament_python_package_builds_and_tests_it(tree, tmp_path):
+    workspace = tmp_path
+    listed = run("colcon", "list", "--base-paths", "src", cwd=workspace)
+    assert listed.split() == ["robustseg", "src/robustseg", "(ros.ament_python)"]
+    run("colcon", "build", "--base-paths", "src", cwd=workspace)
+    prefix = workspace / "install" / "robustseg"
+    for program in ("segment_node", "play_node", "robustseg"):
+        assert os.access(prefix / "lib" / "robustseg" / program, os.X_OK)
+    assert (prefix / "share/robustseg/launch/robustseg.launch.py").is_file()
+    assert (prefix / "share/ament_index/resource_index/packages/robustseg").is_file()
+    site = next(prefix.rglob("robustseg_core")).parent
+    packages = {p.name for p in site.iterdir() if p.is_dir() and "info" not in p.name}
+    assert packages - {"__pycache__"} == {"robustseg_core", "robustseg_ros"}
+    # The whole suite under colcon would run this test again: a file of it shows that it can.
+    run("colcon", "test", "--base-paths", "src", "--return-code-on-test-failure",
+        "--pytest-args", "test/core/test_plugins.py", cwd=workspace)  # fmt: skip
+    summary = run("colcon", "test-result", cwd=workspace)
+    assert "0 failures" in summary and "Summary: 0 tests" not in summary
