@@ -55,12 +55,12 @@ def run_bags(
             read += 1
             on_progress(read, bag.message_count, segmenter.masks)
 
-        with record.Recorder(out, segmenter.spec) as recorder:
+        with record.Recorder(out, segmenter.spec, start_ns=bag.start_ns) as recorder:
             for label_map in replay(bag, segmenter, kills=kills, on_message=count):
                 recorder.add(label_map, draw.overlay(label_map, segmenter.spec))
         result = recorder.write_result(**_account(bag, segmenter, recorder.rows, kills))
     title = f"robustseg run {' '.join(path.name for path in paths)}"
-    report.write(out, result, title=title, pictures=recorder.moments, kills=kills)
+    report.write(out, result, title=title, moments=recorder.moments, kills=kills)
     return result
 
 

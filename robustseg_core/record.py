@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,24 @@ TOPICS = {
     "status": "diagnostic_msgs/msg/DiagnosticArray",
 }
 """What goes into the MCAP, below /robustseg."""
-MOMENTS = 9
+MOMENTS = 12
 """Pictures kept for the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A picture for the report."""
+
+    at_s: float
+    """Since the start of the recording."""
+    used: tuple[str, ...]
+    overlay: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+
+    @property
+    def caption(self) -> str:
+        """When, and made of what."""
+        return f"{self.at_s:.2f} s: {', '.join(self.used)}"
 
 
 class Recorder:
@@ -39,19 +56,23 @@ class Recorder:
     Args:
         folder: made if missing; what an earlier run left there under the same names is replaced.
         spec: the network's.
+        start_ns: when the recording began; what seconds are counted from.
         video_rate_hz: frame rate of the video.
 
     Raises:
         RobustsegError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, spec: ModelSpec, *, video_rate_hz: float = 30.0) -> None:
+    def __init__(
+        self, folder: Path, spec: ModelSpec, *, start_ns: int, video_rate_hz: float = 30.0
+    ) -> None:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
-        self.moments: list[tuple[str, NDArray[np.uint8]]] = []
-        """(caption, overlay) wherever a mask is made of others than the one before it; the first
-        few of them, so that memory stays bounded."""
+        self.moments: list[Moment] = []
+        """Where a mask is made of others than the one before it; the first few of them only, so
+        that memory stays bounded."""
         self._spec = spec
+        self._start_ns = start_ns
         self._rate_hz = video_rate_hz
         self._video: cv2.VideoWriter | None = None
         self._video_size = (0, 0)
@@ -88,9 +109,8 @@ class Recorder:
         row = row_of(label_map)
         changed = not self.rows or self.rows[-1]["used"] != row["used"]
         if changed and len(self.moments) < MOMENTS:
-            first_ns = self.rows[0]["stamp_ns"] if self.rows else label_map.stamp_ns
-            at_s = (label_map.stamp_ns - first_ns) / SECOND
-            self.moments.append((f"{at_s:.2f} s: {', '.join(row['used'])}", overlay))
+            at_s = (label_map.stamp_ns - self._start_ns) / SECOND
+            self.moments.append(Moment(at_s, label_map.used, overlay))
         self.rows.append(row)
         name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
         if not cv2.imwrite(str(self._masks / name), label_map.ids):
@@ -112,6 +132,7 @@ class Recorder:
             "trained": self._spec.trained,
             "provenance": self._spec.provenance,
             "modalities": list(self._spec.modalities),
+            "start_ns": self._start_ns,
             **more,
             "masks": self.rows,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from jinja2 import Environment, PackageLoader
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from robustseg_core.draw import STATE_COLORS
 from robustseg_core.kills import Kill
+from robustseg_core.record import Moment
 from robustseg_core.types import SECOND, State
 
 
@@ -28,19 +31,19 @@ def write(
     result: dict[str, Any],
     *,
     title: str,
-    pictures: Sequence[tuple[str, NDArray[np.uint8]]] = (),
+    moments: Sequence[Moment] = (),
     kills: Sequence[Kill] = (),
 ) -> Path:
-    """`report.html` (one file, nothing to load beside the video) and `timeline.png` in `folder`.
+    """`report.html` (one file, nothing to load beside the video) and `poster.png` in `folder`.
 
     Args:
         folder: where `overlay.webm` lies too.
-        result: what `Recorder.write_result` returned.
+        result: what `Recorder.write_result` returned; with `start_ns`, `totals` and `rejected`.
         title: names the run.
-        pictures: (caption, (H, W, 3) RGB), oldest first.
+        moments: pictures, oldest first.
         kills: what was taken away on purpose; drawn as hatched spans.
     """
-    (folder / "timeline.png").write_bytes(timeline(result, kills))
+    (folder / "poster.png").write_bytes(poster(result, moments, kills))
     page = Environment(
         loader=PackageLoader("robustseg_core", "."), autoescape=True, trim_blocks=True
     ).get_template("report.html.j2")
@@ -48,9 +51,9 @@ def write(
         title=title,
         result=result,
         kills=[str(kill) for kill in kills],
-        timeline=_embed((folder / "timeline.png").read_bytes()),
-        pictures=[(caption, _embed(_png(picture))) for caption, picture in pictures],
-        changes=changes(result["masks"]),
+        timeline=_embed(poster(result, (), kills)),
+        pictures=[(moment.caption, _embed(_png(moment.overlay))) for moment in moments],
+        changes=changes(result),
         has_video=(folder / "overlay.webm").exists(),
     )
     path = folder / "report.html"
@@ -58,27 +61,72 @@ def write(
     return path
 
 
-def changes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows at which the set of used modalities changes; with seconds since the first row."""
+def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows at which the set of used modalities changes; `at_s` is seconds from the start."""
     found: list[dict[str, Any]] = []
     last: list[str] | None = None
-    for row in rows:
+    for row, at_s in zip(result["masks"], _seconds(result), strict=True):
         if row["used"] != last:
-            seconds = (row["stamp_ns"] - rows[0]["stamp_ns"]) / SECOND
-            found.append({**row, "at_s": seconds})
+            found.append({**row, "at_s": float(at_s)})
             last = row["used"]
     return found
 
 
-def timeline(result: dict[str, Any], kills: Sequence[Kill] = ()) -> bytes:
-    """A PNG: one lane per modality, colored by state, dark where used; below it the latency."""
+def poster(
+    result: dict[str, Any], moments: Sequence[Moment] = (), kills: Sequence[Kill] = ()
+) -> bytes:
+    """A PNG: typical moments, the state of each sensor over time, and the latency.
+
+    Args:
+        result: what `Recorder.write_result` returned.
+        moments: those of the most common combinations of sensors are shown; none: no pictures.
+        kills: drawn as hatched spans.
+    """
+    shown = _typical(result["masks"], moments)
+    heights = [1.9] if shown else []
+    heights.append(1.9 + 0.45 * len(result["modalities"]))
+    figure = plt.figure(figsize=(10, sum(heights)), layout="constrained")
+    panels = list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat)
+    if shown:
+        pictures = panels[0].subplots(1, len(shown), squeeze=False)[0]
+        for axes, moment in zip(pictures, shown, strict=True):
+            axes.imshow(moment.overlay)
+            axes.set_title(moment.caption, size=7)
+            axes.axis("off")
+    above, below = panels[-1].subplots(2, 1, sharex=True, height_ratios=[len(heights) + 1, 1])
+    at_s = _seconds(result)
+    _draw_lanes(above, result, at_s, kills)
+    below.plot(at_s, [r["latency_ms"].get("total", np.nan) for r in result["masks"]],
+               color="black", linewidth=0.8)  # fmt: skip
+    below.set_ylim(bottom=0)
+    below.set_ylabel("latency, ms", fontsize=8)
+    below.set_xlabel("seconds", fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def _typical(rows: Sequence[dict[str, Any]], moments: Sequence[Moment]) -> list[Moment]:
+    """One moment each of the four commonest combinations, in order of time."""
+    common = Counter(tuple(row["used"]) for row in rows)
+    first: dict[tuple[str, ...], Moment] = {}
+    for moment in moments:
+        first.setdefault(moment.used, moment)
+    chosen = sorted(first.values(), key=lambda moment: -common[moment.used])[:4]
+    return sorted(chosen, key=lambda moment: moment.at_s)
+
+
+def _seconds(result: dict[str, Any]) -> NDArray[np.float64]:
+    """Time of each mask on the recording's clock, which kills are given in."""
+    return np.array([(row["stamp_ns"] - result["start_ns"]) / SECOND for row in result["masks"]])
+
+
+def _draw_lanes(
+    axes: Axes, result: dict[str, Any], at_s: NDArray[np.float64], kills: Sequence[Kill]
+) -> None:
+    """One lane per modality: pale in the color of its state, solid where masks are made of it."""
     rows, names = result["masks"], result["modalities"]
-    start_ns = rows[0]["stamp_ns"] if rows else 0
-    at_s = np.array([(row["stamp_ns"] - start_ns) / SECOND for row in rows])
-    figure, (lanes, below) = plt.subplots(
-        2, 1, figsize=(10, 1.6 + 0.5 * len(names)), sharex=True,
-        gridspec_kw={"height_ratios": [len(names), 2]}, layout="constrained",
-    )  # fmt: skip
     step_s = float(np.median(np.diff(at_s))) if len(at_s) > 1 else 0.1
     # A mask speaks until the next one, but a pause stays visible as a pause.
     ends_s = np.minimum(np.append(at_s[1:], np.inf), at_s + 2.5 * step_s)
@@ -86,40 +134,25 @@ def timeline(result: dict[str, Any], kills: Sequence[Kill] = ()) -> bytes:
     for lane, name in enumerate(names):
         for state in State:
             here = [r["states"].get(name, State.DISABLED.value) == state.value for r in rows]
-            spans = [(t, w) for t, w, yes in zip(at_s, widths_s, here, strict=True) if yes]
+            used = [yes and name in r["used"] for yes, r in zip(here, rows, strict=True)]
             color = np.array(STATE_COLORS[state]) / 255
-            lanes.broken_barh(spans, (lane - 0.4, 0.8), color=color, alpha=0.45, linewidth=0)
-            used = [
-                (t, w)
-                for t, w, yes, r in zip(at_s, widths_s, here, rows, strict=True)
-                if yes and name in r["used"]
-            ]
-            lanes.broken_barh(used, (lane - 0.22, 0.44), color=color, linewidth=0)
+            for flags, low, height, alpha in ((here, -0.4, 0.8, 0.45), (used, -0.22, 0.44, 1.0)):
+                spans = [(t, w) for t, w, yes in zip(at_s, widths_s, flags, strict=True) if yes]
+                axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
         for kill in kills:
-            if kill.target == name:
-                end_s = at_s[-1] + step_s if len(at_s) else 0.0
+            if kill.target == name and len(at_s):
+                end_s = at_s[-1] + step_s
                 width = end_s - kill.start_s if kill.duration_s is None else kill.duration_s
-                lanes.broken_barh(
-                    [(kill.start_s, width)], (lane - 0.4, 0.8), facecolor="none",
-                    edgecolor="black", hatch="//", linewidth=0.8,
-                )  # fmt: skip
-    lanes.set_yticks(range(len(names)), names)
-    lanes.invert_yaxis()
-    shown = [s for s in State if any(s.value in r["states"].values() for r in rows)]
-    handles = [Patch(color=np.array(STATE_COLORS[s]) / 255, label=s.value) for s in shown]
+                axes.broken_barh([(kill.start_s, width)], (lane - 0.4, 0.8), facecolor="none",
+                                 edgecolor="black", hatch="//", linewidth=0.8)  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
+    handles = [Patch(color=np.array(STATE_COLORS[s]) / 255, label=s.value) for s in seen]
     if kills:
         handles.append(Patch(facecolor="none", edgecolor="black", hatch="//", label="killed"))
-    lanes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
-    lanes.set_title("state of each sensor; the solid band is what each mask was made of", size=9)
-    total = [row["latency_ms"].get("total", np.nan) for row in rows]
-    below.plot(at_s, total, color="black", linewidth=0.8)
-    below.set_ylim(bottom=0)
-    below.set_ylabel("latency, ms", fontsize=8)
-    below.set_xlabel("seconds since the first mask", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    axes.set_title("state of each sensor; the solid band is what each mask was made of", size=9)
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
