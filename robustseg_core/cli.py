@@ -167,8 +167,10 @@ def live(
     # The core does not know the ROS layer: the command starts it as another program.
     import os
 
+    from robustseg_core.transports import carry_large_messages
+
     config.load(config.RobotConfig, params, overrides or [])  # errors before a node is started
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    carry_large_messages(os.environ)
     words = [w for text in overrides or [] for w in ("-p", text.replace("=", ":=", 1))]
     command = [sys.executable, "-m", "robustseg_ros.segment_node"]
     os.execv(sys.executable, [*command, "--ros-args", "--params-file", str(params), *words])

@@ -233,7 +233,9 @@ def _why(name: str, healths: Mapping[str, Health], absent: Mapping[str, str]) ->
     health = healths[name]
     if health.state.usable and name in absent:
         return absent[name]
-    return health.reason or absent.get(name, health.state.value)
+    if health.state.usable:  # while this mask was being made
+        return f"{Fault.STARTING.value}: believed since a moment ago"
+    return health.reason or health.state.value
 
 
 def _enlarge(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -79,6 +79,8 @@ class _Clock:
     """When the last set left, and what the reference last said: what ticks are measured from."""
 
     emitted_ns: int | None = None
+    beat_ns: int = 0
+    """What the next tick is counted from: when the last set was due, so that ticks do not drift."""
     reference_stamp_ns: int | None = None
     ticks: int = 0
 
@@ -130,7 +132,7 @@ class Synchronizer(Generic[T]):
             ring.items.clear()
             ring.meter.interrupt()
         self._last_stamp_ns = 0
-        self._clock = _Clock(emitted_ns=self._clock.emitted_ns)
+        self._clock = _Clock(self._clock.emitted_ns, self._clock.beat_ns)
 
     def poll(self, now_ns: int, usable: Collection[str]) -> Match[T] | None:
         """The newest set that is ready, or None.
@@ -227,7 +229,7 @@ class Synchronizer(Generic[T]):
         # The first tick grants the late reference one deadline; the next ones follow at its rate.
         late = self._wanted_usable(usable) and not self._clock.ticks
         grace_ns = self._deadline_ns(opener) if late else 0
-        return self._clock.emitted_ns + self._period_ns() + grace_ns
+        return self._clock.beat_ns + self._period_ns() + grace_ns
 
     def _wanted_usable(self, usable: list[str]) -> bool:
         lived = [n for n in self._priority if self._rings[n].lived]
@@ -249,12 +251,16 @@ class Synchronizer(Generic[T]):
             if item.stamp_ns > self._last_stamp_ns
             and (until_ns is None or item.stamp_ns <= until_ns)
         ]
+        # A busy consumer comes late: keep the beat, unless a whole one was missed.
+        beat_ns = due_ns if now_ns - due_ns < self._period_ns() else now_ns
         if not stamps:
             # Nothing new: look again a period later; an arrival is polled anyway.
-            self._clock.emitted_ns = now_ns
+            self._clock.emitted_ns, self._clock.beat_ns = now_ns, beat_ns
             self._clock.ticks += 1
             return None
-        return self._close(max(stamps), None, usable, now_ns)
+        match = self._close(max(stamps), None, usable, now_ns)
+        self._clock.beat_ns = beat_ns
+        return match
 
     # -- closing a set ---------------------------------------------------------------------------
 
@@ -282,7 +288,7 @@ class Synchronizer(Generic[T]):
             items[name] = tuple(known) if ring.accumulates else (nearest,)
             held_ns[name] = age_ns
         self._last_stamp_ns = stamp_ns
-        self._clock.emitted_ns = now_ns
+        self._clock.emitted_ns = self._clock.beat_ns = now_ns
         self._clock.ticks = 0 if opener else self._clock.ticks + 1
         if opener:
             self._clock.reference_stamp_ns = stamp_ns

@@ -1,18 +1,19 @@
-"""A process that publishes one message of every kind, over and over: `ros_speaker.py`."""
+"""A process that publishes one message of every kind, over and over: `ros_speaker.py`.
+
+`ros_speaker.py images` publishes one large image instead, best effort.
+"""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+import makers
+import numpy as np
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
 
-import makers  # noqa: E402
-import numpy as np  # noqa: E402
-import rclpy  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-
-from robustseg_ros import optional  # noqa: E402
+from robustseg_ros import optional
 
 MESSAGES = {
     "event_camera_msgs/msg/EventPacket": makers.events(
@@ -21,6 +22,7 @@ MESSAGES = {
     "tf2_msgs/msg/TFMessage": makers.transform("base", "lidar", (1, 2, 3)),
     "sensor_msgs/msg/PointCloud2": makers.xyz(np.arange(30.0).reshape(10, 3)),
 }
+IMAGE = "sensor_msgs/msg/Image"
 WAYS = ("installed", "stand-in")
 
 
@@ -28,9 +30,7 @@ def topic_of(msgtype: str, way: str) -> str:
     return f"/{msgtype.rpartition('/')[2]}/{way.replace('-', '_')}"
 
 
-def main() -> None:
-    rclpy.init()
-    node = rclpy.create_node("speaker")
+def speak(node: Node) -> None:
     publishers = []
     installed = optional.message_class
     for way in WAYS:
@@ -42,6 +42,18 @@ def main() -> None:
             publisher = optional.publisher(node, msgtype, topic, QoSProfile(depth=10))
             publishers.append((publisher, publisher.serialize(message)))
     node.create_timer(0.05, lambda: [each.publish(raw) for each, raw in publishers])
+
+
+def show(node: Node) -> None:
+    publisher = optional.publisher(node, IMAGE, "/large", qos_profile_sensor_data)
+    raw = publisher.serialize(makers.image(np.ones((1200, 1920, 3), np.uint8), "rgb8"))
+    node.create_timer(0.1, lambda: publisher.publish(raw))
+
+
+def main() -> None:
+    rclpy.init()
+    node = rclpy.create_node("speaker")
+    (show if "images" in sys.argv else speak)(node)
     rclpy.spin(node)
 
 

@@ -1,0 +1,80 @@
+"""Start the node `robustseg`: `ros2 launch robustseg robustseg.launch.py params_file:=robot.yaml`.
+
+What is said on the command line beats the parameter file, which beats the defaults.
+"""
+
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PythonExpression
+from launch_ros.actions import Node
+
+from robustseg_core.transports import ROOMY, VARIABLE
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "config" / "robot.yaml"
+
+ARGUMENTS = {
+    "params_file": (str(EXAMPLE), "The robot: its topics and limits, as in config/robot.yaml."),
+    "namespace": ("", "Namespace of the node."),
+    "use_sim_time": ("", "true: follow /clock. Empty: as the parameter file says."),
+    "autostart": ("", "false: wait for lifecycle transitions. Empty: as the parameter file says."),
+    "weights": ("", "Checkpoint (.safetensors). Empty: as the parameter file says."),
+    "log_level": ("info", "debug, info, warn, error or fatal."),
+    "bag": ("", "A recording to play beside the node, for trying things out."),
+}
+
+
+def segment_node(context: LaunchContext) -> list[Node]:
+    """The node, with the arguments that were given laid over the parameter file."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    overrides: dict[str, object] = {}
+    for name in ("use_sim_time", "autostart"):
+        if given[name]:
+            overrides[name] = _truth(name, given[name])
+    if given["weights"]:
+        overrides["weights"] = given["weights"]
+    return [
+        Node(
+            package="robustseg",
+            executable="segment_node",
+            name="robustseg",
+            namespace=given["namespace"],
+            parameters=[given["params_file"], overrides],
+            arguments=["--ros-args", "--log-level", f"robustseg:={given['log_level']}"],
+            output="screen",
+        )
+    ]
+
+
+def _truth(name: str, word: str) -> bool:
+    if word.lower() not in ("true", "false"):
+        raise ValueError(f"{name} is {word!r}; give true or false")
+    return word.lower() == "true"
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` asks for."""
+    bag = LaunchConfiguration("bag")
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in ARGUMENTS.items()
+            ),
+            SetEnvironmentVariable(VARIABLE, EnvironmentVariable(VARIABLE, default_value=ROOMY)),
+            OpaqueFunction(function=segment_node),
+            Node(
+                package="robustseg",
+                executable="play_node",
+                arguments=[bag, "--wait", "30"],
+                output="screen",
+                condition=IfCondition(PythonExpression(["'", bag, "' != ''"])),
+            ),
+        ]
+    )

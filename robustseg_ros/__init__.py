@@ -1,0 +1,124 @@
+"""Everything that talks ROS, and nothing that thinks: convert, hand to the core, publish.
+
+How a node of ours lives and ends is written here, once: init, work, quiet Ctrl-C, shutdown.
+
+Exit codes: 0 for a finished job and for Ctrl-C or SIGTERM (a robot is switched off like that), 2
+with one sentence for what the user can mend, a traceback for our own bugs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
+
+from robustseg_core.errors import RobustsegError
+from robustseg_core.transports import carry_large_messages
+
+RCLError = rclpy_implementation.RCLError
+UnknownArguments = rclpy_implementation.UnknownROSArgsError
+
+
+class Worker(Protocol):
+    """A node that `run` can run."""
+
+    def work(self) -> None:
+        """The node's whole life; returns when it is done, or raises when the context ends."""
+
+    def close(self) -> None:
+        """Stop threads and timers; called once, whatever happened before."""
+
+    def destroy_node(self) -> None:
+        """rclpy's."""
+
+    def get_logger(self) -> logging.Logger:
+        """rclpy's."""
+
+
+def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) -> int:
+    """Make a node and let it work; the exit code of the process.
+
+    Args:
+        make: gets the words of the command line that are not ROS's.
+        args: the command line without the program's name; None: that of the process.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    carry_large_messages(os.environ)  # before the first participant reads it
+    node: Worker | None = None
+    try:
+        rclpy.init(args=[sys.argv[0], *words])
+        node = make(remove_ros_args([sys.argv[0], *words])[1:])
+        forward_logs(node)
+        node.work()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except RobustsegError as error:
+        return _complain(error)
+    except UnknownArguments as error:
+        return _complain(f"unknown ROS argument {error}; see `ros2 run --help`")
+    except RCLError as error:
+        if rclpy.ok() and node is not None:
+            raise
+        # Without a node the command line or the parameter file was at fault; without a context
+        # somebody has switched us off in the middle of something.
+        return _complain(error) if node is None else 0
+    finally:
+        try:
+            if node is not None:
+                node.close()
+                node.destroy_node()
+            rclpy.try_shutdown()
+        except KeyboardInterrupt:  # a second Ctrl-C, from someone in a hurry
+            return 0
+    return 0
+
+
+def spin(node: Node) -> None:
+    """Serve callbacks until the context ends.
+
+    One thread, rclpy's plain executor: `rclpy.experimental.EventsExecutor` of 9.1.2 was tried with
+    this node and neither fired a timer nor ended at Ctrl-C.
+    """
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        executor.spin()
+    finally:
+        executor.remove_node(node)
+        executor.shutdown(timeout_sec=0)
+
+
+class _Forward(logging.Handler):
+    """Python's log records as the node's: on /rosout, in ROS's format, at ROS's level."""
+
+    def __init__(self, node: Worker) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            self._logger.error(self.format(record))
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(self.format(record))
+        else:
+            self._logger.info(self.format(record))
+
+
+def forward_logs(node: Worker) -> None:
+    """Let the core speak through the node's logger."""
+    core = logging.getLogger("robustseg_core")
+    core.handlers = [_Forward(node)]
+    core.propagate = False
+
+
+def _complain(error: object) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    return 2

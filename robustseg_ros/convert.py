@@ -1,0 +1,86 @@
+"""Nested dicts of fields (`robustseg_core.outputs`) into rclpy messages; stamps, both ways.
+
+A 7 MB image costs one memory copy: a ready `array.array` passes the generated setters unchecked,
+anything else is checked (or copied) element by element (rosidl_python #156, ros_anchors 3.1).
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from rosidl_parser.definition import (
+    AbstractNestedType,
+    AbstractSequence,
+    BasicType,
+    NamespacedType,
+)
+
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.types import SECOND
+from robustseg_ros.optional import message_class
+
+_CODES = {
+    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
+    "int64": "q", "uint64": "Q", "float": "f", "double": "d",
+}  # fmt: skip
+"""The `array.array` codes of the types that rosidl keeps in one."""
+_NUMPY = {"float": "float32", "double": "float64"}
+
+
+def to_message(kind: type, fields: Mapping[str, Any]) -> Any:
+    """An instance of the compiled message class `kind`; fields that are not named keep defaults.
+
+    Numbers may be Python's or NumPy's; number sequences anything NumPy takes, of the wire's type.
+
+    Raises:
+        RobustsegError: a field that the message does not have.
+    """
+    message = kind()
+    slots = dict(zip(kind.get_fields_and_field_types(), kind.SLOT_TYPES, strict=True))
+    for name, value in fields.items():
+        if name not in slots:
+            raise RobustsegError(
+                f"{kind.__name__} has no field {name!r}; {did_you_mean(name, slots)}"
+            )
+        setattr(message, name, _value(slots[name], value))
+    return message
+
+
+def _value(slot: Any, value: Any) -> Any:
+    if isinstance(slot, NamespacedType):
+        return to_message(message_class("/".join(slot.namespaced_name())), value)
+    if isinstance(slot, AbstractNestedType):
+        code = getattr(slot.value_type, "typename", None)
+        if isinstance(slot.value_type, BasicType) and code in _CODES:
+            return _numbers(slot, code, value)
+        return [_value(slot.value_type, element) for element in value]
+    if isinstance(slot, BasicType):
+        if slot.typename == "octet":  # DiagnosticStatus.level: one byte, not a number
+            return value if isinstance(value, bytes) else bytes([value])
+        return value.item() if isinstance(value, np.generic) else value
+    return value
+
+
+def _numbers(slot: Any, code: str, value: Any) -> Any:
+    """One copy of a number sequence, as the setter wants it."""
+    flat = np.ascontiguousarray(value, dtype=_NUMPY.get(code, code)).reshape(-1)
+    if not isinstance(slot, AbstractSequence):
+        return flat  # a fixed-size array is a NumPy array in rosidl
+    payload = array.array(_CODES[code])
+    payload.frombytes(memoryview(flat).cast("B") if flat.size else b"")
+    return payload
+
+
+def stamp_to_ns(stamp: Any) -> int:
+    """builtin_interfaces/Time as nanoseconds."""
+    return int(stamp.sec) * SECOND + int(stamp.nanosec)
+
+
+def ns_to_stamp(stamp_ns: int) -> Any:
+    """Nanoseconds as builtin_interfaces/Time."""
+    sec, nanosec = divmod(stamp_ns, SECOND)
+    kind = message_class("builtin_interfaces/msg/Time")
+    return to_message(kind, {"sec": sec, "nanosec": nanosec})

@@ -1,0 +1,268 @@
+"""`make demo`: a recording through the real node, over real DDS, while sensors are killed.
+
+Three processes, as on a robot: a player (the sensors), the node, and this one, which listens to the
+node's topics, keeps what arrives and writes the report. Nothing is taken from the node's inside.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from sensor_msgs.msg import Image
+
+from robustseg_core import config, outputs, record, report
+from robustseg_core.bag import Bag
+from robustseg_core.config import RobotConfig
+from robustseg_core.errors import RobustsegError
+from robustseg_core.kills import Kill
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.survey import survey
+from robustseg_core.transports import carry_large_messages
+from robustseg_core.types import Bundle, LabelMap, State
+
+TOPICS: dict[str, type] = {
+    "label_mask": Image,
+    "confidence": Image,
+    "overlay": Image,
+    "status": DiagnosticArray,
+}
+"""What one mask consists of, below /robustseg."""
+DEPTH = 100
+"""Messages that may wait for this process, per topic."""
+START_S = 120.0
+"""The node may take this long to load its network on a slow machine."""
+QUIET_S = 1.5
+"""The run is over when the player is gone and no mask came for this long."""
+console = Console(stderr=True)
+
+
+class Listener(Node):
+    """Collects what belongs to one mask by its stamp, and the last word of /diagnostics."""
+
+    def __init__(self, keep: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__("robustseg_demo")
+        self._keep = keep
+        self._open: dict[int, dict[str, Any]] = {}
+        self.health: DiagnosticArray | None = None
+        self.heard_s = time.monotonic()
+        for name, kind in TOPICS.items():
+            self.create_subscription(kind, f"/robustseg/{name}", self._collect(name), DEPTH)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
+
+    def _collect(self, name: str) -> Callable[[Any], None]:
+        def collect(message: Any) -> None:
+            self.heard_s = time.monotonic()
+            stamp = message.header.stamp
+            parts = self._open.setdefault(stamp.sec * 10**9 + stamp.nanosec, {})
+            parts[name] = message
+            if len(parts) == len(TOPICS):
+                del self._open[stamp.sec * 10**9 + stamp.nanosec]
+                self._keep(parts)
+
+        return collect
+
+    def _diagnose(self, message: DiagnosticArray) -> None:
+        if any(status.name.startswith("robustseg: ") for status in message.status):
+            self.health = message
+
+    def missing(self) -> dict[str, int]:
+        """Topic -> masks that arrived without it, if there are such."""
+        lost = {name: sum(name not in p for p in self._open.values()) for name in TOPICS}
+        return {name: count for name, count in lost.items() if count}
+
+
+def run_demo(
+    bag_path: Path, out: Path, *, kills: Sequence[Kill], params: Path | None = None
+) -> dict[str, Any]:
+    """Play, listen, write; returns the content of `result.json`.
+
+    Raises:
+        RobustsegError: no such recording, nothing recognized in it, or the node did not start.
+    """
+    with Bag([bag_path]) as bag:
+        start_ns = bag.start_ns
+        robot_yaml = params or _guess(bag, out)
+    spec = Segmenter.from_config(config.load(RobotConfig, robot_yaml)).spec
+    masks: list[tuple[LabelMap, np.ndarray]] = []
+    node = _start("segment_node", "--ros-args", "--params-file", str(robot_yaml))
+    player: subprocess.Popen[bytes] | None = None
+    rclpy.init()
+    try:
+        with record.Recorder(out, spec, start_ns=start_ns) as recorder:
+            listener = Listener(lambda parts: masks.append(_assemble(parts)))
+            console.print("waiting for the node ...", style="dim")
+            _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
+            words = [w for kill in kills for w in ("--kill", str(kill))]
+            player = _start("play_node", str(bag_path), *words)
+            console.print("playing ...", style="dim")
+            while player.poll() is None or time.monotonic() - listener.heard_s < QUIET_S:
+                rclpy.spin_once(listener, timeout_sec=0.05)
+                if node.poll() is not None:
+                    raise RobustsegError(f"the node ended with exit code {node.returncode}")
+            if player.returncode:
+                raise RobustsegError(f"the player ended with exit code {player.returncode}")
+            for label_map, overlay in masks:
+                recorder.add(label_map, overlay)
+        result = recorder.write_result(
+            bags=[bag_path.name],
+            kills=[str(kill) for kill in kills],
+            notices=_notices(listener),
+            rejected=_rejected(listener.health),
+            totals=record.totals(recorder.rows) | {"messages": _received(listener.health)},
+        )
+    finally:
+        for process in (player, node):
+            _stop(process)
+        rclpy.try_shutdown()
+    title = f"robustseg demo: {bag_path.name} through the live node over DDS"
+    report.write(out, result, title=title, moments=recorder.moments, kills=kills)
+    return result
+
+
+def _guess(bag: Bag, out: Path) -> Path:
+    """The robot that the recording looks like, written beside the results."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "robot.yaml"
+    path.write_text(survey(bag).robot_yaml())
+    return path
+
+
+def _start(program: str, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", f"robustseg_ros.{program}", *words])
+
+
+def _stop(process: subprocess.Popen[bytes] | None) -> None:
+    if process is None or process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait(listener: Listener, ready: Callable[[], bool], node: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + START_S
+    while not ready():
+        rclpy.spin_once(listener, timeout_sec=0.1)
+        if node.poll() is not None:
+            raise RobustsegError(f"the node ended with exit code {node.returncode}")
+        if time.monotonic() > deadline_s:
+            raise RobustsegError(
+                f"the node published nothing within {START_S:g} s; start it by hand with "
+                "`robustseg live --params robot.yaml` and read what it says"
+            )
+
+
+def _assemble(parts: dict[str, Any]) -> tuple[LabelMap, np.ndarray]:
+    """The label map that the node published as four messages, and its overlay."""
+    row = outputs.read_status(parts["status"])
+    mask = parts["label_mask"]
+    label_map = LabelMap(
+        ids=_pixels(mask),
+        confidence=_pixels(parts["confidence"]),
+        stamp_ns=row["stamp_ns"],
+        frame_id=mask.header.frame_id,
+        used=tuple(row["used"]),
+        reasons=row["reasons"],
+        states={name: State(state) for name, state in row["states"].items()},
+        held_ms=row["held_ms"],
+        latency_ms=row["latency_ms"],
+        bundle=Bundle(row["stamp_ns"], {}),
+    )
+    overlay = parts["overlay"]
+    return label_map, _pixels(overlay).reshape(overlay.height, overlay.width, 3)
+
+
+def _pixels(message: Image) -> np.ndarray:
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, -1)
+
+
+def _received(health: DiagnosticArray | None) -> dict[str, int]:
+    """Messages that the node received, by modality, as /diagnostics last counted them."""
+    return {
+        status.name.partition(": ")[2]: int(pair.value)
+        for status in (health.status if health else ())
+        for pair in status.values
+        if pair.key == "received"
+    }
+
+
+def _rejected(health: DiagnosticArray | None) -> dict[str, dict[str, int]]:
+    """Rejected messages by modality and fault, as /diagnostics last counted them."""
+    found: dict[str, dict[str, int]] = {}
+    for status in health.status if health else ():
+        faults = {
+            pair.key.removeprefix("rejected_"): int(pair.value)
+            for pair in status.values
+            if pair.key.startswith("rejected_")
+        }
+        if faults:
+            found[status.name.partition(": ")[2]] = faults
+    return found
+
+
+def _notices(listener: Listener) -> list[str]:
+    return [
+        f"{count} masks arrived without their {name} and are not shown"
+        for name, count in listener.missing().items()
+    ]
+
+
+def show(result: dict[str, Any], out: Path) -> None:
+    """The table at the end of the demo."""
+    totals = result["totals"]
+    title = f"{totals['masks']} masks at {totals['rate_hz']} Hz over DDS"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("second", justify="right")
+    table.add_column("masks are made of")
+    table.add_column("why not the others", overflow="fold")
+    for row in report.changes(result):
+        why = "\n".join(f"{name}: {text}" for name, text in row["reasons"].items())
+        table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]), why)
+    console.print(table)
+    for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
+        console.print(f"  {out / name}", highlight=False)
+
+
+def main() -> None:
+    """Entry point of `python -m robustseg_ros.demo`."""
+    import argparse
+
+    from robustseg_core.cli import guarded
+    from robustseg_core.kills import parse_kill
+
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser.add_argument("bag", type=Path, help="the recording")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"))
+    parser.add_argument("--params", type=Path, help="robot.yaml; default: guessed")
+    parser.add_argument("--kill", action="append", default=[], metavar="MODALITY@START+DURATION")
+    words = parser.parse_args()
+    # A domain of its own: nobody else's graph is heard or disturbed.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+    carry_large_messages(os.environ)
+
+    def demo() -> None:
+        kills = [parse_kill(text) for text in words.kill]
+        show(run_demo(words.bag, words.out, kills=kills, params=words.params), words.out)
+
+    sys.exit(guarded(demo))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What the node listens to: one subscription per sensor, CameraInfo, static transforms.
+
+A sensor's message type is the one that the graph offers; where nobody offers anything yet, the
+topic's name decides. `watch` looks again: when a publisher comes, and once a second. Sensors are
+asked for best effort: a reliable reader that lost one fragment delivers nothing until the writer's
+next heartbeat, seconds later, and by then nobody wants the old image.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+
+from robustseg_core import modalities
+from robustseg_core.replay import TF_TOPICS, calibrations
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import Rejection
+from robustseg_ros import optional, qos
+
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+TF_MESSAGE = "tf2_msgs/msg/TFMessage"
+IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+def choose_type(topic: str, accepted: Sequence[str], offered: Iterable[str]) -> str:
+    """The type to subscribe with: the first offered one that is accepted, else by the name.
+
+    `/camera/image_raw/compressed` and `.../compressedDepth` are image_transport's names for
+    CompressedImage; what is offered beats what a name suggests.
+    """
+    for kind in offered:
+        if kind in accepted:
+            return kind
+    compressed = topic.endswith(("/compressed", "/compressedDepth"))
+    if compressed and COMPRESSED_IMAGE in accepted:
+        return COMPRESSED_IMAGE
+    return accepted[0]
+
+
+@dataclass
+class _Input:
+    """One topic, as it is subscribed at the moment."""
+
+    topic: str
+    accepted: Sequence[str]
+    depth: int
+    take: Callable[[Any], None]
+    refuse: Callable[[Rejection], None]
+    latched: bool = False
+    asked: tuple[str, bool] | None = None
+    """Type and durability (latched or not): as it is subscribed now."""
+    subscription: Subscription | None = None
+
+
+class Inputs:
+    """All subscriptions of a segmenter; they exist from the constructor until `close`.
+
+    Callbacks do nothing but push: the executor's thread is never busy for long. What a callback
+    raises is counted, logged once in five seconds, and survived.
+
+    Args:
+        node: the subscriptions' owner.
+        segmenter: where messages go.
+        on_news: called after each of them.
+    """
+
+    def __init__(self, node: Node, segmenter: Segmenter, on_news: Callable[[], None]) -> None:
+        self._node = node
+        self._segmenter = segmenter
+        self._on_news = on_news
+        self.errors = 0
+        """Exceptions that callbacks raised."""
+        self.matches = qos.Matches(node, "subscription")
+        self._inputs = [*self._sensors(), *self._calibrations(), *self._transforms()]
+        # A subscription must not be replaced from its own event: the guard does it right after.
+        self._rematch = node.create_guard_condition(self.watch)
+        self.watch()
+
+    def watch(self) -> None:
+        """Subscribe anew where the graph offers something else than what was asked for."""
+        for one in self._inputs:
+            if (wanted := self._wanted(one)) != one.asked:
+                one.asked = wanted
+                self._subscribe(one, wanted[0], latched=wanted[1])
+
+    def close(self) -> None:
+        """Destroy all subscriptions."""
+        self._node.destroy_guard_condition(self._rematch)
+        for one in self._inputs:
+            if one.subscription is not None:
+                self._node.destroy_subscription(one.subscription)
+        self._inputs = []
+
+    def _sensors(self) -> Iterable[_Input]:
+        for name in self._segmenter.streams:
+            stream = self._segmenter.config.streams[name]
+            if not stream.enabled:
+                continue
+            kind = modalities.load(name)
+            take = partial(self._push, name)
+            refuse = partial(self._reject, name)
+            yield _Input(stream.topic, kind.messages, kind.queue, take, refuse)
+
+    def _calibrations(self) -> Iterable[_Input]:
+        for topic, names in calibrations(self._segmenter.config).items():
+            known = [name for name in names if name in self._segmenter.streams]
+            if known:
+                take = partial(self._calibrate, known)
+                yield _Input(topic, [CAMERA_INFO], 2, take, self._log_rejection)
+
+    def _transforms(self) -> Iterable[_Input]:
+        for topic in TF_TOPICS:
+            take = self._segmenter.push_transforms
+            yield _Input(topic, [TF_MESSAGE], 100, take, self._log_rejection, latched=True)
+
+    def _push(self, name: str, message: Any) -> None:
+        self._segmenter.push(name, message, time.monotonic_ns())
+
+    def _reject(self, name: str, rejection: Rejection) -> None:
+        self._segmenter.reject(name, time.monotonic_ns(), rejection.finding)
+
+    def _calibrate(self, names: Sequence[str], message: Any) -> None:
+        for name in names:
+            self._segmenter.push_camera_info(name, message)
+
+    def _log_rejection(self, rejection: Rejection) -> None:
+        self._node.get_logger().warning(str(rejection), throttle_duration_sec=5.0)
+
+    def _wanted(self, one: _Input) -> tuple[str, bool]:
+        """Type and durability that fit what the graph offers now.
+
+        A CameraInfo that is published once and latched must be asked for as latched. While nobody
+        publishes, what was asked for stays: a restarted driver finds everything as it left it.
+        """
+        offers = self._node.get_publishers_info_by_topic(self._resolved(one.topic))
+        if not offers and one.asked is not None:
+            return one.asked
+        kind = choose_type(one.topic, one.accepted, [offer.topic_type for offer in offers])
+        if one.accepted != [CAMERA_INFO] or not offers:
+            return kind, one.latched
+        return kind, all(qos.is_latched(offer.qos_profile) for offer in offers)
+
+    def _subscribe(self, one: _Input, kind: str, *, latched: bool) -> None:
+        if one.subscription is not None:
+            self._node.destroy_subscription(one.subscription)
+        profile = QoSProfile(depth=one.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+        if latched:
+            profile.reliability = ReliabilityPolicy.RELIABLE
+            profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+
+        def guarded(act: Callable[[Any], None], message: Any) -> None:
+            try:
+                act(message)
+            except Exception as error:
+                self.errors += 1
+                self._node.get_logger().error(
+                    f"{one.topic}: {type(error).__name__}: {error}", throttle_duration_sec=5.0
+                )
+            self._on_news()
+
+        one.subscription = optional.subscribe(
+            self._node,
+            kind,
+            one.topic,
+            partial(guarded, one.take),
+            profile,
+            rejected=partial(guarded, one.refuse),
+            qos_overriding_options=qos.OVERRIDABLE,
+            event_callbacks=SubscriptionEventCallbacks(
+                matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
+            ),
+        )
+        self.matches.add(self._resolved(one.topic), profile)  # with the user's qos_overrides in it
+        self._node.get_logger().info(f"listening to {one.topic} ({kind})")
+
+    def _resolved(self, topic: str) -> str:
+        return self._node.resolve_topic_name(topic)

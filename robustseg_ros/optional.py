@@ -1,0 +1,107 @@
+"""Every import of a ROS package that PyPI does not have, and what stands in for it.
+
+On a robot with `tf2_msgs` and `event_camera_msgs` installed those are used. Elsewhere rclpy passes
+the same messages in serialized form (`robustseg_ros.typesupport`) and `robustseg_core.typestore`
+decodes them: the bytes on the wire, the type name and the type hash are the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+
+from robustseg_core.types import Fault, Rejection
+from robustseg_core.typestore import typestore
+from robustseg_ros.typesupport import forget_error, stand_in
+
+
+@cache
+def message_class(msgtype: str) -> type | None:
+    """The compiled class of "package/msg/Name", or None where its package is not installed."""
+    package, _, name = msgtype.rpartition("/")
+    try:
+        return getattr(importlib.import_module(package.replace("/", ".")), name)
+    except (ImportError, AttributeError):
+        return None
+
+
+def subscribe(
+    node: Node,
+    msgtype: str,
+    topic: str,
+    callback: Callable[[Any], None],
+    qos: QoSProfile | int,
+    *,
+    rejected: Callable[[Rejection], None] | None = None,
+    **options: Any,
+) -> Subscription:
+    """A subscription to any known type; `callback` gets a message with the type's fields.
+
+    Arrays of numbers arrive as `array.array` (compiled) or `numpy` (stand-in); both offer the
+    buffer protocol. A stand-in's payload that does not deserialize goes to `rejected` as a FORMAT
+    rejection (a compiled type's never leaves rclpy). `options` go to `create_subscription`.
+
+    Raises:
+        RobustsegError: the type is neither installed nor defined in the type store.
+    """
+    if real := message_class(msgtype):
+        return node.create_subscription(real, topic, callback, qos, **options)
+
+    def decode(raw: bytes) -> None:
+        try:
+            message = typestore().deserialize_cdr(raw, msgtype)
+        except Exception as error:  # damaged bytes meet generated code: anything can come out
+            if rejected is not None:
+                text = f"{len(raw)} bytes are no {msgtype}: {type(error).__name__}: {error}"
+                rejected(Rejection(Fault.FORMAT, text))
+            return
+        callback(message)
+
+    kind = stand_in(msgtype)
+    subscription = node.create_subscription(kind, topic, decode, qos, raw=True, **options)
+    forget_error()
+    return subscription
+
+
+class Publisher:
+    """Publishes messages of any known type; also serialized ones, as they are."""
+
+    def __init__(
+        self, node: Node, msgtype: str, topic: str, qos: QoSProfile | int, **options: Any
+    ) -> None:
+        self.msgtype = msgtype
+        real = message_class(msgtype)
+        self._needs_bytes = real is None
+        kind = stand_in(msgtype) if real is None else real
+        self.rcl = node.create_publisher(kind, topic, qos, **options)
+        """The rclpy publisher, for matching, counting and destroying."""
+        if self._needs_bytes:
+            forget_error()
+
+    def publish(self, message: Any) -> None:
+        """`message`: of the compiled class, of its twin in the type store, or CDR bytes."""
+        twin = hasattr(message, "__msgtype__")
+        if not isinstance(message, bytes) and (self._needs_bytes or twin):
+            message = self.serialize(message)
+        self.rcl.publish(message)
+
+    def serialize(self, message: Any) -> bytes:
+        """The CDR bytes of a message with this type's fields."""
+        return bytes(typestore().serialize_cdr(message, self.msgtype))
+
+
+def publisher(
+    node: Node, msgtype: str, topic: str, qos: QoSProfile | int, **options: Any
+) -> Publisher:
+    """A `Publisher` on `topic`.
+
+    Raises:
+        RobustsegError: the type is neither installed nor defined in the type store.
+    """
+    return Publisher(node, msgtype, topic, qos, **options)

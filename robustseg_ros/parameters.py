@@ -1,0 +1,119 @@
+"""ROS parameters out of the one configuration table: declarations and checks.
+
+Values go back through `robustseg_core.config.parse`, so that `ros2 launch`, `ros2 param set` and
+`robustseg run` refuse the same values with the same sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from robustseg_core.config import RobotConfig, parse
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.parameters import Leaf, leaves, to_tree
+
+FOREIGN = ("use_sim_time", "start_type_description_service", "autostart")
+"""Parameters of this node that are not the robot's; so are all under `qos_overrides.`"""
+
+
+def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
+    """Declare every parameter of `model` on `node`; the configuration that its overrides make.
+
+    Overrides of unknown names are warned about, with the nearest known one, and otherwise ignored.
+    Call `guard` afterwards to check later changes.
+
+    Raises:
+        RobustsegError: an override that the model refuses.
+    """
+    known = {leaf.name: leaf for leaf in leaves(model)}
+    given: dict[str, Any] = {}
+    for name, parameter in node._parameter_overrides.items():  # rclpy has no public name for them
+        if name in known:
+            given[name] = parameter.value
+        elif not _is_foreign(name):
+            node.get_logger().warning(
+                f"unknown parameter {name!r} is ignored; {_nearest(name, known)}"
+            )
+    config = parse(model, to_tree(known.values(), given))
+    for name, leaf in known.items():
+        value = given.get(name)
+        value = leaf.default if value is None else leaf.coerce(value)
+        value = list(value) if isinstance(value, tuple) else value
+        value = None if value == [] else value
+        node.declare_parameter(name, value, _descriptor(leaf), ignore_override=True)
+    return config
+
+
+def _descriptor(leaf: Leaf) -> ParameterDescriptor:
+    """What `ros2 param describe` shows; dynamic where "not set" must be a value."""
+    result = ParameterDescriptor(description=leaf.description, dynamic_typing=leaf.unset)
+    if leaf.low is not None and isinstance(leaf.default, float):
+        ends = FloatingPointRange(from_value=float(leaf.low), to_value=float(leaf.high))
+        result.floating_point_range = [ends]
+    elif leaf.low is not None and isinstance(leaf.default, int):
+        result.integer_range = [IntegerRange(from_value=int(leaf.low), to_value=int(leaf.high))]
+    return result
+
+
+def read(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
+    """The configuration that the declared parameters hold now."""
+    return parse(model, to_tree(*_held(node, model)))
+
+
+def guard(
+    node: Node, is_active: Callable[[], bool], model: type[RobotConfig] = RobotConfig
+) -> None:
+    """Refuse `ros2 param set`s, whole batches at a time, that make no valid configuration.
+
+    While `is_active()`, the robot's parameters are refused altogether: they take effect when the
+    node is activated.
+    """
+
+    def check(batch: list[Parameter]) -> SetParametersResult:
+        known, values = _held(node, model)
+        names = {leaf.name for leaf in known}
+        changes = {p.name: p.value for p in batch if p.name in names}
+        if changes and is_active():
+            return SetParametersResult(
+                successful=False,
+                reason=f"{next(iter(changes))} takes effect at activation; first run "
+                f"`ros2 lifecycle set {node.get_fully_qualified_name()} deactivate`, "
+                "then set it, then activate",
+            )
+        try:
+            parse(model, to_tree(known, {**values, **changes}))
+        except RobustsegError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(check)
+
+
+def _held(node: Node, model: type[RobotConfig]) -> tuple[list[Leaf], dict[str, Any]]:
+    known = list(leaves(model))
+    return known, {leaf.name: node.get_parameter(leaf.name).value for leaf in known}
+
+
+def _is_foreign(name: str) -> bool:
+    return name in FOREIGN or name.startswith("qos_overrides.")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt dotted name: among its siblings first, for the list is long."""
+    names = list(known)
+    parent = name.rpartition(".")[0]
+    while parent and not any(n.startswith(parent + ".") for n in names):
+        parent = parent.rpartition(".")[0]
+    siblings = [n for n in names if n.startswith(parent + ".")] if parent else names
+    hint = did_you_mean(name, siblings)
+    return hint if hint.startswith("did") else "`robustseg params` lists them all"

@@ -1,0 +1,216 @@
+"""Plays recordings onto topics, in real time, through real DDS: sensors for those who have none.
+
+    play_node drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
+
+Messages of ROS 2 bags pass as the bytes that were recorded. A killed sensor is one that is not
+published for a while. Topics are reliable, which also suits best-effort subscribers, and keep many
+small messages (events) or few large ones; `/tf_static` is latched and sent before all else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from robustseg_core.bag import Bag, Recorded
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.kills import Kill, parse_kill
+from robustseg_core.replay import TF_TOPICS
+from robustseg_core.survey_guess import Candidate, rank
+from robustseg_core.types import SECOND, Rejection
+from robustseg_ros import optional, run
+from robustseg_ros.restamp import restamp
+
+BULKY = (
+    "sensor_msgs/msg/Image",
+    "sensor_msgs/msg/CompressedImage",
+    "sensor_msgs/msg/PointCloud2",
+)
+DEPTH_BULKY, DEPTH = 10, 400
+SETTLE_S = 0.25
+"""A subscriber may learn of us this much later than we of it; DDS does not say when it has."""
+CHECK_S = 0.05
+"""How often a pause looks whether somebody has ended us."""
+
+
+class PlayNode(Node):
+    """One pass (or several) through the bags that the command line names.
+
+    Raises:
+        RobustsegError: no such bag, topic or modality, or an option that makes no sense.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        options = _options(words)
+        super().__init__("play")
+        self._bag = Bag(options.bags)
+        self._bag.__enter__()
+        self._rate = options.rate
+        self._loops = options.loop
+        self._wait_s = options.wait
+        self._restamp = options.restamp
+        modalities = guess(self._bag)
+        known = {t.name for t in self._bag.topics}
+        chosen = {_topic(word, modalities, known) for word in options.only or known}
+        self._kills = [
+            Kill(_topic(k.target, modalities, known), k.start_s, k.duration_s)
+            for k in map(parse_kill, options.kill)
+        ]
+        self._stop = threading.Event()
+        self._sinks: dict[str, optional.Publisher] = {}
+        for topic in self._bag.topics:
+            if topic.name in chosen and topic.count and topic.name not in self._sinks:
+                self._advertise(topic.name, topic.type)
+        if not self._sinks:
+            raise RobustsegError(f"nothing to play: {sorted(chosen)} cannot be published")
+
+    def work(self) -> None:
+        """Wait for subscribers, then play; returns when everything has been sent."""
+        self._await_subscribers()
+        count, late_s, start_s = 0, 0.0, time.monotonic()
+        loop = 0
+        while loop < self._loops or self._loops == 0:
+            passed, behind_s = self._play()
+            count, late_s, loop = count + passed, max(late_s, behind_s), loop + 1
+        took_s = time.monotonic() - start_s
+        for publisher in self._sinks.values():
+            publisher.rcl.wait_for_all_acked(Duration(seconds=2))
+        self._sleep(SETTLE_S)
+        self.get_logger().info(
+            f"played {count} messages in {took_s:.2f} s, at most {late_s * 1000:.0f} ms late"
+        )
+
+    def close(self) -> None:
+        """Close the bag."""
+        self._stop.set()
+        self._bag.__exit__()
+
+    def _advertise(self, name: str, kind: str) -> None:
+        qos = QoSProfile(depth=DEPTH_BULKY if kind in BULKY else DEPTH)
+        if name in TF_TOPICS:
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        try:
+            self._sinks[name] = optional.publisher(self, kind, name, qos)
+        except RobustsegError as error:
+            self.get_logger().warning(f"{name} is not played: {error}")
+
+    def _await_subscribers(self) -> None:
+        end_s = time.monotonic() + self._wait_s
+        while alone := [
+            name for name, p in self._sinks.items() if not p.rcl.get_subscription_count()
+        ]:
+            if time.monotonic() >= end_s:
+                self.get_logger().warning(f"nobody listens to {', '.join(alone)}; playing anyway")
+                break
+            self._sleep(CHECK_S)
+        self._sleep(SETTLE_S)
+        self.get_logger().info(f"playing {len(self._sinks)} topics")
+
+    def _play(self) -> tuple[int, float]:
+        """One pass: messages sent, and the largest delay in seconds."""
+        start_s, count, late_s = time.monotonic(), 0, 0.0
+        shift_ns = time.time_ns() - self._bag.start_ns
+        for elapsed_s, recorded in self._timeline():
+            if any(k.target == recorded.topic and k.covers(elapsed_s) for k in self._kills):
+                continue
+            due_s = start_s + elapsed_s / self._rate
+            self._sleep(due_s - time.monotonic())
+            late_s = max(late_s, time.monotonic() - due_s)
+            count += self._send(recorded, shift_ns)
+        return count, late_s
+
+    def _timeline(self) -> Iterator[tuple[float, Recorded]]:
+        """(seconds since the start, message); static transforms first, and the next bag at once."""
+        yield from ((0.0, r) for r in self._bag.messages(set(TF_TOPICS) & set(self._sinks)))
+        shift_ns, last_ns = -self._bag.start_ns, 0
+        for recorded in self._bag.messages(set(self._sinks) - set(TF_TOPICS)):
+            if recorded.time_ns + shift_ns < last_ns:
+                shift_ns = last_ns - recorded.time_ns
+            last_ns = recorded.time_ns + shift_ns
+            yield last_ns / SECOND, recorded
+
+    def _send(self, recorded: Recorded, shift_ns: int) -> int:
+        publisher = self._sinks[recorded.topic]
+        try:
+            raw = recorded.raw if recorded.codec.native else publisher.serialize(recorded.message())
+        except (Rejection, AttributeError) as error:  # damaged, or of an older definition
+            self.get_logger().warning(
+                f"{recorded.topic}: {error}; not played", throttle_duration_sec=5.0
+            )
+            return 0
+        if self._restamp:
+            raw = restamp(raw, recorded.type, shift_ns)
+        publisher.publish(raw)
+        return 1
+
+    def _sleep(self, seconds: float) -> None:
+        """Until then, or until somebody ends us: SIGTERM raises nothing by itself."""
+        end_s = time.monotonic() + seconds
+        while True:
+            if not rclpy.ok() or self._stop.is_set():
+                raise ExternalShutdownException
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                return
+            self._stop.wait(min(left_s, CHECK_S))
+
+
+def guess(bag: Bag) -> dict[str, str]:
+    """modality -> the topic that is most likely it, by type and name alone."""
+    candidates = [Candidate(t.name, t.type, t.count) for t in bag.topics]
+    return {modality: topics[0] for modality, topics in rank(candidates).items()}
+
+
+def _topic(word: str, modalities: dict[str, str], known: set[str]) -> str:
+    """The topic that a word on the command line means."""
+    topic = modalities.get(word, word)
+    if topic not in known:
+        way_out = did_you_mean(word, [*modalities, *known])
+        raise RobustsegError(f"the recording has no topic or modality {word!r}; {way_out}")
+    return topic
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="play_node", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("bags", nargs="+", type=Path, metavar="BAG")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TOPIC", help="topics or modalities; default: all"
+    )
+    parser.add_argument(
+        "--kill",
+        action="append",
+        default=[],
+        metavar="MODALITY@START+DURATION",
+        help="silence a modality or topic, in seconds (repeatable)",
+    )
+    parser.add_argument("--rate", type=float, default=1.0, help="speed; default 1")
+    parser.add_argument("--loop", type=int, default=1, help="passes; 0: until stopped")
+    parser.add_argument("--restamp", action="store_true", help="shift header stamps to now")
+    parser.add_argument(
+        "--wait", type=float, default=5.0, help="longest wait for subscribers, s; default 5"
+    )
+    options = parser.parse_args(words)
+    if not 0 < options.rate < float("inf"):
+        raise RobustsegError(f"--rate is {options.rate:g}; give a positive speed, e.g. 0.5")
+    if options.loop < 0:
+        raise RobustsegError(f"--loop is {options.loop}; give a number of passes, or 0 for ever")
+    return options
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    return run(PlayNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The node `robustseg`: sensors in, masks out, each saying which sensors made it.
+
+    executor thread   callbacks push messages into the `Segmenter`, nothing else
+    inference thread  steps it when something came or when it asked to be woken, and publishes
+
+Subscriptions and publishers exist while the node is active. Watchdogs and diagnostics run on the
+steady clock, which goes on when /clock stops; header stamps only match sensors with each other.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
+
+from robustseg_core import outputs
+from robustseg_core.config import RobotConfig
+from robustseg_core.errors import RobustsegError
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import SECOND
+from robustseg_ros import parameters, run, spin
+from robustseg_ros.inputs import Inputs
+from robustseg_ros.publishers import Publishers
+
+DIAGNOSTICS_S = 1.0
+LONGEST_NAP_S = 0.5
+"""The inference thread looks around this often even if nobody woke it."""
+AUTOSTART = ParameterDescriptor(
+    description="Configure and activate at the start, without anybody asking.", read_only=True
+)
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SegmentNode(LifecycleNode):
+    """Configure loads and warms up the network, activate listens, cleanup forgets.
+
+    With the parameter `autostart` (default true) it configures and activates itself.
+
+    Raises:
+        RobustsegError: a parameter that `RobotConfig` refuses.
+    """
+
+    def __init__(self, overrides: list[Parameter] | None = None) -> None:
+        super().__init__("robustseg", parameter_overrides=overrides or [])
+        self.problem = ""
+        """Why the last transition failed, in one sentence."""
+        self._starting = False
+        self.declare_parameter("autostart", True, AUTOSTART)
+        self._config: RobotConfig = parameters.declare(self)
+        parameters.guard(self, lambda: self._thread is not None)
+        self._segmenter: Segmenter | None = None
+        self._inputs: Inputs | None = None
+        self._sinks: Publishers | None = None
+        self._thread: threading.Thread | None = None
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._timer: Any = None
+        self._jumps: Any = None
+        self.create_service(Trigger, "~/reset", self._on_reset)
+
+    def work(self) -> None:
+        """Start (if so configured) and serve until the context ends.
+
+        Raises:
+            RobustsegError: the configuration does not work.
+        """
+        if self.get_parameter("autostart").value:
+            self._starting = True
+            for step in (self.trigger_configure, self.trigger_activate):
+                if step() != SUCCESS:
+                    if not self.context.ok():
+                        raise ExternalShutdownException
+                    raise RobustsegError(self.problem)
+            self._starting = False
+        spin(self)
+
+    def close(self) -> None:
+        """Stop listening and thinking."""
+        self._deactivate()
+
+    # -- lifecycle --------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the checkpoint and run it once."""
+        return self._transition(self._load)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe, advertise, think."""
+        return self._transition(self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Destroy subscriptions and publishers; the network stays loaded."""
+        return self._transition(self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the network."""
+        return self._transition(self._unload)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop whatever runs."""
+        return self._transition(self._unload)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, with nothing left running."""
+        return self._transition(self._unload)
+
+    def _transition(self, act: Callable[[], None]) -> TransitionCallbackReturn:
+        """`act`, whose failure is logged (rclpy would swallow it) and undone."""
+        try:
+            act()
+        except RobustsegError as error:
+            self.problem = str(error)
+        except Exception as error:
+            self.problem = f"{type(error).__name__}: {error}"
+            if self.context.ok():  # else somebody has switched us off meanwhile
+                self.get_logger().error(traceback.format_exc())
+        else:
+            return SUCCESS
+        self._deactivate()
+        if not self._starting:  # else `work` raises it, for one sentence on stderr
+            self.get_logger().error(self.problem)
+        return FAILURE
+
+    def _load(self) -> None:
+        self._config = parameters.read(self)
+        segmenter = Segmenter.from_config(self._config)
+        segmenter.warm_up()
+        self._segmenter = segmenter
+        deaf = [
+            n for n, s in self._config.streams.items() if s.topic and n not in segmenter.streams
+        ]
+        for name in deaf:
+            self.get_logger().warning(
+                f"{name} is ignored: the network knows {segmenter.spec.modalities}"
+            )
+
+    def _activate(self) -> None:
+        if self._segmenter is None or parameters.read(self) != self._config:
+            self._load()
+        segmenter = self._segmenter
+        segmenter.reset(time.monotonic_ns())
+        self._sinks = Publishers(self, segmenter.spec)
+        self._inputs = Inputs(self, segmenter, self._news.set)
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._think, name="inference", daemon=True)
+        self._thread.start()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(DIAGNOSTICS_S, self._on_timer, clock=steady)
+        threshold = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+        )
+        self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
+
+    def _deactivate(self) -> None:
+        self._stopping.set()
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+        for part in (self._inputs, self._sinks):
+            if part is not None:
+                part.close()
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        if self._jumps is not None:
+            self._jumps.unregister()
+        self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
+
+    def _unload(self) -> None:
+        self._deactivate()
+        self._segmenter = None
+
+    # -- threads ----------------------------------------------------------------------------------
+
+    def _think(self) -> None:
+        """The inference thread: step, publish, sleep until there is something to do."""
+        segmenter, publishers = self._segmenter, self._sinks
+        while not self._stopping.is_set():
+            self._news.clear()  # before the step: what comes during it is seen by the next
+            try:
+                label_map = segmenter.step(time.monotonic_ns())
+                if label_map is not None:
+                    publishers.publish(label_map)
+                    continue
+                now_ns = time.monotonic_ns()
+                wake_ns = segmenter.wake_ns(now_ns)
+            except Exception:
+                if self._stopping.is_set() or not self.context.ok():
+                    return
+                self._failures += 1
+                text = f"inference failed {self._failures} times: {traceback.format_exc()}"
+                self.get_logger().error(text, throttle_duration_sec=5.0)
+                self._stopping.wait(0.1)
+                continue
+            nap_s = LONGEST_NAP_S if wake_ns is None else (wake_ns - now_ns) / SECOND
+            self._news.wait(min(max(nap_s, 0.0), LONGEST_NAP_S))
+
+    def _on_timer(self) -> None:
+        """Once a second, whatever the ROS clock does: diagnostics, and a look at the graph."""
+        self._inputs.watch()
+        complaints = {**self._inputs.matches.complaints(), **self._sinks.matches.complaints()}
+        errors = self._inputs.errors + self._failures
+        healths = self._segmenter.health(time.monotonic_ns())
+        stamp_ns = self.get_clock().now().nanoseconds
+        fields = outputs.health(healths, stamp_ns, node=self.get_name())
+        self._sinks.publish_health(fields, complaints, errors)
+
+    def _on_jump(self, _jump: Any) -> None:
+        self.get_logger().warning("the ROS clock jumped: one reset")
+        self._segmenter.reset(time.monotonic_ns())
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._segmenter is not None
+        response.message = "reset" if response.success else "not configured; configure first"
+        if self._segmenter is not None:
+            self._segmenter.reset(time.monotonic_ns())
+        return response
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    return run(lambda _words: SegmentNode(), args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

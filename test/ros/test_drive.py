@@ -1,0 +1,121 @@
+"""A recorded drive over DDS: player, node and listener are three processes."""
+
+from __future__ import annotations
+
+import signal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+
+from robustseg_core.outputs import read_status
+from robustseg_core.types import SECOND
+from robustseg_ros.convert import stamp_to_ns
+
+pytestmark = pytest.mark.ros
+ROBOT = Path(__file__).resolve().parents[2] / "config" / "robot.yaml"
+
+
+class Ear:
+    """What the node said so far: masks, confidences and status rows, by stamp."""
+
+    def __init__(self, world: Any) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.masks: dict[int, Image] = {}
+        self.confidences: dict[int, Image] = {}
+        self.overlays: dict[int, Image] = {}
+        node = world.node
+        for name, kept in (
+            ("label_mask", self.masks),
+            ("confidence", self.confidences),
+            ("overlay", self.overlays),
+        ):
+            node.create_subscription(
+                Image,
+                f"/robustseg/{name}",
+                lambda m, kept=kept: kept.__setitem__(stamp_to_ns(m.header.stamp), m),
+                qos_profile_sensor_data,
+            )
+        node.create_subscription(
+            DiagnosticArray, "/robustseg/status", lambda m: self.rows.append(read_status(m)), 100
+        )
+
+    def used(self, *names: str, after: int = 0) -> dict[str, Any] | None:
+        """The first row after number `after` whose mask was made of exactly these sensors."""
+        return next((row for row in self.rows[after:] if set(row["used"]) == set(names)), None)
+
+
+@pytest.fixture
+def bag(realdata: Path) -> Path:
+    return realdata / "collage_four_sensors"
+
+
+def test_masks_keep_coming_while_the_camera_is_dead(world, bag):
+    ear = Ear(world)
+    node = world.segment("--params-file", str(ROBOT))
+    player = world.play(bag, "--kill", "rgb@0.8+0.6")
+    world.until(lambda: player.process.poll() is not None, "the end of the recording")
+    assert player.wait() == 0, player.output
+    assert "played 630 messages" in player.output  # 648 less 0.6 s of 30 Hz
+    world.until(lambda: ear.used("depth", "event", "lidar"), "a mask without the camera")
+    start_ns = 1_700_000_000 * SECOND
+    times_s = {row["stamp_ns"]: (row["stamp_ns"] - start_ns) / SECOND for row in ear.rows}
+    before = [row for row in ear.rows if times_s[row["stamp_ns"]] < 0.8]
+    blind = [row for row in ear.rows if 1.0 < times_s[row["stamp_ns"]] < 1.35]
+    assert any("rgb" in row["used"] for row in before)
+    assert len(blind) >= 2
+    for row in blind:
+        assert "rgb" not in row["used"]
+        assert "silent" in row["reasons"]["rgb"]
+    world.until(lambda: ear.masks.keys() & ear.overlays.keys() & ear.confidences.keys(), "pictures")
+    stamp_ns = next(iter(ear.masks.keys() & ear.overlays.keys() & ear.confidences.keys()))
+    mask, overlay = ear.masks[stamp_ns], ear.overlays[stamp_ns]
+    assert (mask.encoding, mask.height, mask.width, mask.step) == ("mono8", 480, 640, 640)
+    assert len(mask.data) == 480 * 640 == len(ear.confidences[stamp_ns].data)
+    assert overlay.encoding == "rgb8" and overlay.width == 640
+    assert len(overlay.data) == overlay.height * overlay.step
+    assert mask.header.frame_id == "camera_color_optical_frame"
+    assert stamp_ns in times_s
+    assert node.end() == 0, node.output
+    assert "Traceback" not in node.output + player.output
+
+
+def test_a_camera_that_is_shot_and_reborn_is_used_again(world, bag):
+    ear = Ear(world)
+    node = world.segment("--params-file", str(ROBOT))
+    others = ("depth", "event", "lidar")
+    forever = ("--restamp", "--loop", "0")
+    rest = world.play(bag, *forever, "--only", *others, "/tf_static")
+    camera = ("--only", "rgb", "/camera/color/camera_info")
+    victim = world.play(bag, *forever, *camera)
+    world.until(lambda: ear.used("rgb", *others), "a mask made of all sensors")
+
+    shot = len(ear.rows)
+    assert victim.end(signal.SIGKILL) == -signal.SIGKILL
+
+    def silent(row: dict[str, Any]) -> bool:
+        return set(row["used"]) <= set(others) and "silent" in row["reasons"]["rgb"]
+
+    world.until(lambda: any(map(silent, ear.rows[shot:])), "a mask without the camera")
+
+    reborn = len(ear.rows)
+    world.play(bag, *forever, *camera)
+    world.until(
+        lambda: any("rgb" in row["used"] for row in ear.rows[reborn:]), "the camera to be used"
+    )
+    back = [row for row in ear.rows[reborn:] if "recovering" in row["reasons"].get("rgb", "")]
+    again = next(row for row in ear.rows[reborn:] if "rgb" in row["used"])
+    assert back, "the camera was believed without probation"
+    assert again["stamp_ns"] - back[0]["stamp_ns"] < 2 * SECOND
+    stamps = [row["stamp_ns"] for row in ear.rows[shot : ear.rows.index(again) + 1]]
+    gaps = [later - earlier for earlier, later in pairwise(stamps)]
+    assert min(gaps) > 0 and max(gaps) < SECOND
+    assert rest.end() == 0 and node.end(signal.SIGTERM) == 0, node.output
+    assert "Traceback" not in node.output + rest.output

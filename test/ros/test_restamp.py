@@ -1,0 +1,44 @@
+"""Stamps moved inside serialized messages, and nothing else touched."""
+
+from __future__ import annotations
+
+import makers
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustseg_core.typestore import typestore
+from robustseg_ros.restamp import has_header, restamp
+
+IMAGE = "sensor_msgs/msg/Image"
+NS = st.integers(1, 2**31 * 10**9 - 1)
+
+
+def raw_image(stamp_ns: int, little: bool = True) -> bytes:
+    message = makers.image(np.ones((2, 3), np.uint8), "mono8", stamp_ns)
+    return bytes(typestore().serialize_cdr(message, IMAGE, little_endian=little))
+
+
+@given(NS, NS, st.booleans())
+def test_only_the_stamp_moves(before_ns, after_ns, little):
+    moved = restamp(raw_image(before_ns, little), IMAGE, after_ns - before_ns)
+    assert moved == raw_image(after_ns, little)
+
+
+def test_a_stamp_that_was_never_set_stays_unset():
+    assert restamp(raw_image(0), IMAGE, 10**18) == raw_image(0)
+
+
+def test_types_without_a_header_pass_untouched():
+    assert not has_header("tf2_msgs/msg/TFMessage")
+    assert not has_header("unheard_of/msg/Type")
+    raw = bytes(typestore().serialize_cdr(makers.transform("a", "b"), "tf2_msgs/msg/TFMessage"))
+    assert restamp(raw, "tf2_msgs/msg/TFMessage", 10**9) == raw
+
+
+def test_a_torn_message_passes_untouched():
+    assert restamp(b"\0\1\0\0abc", IMAGE, 1) == b"\0\1\0\0abc"
