@@ -9,37 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.config import RobotConfig
 from robustseg_core.kills import Kill
 from robustseg_core.segmenter import Segmenter
+from robustseg_core.topics import TF_TOPICS, calibrations
 from robustseg_core.types import MS, SECOND, LabelMap, Rejection
 
-TF_TOPICS = ("/tf_static",)
 LONGEST_PAUSE_NS = 60 * SECOND
 """A longer pause in a recording is shortened to this: everything is long dead by then."""
-
-
-def camera_info_topic(topic: str, told: str = "") -> str:
-    """The CameraInfo topic of an image topic: told, or `camera_info` beside the image.
-
-    `/camera/color/image_raw/compressed` -> `/camera/color/camera_info` (image_transport adds the
-    last part).
-    """
-    if told:
-        return told
-    parts = topic.rstrip("/").split("/")
-    if parts[-1] in ("compressed", "compressedDepth", "theora", "ffmpeg"):
-        parts.pop()
-    return "/".join([*parts[:-1], "camera_info"])
-
-
-def calibrations(config: RobotConfig) -> dict[str, list[str]]:
-    """CameraInfo topic -> the modalities that it calibrates."""
-    topics: dict[str, list[str]] = {}
-    for name, stream in config.streams.items():
-        if stream.topic and name != "lidar":
-            topics.setdefault(camera_info_topic(stream.topic, stream.camera_info), []).append(name)
-    return topics
 
 
 def replay(

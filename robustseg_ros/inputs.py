@@ -20,8 +20,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
-from robustseg_core.replay import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
+from robustseg_core.topics import TF_TOPICS, calibrations
 from robustseg_core.types import Rejection
 from robustseg_ros import optional, qos
 

@@ -19,6 +19,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 OUT = Path("out/bench.json")
 TARGETS = {
+    "image_publish_over_cheapest": (operator.le, 1.3),
     "image_receive_over_cheapest": (operator.le, 1.3),
     "cloud to image, times faster": (operator.ge, 20),
     "evt3 single, M events/s": (operator.ge, 30),
