@@ -66,6 +66,7 @@ setup(
             "pytest-timeout",
             "pytest-benchmark",
             "hypothesis",
+            "mcap",
             "ruff",
             "mypy",
             "types-PyYAML",
