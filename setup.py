@@ -61,6 +61,7 @@ setup(
         "sim": ["open3d"],
         "engines": ["onnx", "onnxruntime", "openvino"],
         "cluster": ["ray", "webdataset"],
+        "test": ["pytest"],  # what colcon looks for before it runs pytest
         "dev": [
             "pytest",
             "pytest-timeout",
