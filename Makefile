@@ -12,7 +12,7 @@ OUT ?= out/demo
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install recording demo test lint bench clean
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -31,11 +31,13 @@ $(INSTALLED): setup.py package.xml constraints.txt
 		--no-build-isolation --editable '.[ros,dev]'
 	@touch $@
 
-demo: $(INSTALLED)
+recording:
 	@test -e '$(BAG)' || { \
 		echo "the demo plays a recording, and there is none at $(BAG);" \
 			"give one with a camera, depth, event or LiDAR topic: make demo BAG=drive.mcap" >&2; \
 		exit 2; }
+
+demo: recording $(INSTALLED)
 	$(BIN)/python -m robustseg_ros.demo '$(BAG)' --out '$(OUT)' $(foreach k,$(KILL),--kill $(k))
 
 test: lint
