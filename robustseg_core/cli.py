@@ -167,9 +167,10 @@ def live(
     # The core does not know the ROS layer: the command starts it as another program.
     import os
 
+    from robustseg_core.robot import RobotConfig
     from robustseg_core.transports import carry_large_messages
 
-    config.load(config.RobotConfig, params, overrides or [])  # errors before a node is started
+    config.load(RobotConfig, params, overrides or [])  # errors before a node is started
     carry_large_messages(os.environ)
     words = [w for text in overrides or [] for w in ("-p", text.replace("=", ":=", 1))]
     command = [sys.executable, "-m", "robustseg_ros.segment_node"]

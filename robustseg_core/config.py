@@ -141,40 +141,6 @@ class ViewConfig(Strict):
         return self
 
 
-class RobotConfig(Strict):
-    """Everything that a robot says about itself: `robot.yaml`."""
-
-    streams: dict[str, StreamConfig] = Field(
-        default_factory=dict, description="modality -> sensor; `robustseg inspect` guesses them."
-    )
-    weights: str = Field(
-        "", description="Checkpoint (.safetensors); empty: an untrained `tiny`, for plumbing only."
-    )
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
-    )
-    cpu_threads: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="Threads of the network on a CPU; 0: all cores but one, so that the sensors' "
-        "callbacks are not starved.",
-    )
-    view: ViewConfig = Field(
-        default_factory=ViewConfig, description="Pixel grid, if not on topics."
-    )
-    sync: SyncConfig = Field(default_factory=SyncConfig, description="Deadline synchronizer.")
-    health: HealthConfig = Field(default_factory=HealthConfig, description="Health monitor.")
-
-    @model_validator(mode="after")
-    def _limits_are_known(self) -> RobotConfig:
-        from robustseg_core.modalities import limits_of  # plug-ins are looked up late, on purpose
-
-        for name, stream in self.streams.items():
-            parse(limits_of(name), stream.limits, where=f"streams.{name}.limits")
-        return self
-
-
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats: PyYAML alone reads `3e-4` as a string."""
 

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustseg_core import modalities
-from robustseg_core.config import RobotConfig, StreamConfig
+from robustseg_core.config import StreamConfig
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.health import HealthMonitor
 from robustseg_core.modalities import Modality
+from robustseg_core.robot import RobotConfig
 from robustseg_core.stamps import Stamped, StampGuard
 from robustseg_core.sync import Match, Synchronizer
 from robustseg_core.types import SECOND, Fault, Finding, Health, ModelSpec, Reading, Rejection

@@ -8,10 +8,10 @@ from typing import Any
 
 from robustseg_core import config, draw, record, report
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.config import RobotConfig
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.kills import Kill
 from robustseg_core.replay import replay
+from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
 from robustseg_core.types import Health

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from robustseg_core import modalities
-from robustseg_core.config import RobotConfig
+from robustseg_core.robot import RobotConfig
 
 
 @dataclass(frozen=True)

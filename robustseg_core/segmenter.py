@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.config import RobotConfig
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import Intake
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.robot import RobotConfig
 from robustseg_core.sync import Match
 from robustseg_core.types import (
     MS,

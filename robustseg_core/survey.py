@@ -17,7 +17,8 @@ import numpy as np
 import yaml
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.config import RobotConfig, StreamConfig
+from robustseg_core.config import StreamConfig
+from robustseg_core.robot import RobotConfig
 from robustseg_core.survey_guess import (
     CAMERA_INFO,
     CLOUD,

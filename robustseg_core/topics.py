@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustseg_core import modalities
-from robustseg_core.config import RobotConfig
+from robustseg_core.robot import RobotConfig
 
 TF_TOPICS = ("/tf_static",)
 TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg")

@@ -26,9 +26,9 @@ from sensor_msgs.msg import Image
 
 from robustseg_core import config, outputs, record, report
 from robustseg_core.bag import Bag
-from robustseg_core.config import RobotConfig
 from robustseg_core.errors import RobustsegError
 from robustseg_core.kills import Kill
+from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
 from robustseg_core.transports import carry_large_messages

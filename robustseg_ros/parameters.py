@@ -18,9 +18,10 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from robustseg_core.config import RobotConfig, parse
+from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.parameters import Leaf, leaves, to_tree
+from robustseg_core.robot import RobotConfig
 
 FOREIGN = ("use_sim_time", "start_type_description_service", "autostart")
 """Parameters of this node that are not the robot's; so are all under `qos_overrides.`"""

@@ -25,8 +25,8 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from robustseg_core import outputs
-from robustseg_core.config import RobotConfig
 from robustseg_core.errors import RobustsegError
+from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
 from robustseg_ros import parameters, run, spin

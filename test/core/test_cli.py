@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
 from robustseg_core.cli import app, guarded
-from robustseg_core.config import RobotConfig
 from robustseg_core.models import checkpoint
+from robustseg_core.robot import RobotConfig
 from robustseg_core.types import MS, SECOND
 
 START = 1_700_000_000 * SECOND

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from robustseg_core import config
-from robustseg_core.config import RobotConfig, SyncConfig
+from robustseg_core.config import SyncConfig
 from robustseg_core.errors import RobustsegError
+from robustseg_core.robot import RobotConfig
 
 ROS_STYLE = """
 robustseg:

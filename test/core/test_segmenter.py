@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from makers import camera_info, compressed, events, image, transform, xyz
 
 from robustseg_core import config, draw
-from robustseg_core.config import RobotConfig
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
+from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, MS, SECOND, Fault, State
 

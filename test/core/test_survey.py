@@ -10,7 +10,8 @@ import yaml
 from makers import camera_info, compressed, events, image, make, transform, xyz
 
 from robustseg_core.bag import Bag, BagWriter
-from robustseg_core.config import RobotConfig, load, read_yaml
+from robustseg_core.config import load, read_yaml
+from robustseg_core.robot import RobotConfig
 from robustseg_core.survey import Survey, survey
 from robustseg_core.survey_guess import Candidate, camera_info_of, modality_of, rank, words
 from robustseg_core.types import MS, SECOND

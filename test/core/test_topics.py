@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robustseg_core import config
-from robustseg_core.config import RobotConfig
+from robustseg_core.robot import RobotConfig
 from robustseg_core.topics import calibrations, camera_info_topic
 
 

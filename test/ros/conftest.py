@@ -47,7 +47,13 @@ class Program:
         return self._log.read_text(errors="replace")
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE_S)
+        """The exit code; a process that hangs is made to say where."""
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler prints all stacks
+            self.process.wait(PATIENCE_S)
+            pytest.fail(f"a process did not end in {PATIENCE_S:.0f} s\n{self.output[-6000:]}")
 
     def end(self, number: int = signal.SIGINT) -> int:
         """Send a signal; the exit code."""
@@ -66,7 +72,7 @@ class World:
         self.environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
         paths = [str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH", "")]
         self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        self.environment["PYTHONUNBUFFERED"] = "1"
+        self.environment |= {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         carry_large_messages(self.environment)
         carry_large_messages(os.environ)
         self.context = rclpy.Context()

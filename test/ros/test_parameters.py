@@ -11,9 +11,9 @@ pytest.importorskip("rclpy")
 from rclpy.parameter import Parameter
 
 from robustseg_core import config
-from robustseg_core.config import RobotConfig
 from robustseg_core.errors import RobustsegError
 from robustseg_core.parameters import leaves, template
+from robustseg_core.robot import RobotConfig
 from robustseg_ros import parameters
 
 pytestmark = pytest.mark.ros
