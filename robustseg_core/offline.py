@@ -40,7 +40,8 @@ def run_bags(
         The content of `result.json`.
 
     Raises:
-        RobustsegError: the recording, the configuration or the checkpoint cannot be used.
+        RobustsegError: the recording, the configuration or the checkpoint cannot be used, or no
+            mask came of them (then the results, which say why, are written all the same).
     """
     with Bag(paths) as bag:
         if not bag.message_count:
@@ -61,6 +62,8 @@ def run_bags(
         result = recorder.write_result(**_account(bag, segmenter, recorder.rows, kills))
     title = f"robustseg run {' '.join(path.name for path in paths)}"
     report.write(out, result, title=title, moments=recorder.moments, kills=kills)
+    if not recorder.rows:
+        raise RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
     return result
 
 
@@ -114,7 +117,7 @@ def _account(
         "notices": [
             *bag.notices,
             *_calibration_notices(intake.calibration_rejected),
-            *([] if rows else [_no_mask(health)]),
+            *_never_used(rows, health),
         ],
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
@@ -130,9 +133,10 @@ def _account(
     }
 
 
-def _no_mask(health: Mapping[str, Health]) -> str:
-    reasons = "; ".join(f"{name} {stream.reason}" for name, stream in health.items())
-    return f"no mask was made: {reasons}"
+def _never_used(rows: list[dict[str, Any]], health: Mapping[str, Health]) -> list[str]:
+    """Sensors that no mask was made with, though they were configured: why."""
+    used = {name for row in rows for name in row["used"]}
+    return [f"{name} was never used: {h.reason}" for name, h in health.items() if name not in used]
 
 
 def _calibration_notices(rejected: Mapping[str, int]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from makers import header, image, make
+from makers import header, image, make, xyz
 from safetensors.numpy import save_file
 
 from robustseg_core import config
@@ -73,6 +73,45 @@ def test_a_bad_message_is_rejected_counted_and_the_run_goes_on(command, bag, tmp
     assert result["rejected"] == {"rgb": {"format": 1}}
     assert 27 <= result["totals"]["masks"] <= 29
     assert len(list((out / "masks").iterdir())) == result["totals"]["masks"]
+
+
+def lidar_bag(tmp_path):
+    path = tmp_path / "scans"
+    points = np.random.default_rng(0).uniform(2, 9, (500, 3))
+    with BagWriter(path) as writer:
+        for k in range(10):
+            stamp = START + k * 100 * MS
+            message = xyz(points + 0.01 * k, stamp_ns=stamp)
+            writer.write("/points", "sensor_msgs/msg/PointCloud2", message, stamp)
+    return path
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([], "no_calib: no usable CameraInfo yet; publish it or set view.intrinsics"),
+        (
+            ["--set", "view.intrinsics=[500, 500, 320, 240]", "--set", "view.frame_id=camera"],
+            "no_tf: no transform from 'lidar' to 'camera'; publish /tf_static or set "
+            "view.extrinsics.lidar",
+        ),
+    ],
+)
+def test_a_lidar_that_cannot_be_placed_says_what_is_missing(command, tmp_path, words, said):
+    out = tmp_path / "out"
+    code, _, err = command("run", lidar_bag(tmp_path), "--out", out, *words)
+    assert code == 2 and f"no mask was made; lidar was never used: {said}" in err
+
+
+def test_extrinsics_from_the_command_line_place_it(command, tmp_path):
+    bag = lidar_bag(tmp_path)
+    words = ["view.intrinsics=[500, 500, 320, 240]", "view.width=640", "view.height=480"]
+    words += ["view.extrinsics.lidar=[0, 0, 0, -0.5, 0.5, -0.5, 0.5]"]
+    options = [part for word in words for part in ("--set", word)]
+    code, _, err = command("run", bag, "--out", tmp_path / "out", *options)
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert code == 0, err
+    assert result["totals"]["used"]["lidar"] >= 8
 
 
 def test_run_uses_the_given_checkpoint(command, bag, tmp_path):

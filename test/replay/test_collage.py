@@ -11,6 +11,7 @@ import pytest
 from mcap.reader import make_reader
 
 from robustseg_core.bag import Bag
+from robustseg_core.errors import RobustsegError
 from robustseg_core.kills import parse_kill
 from robustseg_core.offline import run_bags
 from robustseg_core.types import SECOND
@@ -147,7 +148,9 @@ def test_every_real_recording_gives_masks(realdata, tmp_path, name, masks, last)
 
 
 def test_a_recording_too_short_to_be_believed_says_so(realdata, tmp_path):
-    result = run_bags([realdata / "rellis3d_frame104"], out=tmp_path)
-    assert result["masks"] == []
-    assert "no mask was made: rgb starting: 1 good messages, needs 2" in result["notices"][-1]
+    with pytest.raises(RobustsegError) as error:
+        run_bags([realdata / "rellis3d_frame104"], out=tmp_path)
+    said = "no mask was made; rgb was never used: starting: 1 good messages, needs 2"
+    assert said in str(error.value)
+    assert json.loads((tmp_path / "result.json").read_text())["masks"] == []
     assert (tmp_path / "report.html").exists()
