@@ -223,6 +223,8 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         used = totals["used"].get(name, 0)
         table.add_row(name, str(received), str(rejected), str(used), end)
     err.print(table)
+    if "miou" in result:
+        err.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
     for notice in result["notices"]:
         err.print(f"[yellow]notice:[/] {notice}", highlight=False)
     if not result["trained"]:

@@ -14,6 +14,7 @@ from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
+from robustseg_core.truth import open_truth
 from robustseg_core.types import Health
 
 
@@ -56,9 +57,13 @@ def run_bags(
             read += 1
             on_progress(read, bag.message_count, segmenter.masks)
 
-        with record.Recorder(out, segmenter.spec, start_ns=bag.start_ns) as recorder:
+        with (
+            record.Recorder(out, segmenter.spec, start_ns=bag.start_ns) as recorder,
+            open_truth(paths) as truth,
+        ):
             for label_map in replay(bag, segmenter, kills=kills, on_message=count):
-                recorder.add(label_map, draw.overlay(label_map, segmenter.spec))
+                overlay = draw.overlay(label_map, segmenter.spec)
+                recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
         result = recorder.write_result(**_account(bag, segmenter, recorder.rows, kills))
     title = f"robustseg run {' '.join(path.name for path in paths)}"
     report.write(out, result, title=title, moments=recorder.moments, kills=kills)

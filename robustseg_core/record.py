@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import __version__, outputs
+from robustseg_core import __version__, metrics, outputs
 from robustseg_core.bag import BagWriter
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import SECOND, LabelMap, ModelSpec
@@ -68,6 +68,8 @@ class Recorder:
     ) -> None:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
+        classes = len(spec.classes)
+        self._counts = np.zeros((classes, classes + 1), np.int64)
         self.moments: list[Moment] = []
         """Where a mask is made of others than the one before it; the first few of them only, so
         that memory stays bounded."""
@@ -96,17 +98,27 @@ class Recorder:
         if self._video is not None:
             self._video.release()
 
-    def add(self, label_map: LabelMap, overlay: NDArray[np.uint8]) -> None:
+    def add(
+        self,
+        label_map: LabelMap,
+        overlay: NDArray[np.uint8],
+        truth: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Keep one mask.
 
         Args:
             label_map: the mask.
             overlay: (H, W, 3) RGB, as `draw.overlay` makes it.
+            truth: (H, W) class ids of the scene at that moment, to score the mask with.
 
         Raises:
             RobustsegError: the disk is full.
         """
         row = row_of(label_map)
+        if truth is not None:
+            counts = metrics.confusion(truth, label_map.ids, len(self._spec.classes))
+            row["miou"] = round(metrics.mean_iou(counts), 4)
+            self._counts += counts
         changed = not self.rows or self.rows[-1]["used"] != row["used"]
         if changed and len(self.moments) < MOMENTS:
             at_s = (label_map.stamp_ns - self._start_ns) / SECOND
@@ -126,7 +138,12 @@ class Recorder:
             self._bag.write(f"/robustseg/{topic}", msgtype, message, label_map.stamp_ns)
 
     def write_result(self, **more: Any) -> dict[str, Any]:
-        """Write `result.json`; `more` joins its top level. Returns what was written."""
+        """Write `result.json`; `more` joins its top level. Returns what was written.
+
+        `miou`, if there was truth, is that of the counts summed over all masks.
+        """
+        if self._counts.any():
+            more = {**more, "miou": round(metrics.mean_iou(self._counts), 4)}
         result = {
             "robustseg": __version__,
             "trained": self._spec.trained,

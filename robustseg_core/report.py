@@ -93,14 +93,20 @@ def poster(
             axes.imshow(moment.overlay)
             axes.set_title(moment.caption, size=7)
             axes.axis("off")
-    above, below = panels[-1].subplots(2, 1, sharex=True, height_ratios=[len(heights) + 1, 1])
+    scored = any("miou" in row for row in result["masks"])
+    ratios = [3, 1, 1] if scored else [3, 1]
+    above, below, *score = panels[-1].subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     at_s = _seconds(result)
     _draw_lanes(above, result, at_s, kills)
     below.plot(at_s, [r["latency_ms"].get("total", np.nan) for r in result["masks"]],
                color="black", linewidth=0.8)  # fmt: skip
     below.set_ylim(bottom=0)
     below.set_ylabel("latency, ms", fontsize=8)
-    below.set_xlabel("seconds", fontsize=8)
+    for axes in score:
+        axes.plot(at_s, [r.get("miou", np.nan) for r in result["masks"]], linewidth=0.8)
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("mIoU", fontsize=8)
+    (score[0] if score else below).set_xlabel("seconds", fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from robustseg_core.topics import TRANSPORTS
 from robustseg_core.typestore import EVENT_PACKET
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -17,7 +18,6 @@ CLOUD = "sensor_msgs/msg/PointCloud2"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 MODALITIES = ("rgb", "depth", "event", "lidar")
 
-_TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "raw")
 _LABEL = re.compile(
     r"\b(labels?|masks?|seg|segmentation|semantics?|truth|gt|groundtruth|panoptic|class(es)?)\b"
 )
@@ -118,7 +118,7 @@ def camera_info_of(topic: str, infos: Iterable[str]) -> str:
     """
     known = set(infos)
     parts = topic.strip("/").split("/")
-    if parts[-1] in _TRANSPORTS:
+    if parts[-1] in TRANSPORTS:
         parts.pop()
     for depth in (len(parts) - 1, len(parts), len(parts) - 2):
         if depth >= 0 and (name := "/".join(["", *parts[:depth], "camera_info"])) in known:

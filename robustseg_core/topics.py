@@ -6,7 +6,7 @@ from robustseg_core import modalities
 from robustseg_core.robot import RobotConfig
 
 TF_TOPICS = ("/tf_static",)
-TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg")
+TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd")
 """What image_transport appends to an image's topic."""
 
 

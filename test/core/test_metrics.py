@@ -1,0 +1,51 @@
+"""Counting first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustseg_core.errors import RobustsegError
+from robustseg_core.metrics import confusion, iou, mean_iou
+from robustseg_core.types import IGNORE
+
+
+def ids(*values):
+    return np.array([values], np.uint8)
+
+
+def test_a_worked_example():
+    counts = confusion(ids(0, 0, 1, 1, IGNORE), ids(0, 1, 1, IGNORE, 0), classes=3)
+    assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
+    assert iou(counts)[:2].tolist() == [0.5, pytest.approx(1 / 3)]
+    assert np.isnan(iou(counts)[2])
+    assert mean_iou(counts) == pytest.approx((0.5 + 1 / 3) / 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50))
+def test_iou_is_what_sets_of_pixels_say(pairs):
+    truth, labels = (np.array(column, np.uint8)[None] for column in zip(*pairs, strict=True))
+    values = iou(confusion(truth, labels, 4))
+    for k in range(4):
+        both, either = (truth == k) & (labels == k), (truth == k) | (labels == k)
+        if either.any():
+            assert values[k] == pytest.approx(both.sum() / either.sum())
+        else:
+            assert np.isnan(values[k])
+
+
+def test_counts_add_up_over_frames():
+    a, b = (ids(0, 1, 1), ids(0, 0, 1)), (ids(1, 0, 0), ids(1, 1, 0))
+    whole = confusion(np.hstack([a[0], b[0]]), np.hstack([a[1], b[1]]), 2)
+    assert np.array_equal(whole, confusion(*a, 2) + confusion(*b, 2))
+
+
+@pytest.mark.parametrize(
+    "truth, labels, said",
+    [(ids(0, 1), ids(0), "resize one"), (ids(7), ids(0), "truth have the id 7")],
+)
+def test_what_cannot_be_compared_is_an_error(truth, labels, said):
+    with pytest.raises(RobustsegError, match=said):
+        confusion(truth, labels, 3)
