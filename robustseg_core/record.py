@@ -75,9 +75,7 @@ class Recorder:
         that memory stays bounded."""
         self._spec = spec
         self._start_ns = start_ns
-        self._rate_hz = video_rate_hz
-        self._video: cv2.VideoWriter | None = None
-        self._video_size = (0, 0)
+        self._video = VideoWriter(folder / "overlay.webm", video_rate_hz)
         self._masks = folder / "masks"
         try:
             self._masks.mkdir(parents=True, exist_ok=True)
@@ -95,8 +93,7 @@ class Recorder:
 
     def __exit__(self, *exc: object) -> None:
         self._bag.__exit__(*exc)
-        if self._video is not None:
-            self._video.release()
+        self._video.close()
 
     def add(
         self,
@@ -127,7 +124,7 @@ class Recorder:
         name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
         if not cv2.imwrite(str(self._masks / name), label_map.ids):
             raise RobustsegError(f"cannot write {self._masks / name}; is the disk full?")
-        self._add_video(overlay)
+        self._video.add(overlay)
         fields = {
             "label_mask": outputs.label_mask(label_map),
             "overlay": outputs.compressed_overlay(overlay, label_map),
@@ -157,19 +154,45 @@ class Recorder:
         (self.folder / "result.json").write_text(text + "\n")
         return result
 
-    def _add_video(self, overlay: NDArray[np.uint8]) -> None:
-        if self._video is None:
-            height, width = (n // 2 * 2 for n in overlay.shape[:2])  # VP8 wants even sizes
-            self._video_size = (width, height)
-            path = str(self.folder / "overlay.webm")
+
+class VideoWriter:
+    """A VP8 WebM that grows frame by frame; browsers play it. A context manager.
+
+    Args:
+        path: ends in .webm.
+        rate_hz: frames a second.
+    """
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        self._path = path
+        self._rate_hz = rate_hz
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+    def add(self, picture: NDArray[np.uint8]) -> None:
+        """Append a frame: (H, W, 3) RGB; the first one decides the size."""
+        if self._writer is None:
+            height, width = (n // 2 * 2 for n in picture.shape[:2])  # VP8 wants even sizes
+            self._size = (width, height)
             with _quiet():
                 codec = cv2.VideoWriter.fourcc(*"VP80")
-                self._video = cv2.VideoWriter(path, codec, self._rate_hz, self._video_size)
-        width, height = self._video_size
-        fitting = overlay[:height, :width]
+                self._writer = cv2.VideoWriter(str(self._path), codec, self._rate_hz, self._size)
+        width, height = self._size
+        fitting = picture[:height, :width]
         if fitting.shape[:2] != (height, width):  # the camera changed its resolution mid-run
-            fitting = cv2.resize(overlay, self._video_size)
-        self._video.write(cv2.cvtColor(fitting, cv2.COLOR_RGB2BGR))
+            fitting = cv2.resize(picture, self._size)
+        self._writer.write(cv2.cvtColor(fitting, cv2.COLOR_RGB2BGR))
 
 
 def row_of(label_map: LabelMap) -> dict[str, Any]:
