@@ -166,15 +166,32 @@ def live(
     """
     # The core does not know the ROS layer: the command starts it as another program.
     import os
+    import tempfile
+
+    import yaml
 
     from robustseg_core.robot import RobotConfig
     from robustseg_core.transports import carry_large_messages
 
-    config.load(RobotConfig, params, overrides or [])  # errors before a node is started
+    tree = config.override(config.read_file(params), overrides or [])
+    config.parse(RobotConfig, tree)  # what users can mend is said before a node is started
     carry_large_messages(os.environ)
-    words = [w for text in overrides or [] for w in ("-p", text.replace("=", ":=", 1))]
-    command = [sys.executable, "-m", "robustseg_ros.segment_node"]
-    os.execv(sys.executable, [*command, "--ros-args", "--params-file", str(params), *words])
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
+        yaml.safe_dump({"/**": {"ros__parameters": tree}}, file)  # ROS takes no other form
+        file.flush()
+        command = [sys.executable, "-m", "robustseg_ros.segment_node"]
+        raise SystemExit(_run([*command, "--ros-args", "--params-file", file.name]))
+
+
+def _run(command: list[str]) -> int:
+    """Run a program to its end. A terminal's Ctrl-C reaches it by itself; SIGTERM is passed on."""
+    import signal
+    import subprocess
+
+    process = subprocess.Popen(command)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
+    return process.wait()
 
 
 @app.command()

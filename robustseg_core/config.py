@@ -212,18 +212,23 @@ def load(model: type[C], path: Path | None = None, words: Iterable[str] = ()) ->
     Raises:
         RobustsegError: missing file, no YAML, unknown key, value of the wrong kind or range.
     """
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            text = path.read_text()
-        except OSError as error:
-            raise RobustsegError(
-                f"cannot read {path}: {error.strerror}; give a YAML file"
-            ) from None
-        except UnicodeDecodeError:
-            raise RobustsegError(f"{path} is not a text file; give a YAML file") from None
-        tree = read_yaml(text, source=str(path))
+    tree = {} if path is None else read_file(path)
     return parse(model, override(tree, words))
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """As `read_yaml`, of a file.
+
+    Raises:
+        RobustsegError: it cannot be read, or holds no mapping.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise RobustsegError(f"cannot read {path}: {error.strerror}; give a YAML file") from None
+    except UnicodeDecodeError:
+        raise RobustsegError(f"{path} is not a text file; give a YAML file") from None
+    return read_yaml(text, source=str(path))
 
 
 def _explain(model: type[Strict], error: ValidationError, where: str) -> str:

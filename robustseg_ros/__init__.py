@@ -24,6 +24,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.transports import carry_large_messages
 
 RCLError = rclpy_implementation.RCLError
+LOOK_UP_S = 0.5
 UnknownArguments = rclpy_implementation.UnknownROSArgsError
 
 
@@ -90,7 +91,10 @@ def spin(node: Node) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        executor.spin()
+        # `executor.spin` waits without end, and a SIGTERM that comes between two waits of an idle
+        # node is lost (seen with rclpy 9.1.2, about once in ten): look up now and then.
+        while node.context.ok():
+            executor.spin_once(timeout_sec=LOOK_UP_S)
     finally:
         executor.remove_node(node)
         executor.shutdown(timeout_sec=0)

@@ -86,7 +86,9 @@ def sending(node: Node, pixels: np.ndarray) -> dict[str, float]:
     """Fields to `publish` returned, beside the cheapest."""
     publisher = node.create_publisher(Image, "/bench", qos_profile_sensor_data)
     environment = {**os.environ, "ROS_DOMAIN_ID": str(node.context.get_domain_id())}
-    listener = subprocess.Popen([sys.executable, "-c", LISTENER], env=environment)
+    listener = subprocess.Popen(
+        [sys.executable, "-c", LISTENER], env=environment, stderr=subprocess.DEVNULL
+    )
     try:
         end = time.monotonic() + 30
         while not publisher.get_subscription_count():

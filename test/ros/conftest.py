@@ -114,10 +114,15 @@ class World:
         return future.result()
 
     def close(self) -> None:
-        for program in self._programs:
-            if program.process.poll() is None:
-                program.process.kill()
-                program.process.wait()
+        running = [p.process for p in self._programs if p.process.poll() is None]
+        for process in running:
+            process.terminate()  # a killed one leaves its shared memory behind
+        for process in running:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)

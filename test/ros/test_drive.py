@@ -47,6 +47,15 @@ class Ear:
             DiagnosticArray, "/robustseg/status", lambda m: self.rows.append(read_status(m)), 100
         )
 
+        self._subscriptions = list(node.subscriptions)
+        self._alive: list[DiagnosticArray] = []
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._alive.append, 10)
+
+    def hears(self) -> bool:
+        """Whether the node has been found, and has found us."""
+        matched = all(each.get_publisher_count() for each in self._subscriptions)
+        return matched and bool(self._alive)
+
     def used(self, *names: str, after: int = 0) -> dict[str, Any] | None:
         """The first row after number `after` whose mask was made of exactly these sensors."""
         return next((row for row in self.rows[after:] if set(row["used"]) == set(names)), None)
@@ -60,6 +69,7 @@ def bag(realdata: Path) -> Path:
 def test_masks_keep_coming_while_the_camera_is_dead(world, bag):
     ear = Ear(world)
     node = world.segment("--params-file", str(ROBOT))
+    world.until(ear.hears, "the node")
     player = world.play(bag, "--kill", "rgb@0.8+0.6")
     world.until(lambda: player.process.poll() is not None, "the end of the recording")
     assert player.wait() == 0, player.output
@@ -90,6 +100,7 @@ def test_masks_keep_coming_while_the_camera_is_dead(world, bag):
 def test_a_camera_that_is_shot_and_reborn_is_used_again(world, bag):
     ear = Ear(world)
     node = world.segment("--params-file", str(ROBOT))
+    world.until(ear.hears, "the node")
     others = ("depth", "event", "lidar")
     forever = ("--restamp", "--loop", "0")
     rest = world.play(bag, *forever, "--only", *others, "/tf_static")
