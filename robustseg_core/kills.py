@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from robustseg_core.errors import RobustsegError
 
 _NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+\."
-_KILL = re.compile(rf"(?P<target>[^@\s]+)@(?P<start>{_NUMBER})s?(?:\+(?P<duration>{_NUMBER})s?)?")
+WHEN = rf"@(?P<start>{_NUMBER})s?(?:\+(?P<duration>{_NUMBER})s?)?"
+"""`@START+DURATION` in seconds, as a pattern; faults are scheduled in the same words."""
+_KILL = re.compile(rf"(?P<target>[^@\s]+){WHEN}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,20 @@ class Kill:
 
     def covers(self, t_s: float) -> bool:
         """Whether the target is dead at `t_s`: from the start (included) to the end (excluded)."""
-        end_s = math.inf if self.duration_s is None else self.start_s + self.duration_s
-        return self.start_s <= t_s < end_s
+        return covers(self.start_s, self.duration_s, t_s)
 
     def __str__(self) -> str:
-        end = "" if self.duration_s is None else f"+{self.duration_s:g}"
-        return f"{self.target}@{self.start_s:g}{end}"
+        return f"{self.target}{when(self.start_s, self.duration_s)}"
+
+
+def covers(start_s: float, duration_s: float | None, t_s: float) -> bool:
+    """Whether `t_s` lies from the start (included) to the end (excluded); None: until the end."""
+    return start_s <= t_s < (math.inf if duration_s is None else start_s + duration_s)
+
+
+def when(start_s: float, duration_s: float | None) -> str:
+    """`@START+DURATION`, as `WHEN` reads it."""
+    return f"@{start_s:g}" + ("" if duration_s is None else f"+{duration_s:g}")
 
 
 def parse_kill(text: str) -> Kill:

@@ -9,6 +9,8 @@ from typing import Any
 from robustseg_core import config, draw, record, report
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.faults import FaultSpec
+from robustseg_core.inject import DisturbedBag
 from robustseg_core.kills import Kill
 from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig
@@ -25,6 +27,8 @@ def run_bags(
     overrides: Iterable[str] = (),
     out: Path,
     kills: Sequence[Kill] = (),
+    faults: Sequence[FaultSpec] = (),
+    seed: int = 0,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
 ) -> dict[str, Any]:
     """Segment recordings and write masks, video, MCAP, `result.json` and `report.html`.
@@ -35,6 +39,8 @@ def run_bags(
         overrides: `key=value` words; they win over `params`.
         out: folder of the results.
         kills: sensors silenced on purpose.
+        faults: what else is done to them.
+        seed: of the faults.
         on_progress: called with (messages read, messages in all, masks made).
 
     Returns:
@@ -50,6 +56,7 @@ def run_bags(
         robot = _robot(bag, params, overrides)
         _check(bag, robot, kills)
         segmenter = Segmenter.from_config(robot)
+        source = _disturbed(bag, robot, faults, seed) if faults else bag
         read = 0
 
         def count(recorded: Recorded) -> None:
@@ -61,10 +68,15 @@ def run_bags(
             record.Recorder(out, segmenter.spec, start_ns=bag.start_ns) as recorder,
             open_truth(paths) as truth,
         ):
-            for label_map in replay(bag, segmenter, kills=kills, on_message=count):
+            for label_map in replay(source, segmenter, kills=kills, on_message=count):
                 overlay = draw.overlay(label_map, segmenter.spec)
                 recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
-        result = recorder.write_result(**_account(bag, segmenter, recorder.rows, kills))
+        account = _account(bag, segmenter, recorder.rows)
+        result = recorder.write_result(
+            kills=[str(kill) for kill in kills],
+            faults=[str(fault) for fault in faults],
+            **account,
+        )
     title = f"robustseg run {' '.join(path.name for path in paths)}"
     report.write(out, result, title=title, moments=recorder.moments, kills=kills)
     if not recorder.rows:
@@ -108,16 +120,20 @@ def _check(bag: Bag, robot: RobotConfig, kills: Sequence[Kill]) -> None:
             )
 
 
-def _account(
-    bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]], kills: Sequence[Kill]
-) -> dict[str, Any]:
+def _disturbed(
+    bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: int
+) -> DisturbedBag:
+    topics = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
+    return DisturbedBag(bag, faults, seed=seed, topics=topics)
+
+
+def _account(bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Where every message went: the top level of `result.json` beside the masks."""
     health = segmenter.health(bag.start_ns)
     intake = segmenter.intake
     sums = record.totals(rows)
     return {
         "bags": [path.name for path in bag.paths],
-        "kills": [str(kill) for kill in kills],
         "config": segmenter.config.model_dump(mode="json"),
         "notices": [
             *bag.notices,

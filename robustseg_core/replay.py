@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from robustseg_core.bag import Bag, Recorded
+from robustseg_core.inject import DisturbedBag
 from robustseg_core.kills import Kill
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.topics import TF_TOPICS, calibrations
@@ -19,7 +20,7 @@ LONGEST_PAUSE_NS = 60 * SECOND
 
 
 def replay(
-    bag: Bag,
+    bag: Bag | DisturbedBag,
     segmenter: Segmenter,
     *,
     kills: Sequence[Kill] = (),
@@ -28,7 +29,7 @@ def replay(
     """Label maps in the order in which they would have come on the robot.
 
     Args:
-        bag: what was recorded.
+        bag: what was recorded, or what a broken robot would have.
         segmenter: fresh.
         kills: streams (by modality or topic) that say nothing for a while; seconds from the start.
         on_message: called with every message read, for a progress bar.

@@ -118,7 +118,7 @@ class Survey:
 
     def robot_yaml(self) -> str:
         """`robot()` as a ROS parameter file to paste, with the alternatives as comments."""
-        lines = ["robustseg:", "  ros__parameters:"]
+        lines = ["/**:", "  ros__parameters:"]  # any node: the segmenter, the saboteur
         lines.append("    streams:" if self.modalities else "    streams: {}")
         for name, topic in self.modalities.items():
             lines += [f"      {name}:", f"        topic: {_scalar(topic.topic)}"]

@@ -45,6 +45,7 @@ class Codec:
     def __init__(
         self, kind: str, *, why: str = "", decode: Callable[[bytes], Any] | None = None,
         stamped: bool = False, ros1: bool = False, native: bool = False,
+        definition: tuple[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.kind = kind
         self.why = why
@@ -53,6 +54,8 @@ class Codec:
         self._ros1 = ros1
         self.native = native
         """Whether the payload is CDR of the definition that robustseg has: fit to be passed on."""
+        self.definition = definition
+        """(text, RIHS01 hash) that the bag has of a CDR payload: fit to be passed on with it."""
 
     def message(self, raw: bytes) -> Any:
         """The rosbags message of `raw`.
@@ -90,14 +93,14 @@ def codec_of(connection: Connection) -> Codec:
     """The codec of one connection of a rosbags reader; never raises, see `Codec.why`."""
     kind = normalize_type(connection.msgtype)
     if isinstance(connection.ext, ConnectionExtRosbag1):
-        return _codec(kind, connection.msgdef, True)
+        return _codec(kind, connection.msgdef, "", True)
     if (form := connection.ext.serialization_format) != "cdr":
         return Codec(kind, why=f"its encoding is {form!r}, expected 'cdr'")
-    return _codec(kind, connection.msgdef, False)
+    return _codec(kind, connection.msgdef, connection.digest, False)
 
 
 @lru_cache(maxsize=256)
-def _codec(kind: str, definition: MessageDefinition, ros1: bool) -> Codec:
+def _codec(kind: str, definition: MessageDefinition, digest: str, ros1: bool) -> Codec:
     ours, why = typestore(), "the bag has no definition of it, and neither has robustseg"
     known = kind in ours.types
     try:
@@ -107,8 +110,11 @@ def _codec(kind: str, definition: MessageDefinition, ros1: bool) -> Codec:
         reason = f"{type(error).__name__}: {error}"
         theirs, layout, why = None, None, f"its definition in the bag is unusable ({reason})"
     store = theirs or (ours if known else None)
+    if theirs and not digest and not ros1:  # MCAP files keep the hash in the metadata beside them
+        digest = theirs.hash_rihs01(kind)
+    told = (definition.data, digest) if definition.data.strip() and digest and not ros1 else None
     if store is None:
-        return Codec(kind, why=" ".join(why.split()))
+        return Codec(kind, why=" ".join(why.split()), definition=told)
     same = theirs is None or (known and layout == _layout(ours, kind))
     fields = store.fielddefs[kind][1]
     stamped = bool(fields) and fields[0][1] == (_NAMED, HEADER)
@@ -121,7 +127,7 @@ def _codec(kind: str, definition: MessageDefinition, ros1: bool) -> Codec:
         return store.deserialize_ros1(raw, kind)
 
     native = known and same and not ros1
-    return Codec(kind, decode=decode, stamped=stamped, ros1=ros1, native=native)
+    return Codec(kind, decode=decode, stamped=stamped, ros1=ros1, native=native, definition=told)
 
 
 def _parse(kind: str, definition: MessageDefinition) -> Typestore | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 
@@ -46,6 +46,8 @@ class Topic:
     decodable: bool
     why: str = ""
     """Why it is not decodable; empty when it is."""
+    latched: bool = False
+    """Whether late subscribers got its last message (transient local; ROS 1: latching)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +135,19 @@ class Bag:
         """All topics by name; a topic recorded with two types is listed twice."""
         counts: Counter[tuple[str, str]] = Counter()
         why: dict[tuple[str, str], str] = {}
+        latched: set[tuple[str, str]] = set()
         for part in self._parts:
             for connection in part.storage.connections:
                 codec = part.codecs[connection.id]
                 key = (connection.topic, codec.kind)
                 counts[key] += connection.msgcount
                 why[key] = why.get(key) or codec.why
-        return [Topic(*key, counts[key], not why[key], why[key]) for key in sorted(counts)]
+                if _latched(connection):
+                    latched.add(key)
+        return [
+            Topic(*key, counts[key], not why[key], why[key], key in latched)
+            for key in sorted(counts)
+        ]
 
     @property
     def message_count(self) -> int:
@@ -262,6 +270,13 @@ class _Part:
         connection, time_ns, raw = row
         codec = self.codecs[connection.id]
         return Recorded(connection.topic, codec.kind, time_ns, unzip(raw), codec)
+
+
+def _latched(connection: Connection) -> bool:
+    if isinstance(connection.ext, ConnectionExtRosbag1):
+        return bool(connection.ext.latching)
+    profiles = connection.ext.offered_qos_profiles
+    return any(qos.durability is QosDurability.TRANSIENT_LOCAL for qos in profiles)
 
 
 def _without_first(rows: Iterator[Row], counts: Counter[str]) -> Iterator[Row]:

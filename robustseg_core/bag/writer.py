@@ -73,15 +73,42 @@ class BagWriter:
         Raises:
             RobustsegError: a type that `typestore()` lacks, or another type than the topic has.
         """
+        connection = self._connect(topic, msgtype, latched, None)
+        self._writer.write(connection, time_ns, self._store.serialize_cdr(message, msgtype))
+
+    def write_raw(
+        self, topic: str, msgtype: str, raw: bytes, time_ns: int, *, latched: bool = False,
+        definition: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Append a message that is CDR already, byte for byte.
+
+        Args:
+            topic: where it was heard.
+            msgtype: what it is.
+            raw: CDR of `typestore()`'s definition, or of the one given.
+            time_ns: when it was received.
+            latched: as in `write`.
+            definition: (text, RIHS01 hash) of the type, where it is not `typestore()`'s.
+
+        Raises:
+            RobustsegError: as in `write`.
+        """
+        self._writer.write(self._connect(topic, msgtype, latched, definition), time_ns, raw)
+
+    def _connect(
+        self, topic: str, msgtype: str, latched: bool, definition: tuple[str, str] | None
+    ) -> Connection:
+        """The topic's connection, made at its first message."""
         connection = self._connections.get(topic)
         if connection is None:
-            if msgtype not in self._store.types:
+            if definition is None and msgtype not in self._store.types:
                 raise RobustsegError(
                     f"{topic} has type {msgtype!r}, which robustseg does not know; "
                     "register it in robustseg_core.typestore"
                 )
+            text, digest = definition or (None, None)
             connection = self._writer.add_connection(
-                topic, msgtype, typestore=self._store,
+                topic, msgtype, typestore=self._store, msgdef=text, rihs01=digest,
                 offered_qos_profiles=[_qos(latched=latched)],
             )  # fmt: skip
             self._connections[topic] = connection
@@ -89,7 +116,7 @@ class BagWriter:
             raise RobustsegError(
                 f"{topic} is a topic of {connection.msgtype}; got {msgtype}; use another topic name"
             )
-        self._writer.write(connection, time_ns, self._store.serialize_cdr(message, msgtype))
+        return connection
 
 
 def _qos(*, latched: bool) -> Qos:

@@ -1,0 +1,122 @@
+"""What a fault is: options in, disturbed messages out, and a promise of what health will say."""
+
+from __future__ import annotations
+
+import array
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.config import Strict
+from robustseg_core.types import SECOND, Fault
+
+
+class Sample(NamedTuple):
+    """One message on its way."""
+
+    topic: str
+    message: Any
+    """rosbags' or rclpy's message."""
+    time_ns: int
+    """When it arrives (log time); a delay makes it later."""
+
+
+@dataclass(slots=True)
+class Course:
+    """One fault on one topic while it lasts: its own dice, and what it has to remember."""
+
+    rng: np.random.Generator
+    start_ns: int
+    """Arrival time from which the fault is on."""
+    modality: str | None = None
+    """What the topic carries, where that is known."""
+    last: Any = None
+    """The newest message before the fault was on; if there was none, the first one after."""
+    count: int = 0
+    """Messages that came while the fault was on, the present one included."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Whatever else a fault keeps from one message to the next."""
+
+
+class Disturbance(Strict):
+    """A kind of fault; its fields are its options. The class name in snake case is its name.
+
+    The first line of the docstring is the help text.
+    """
+
+    modalities: ClassVar[tuple[str, ...]] = ()
+    """What it can be done to; empty: any stream."""
+    finds: ClassVar[frozenset[Fault]] = frozenset()
+    """Health is to report at least one of these; empty: the fault must be survived."""
+    may: ClassVar[frozenset[Fault]] = frozenset()
+    """Health may report these, too (and, on the way, starting, recovering and late)."""
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """What health is to report of a stream of this modality (one of these at least)."""
+        return self.finds
+
+    def observe(self, message: Any, course: Course) -> None:
+        """See a message that is left as it is, because the fault is not on."""
+
+    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+        """What becomes of a message while the fault is on: itself, changed, more or none."""
+        return [sample._replace(message=self.change(sample.message, course))]
+
+    def change(self, message: Any, course: Course) -> Any:
+        """A changed copy of the message; what was passed in stays as it is."""
+        raise NotImplementedError
+
+    def finish(self, course: Course) -> list[Sample]:
+        """What is still held back when the recording ends."""
+        return []
+
+
+def name_of(kind: type[Disturbance]) -> str:
+    """`SaltPepper` is called `salt_pepper`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def altered(message: Any, **fields: Any) -> Any:
+    """A copy of a message with other fields; whatever is not named is shared with the original."""
+    changed = copy.copy(message)
+    for name, value in fields.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def payload_name(message: Any) -> str:
+    """The field that holds what the sensor saw: `events` of an EventPacket, else `data`."""
+    return "events" if hasattr(message, "events") else "data"
+
+
+def payload(message: Any) -> NDArray[np.uint8]:
+    """(N,) uint8 copy of what the sensor saw."""
+    return np.frombuffer(bytes(getattr(message, payload_name(message))), np.uint8).copy()
+
+
+def with_payload(message: Any, data: NDArray[Any] | bytes, **fields: Any) -> Any:
+    """A copy that holds these bytes, in the kind of buffer that the original has."""
+    name = payload_name(message)
+    raw = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
+    if isinstance(getattr(message, name), array.array):  # rclpy
+        buffer: Any = array.array("B", raw)
+    else:
+        buffer = np.frombuffer(raw, np.uint8)
+    return altered(message, **{name: buffer}, **fields)
+
+
+def stamp_of(message: Any) -> int:
+    """Header stamp in nanoseconds."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * SECOND + int(stamp.nanosec)
+
+
+def with_stamp(message: Any, stamp_ns: int) -> Any:
+    """A copy with another header stamp, held within what a stamp can say (0 to 68 years)."""
+    stamp_ns = min(max(stamp_ns, 0), 2**31 * SECOND - 1)
+    stamp = altered(message.header.stamp, sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
+    return altered(message, header=altered(message.header, stamp=stamp))

@@ -1,0 +1,191 @@
+"""What goes wrong with an event camera: floods, silence, hot pixels, damaged words, lost packets.
+
+Only EVT3 is changed here. Events that are added are merged into the packet by time, and the packet
+ends in the state in which the original did, so that the next one is read as before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.decode import as_bytes, word
+from robustseg_core.decode.evt3 import Evt3Decoder
+from robustseg_core.encode_evt3 import encode_evt3
+from robustseg_core.faults._base import Course, Disturbance, altered, payload, with_payload
+from robustseg_core.types import Fault, Rejection
+
+_SHORTEST_US = 1000
+"""Events are added over no less than this."""
+
+
+def _words(message: Any) -> NDArray[np.uint16]:
+    """(N,) words; half a word at the end is dropped."""
+    if (encoding := word(message, "encoding")) != "evt3":
+        raise Rejection(Fault.UNDECODABLE, f"event encoding {encoding!r} is not changed, only evt3")
+    data = as_bytes(message.events)
+    return np.frombuffer(data[: data.size // 2 * 2].tobytes(), "<u2")
+
+
+def swapped_polarity(message: Any) -> Any:
+    """The packet with ON and OFF exchanged.
+
+    Raises:
+        Rejection: no EVT3.
+    """
+    words = _words(message).copy()
+    kind = words >> 12
+    words[(kind == 0x2) | (kind == 0x3)] ^= 0x800
+    return with_payload(message, words.tobytes())
+
+
+@dataclass(slots=True)
+class _Tape:
+    """Reads along, and knows what the next packet will take for granted."""
+
+    decoder: Evt3Decoder
+    known: dict[int, int] = field(default_factory=dict)
+    """Kind of word -> the last one, of time-high, time-low, row and vector base."""
+
+    def read(self, words: NDArray[np.uint16]) -> Any:
+        """The events of the next packet."""
+        kind = words >> 12
+        for number in (0x8, 0x6, 0x0, 0x3):
+            if (places := np.flatnonzero(kind == number)).size:
+                self.known[number] = int(words[places[-1]])
+        if 0x3 in self.known:  # every vector moves the base on
+            bases = np.flatnonzero(kind == 0x3)
+            rest = kind[bases[-1] :] if bases.size else kind
+            step = 12 * int((rest == 0x4).sum()) + 8 * int((rest == 0x5).sum())
+            base = self.known[0x3]
+            self.known[0x3] = (base & 0xF800) | min((base & 0x7FF) + step, 0x7FF)
+        return self.decoder.decode(words.tobytes())
+
+    def tail(self) -> NDArray[np.uint16]:
+        """Words that restore the state in which the original packet ends."""
+        return np.array([self.known[k] for k in (0x8, 0x6, 0x0, 0x3) if k in self.known], "<u2")
+
+
+def _tape(message: Any, course: Course) -> _Tape:
+    """The one tape of a course; packets that are missing make it start over."""
+    tape = course.memory.get("tape")
+    if tape is None or (tape.decoder.width, tape.decoder.height) != (message.width, message.height):
+        tape = course.memory["tape"] = _Tape(Evt3Decoder(message.width, message.height))
+    if message.seq != course.memory.get("seq", message.seq - 1) + 1:
+        tape.decoder.resync()
+    course.memory["seq"] = message.seq
+    return tape
+
+
+class _EventFault(Disturbance):
+    modalities: ClassVar = ("event",)
+
+
+class _Added(_EventFault):
+    """Events that nobody saw, among those that somebody did."""
+
+    def observe(self, message: Any, course: Course) -> None:
+        """Read along, so that clock and row are known when the fault begins."""
+        _tape(message, course).read(_words(message))
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The packet with more events in it; as it is while the sensor's clock is not known."""
+        words = _words(message)
+        tape = _tape(message, course)
+        real = tape.read(words)
+        if not real.t.size:
+            return message
+        span_us = max(_SHORTEST_US, int(real.t[-1] - real.t[0]))
+        x, y, p, t = self.more(message, span_us, course)
+        columns = [
+            np.concatenate([ours, more])
+            for ours, more in zip(
+                (real.x, real.y, real.p, real.t), (x, y, p, int(real.t.min()) + t), strict=True
+            )
+        ]
+        order = np.argsort(columns[3], kind="stable")
+        made = encode_evt3(*(column[order] for column in columns))
+        return with_payload(message, np.concatenate([made, tape.tail()]).tobytes())
+
+    def more(self, message: Any, span_us: int, course: Course) -> tuple[NDArray[Any], ...]:
+        """x, y, p and t (microseconds from the packet's start) of the events to add."""
+        raise NotImplementedError
+
+
+class EventFlood(_Added):
+    """Flicker or a flash: more events than anybody can use, in runs of neighboring pixels."""
+
+    finds: ClassVar = frozenset({Fault.EVENT_FLOOD})
+    rate_hz: float = Field(50e6, gt=0, le=1e9, description="Events per second that are added.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Twenty million events per second are still read."""
+        return self.finds if self.rate_hz > 21e6 else frozenset()
+
+    def more(self, message: Any, span_us: int, course: Course) -> tuple[NDArray[Any], ...]:
+        """Runs of twelve."""
+        rng, runs = course.rng, max(1, round(self.rate_hz * span_us / 12e6))
+        width = min(12, message.width)
+        t = np.sort(rng.integers(0, span_us, runs)).repeat(width)
+        y = rng.integers(0, message.height, runs).repeat(width)
+        p = rng.integers(0, 2, runs).repeat(width).astype(bool)
+        x = rng.integers(0, message.width - width + 1, runs)[:, None] + np.arange(width)
+        return x.ravel(), y, p, t
+
+
+class HotPixels(_Added):
+    """Pixels that fire all the time."""
+
+    count: int = Field(20, ge=1, le=100_000, description="How many pixels.")
+    rate_hz: float = Field(1000.0, gt=0, le=1e6, description="Events per second, of each.")
+
+    def more(self, message: Any, span_us: int, course: Course) -> tuple[NDArray[Any], ...]:
+        """The same pixels again and again."""
+        rng, memory = course.rng, course.memory
+        if "pixels" not in memory:
+            memory["pixels"] = rng.integers(0, message.width * message.height, self.count)
+        shots = rng.poisson(self.rate_hz * span_us / 1e6, self.count)
+        pixel = memory["pixels"].repeat(shots)
+        t = rng.integers(0, span_us, pixel.size)
+        p = np.ones(pixel.size, bool)
+        return pixel % message.width, pixel // message.width, p, t
+
+
+class NoEvents(_EventFault):
+    """Packets without a single event."""
+
+    finds: ClassVar = frozenset({Fault.NO_EVENTS})
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The empty packet."""
+        return with_payload(message, b"")
+
+
+class Undecodable(_EventFault):
+    """Words damaged on the way (a bad USB cable)."""
+
+    finds: ClassVar = frozenset({Fault.UNDECODABLE})
+    share: float = Field(0.5, gt=0, le=1, description="Share of the words.")
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The packet with random words among the others."""
+        data = payload(message)
+        words = data[: data.size // 2 * 2].view("<u2")
+        hit = course.rng.random(words.size) < self.share
+        words[hit] = course.rng.integers(0, 1 << 16, int(hit.sum()), dtype=np.uint16)
+        return with_payload(message, data)
+
+
+class SequenceGap(_EventFault):
+    """Packet numbers that leap, as if packets had been lost."""
+
+    every: int = Field(10, ge=1, description="One leap in this many packets.")
+    missing: int = Field(3, ge=1, description="Numbers that are left out.")
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The packet under a higher number."""
+        return altered(message, seq=message.seq + self.missing * (course.count // self.every))

@@ -1,0 +1,229 @@
+"""What goes wrong on any stream, whatever it carries: PX4's verbs, and stamps that lie.
+
+PX4 failure injection: off, stuck, garbage, wrong, slow, delayed, intermittent (ros_anchors 4.1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from robustseg_core.faults import depth, events, image, lidar
+from robustseg_core.faults._base import (
+    Course,
+    Disturbance,
+    Sample,
+    altered,
+    payload,
+    stamp_of,
+    with_payload,
+    with_stamp,
+)
+from robustseg_core.types import SECOND, Fault
+
+
+class Off(Disturbance):
+    """Nothing arrives any more."""
+
+    finds: ClassVar = frozenset({Fault.SILENT})
+
+    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+        """Nothing."""
+        return []
+
+
+class Slow(Disturbance):
+    """Only every n-th message arrives."""
+
+    finds: ClassVar = frozenset({Fault.SLOW, Fault.SILENT})
+    every: int = Field(3, ge=2, le=1000, description="Of this many messages, one arrives.")
+
+    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+        """The message, or nothing."""
+        return [sample] if course.count % self.every == 0 else []
+
+
+class Intermittent(Disturbance):
+    """Messages are lost at random."""
+
+    may: ClassVar = frozenset({Fault.SLOW, Fault.SILENT})
+    share: float = Field(0.5, gt=0, le=1, description="Share of the messages that is lost.")
+
+    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+        """The message, or nothing."""
+        return [] if course.rng.random() < self.share else [sample]
+
+
+class Delayed(Disturbance):
+    """Messages arrive later than they should; their stamps stay."""
+
+    finds: ClassVar = frozenset({Fault.LATE})
+    may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.SILENT})
+    seconds: float = Field(0.2, gt=0, le=3600, description="How much later.")
+
+    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+        """The same message, at a later time."""
+        return [sample._replace(time_ns=sample.time_ns + round(self.seconds * SECOND))]
+
+
+class Stuck(Disturbance):
+    """The last good payload over and over, with new stamps (a frozen driver)."""
+
+    may: ClassVar = frozenset({Fault.OFFSET})  # a stamp that stands still falls behind its peers'
+    same_stamp: bool = Field(False, description="Repeat its stamp as well.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """The freeze, or the stamp that never moves."""
+        return frozenset({Fault.REPEATED_STAMP} if self.same_stamp else {Fault.STUCK})
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The last message before the fault, stamped (and numbered) as the present one."""
+        frozen = course.last
+        if not self.same_stamp:
+            frozen = with_stamp(frozen, stamp_of(message))
+        return altered(frozen, seq=message.seq) if hasattr(message, "seq") else frozen
+
+
+class Garbage(Disturbance):
+    """Random bytes instead of the payload, as many as before."""
+
+    finds: ClassVar = frozenset({Fault.UNDECODABLE})
+    may: ClassVar = frozenset(
+        {Fault.FORMAT, Fault.SPARSE_CLOUD, Fault.EMPTY_CLOUD, Fault.EVENT_FLOOD}
+    )
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Event words mean nothing; noise of the right size is an image, as far as one can tell."""
+        return self.finds if modality == "event" else frozenset()
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The message with noise in it."""
+        return with_payload(message, course.rng.bytes(payload(message).size))
+
+
+class Wrong(Disturbance):
+    """Plausible, but not the truth: a mirrored image, depth or cloud; exchanged polarities."""
+
+    modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The mirrored message."""
+        if hasattr(message, "events"):
+            return events.swapped_polarity(message)
+        if hasattr(message, "point_step"):
+            return lidar.mirrored(message)
+        if course.modality == "depth":
+            return depth.edited(message, np.fliplr)
+        return image.edited(message, np.fliplr)
+
+
+class Truncated(Disturbance):
+    """The payload is cut short."""
+
+    finds: ClassVar = frozenset({Fault.FORMAT})
+    share: float = Field(0.5, ge=0, lt=1, description="Share of the bytes that is left.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Sizes no longer fit; words of events need no particular number."""
+        return frozenset() if modality == "event" else self.finds
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The first bytes of the message."""
+        data = payload(message)
+        return with_payload(message, data[: int(self.share * data.size)])
+
+
+class Encoding(Disturbance):
+    """The message names an encoding that it does not have."""
+
+    modalities: ClassVar = ("rgb", "depth", "event")
+    finds: ClassVar = frozenset({Fault.FORMAT, Fault.UNDECODABLE})
+    value: str = Field("unheard_of", description="The name that it gives instead.")
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The message with another `encoding` (or `format`, of a compressed image)."""
+        field = "format" if hasattr(message, "format") else "encoding"
+        return altered(message, **{field: self.value})
+
+
+class FrameId(Disturbance):
+    """The sensor calls its frame by another name."""
+
+    finds: ClassVar = frozenset({Fault.NO_TF, Fault.FRAME_ID})
+    value: str = Field("renamed_frame", description="The other name.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Only what is projected needs its frame; a camera is its own."""
+        return self.finds if modality == "lidar" else frozenset()
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The message under another name."""
+        return altered(message, header=altered(message.header, frame_id=self.value))
+
+
+class Offset(Disturbance):
+    """The sensor's clock is wrong by a constant."""
+
+    finds: ClassVar = frozenset({Fault.OFFSET})
+    seconds: float = Field(3.0, description="Added to every stamp; negative: behind.")
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The message with another stamp."""
+        return with_stamp(message, stamp_of(message) + round(self.seconds * SECOND))
+
+
+class StampJump(Disturbance):
+    """The first stamps are far off, and then all is well again."""
+
+    finds: ClassVar = frozenset({Fault.OFFSET})
+    seconds: float = Field(60.0, description="Added to the stamp; negative: behind.")
+    count: int = Field(1, ge=1, description="Messages with such a stamp.")
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The message with another stamp, or as it is."""
+        if course.count > self.count:
+            return message
+        return with_stamp(message, stamp_of(message) + round(self.seconds * SECOND))
+
+
+class ZeroStamp(Disturbance):
+    """The driver forgets to stamp."""
+
+    finds: ClassVar = frozenset({Fault.ZERO_STAMP})
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The message stamped 0."""
+        return with_stamp(message, 0)
+
+
+class RepeatedStamp(Disturbance):
+    """New payloads, but the stamp stands still."""
+
+    finds: ClassVar = frozenset({Fault.REPEATED_STAMP})
+    may: ClassVar = frozenset({Fault.OFFSET})  # in the end it is more than a second behind
+
+    def change(self, message: Any, course: Course) -> Any:
+        """The message stamped as the last one before the fault."""
+        return with_stamp(message, stamp_of(course.last))
+
+
+class OutOfOrder(Disturbance):
+    """Every second message is overtaken by its successor."""
+
+    finds: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.OFFSET})
+
+    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+        """Nothing, and then both: the successor first, the other half a period later."""
+        held = course.memory.pop("held", None)
+        if held is None:
+            course.memory["held"] = sample
+            return []
+        late_ns = sample.time_ns + max(1, (sample.time_ns - held.time_ns) // 2)
+        return [sample, held._replace(time_ns=late_ns)]
+
+    def finish(self, course: Course) -> list[Sample]:
+        """The one that was waiting to be overtaken."""
+        held = course.memory.pop("held", None)
+        return [] if held is None else [held]

@@ -1,0 +1,125 @@
+"""A synthetic drive of four healthy sensors, as messages, as a bag, and through a segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from makers import camera_info, events, image, make, transform, xyz
+
+from robustseg_core import config
+from robustseg_core.bag import BagWriter
+from robustseg_core.encode_evt3 import encode_evt3
+from robustseg_core.engines.eager import EagerEngine, pick_device
+from robustseg_core.faults import Injector, parse_fault
+from robustseg_core.models import checkpoint
+from robustseg_core.robot import RobotConfig
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import SECOND
+
+EPOCH = 1_700_000_000 * SECOND
+RATES = {"rgb": 20, "depth": 10, "event": 40, "lidar": 10}
+ALL = tuple(RATES)
+TOPICS = {name: f"/{name}" for name in ALL}
+SIZE = (32, 64)
+OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+"""x forward of the LiDAR is z of the camera."""
+
+
+@cache
+def message(name: str, k: int) -> Any:
+    """The k-th message of a healthy sensor: textured, moving, noisy."""
+    random = np.random.default_rng([k, *name.encode()])
+    stamp_ns = EPOCH + round(k * SECOND / RATES[name])
+    if name == "rgb":
+        return image(random.integers(20, 230, (48, 64, 3), dtype=np.uint8), "rgb8", stamp_ns)
+    if name == "depth":
+        return image(random.uniform(2500, 5000, (48, 64)).astype(np.uint16), "16UC1", stamp_ns)
+    if name == "lidar":
+        angle, range_m = random.uniform(-1.5, 1.5, 3000), random.uniform(4, 30, 3000)
+        x, y = range_m * np.cos(angle), range_m * np.sin(angle)
+        points = np.column_stack([x, y, random.uniform(-1, 1, 3000)])
+        return xyz(points, stamp_ns=stamp_ns)
+    t_us = np.sort(random.integers(0, 25_000, 200)) + k * 25_000
+    words = encode_evt3(
+        random.integers(0, 64, 200), random.integers(0, 48, 200), random.integers(0, 2, 200), t_us
+    )
+    return events(words, stamp_ns, seq=k, height=48, width=64)
+
+
+def rows(seconds: float, names: Iterable[str] = ALL) -> list[tuple[int, str, Any]]:
+    """(arrival, modality, message) of a healthy drive; arrival counts from 0."""
+    return sorted(
+        (
+            (round(k * SECOND / RATES[name]), name, message(name, k))
+            for name in names
+            for k in range(round(seconds * RATES[name]))
+        ),
+        key=lambda row: row[:2],
+    )
+
+
+@cache
+def engine() -> EagerEngine:
+    model = checkpoint.untrained(checkpoint.default_spec(size=SIZE))
+    return EagerEngine(model, pick_device("cpu"))
+
+
+def robot(names: Iterable[str] = ALL) -> RobotConfig:
+    return config.parse(RobotConfig, {"streams": {n: {"topic": TOPICS[n]} for n in names}})
+
+
+def segmenter(names: Iterable[str] = ALL) -> Segmenter:
+    made = Segmenter(robot(names), engine().spec, engine())
+    made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
+    made.push_transforms(transform("camera", "lidar", quaternion=OPTICAL))
+    return made
+
+
+def drive(
+    made: Segmenter,
+    arrivals: Iterable[tuple[int, str, Any]],
+    watch: Callable[[int], None] = lambda now_ns: None,
+) -> Iterator[tuple[int, Any]]:
+    """(time, label map) of messages pushed as they arrive; `watch` is called after each."""
+    now = 0
+    for at, name, sent in arrivals:
+        while (wake := made.wake_ns(now)) is not None and wake < at:
+            now = wake
+            if label_map := made.step(now):
+                yield now, label_map
+        now = at
+        made.push(name, sent, now)
+        watch(now)
+        if label_map := made.step(now):
+            yield now, label_map
+
+
+def through(
+    text: str, arrivals: Iterable[tuple[int, str, Any]], *, seed: int = 0
+) -> list[tuple[int, str, Any]]:
+    """Arrivals of a drive in which one fault happens."""
+    injector = Injector([parse_fault(text)], seed=seed, topics=TOPICS, start_ns=0)
+    samples = [s for at, name, m in arrivals for s in injector.feed(TOPICS[name], m, at)]
+    samples += injector.flush()
+    assert not injector.refused
+    names = {topic: name for name, topic in TOPICS.items()}
+    return [(s.time_ns, names[s.topic], s.message) for s in samples]
+
+
+def write_drive(path: Path, seconds: float, extra: Iterable[tuple[int, str, Any]] = ()) -> Path:
+    """The same as a bag, with calibration, latched transforms and a topic that nobody knows."""
+    text = make("std_msgs/msg/String", data="hello")
+    with BagWriter(path) as writer:
+        tf = transform("camera", "lidar", quaternion=OPTICAL)
+        writer.write("/tf_static", "tf2_msgs/msg/TFMessage", tf, EPOCH, latched=True)
+        info = camera_info(48, 64, fx=60.0)
+        writer.write("/camera_info", "sensor_msgs/msg/CameraInfo", info, EPOCH)
+        for at, name, sent in [*rows(seconds), *extra]:
+            writer.write(TOPICS[name], sent.__msgtype__, sent, EPOCH + at)
+            if name == "depth":
+                writer.write("/chatter", "std_msgs/msg/String", text, EPOCH + at)
+    return path
