@@ -81,6 +81,7 @@ setup(
             "robustseg = robustseg_core.cli:main",
             "segment_node = robustseg_ros.segment_node:main",
             "play_node = robustseg_ros.play_node:main",
+            "fault_node = robustseg_ros.fault_node:main",
         ]
     },
     zip_safe=False,

@@ -244,8 +244,8 @@ def main() -> None:
     """Entry point of `python -m robustseg_ros.demo`."""
     import argparse
 
-    from robustseg_core.cli import guarded
     from robustseg_core.kills import parse_kill
+    from robustseg_core.terminal import guarded
 
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("bag", type=Path, help="the recording")
