@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from robustseg_core import __version__, config, modalities
-from robustseg_core.errors import RobustsegError
+from robustseg_core import __version__, cli_make, config, modalities
+from robustseg_core.terminal import err, guarded, progress_bar
 
 app = typer.Typer(
     add_completion=False,
@@ -29,7 +26,7 @@ app = typer.Typer(
     epilog="Start with: [bold]robustseg inspect drive.mcap[/], then "
     "[bold]robustseg run drive.mcap[/].",
 )
-err = Console(stderr=True)
+app.add_typer(cli_make.app)
 
 
 class Device(str, Enum):
@@ -127,6 +124,14 @@ def run(
             help="Silence a sensor for a while, in seconds from the start (repeatable).",
         ),
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET:FAULT@START+DURATION",
+            help="Break a sensor, e.g. rgb:stuck@12s+5s (repeatable); `robustseg list` names all.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
     overrides: Overrides = None,
 ) -> None:
@@ -134,13 +139,15 @@ def run(
 
     [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
     """
+    from robustseg_core.faults import parse_fault
     from robustseg_core.kills import parse_kill
     from robustseg_core.offline import run_bags
 
     words = [*(overrides or []), f"device={device.value}"]
     words += [f"weights={json.dumps(str(weights))}"] if weights else []
     kills = [parse_kill(text) for text in kill or []]
-    with _progress() as progress:
+    faults = [parse_fault(text) for text in fault or []]
+    with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
         def show(done: int, total: int, masks: int) -> None:
@@ -148,7 +155,14 @@ def run(
             progress.update(task, completed=done, total=total, description=text, visible=True)
 
         result = run_bags(
-            bags, params=params, overrides=words, out=out, kills=kills, on_progress=show
+            bags,
+            params=params,
+            overrides=words,
+            out=out,
+            kills=kills,
+            faults=faults,
+            seed=seed,
+            on_progress=show,
         )
     _summary(result, out)
 
@@ -204,7 +218,8 @@ def params() -> None:
 
 @app.command("list")
 def list_plugins() -> None:
-    """Name the plug-ins: modalities, backbones and fusions."""
+    """Name the plug-ins: modalities, backbones, fusions and faults."""
+    from robustseg_core import faults
     from robustseg_core.models import fusion, mit
 
     for title, names in (
@@ -213,17 +228,8 @@ def list_plugins() -> None:
         ("fusions", fusion.available()),
     ):
         typer.echo(f"{title:<11} {' '.join(names)}")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description:>12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("messages"),
-        TimeRemainingColumn(),
-        console=err,
-    )
+    for name in faults.available(None):
+        typer.echo(f"{'fault':<11} {name:<18} {faults.describe(name)}")
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:
@@ -248,21 +254,6 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         err.print("[yellow]untrained[/]: random weights; the masks show plumbing, not a scene")
     for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
         err.print(f"  {out / name}", highlight=False)
-
-
-def guarded(command: Callable[[], Any]) -> int:
-    """Run a command; what users can mend is one sentence and exit code 2, never a traceback."""
-    try:
-        command()
-    except RobustsegError as error:
-        err.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        return 130
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    return 0
 
 
 def main() -> None:

@@ -78,7 +78,8 @@ def run_bags(
             **account,
         )
     title = f"robustseg run {' '.join(path.name for path in paths)}"
-    report.write(out, result, title=title, moments=recorder.moments, kills=kills)
+    spans = [*kills, *(Kill(f.target, f.start_s, f.duration_s) for f in faults)]
+    report.write(out, result, title=title, moments=recorder.moments, kills=spans)
     if not recorder.rows:
         raise RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
     return result

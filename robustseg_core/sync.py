@@ -205,10 +205,13 @@ class Synchronizer(Generic[T]):
     def _ready(self, reference: Stamped[T], opener: str, usable: list[str], now_ns: int) -> bool:
         if now_ns >= self._latest_ns(reference, opener, usable):
             return True
-        return not any(self._due(name, reference.stamp_ns) for name in usable if name != opener)
+        latest_ns = self._latest_ns(reference, opener, usable)
+        return not any(
+            self._due(name, reference.stamp_ns, latest_ns) for name in usable if name != opener
+        )
 
-    def _due(self, name: str, stamp_ns: int) -> bool:
-        """Whether waiting makes sense: nothing near `stamp_ns` yet, and something should come."""
+    def _due(self, name: str, stamp_ns: int, latest_ns: int) -> bool:
+        """Whether waiting makes sense: nothing near `stamp_ns` yet, and it should come in time."""
         ring = self._rings[name]
         if not ring.items:
             return True
@@ -216,7 +219,10 @@ class Synchronizer(Generic[T]):
         if newest_ns >= stamp_ns - slop_ns:
             return False
         period_ns = ring.meter.period_ns
-        return period_ns is None or newest_ns + period_ns <= stamp_ns + slop_ns
+        if period_ns is None:
+            return True
+        in_time = ring.items[-1].arrival_ns + period_ns <= latest_ns
+        return in_time and newest_ns + period_ns <= stamp_ns + slop_ns
 
     # -- sets without a reference ----------------------------------------------------------------
 
@@ -230,6 +236,21 @@ class Synchronizer(Generic[T]):
         late = self._wanted_usable(usable) and not self._clock.ticks
         grace_ns = self._deadline_ns(opener) if late else 0
         return self._clock.beat_ns + self._period_ns() + grace_ns
+
+    def _lag_ns(self, name: str, usable: list[str]) -> int:
+        """How much later than the promptest stream this one delivers what it measured.
+
+        A LiDAR that stamps the start of its sweep is a whole sweep behind the camera for good; that
+        does not make its newest scan stale.
+        """
+        if self._rings[name].config.max_age_ms > 0:
+            return 0  # the robot has said what is too old
+        delays = {
+            n: min(item.arrival_ns - item.stamp_ns for item in self._rings[n].items)
+            for n in usable
+            if self._rings[n].items
+        }
+        return min(delays[name] - min(delays.values()), HOLD_MAX_NS) if name in delays else 0
 
     def _wanted_usable(self, usable: list[str]) -> bool:
         lived = [n for n in self._priority if self._rings[n].lived]
@@ -271,7 +292,7 @@ class Synchronizer(Generic[T]):
         period_ns = self._period_ns()
         for name in usable:
             ring = self._rings[name]
-            limit_ns = ring.max_age_ns(period_ns)
+            limit_ns = ring.max_age_ns(period_ns) + self._lag_ns(name, usable)
             slop_ns = 0 if ring.accumulates else ring.slop_ns(period_ns)
             known = [i for i in ring.items if i.stamp_ns <= stamp_ns + slop_ns]
             if not known:

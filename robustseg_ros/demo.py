@@ -27,11 +27,13 @@ from sensor_msgs.msg import Image
 from robustseg_core import config, outputs, record, report
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
+from robustseg_core.faults import FaultSpec
 from robustseg_core.kills import Kill
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
 from robustseg_core.transports import carry_large_messages
+from robustseg_core.truth import open_truth
 from robustseg_core.types import Bundle, LabelMap, State
 
 TOPICS: dict[str, type] = {
@@ -86,7 +88,12 @@ class Listener(Node):
 
 
 def run_demo(
-    bag_path: Path, out: Path, *, kills: Sequence[Kill], params: Path | None = None
+    bag_path: Path,
+    out: Path,
+    *,
+    kills: Sequence[Kill] = (),
+    faults: Sequence[FaultSpec] = (),
+    params: Path | None = None,
 ) -> dict[str, Any]:
     """Play, listen, write; returns the content of `result.json`.
 
@@ -107,6 +114,7 @@ def run_demo(
             console.print("waiting for the node ...", style="dim")
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
             words = [w for kill in kills for w in ("--kill", str(kill))]
+            words += [w for fault in faults for w in ("--fault", str(fault))]
             player = _start("play_node", str(bag_path), *words)
             console.print("playing ...", style="dim")
             while player.poll() is None or time.monotonic() - listener.heard_s < QUIET_S:
@@ -115,11 +123,13 @@ def run_demo(
                     raise RobustsegError(f"the node ended with exit code {node.returncode}")
             if player.returncode:
                 raise RobustsegError(f"the player ended with exit code {player.returncode}")
-            for label_map, overlay in masks:
-                recorder.add(label_map, overlay)
+            with open_truth([bag_path]) as truth:
+                for label_map, overlay in masks:
+                    recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
         result = recorder.write_result(
             bags=[bag_path.name],
             kills=[str(kill) for kill in kills],
+            faults=[str(fault) for fault in faults],
             notices=_notices(listener),
             rejected=_rejected(listener.health),
             totals=record.totals(recorder.rows) | {"messages": _received(listener.health)},
@@ -129,7 +139,8 @@ def run_demo(
             _stop(process)
         rclpy.try_shutdown()
     title = f"robustseg demo: {bag_path.name} through the live node over DDS"
-    report.write(out, result, title=title, moments=recorder.moments, kills=kills)
+    spans = [*kills, *(Kill(f.target, f.start_s, f.duration_s) for f in faults)]
+    report.write(out, result, title=title, moments=recorder.moments, kills=spans)
     return result
 
 
@@ -236,6 +247,8 @@ def show(result: dict[str, Any], out: Path) -> None:
         why = "\n".join(f"{name}: {text}" for name, text in row["reasons"].items())
         table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]), why)
     console.print(table)
+    if "miou" in result:
+        console.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
     for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
         console.print(f"  {out / name}", highlight=False)
 
@@ -244,6 +257,7 @@ def main() -> None:
     """Entry point of `python -m robustseg_ros.demo`."""
     import argparse
 
+    from robustseg_core.faults import parse_fault
     from robustseg_core.kills import parse_kill
     from robustseg_core.terminal import guarded
 
@@ -252,6 +266,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     parser.add_argument("--params", type=Path, help="robot.yaml; default: guessed")
     parser.add_argument("--kill", action="append", default=[], metavar="MODALITY@START+DURATION")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="TARGET:FAULT@START+DURATION"
+    )
     words = parser.parse_args()
     # A domain of its own: nobody else's graph is heard or disturbed.
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
@@ -259,7 +276,9 @@ def main() -> None:
 
     def demo() -> None:
         kills = [parse_kill(text) for text in words.kill]
-        show(run_demo(words.bag, words.out, kills=kills, params=words.params), words.out)
+        faults = [parse_fault(text) for text in words.fault]
+        result = run_demo(words.bag, words.out, kills=kills, faults=faults, params=words.params)
+        show(result, words.out)
 
     sys.exit(guarded(demo))
 

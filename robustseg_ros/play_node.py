@@ -24,6 +24,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.faults import parse_fault
+from robustseg_core.inject import DisturbedBag
 from robustseg_core.kills import Kill, parse_kill
 from robustseg_core.replay import TF_TOPICS
 from robustseg_core.survey_guess import Candidate, rank
@@ -66,6 +68,12 @@ class PlayNode(Node):
             Kill(_topic(k.target, modalities, known), k.start_s, k.duration_s)
             for k in map(parse_kill, options.kill)
         ]
+        faults = [parse_fault(text) for text in options.fault]
+        self._source = (
+            DisturbedBag(self._bag, faults, seed=options.seed, topics=modalities)
+            if faults
+            else self._bag
+        )
         self._stop = threading.Event()
         self._sinks: dict[str, optional.Publisher] = {}
         for topic in self._bag.topics:
@@ -131,9 +139,9 @@ class PlayNode(Node):
 
     def _timeline(self) -> Iterator[tuple[float, Recorded]]:
         """(seconds since the start, message); static transforms first, and the next bag at once."""
-        yield from ((0.0, r) for r in self._bag.messages(set(TF_TOPICS) & set(self._sinks)))
+        yield from ((0.0, r) for r in self._source.messages(set(TF_TOPICS) & set(self._sinks)))
         shift_ns, last_ns = -self._bag.start_ns, 0
-        for recorded in self._bag.messages(set(self._sinks) - set(TF_TOPICS)):
+        for recorded in self._source.messages(set(self._sinks) - set(TF_TOPICS)):
             if recorded.time_ns + shift_ns < last_ns:
                 shift_ns = last_ns - recorded.time_ns
             last_ns = recorded.time_ns + shift_ns
@@ -193,6 +201,14 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
         metavar="MODALITY@START+DURATION",
         help="silence a modality or topic, in seconds (repeatable)",
     )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="TARGET:FAULT@START+DURATION",
+        help="break a modality or topic (repeatable); `robustseg list` names all faults",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the faults; default 0")
     parser.add_argument("--rate", type=float, default=1.0, help="speed; default 1")
     parser.add_argument("--loop", type=int, default=1, help="passes; 0: until stopped")
     parser.add_argument("--restamp", action="store_true", help="shift header stamps to now")

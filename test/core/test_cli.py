@@ -11,9 +11,10 @@ from safetensors.numpy import save_file
 
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
-from robustseg_core.cli import app, guarded
+from robustseg_core.cli import app
 from robustseg_core.models import checkpoint
 from robustseg_core.robot import RobotConfig
+from robustseg_core.terminal import guarded
 from robustseg_core.types import MS, SECOND
 
 START = 1_700_000_000 * SECOND
@@ -125,6 +126,25 @@ def test_run_uses_the_given_checkpoint(command, bag, tmp_path):
     assert result["trained"] is True and result["provenance"] == "made by a test"
 
 
+def test_inject_breaks_one_stream_and_run_names_it(command, bag, tmp_path):
+    broken = tmp_path / "broken"
+    code, _, err = command("inject", bag, broken, "--fault", "rgb:black@0.5", "--seed", "3")
+    assert code == 0 and "rgb:black@0.5: 14 messages" in err
+    code, _, _ = command("run", broken, "--out", tmp_path / "out")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert code == 0 and result["rejected"] == {"rgb": {"black": 14, "format": 1}}
+
+
+def test_a_fault_during_a_run_is_the_same_as_one_in_the_recording(command, bag, tmp_path):
+    broken, one, two = tmp_path / "broken", tmp_path / "one", tmp_path / "two"
+    fault = ("--fault", "rgb:salt_pepper(share=0.3)@0.2+0.5", "--seed", "3")
+    command("inject", bag, broken, *fault)
+    command("run", broken, "--out", one)
+    command("run", bag, "--out", two, *fault)
+    masks = [[f.read_bytes() for f in sorted((p / "masks").iterdir())] for p in (one, two)]
+    assert masks[0] == masks[1] and len(masks[0]) > 20
+
+
 def test_params_prints_a_file_that_loads(command, tmp_path):
     code, out, _ = command("params")
     path = tmp_path / "robot.yaml"
@@ -178,6 +198,16 @@ def foreign_weights(tmp_path):
         (lambda t, b: ["run", text_bag(t)], "no sensor was recognized among the topics ['/heads']"),
         (lambda t, b: ["run", b, "--kill", "rgb"], "is not MODALITY@START+DURATION"),
         (lambda t, b: ["run", b, "--kill", "rbg@1"], "did you mean 'rgb'?"),
+        (lambda t, b: ["run", b, "--fault", "rgb:blck"], "did you mean 'black'?"),
+        (lambda t, b: ["run", b, "--fault", "lidar:rings"], "names no sensor of this robot"),
+        (lambda t, b: ["inject", b, t / "x", "--fault", "rgb:rings"], "cannot be done to rgb"),
+        (lambda t, b: ["inject", b, b, "--fault", "rgb:off"], "is the recording itself"),
+        (lambda t, b: ["sim", t / "x.mcap", "--seconds", "0"], "seconds is 0"),
+        (lambda t, b: ["sim", t / "x.mcap", "--size", "64"], "write WIDTHxHEIGHT"),
+        (lambda t, b: ["sim", t / "x.mcap", "--size", "8x8"], "size is 8x8"),
+        (lambda t, b: ["sim", t / "x.mcap", "--preset", "big"], "no preset called 'big'"),
+        (lambda t, b: ["sim", t / "x.mcap", "--condition", "snow"], "snow"),
+        (lambda t, b: ["sim", t / "x.bag"], "does not end in .mcap"),
         (lambda t, b: ["run", b, "--set", "device"], "write key=value"),
         (lambda t, b: ["run", b, "--set", "sync.dedline_ms=3"], "did you mean 'deadline_ms'?"),
         (lambda t, b: ["run", b, "--params", t / "no.yaml"], "cannot read"),

@@ -71,6 +71,14 @@ def test_a_slow_lidar_is_held_and_not_waited_for():
     assert max(m.held_ns["lidar"] for _, m in matches) <= 120 * MS
 
 
+def test_a_lidar_that_stamps_the_start_of_its_sweep_is_never_called_stale():
+    rows = stream("rgb", 3, rate=15) + stream("lidar", 3, latency_ms=103)
+    matches = [(now, m) for now, m in drive(rows, names=("rgb", "lidar")) if now > SECOND]
+    assert matches and all(used(m) == {"rgb", "lidar"} for _, m in matches)
+    assert max(m.held_ns["lidar"] for _, m in matches) > 120 * MS
+    assert all(now - (m.stamp_ns - EPOCH) < 41 * MS for now, m in matches)
+
+
 def test_a_due_sensor_is_waited_for_until_the_deadline_and_no_longer():
     rows = stream("rgb", 2) + [r for r in stream("depth", 2, rate=30, latency_ms=15)]
     matches = [(now, m) for now, m in drive(rows, names=("rgb", "depth")) if now > SECOND]

@@ -1,0 +1,193 @@
+"""Who uses the street: parked and moving vehicles, riders, and people who walk.
+
+A moving actor is a list of shapes with poses; shapes are shared and ray-cast in their own frames,
+so that nothing is rebuilt while time goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.sim import generator, shapes
+from robustseg_core.sim.furnish import CURB_M, car_paint
+from robustseg_core.sim.layout import Layout, Street
+from robustseg_core.sim.meshes import Mesh, pose
+from robustseg_core.sim.motion import Motion
+
+OWN = np.full((2, 3), -1.0, np.float32)
+_EXTENT = {"car": 5.0, "truck": 8.0, "bus": 12.0, "train": 20.0, "motorcycle": 3.0, "bicycle": 3.0}
+
+
+def library() -> dict[str, Mesh]:
+    """All shapes that move, by name."""
+    return {
+        "car0": shapes.car(0), "car1": shapes.car(1), "car2": shapes.car(2),
+        "truck": shapes.truck(), "bus": shapes.coach("bus", 11.5),
+        "train": shapes.coach("train", 19.0), "motorcycle": shapes.motorcycle(),
+        "bicycle": shapes.bicycle(), "rider": shapes.rider(), "person": shapes.pedestrian(),
+        "leg": shapes.limb("leg"), "arm": shapes.limb("arm"),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shape of an actor: where it hangs, and how far it swings about its own y axis."""
+
+    shape: str
+    place: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    swing_rad: float = 0.0
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Something that moves along a street at constant speed, or with the ego's own rhythm."""
+
+    kind: str
+    parts: tuple[Part, ...]
+    street: Street
+    lateral_m: float
+    way_m: float
+    """Way along at time 0."""
+    speed_mps: float
+    """Negative against the street's direction."""
+    radius_m: float
+    tint: NDArray[np.float32] = field(default_factory=lambda: OWN)
+    z_m: float = 0.0
+    leads_s: float | None = None
+    """When set: drives where the ego will be after this time, `way_m` farther on."""
+    stride_m: float = 1.4
+    crosses: tuple[float, float] | None = None
+    """When set: walks across, from this lateral (m) from this time (s) on."""
+
+    def pose(self, t_s: float, motion: Motion) -> NDArray[np.float64]:
+        """(4, 4) world_from_actor."""
+        if self.crosses is not None:
+            lateral, start_s = self.crosses
+            gone = min(max(t_s - start_s, 0.0) * self.speed_mps, 2 * abs(lateral))
+            lateral += gone if lateral < 0 else -gone
+            (x, y), heading = self.street.at(self.way_m, lateral)
+            high = CURB_M if abs(lateral) > self.street.half_width_m else 0.0
+            return pose(
+                x, y, high, float(heading) + (np.pi / 2) * (1 if self.crosses[0] < 0 else -1)
+            )
+        if self.leads_s is not None:
+            way = self.way_m + motion.way_m(t_s + self.leads_s)
+        else:
+            span = self.street.end_m - self.street.start_m
+            way = (
+                self.street.start_m
+                + (self.way_m - self.street.start_m + self.speed_mps * t_s) % span
+            )
+        (x, y), heading = self.street.at(way, self.lateral_m)
+        return pose(x, y, self.z_m, float(heading) + (np.pi if self.speed_mps < 0 else 0.0))
+
+    def placed(
+        self, t_s: float, world_from_actor: NDArray[np.float64]
+    ) -> list[tuple[str, NDArray[np.float64]]]:
+        """(shape, world_from_shape) of every part; limbs swing with the way gone."""
+        moving_s = t_s if self.crosses is None else min(
+            max(t_s - self.crosses[1], 0.0), 2 * abs(self.crosses[0]) / self.speed_mps
+        )  # fmt: skip
+        phase = 2 * np.pi * (self.way_m + abs(self.speed_mps) * moving_s) / self.stride_m
+        placed = []
+        for part in self.parts:
+            local = np.eye(4)
+            local[:3, 3] = part.place
+            if part.swing_rad:
+                angle = part.swing_rad * np.sin(phase)
+                c, s = np.cos(angle), np.sin(angle)
+                local[:3, :3] = [[c, 0, s], [0, 1, 0], [-s, 0, c]]
+            placed.append((part.shape, world_from_actor @ local))
+        return placed
+
+
+WALKER = (
+    Part("person"),
+    Part("leg", (0, 0.09, 0.88), 0.45), Part("leg", (0, -0.09, 0.88), -0.45),
+    Part("arm", (0, 0.24, 1.36), -0.40), Part("arm", (0, -0.24, 1.36), 0.40),
+)  # fmt: skip
+
+
+def traffic(layout: Layout, motion: Motion) -> list[Actor]:
+    """Everyone who moves in a city."""
+    rng = generator(layout.seed, "traffic")
+    main = layout.streets[0]
+    actors: list[Actor] = []
+
+    def vehicle(kind: str, lateral: float, way: float, speed: float, leads: float | None) -> None:
+        shape = f"car{rng.integers(3)}" if kind == "car" else kind
+        parts = [Part(shape)]
+        if kind in ("motorcycle", "bicycle"):
+            parts.append(Part("rider"))
+        radius = _EXTENT[kind] / 2 + 1.2
+        actors.append(Actor(kind, tuple(parts), main, lateral, way, speed, radius, car_paint(rng),
+                            leads_s=leads))  # fmt: skip
+
+    pack: list[str] = []
+    way, pace = main.start_m, -float(rng.uniform(7, 10))
+    while way < main.end_m - 14:
+        if not pack:
+            pack = ["car", "bus", "car", "motorcycle", "truck", "car", "car", "train"]
+            rng.shuffle(pack)
+        kind = pack.pop()
+        way += _EXTENT[kind] / 2
+        vehicle(kind, 1.75, way, pace, None)
+        way += _EXTENT[kind] / 2 + rng.uniform(9, 19)
+    for leads, ahead in ((1.6, 9.0), (4.2, 24.0), (7.0, 42.0), (10.5, 60.0)):
+        kind = str(rng.choice(["car", "car", "truck", "motorcycle", "bus"]))
+        vehicle(kind, -1.75, ahead + _EXTENT[kind] / 2, 1.0, leads)
+    lane = main.half_width_m - 2.95
+    for direction in (-1, 1):
+        way = main.start_m
+        while way < main.end_m - 8:
+            vehicle("bicycle", -direction * lane, way, direction * 4.2, None)
+            way += rng.uniform(18, 40)
+    for side in (-1, 1):
+        for lateral, direction in ((0.40, 1), (0.68, -1)):
+            way, speed = main.start_m, direction * float(rng.uniform(1.0, 1.4))
+            while way < main.end_m - 4:
+                beside = side * (main.half_width_m + lateral * main.sidewalk_m)
+                actors.append(_walker(main, rng, beside, way, speed))
+                way += rng.uniform(6, 26)
+    edge = main.half_width_m + 1.2
+    for side, early in ((-1, 1.5), (-1, 0.7), (1, 4.0)):
+        actors.append(_walker(
+            main, rng, 0.0, layout.stop_m + 4.6 + rng.uniform(-1, 1), 1.35,
+            crosses=(side * edge, motion.stop_s - early),
+        ))  # fmt: skip
+    return actors
+
+
+def _walker(main: Street, rng: np.random.Generator, lateral: float, way: float, speed: float,
+            crosses: tuple[float, float] | None = None) -> Actor:  # fmt: skip
+    color = rng.uniform(0.02, 0.5, (2, 3))
+    color += 0.55 * (color.mean(1, keepdims=True) - color)  # cloth is seldom loud
+    tint = (color * rng.uniform(0.3, 1.0, (2, 1))).astype(np.float32)
+    return Actor("person", WALKER, main, lateral, way, speed, 1.3, tint, CURB_M, crosses=crosses)
+
+
+def parked(layout: Layout) -> list[Mesh]:
+    """Standing vehicles, baked into the static scene."""
+    rng = generator(layout.seed, "parked")
+    stock, meshes = library(), []
+    for number, street in enumerate(layout.streets):
+        for side in (-1, 1):
+            way = street.start_m + (6.0 if number == 0 else 20.0)
+            lateral = side * (street.half_width_m - 1.15)
+            while way < street.end_m - 6:
+                kind = str(rng.choice(
+                    ["car0", "car1", "car2", "truck", "motorcycle", "bicycle"],
+                    p=[0.36, 0.26, 0.16, 0.08, 0.07, 0.07],
+                ))  # fmt: skip
+                long = {"truck": 8.4, "car2": 6.3}.get(kind, 5.8 if kind.startswith("car") else 2.6)
+                use = rng.random() < 0.5 and street.free(way + long / 2, side, 8 + long / 2)
+                if use:
+                    (x, y), heading = street.at(way + long / 2, lateral)
+                    turn = 0.0 if side < 0 else np.pi
+                    mesh = stock[kind].painted(car_paint(rng))
+                    meshes.append(mesh.moved(pose(x, y, 0.0, float(heading) + turn)))
+                way += long
+    return meshes

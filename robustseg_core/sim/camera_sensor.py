@@ -1,0 +1,177 @@
+"""A color camera in the simulated street: exposure, noise, rain on the lens, and true labels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.camera import Camera
+from robustseg_core.sim import generator
+from robustseg_core.sim.shading import finer, shade
+from robustseg_core.sim.world import Hits, World
+
+_KEY = 0.20
+"""Where auto exposure puts the picture's log-mean luminance."""
+_LONGEST = 15.0
+"""Most exposure times gain: nights stay dark, as on real cameras."""
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+
+
+class RgbCamera:
+    """A pinhole camera with auto exposure that follows over frames.
+
+    Args:
+        height, width, fx: image size in pixels, focal length in pixels (square pixels).
+        seed: of the sensor's own noise.
+        subframes: renders averaged over the exposure; above 1 moving things blur.
+        exposure_s: how long the shutter is open, for that blur.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        fx: float,
+        seed: int,
+        *,
+        subframes: int = 1,
+        exposure_s: float = 0.012,
+    ) -> None:
+        self.camera = Camera(height, width, fx, fx, (width - 1) / 2, (height - 1) / 2)
+        self.seed, self.subframes, self.exposure_s = seed, subframes, exposure_s
+        rays = self.camera.rays(height, width)
+        self._rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+        y, x = np.mgrid[:height, :width]
+        square = ((x - self.camera.cx) ** 2 + (y - self.camera.cy) ** 2) / fx**2
+        self._falloff = (1 / (1 + 0.5 * square))[..., None].astype(np.float32)  # softened cos^4
+        self._gain: float | None = None
+
+    def reset(self) -> None:
+        """Forget the exposure, as after a power cycle."""
+        self._gain = None
+
+    def cast(
+        self, world: World, world_from_camera: NDArray[np.floating], t_s: float
+    ) -> tuple[Hits, NDArray[np.float32], NDArray[np.float64]]:
+        """(hits, directions (H*W, 3), origin (3,)) of this camera's pixels, row by row."""
+        turn = np.asarray(world_from_camera[:3, :3], np.float32)
+        directions = self._rays @ turn.T
+        origin = np.asarray(world_from_camera[:3, 3], np.float64)
+        return world.cast(origin, directions, t_s), directions, origin
+
+    def render(
+        self,
+        world: World,
+        world_from_camera: NDArray[np.floating],
+        t_s: float,
+        *,
+        exposure: float | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Take a picture.
+
+        Args:
+            world_from_camera: (4, 4), optical axes (REP 103: z forward, x right, y down).
+            t_s: middle of the exposure.
+            exposure: factor from luminance to full scale; None lets the camera adapt, which makes
+                pictures depend on those taken before (`reset`).
+
+        Returns:
+            (rgb (H, W, 3), Cityscapes train ids (H, W)), pixel-aligned. Drops on the lens blur the
+            picture only: the label says what is there.
+        """
+        height, width = self.camera.image_size
+        light = np.zeros((height, width, 3), np.float32)
+        label = np.zeros((height, width), np.uint8)
+        offsets = (np.arange(self.subframes) - (self.subframes - 1) / 2) / max(self.subframes, 1)
+        here = np.linalg.inv(world.ego_pose(t_s))
+        for number, offset in enumerate(offsets * self.exposure_s):
+            now = t_s + float(offset)
+            pose = world.ego_pose(now) @ here @ world_from_camera if offset else world_from_camera
+            hits, directions, origin = self.cast(world, pose, now)
+            shadow = self._shadow(world, hits, directions, origin, now)
+            light += shade(world, origin, directions, hits, now, shadow=shadow).reshape(light.shape)
+            if number == self.subframes // 2:
+                label = hits.class_id.reshape(height, width)
+        light /= self.subframes
+        rng = generator(self.seed, "rgb", t_s)
+        if world.weather.rain_mm_h:
+            light = _rain(light, world.weather.rain_mm_h, self.camera.fx, rng, self.seed)
+        light = cv2.GaussianBlur(light, (3, 3), 0.55) * self._falloff
+        gain = self._expose(light, exposure)
+        return _develop(light * np.float32(gain), gain, rng), label
+
+    def radiance(
+        self, world: World, world_from_camera: NDArray[np.floating], t_s: float
+    ) -> NDArray[np.float32]:
+        """(H, W) linear luminance without noise, exposure or shadows; 1 is white paper in sun."""
+        hits, directions, origin = self.cast(world, world_from_camera, t_s)
+        light = shade(world, origin, directions, hits, t_s) @ _LUMA
+        return light.reshape(self.camera.image_size)
+
+    def _expose(self, light: NDArray[np.float32], exposure: float | None) -> float:
+        if exposure is not None:
+            return exposure
+        mean = float(np.exp(np.log(light[::4, ::4] @ _LUMA + 1e-4).mean()))
+        wanted = min(_KEY / mean, _LONGEST)
+        # Half of the way per frame, in stops: tunnels dazzle, then the camera recovers.
+        self._gain = wanted if self._gain is None else self._gain * (wanted / self._gain) ** 0.5
+        return self._gain
+
+    def _shadow(self, world: World, hits: Hits, directions: NDArray[np.float32],
+                origin: NDArray[np.float64], t_s: float) -> NDArray[np.float32] | None:  # fmt: skip
+        """(N,) of the sun's shadow, asked at every other pixel of every other row."""
+        if float(world.weather.sun_color.max()) < 0.2:
+            return None
+        height, width = self.camera.image_size
+        every = np.arange(height * width).reshape(height, width)[::2, ::2]
+        lit = hits.normal[every.ravel()] @ world.weather.sun_direction.astype(np.float32)
+        ask = np.flatnonzero((lit > 0) & (hits.distance_m[every.ravel()] < 90))
+        chosen = every.ravel()[ask]
+        start = origin.astype(np.float32) + hits.distance_m[chosen, None] * directions[chosen]
+        start += 0.03 * hits.normal[chosen]
+        coarse = (lit <= 0).astype(np.float32)  # what faces away is dark by itself
+        coarse[ask] = world.occluded(start, world.weather.sun_direction, t_s)
+        return finer(coarse.reshape(every.shape), hits.distance_m.reshape(height, width)).ravel()
+
+
+def _rain(light: NDArray[np.float32], rain_mm_h: float, fx: float, rng: np.random.Generator,
+          seed: int) -> NDArray[np.float32]:  # fmt: skip
+    """Streaks of falling drops, and drops that stay on the lens for a whole drive."""
+    height, width = light.shape[:2]
+    streaks = np.zeros((height, width), np.float32)
+    scale = fx / 400
+    for x, y, way in rng.uniform(0, 1, (int(9 * rain_mm_h * width / 640), 3)):
+        near = 0.25 + way**3
+        start = (int(x * width * 8), int(y * height * 8))
+        stop = (int(start[0] + 14 * near * scale), int(start[1] + 8 * 34 * near * scale))
+        cv2.line(streaks, start, stop, 0.06 + 0.16 * near, 1, cv2.LINE_AA, 3)
+    mean = light.mean((0, 1))
+    light = light * (1 - streaks[..., None]) + streaks[..., None] * mean * 1.4
+    drops = np.zeros((height, width), np.float32)
+    lens = generator(seed, "lens")
+    for x, y, size in lens.uniform(0, 1, (int(2.2 * rain_mm_h), 3)):
+        radius = max(2, int((4 + 10 * size**2) * width / 640))
+        cv2.circle(drops, (int(x * width), int(y * height)), radius, 1.0, -1)
+    drops = cv2.GaussianBlur(drops, (0, 0), max(0.6, 1.5 * width / 640))[..., None]
+    # A drop is a tiny fish-eye: it shows the neighborhood upside down and smeared.
+    smeared = cv2.GaussianBlur(light, (0, 0), 9 * width / 640)
+    shifted = np.roll(smeared, -max(1, height // 16), 0)
+    return light * (1 - drops) + (0.9 * shifted + 0.1 * mean) * drops
+
+
+def _develop(
+    light: NDArray[np.float32], gain: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Noise, tone curve, eight bits: (H, W, 3)."""
+    # Photons at full scale shrink as gain grows: 12000 at gain 1; read noise grows with it.
+    photons = np.float32(12000 / max(gain, 0.2))
+    deviation = np.sqrt(np.maximum(light, 0) / photons + np.float32((6e-4 * max(gain, 1)) ** 2))
+    light = light + rng.standard_normal(light.shape, np.float32) * deviation
+    light = np.maximum(light, 0)
+    # Straight in the shadows, a soft shoulder above: Reinhard's curve with white at 4.
+    toned = light * (1 + light / 16) / (1 + 0.6 * light)
+    srgb = np.where(
+        toned < 0.0031308, 12.92 * toned, 1.055 * np.maximum(toned, 1e-6) ** (1 / 2.4) - 0.055
+    )
+    return (np.clip(srgb, 0, 1) * 255 + 0.5).astype(np.uint8)

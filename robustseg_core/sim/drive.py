@@ -1,0 +1,265 @@
+"""A drive through a simulated street, written as the bag that the robot would have recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.bag import BagWriter
+from robustseg_core.errors import RobustsegError
+from robustseg_core.outputs import header, to_rosbags
+from robustseg_core.sim.camera_sensor import RgbCamera
+from robustseg_core.sim.depth_sensor import DepthCamera
+from robustseg_core.sim.event_sensor import EventCamera
+from robustseg_core.sim.lidar_sensor import Lidar, to_message
+from robustseg_core.sim.rig import FRAMES, TOPICS, Rig, focal_px
+from robustseg_core.sim.world import World
+from robustseg_core.types import MS, SECOND
+from robustseg_core.typestore import EVENT_PACKET
+
+EPOCH_NS = 1_700_000_000 * SECOND
+"""Stamps count from here, so that a drive is the same bytes whenever it is made."""
+CONTRAST = 0.35
+"""Event threshold: a robust setting of a real sensor; finer ones mostly see the asphalt's grain."""
+SLICE_S = 0.2
+"""Simulated at a stretch, between two looks at the log."""
+LATENCY_NS = {"rgb": 4 * MS, "depth": 6 * MS, "event": MS, "lidar": 3 * MS, "label": 5 * MS}
+"""From the stamp to the log, per stream; a LiDAR sweep is logged when it is complete."""
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO, CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
+
+Logged = tuple[str, str, Any, int]
+"""Topic, type, message, log time."""
+
+
+@dataclass
+class Statistics:
+    """What a drive holds, to see at a glance whether it is sane."""
+
+    frames: int = 0
+    sweeps: int = 0
+    points: int = 0
+    events_on: int = 0
+    events_off: int = 0
+    depth_valid: float = 0.0
+    """Sum over the depth images of the share of valid pixels."""
+    depth_images: int = 0
+    brightness: float = 0.0
+    """Sum over the frames of the mean gray level."""
+    class_pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+
+    def to_json(self, seconds: float, classes: tuple[str, ...]) -> dict[str, Any]:
+        """Rates, means and shares."""
+        pixels = max(1, int(self.class_pixels[: len(classes)].sum()))
+        events = self.events_on + self.events_off
+        return {
+            "events_per_second": round(events / seconds),
+            "on_share": round(self.events_on / max(1, events), 4),
+            "returns_per_sweep": round(self.points / max(1, self.sweeps)),
+            "depth_valid_share": round(self.depth_valid / max(1, self.depth_images), 4),
+            "mean_gray": round(self.brightness / max(1, self.frames), 2),
+            "class_shares": {
+                name: round(int(self.class_pixels[k]) / pixels, 5)
+                for k, name in enumerate(classes)
+                if self.class_pixels[k]
+            },
+        }
+
+
+class Drive:
+    """A world, a rig, and the messages that the rig's sensors send while it is driven through.
+
+    Args:
+        seed: of the street, its traffic and all noise.
+        rig: the robot.
+        seconds: how long the drive is.
+        conditions: of `weather.CONDITIONS`.
+
+    Raises:
+        RobustsegError: no time to drive, or an unknown condition.
+    """
+
+    def __init__(self, *, seed: int, rig: Rig, seconds: float, conditions: frozenset[str]) -> None:
+        if not 0 < seconds <= 3600:
+            raise RobustsegError(f"seconds is {seconds:g}; give more than 0, at most 3600")
+        self.seconds = seconds
+        self.rig = rig
+        self.world = World(seed, conditions=conditions)
+        self.statistics = Statistics()
+        self._rgb = RgbCamera(rig.height, rig.width, focal_px(rig.width), seed)
+        self._depth = DepthCamera(rig.height, rig.width, focal_px(rig.width), seed)
+        self._eye = RgbCamera(rig.event_height, rig.event_width, focal_px(rig.event_width), seed)
+        self._events = EventCamera(
+            rig.event_height,
+            rig.event_width,
+            seed=seed,
+            threshold_on=CONTRAST,
+            threshold_off=CONTRAST,
+        )
+        self._lidar = Lidar(
+            rings=rig.rings,
+            columns=rig.columns,
+            rate_hz=rig.lidar_hz,
+            slices=rig.slices,
+            seed=seed,
+        )
+
+    def write(
+        self, writer: BagWriter, on_progress: Callable[[float], None] = lambda t_s: None
+    ) -> None:
+        """Drive, and write every message in the order in which a robot would have logged it."""
+        frames = self.transforms()
+        writer.write("/tf_static", "tf2_msgs/msg/TFMessage", frames, EPOCH_NS, latched=True)
+        waiting: list[Logged] = []
+        # Two at work at once, the events and the rest; each has its own state, so the bytes do not
+        # depend on who is faster.
+        with ThreadPoolExecutor(1) as second:
+            for start_s, end_s in self._slices():
+                on_progress(start_s)
+                events = second.submit(self._between, start_s, end_s, ("event",))
+                waiting += self._between(start_s, end_s, ("rgb", "depth", "lidar"))
+                waiting += events.result()
+                waiting.sort(key=lambda logged: logged[3])
+                ready_ns = EPOCH_NS + round(end_s * SECOND)
+                while waiting and waiting[0][3] < ready_ns:
+                    writer.write(*waiting.pop(0))
+        for logged in waiting:
+            writer.write(*logged)
+
+    def transforms(self) -> Any:
+        """tf2_msgs/TFMessage: the pose of each sensor on base_link."""
+        rows = []
+        for frame_id, pose in FRAMES.values():
+            fields = {
+                "header": header(EPOCH_NS, "base_link"),
+                "child_frame_id": frame_id,
+                "transform": {
+                    "translation": dict(zip("xyz", pose[:3, 3].tolist(), strict=True)),
+                    "rotation": dict(zip("xyzw", _quaternion(pose[:3, :3]), strict=True)),
+                },
+            }
+            rows.append(to_rosbags("geometry_msgs/msg/TransformStamped", fields))
+        message = to_rosbags("tf2_msgs/msg/TFMessage", {})
+        message.transforms = rows
+        return message
+
+    def _slices(self) -> Iterator[tuple[float, float]]:
+        """The drive in pieces of `SLICE_S`."""
+        count = math.ceil(self.seconds / SLICE_S)
+        for k in range(count):
+            yield k * SLICE_S, min((k + 1) * SLICE_S, self.seconds)
+
+    def _between(self, start_s: float, end_s: float, streams: Sequence[str]) -> list[Logged]:
+        """What these streams see from `start_s` (included) to `end_s` (excluded)."""
+        rates = {
+            "rgb": self.rig.rgb_hz, "depth": self.rig.depth_hz,
+            "event": self.rig.event_hz, "lidar": self.rig.lidar_hz,
+        }  # fmt: skip
+        moments = [
+            (k / rates[name], name)
+            for name in streams
+            for k in range(_first(start_s, rates[name]), _first(end_s, rates[name]))
+        ]
+        return [logged for t_s, name in sorted(moments) for logged in self._observe(name, t_s)]
+
+    def _observe(self, stream: str, t_s: float) -> Iterator[Logged]:
+        stamp_ns = EPOCH_NS + round(t_s * SECOND)
+        log_ns = stamp_ns + LATENCY_NS[stream]
+        frame_id, base_from_sensor = FRAMES[stream]
+        if stream == "lidar":
+            points = self._lidar.sweep(self.world, base_from_sensor, t_s)
+            self.statistics.sweeps += 1
+            self.statistics.points += len(points)
+            complete_ns = log_ns + round(self._lidar.period_s * SECOND)
+            yield TOPICS["lidar"], CLOUD, to_message(points, stamp_ns, frame_id), complete_ns
+            return
+        pose = self.world.ego_pose(t_s) @ base_from_sensor
+        if stream == "event":
+            yield from self._watch(pose, t_s, frame_id)
+            return
+        if stream == "rgb":
+            rgb, label = self._rgb.render(self.world, pose, t_s)
+            yield TOPICS["rgb"], COMPRESSED, _jpeg(rgb, stamp_ns, frame_id), log_ns
+            label_ns = stamp_ns + LATENCY_NS["label"]
+            yield TOPICS["label"], IMAGE, _mono8(label, stamp_ns, frame_id), label_ns
+            self.statistics.frames += 1
+            self.statistics.brightness += float(rgb.mean())
+            self.statistics.class_pixels += np.bincount(label.ravel(), minlength=256)
+        else:
+            depth_mm = self._depth.render(self.world, pose, t_s)
+            yield TOPICS["depth"], COMPRESSED, _depth_png(depth_mm, stamp_ns, frame_id), log_ns
+            self.statistics.depth_images += 1
+            self.statistics.depth_valid += float((depth_mm > 0).mean())
+        info = _camera_info(self.rig.height, self.rig.width, stamp_ns, frame_id)
+        yield TOPICS[f"{stream}_info"], CAMERA_INFO, info, log_ns
+
+    def _watch(self, pose: NDArray[np.float64], t_s: float, frame_id: str) -> Iterator[Logged]:
+        """One radiance sample: the packets of what changed since the last one."""
+        if t_s == 0:
+            info = _camera_info(self.rig.event_height, self.rig.event_width, EPOCH_NS, frame_id)
+            yield TOPICS["event_info"], CAMERA_INFO, info, EPOCH_NS
+        radiance = self._eye.radiance(self.world, pose, t_s)
+        events = self._events.step(radiance, round(t_s * 1e6))
+        self.statistics.events_on += int(events.p.sum())
+        self.statistics.events_off += int((~events.p).sum())
+        log_ns = EPOCH_NS + round(t_s * SECOND) + LATENCY_NS["event"]
+        packets = self._events.packets(
+            events, frame_id=frame_id, zero_ns=EPOCH_NS, longest_ms=1000 / self.rig.event_hz
+        )
+        for packet in packets:
+            yield TOPICS["event"], EVENT_PACKET, packet, log_ns
+
+
+def _first(t_s: float, rate_hz: float) -> int:
+    """Number of the first sample at `t_s` or later."""
+    return math.ceil(t_s * rate_hz - 1e-9)
+
+
+def _jpeg(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    fields = {"format": "rgb8; jpeg compressed bgr8", "data": data.reshape(-1)}
+    return to_rosbags(COMPRESSED, {"header": header(stamp_ns, frame_id), **fields})
+
+
+def _depth_png(depth_mm: NDArray[np.uint16], stamp_ns: int, frame_id: str) -> Any:
+    """compressed_depth_image_transport's form: 12 bytes that 16UC1 leaves empty, then PNG."""
+    png = cv2.imencode(".png", depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].reshape(-1)
+    data = np.concatenate([np.zeros(12, np.uint8), png])
+    fields = {"format": "16UC1; compressedDepth png", "data": data}
+    return to_rosbags(COMPRESSED, {"header": header(stamp_ns, frame_id), **fields})
+
+
+def _mono8(ids: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:
+    height, width = ids.shape
+    fields = {
+        "header": header(stamp_ns, frame_id), "height": height, "width": width,
+        "encoding": "mono8", "step": width, "data": np.ascontiguousarray(ids).reshape(-1),
+    }  # fmt: skip
+    return to_rosbags(IMAGE, fields)
+
+
+def _camera_info(height: int, width: int, stamp_ns: int, frame_id: str) -> Any:
+    f, cx, cy = focal_px(width), (width - 1) / 2, (height - 1) / 2
+    fields = {
+        "header": header(stamp_ns, frame_id), "height": height, "width": width,
+        "distortion_model": "plumb_bob", "d": np.zeros(5),
+        "k": np.array([f, 0, cx, 0, f, cy, 0, 0, 1]), "r": np.eye(3).ravel(),
+        "p": np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1, 0]),
+    }  # fmt: skip
+    return to_rosbags(CAMERA_INFO, fields)
+
+
+def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """x y z w of a rotation matrix, by its axis and angle (OpenCV's Rodrigues)."""
+    vector = cv2.Rodrigues(np.ascontiguousarray(rotation))[0].ravel()
+    angle = float(np.linalg.norm(vector))
+    x, y, z = (vector / angle * math.sin(angle / 2)).tolist() if angle else (0.0, 0.0, 0.0)
+    return x, y, z, math.cos(angle / 2)

@@ -1,0 +1,142 @@
+"""`robustseg sim`: one drive or a whole split, each complete or not there, never made twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from robustseg_core import __version__
+from robustseg_core.bag import BagWriter
+from robustseg_core.classes import CITYSCAPES
+from robustseg_core.config import Strict, load
+from robustseg_core.errors import RobustsegError
+from robustseg_core.sim.rig import rig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a drive depends on; equal recipes give equal payloads."""
+
+    seed: int
+    seconds: float
+    conditions: tuple[str, ...]
+    preset: str = "default"
+    size: tuple[int, int] | None = None
+    """(H, W) of the RGB camera; None: the preset's."""
+    version: str = __version__
+
+
+class Split(Strict):
+    """`config/sim/train.yaml` and its siblings: which seeds belong to which set."""
+
+    first_seed: int = Field(ge=0, description="Seed of the first drive.")
+    drives: int = Field(ge=1, description="Drives; the seeds follow one another.")
+    seconds: float = Field(20.0, gt=0, description="Length of each drive.")
+    preset: str = Field("default", description="Size of the rig.")
+    conditions: tuple[tuple[str, ...], ...] = Field(
+        (("clear",),), min_length=1, description="Taken in turn, drive after drive."
+    )
+
+    def recipes(self) -> list[Recipe]:
+        """One per drive."""
+        return [
+            Recipe(
+                self.first_seed + k,
+                self.seconds,
+                tuple(sorted(self.conditions[k % len(self.conditions)])),
+                self.preset,
+            )
+            for k in range(self.drives)
+        ]
+
+
+def parse_conditions(text: str) -> tuple[str, ...]:
+    """`night,rain` as a sorted tuple; what there is is checked by the weather."""
+    return tuple(sorted({word.strip() for word in text.split(",") if word.strip()}))
+
+
+def simulate(
+    path: Path, recipe: Recipe, on_progress: Callable[[float], None] = lambda t_s: None
+) -> dict[str, Any]:
+    """Make the drive `path` (an .mcap file), and its account as .json beside it; returns that.
+
+    A drive that is there already, made by the same recipe, is not made again. Interrupted, nothing
+    is left behind.
+
+    Raises:
+        RobustsegError: the recipe is impossible, or another drive is at `path`.
+    """
+    from robustseg_core.sim.drive import Drive  # open3d takes seconds to load
+
+    if path.suffix != ".mcap":
+        raise RobustsegError(f"{path} does not end in .mcap; name the drive e.g. {path.name}.mcap")
+    account = path.with_suffix(".json")
+    if path.exists() and account.exists():
+        known = json.loads(account.read_text())
+        if known["recipe"] == _plain(recipe):
+            return dict(known)
+    if path.exists():
+        raise RobustsegError(f"{path} is another drive; choose another name or delete it")
+    drive = Drive(
+        seed=recipe.seed,
+        rig=rig(recipe.preset, recipe.size),
+        seconds=recipe.seconds,
+        conditions=frozenset(recipe.conditions),
+    )
+    folder = path.with_name(f".{path.stem}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with BagWriter(folder, compress=True) as writer:
+            drive.write(writer, on_progress)
+        next(folder.glob("*.mcap")).rename(path)
+    except OSError as error:
+        raise RobustsegError(f"cannot write {path}: {error.strerror}; make room") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    result = {
+        "recipe": _plain(recipe),
+        "statistics": drive.statistics.to_json(recipe.seconds, CITYSCAPES.names),
+    }
+    account.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def simulate_split(
+    split: Path,
+    folder: Path,
+    *,
+    jobs: int,
+    on_drive: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """All drives of a split, in parallel processes; those that are there are kept.
+
+    Raises:
+        RobustsegError: no such split, or a drive that failed.
+    """
+    recipes = load(Split, split).recipes()
+    paths = [folder / f"{split.stem}_{recipe.seed:05d}.mcap" for recipe in recipes]
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        running = [pool.submit(simulate, p, r) for p, r in zip(paths, recipes, strict=True)]
+        for done, future in enumerate(as_completed(running), 1):
+            future.result()
+            on_drive(done, len(running))
+    return paths
+
+
+def overlaps(splits: Sequence[Split]) -> bool:
+    """Whether two splits share a seed."""
+    spans = sorted((s.first_seed, s.first_seed + s.drives) for s in splits)
+    return any(b[0] < a[1] for a, b in pairwise(spans))
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))

@@ -1,0 +1,69 @@
+"""What a drive looks like: a contact sheet and a video, drawn from its bag as a robot sees it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core import draw, modalities
+from robustseg_core.bag import Bag
+from robustseg_core.models import checkpoint
+from robustseg_core.record import VideoWriter
+from robustseg_core.replay import replay
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.survey import survey
+from robustseg_core.truth import open_truth
+from robustseg_core.types import Bundle, LabelMap, ModelSpec
+
+COLUMNS = ("rgb", "depth", "lidar", "event", "label", "overlay")
+TILE = (200, 320)
+"""(H, W) of one picture of the sheet."""
+
+
+def draw_drive(path: Path, *, rows: int = 4) -> tuple[Path, Path]:
+    """Write `path.png` (a contact sheet of `rows` moments) and `path.webm` beside a drive."""
+    sheet, film = path.with_suffix(".png"), path.with_suffix(".webm")
+    with Bag(path) as bag, open_truth([path]) as truth, VideoWriter(film, 15.0) as video:
+        robot = survey(bag).robot()
+        spec = checkpoint.default_spec(size=(192, 320)).model_copy(update={"trained": True})
+        blank = np.zeros(spec.size, np.uint8)
+        segmenter = Segmenter(robot, spec, lambda bundle: (blank, blank))
+        period_ns = bag.duration_ns // rows
+        lines: list[NDArray[np.uint8]] = []
+        for label_map in replay(bag, segmenter):
+            label = truth.at(label_map.stamp_ns)
+            if label is None or set(label_map.used) != set(spec.modalities):
+                continue
+            tiles = _tiles(replace(label_map, ids=label), label, spec)
+            line = np.hstack([_fit(tiles[name], name) for name in COLUMNS])
+            video.add(line)
+            if label_map.stamp_ns - bag.start_ns >= period_ns * (len(lines) + 0.5):
+                lines.append(line)
+    if lines:
+        cv2.imwrite(str(sheet), cv2.cvtColor(np.vstack(lines), cv2.COLOR_RGB2BGR))
+    return sheet, film
+
+
+def _tiles(
+    label_map: LabelMap, label: NDArray[np.uint8], spec: ModelSpec
+) -> dict[str, NDArray[np.uint8]]:
+    """Each sensor alone, the truth, and the truth over the camera's picture."""
+    tiles = {}
+    for name, frame in label_map.bundle.frames.items():
+        decoder = modalities.load(name)(encoding=spec.encodings.get(name))
+        tiles[name] = decoder.picture(frame.array)
+    tiles["label"] = draw.colorize(label, spec)
+    camera = replace(label_map, bundle=Bundle(0, {"rgb": label_map.bundle.frames["rgb"]}))
+    tiles["overlay"] = draw.overlay(camera, spec)[: label.shape[0]]
+    return tiles
+
+
+def _fit(picture: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    interpolation = cv2.INTER_NEAREST if name in ("label", "lidar") else cv2.INTER_AREA
+    fitted = cv2.resize(picture, TILE[::-1], interpolation=interpolation)
+    cv2.putText(fitted, name, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1)
+    return fitted.astype(np.uint8)

@@ -1,0 +1,258 @@
+"""Colors computed from where a ray hits: grain, markings, bricks, windows and leaves, no images.
+
+Details smaller than a pixel's footprint fade to their mean, as a lens would have it; without that,
+distant walls would flicker and the event camera would see storms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.sim.materials import LOOK, MATERIAL, Kind
+from robustseg_core.sim.meshes import Mesh, normals
+
+PIXEL_RAD = 0.0016
+"""Angle of a typical pixel, which sets how much detail survives at a distance."""
+
+_PLAIN, _ROAD, _STRIPES, _PAVERS, _FACADE, _BRICK, _FOLIAGE, _GRASS = map(int, list(Kind)[:8])
+_PAINT_A, _PAINT_B, _BAND, _SIGN, _TILES = map(int, list(Kind)[8:])
+_GLASS, _LIT, _MARKING = MATERIAL["glass"], MATERIAL["lit window"], MATERIAL["marking"]
+_PAINT = MATERIAL["paint"]
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop at its first call, and keep the result where a folder allows it."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # no folder to keep the result in
+        return numba.njit(nogil=True)(function)
+
+
+@jit
+def _hash(a: int, b: int, c: int, seed: int) -> float:
+    """A fixed random number 0..1 for one lattice point (multiply-and-shift mixing)."""
+    h = np.uint32(a & 0xFFFFFFFF) * np.uint32(0x9E3779B1)
+    h = np.uint32(h ^ np.uint32((b & 0xFFFFFFFF) * 0x85EBCA77 & 0xFFFFFFFF))
+    h = np.uint32(h ^ np.uint32((c & 0xFFFFFFFF) * 0xC2B2AE3D & 0xFFFFFFFF))
+    h = np.uint32(h ^ np.uint32((seed & 0xFFFFFFFF) * 0x27D4EB2F & 0xFFFFFFFF))
+    h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D))
+    h = np.uint32((h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39))
+    return float(np.uint32(h ^ (h >> np.uint32(15)))) / 4294967296.0
+
+
+@jit
+def noise(x: float, y: float, z: float, seed: int) -> float:
+    """Smooth value noise in -1..1 with a lattice of 1."""
+    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
+    i, j, k = int(fx), int(fy), int(fz)
+    u, v, w = x - fx, y - fy, z - fz
+    u, v, w = u * u * (3 - 2 * u), v * v * (3 - 2 * v), w * w * (3 - 2 * w)
+    total = 0.0
+    for corner in range(8):
+        a, b, c = corner & 1, (corner >> 1) & 1, (corner >> 2) & 1
+        weight = (u if a else 1 - u) * (v if b else 1 - v) * (w if c else 1 - w)
+        total += weight * _hash(i + a, j + b, k + c, seed)
+    return 2 * total - 1
+
+
+@jit
+def _keep(foot: float, detail: float) -> float:
+    """How much of a detail of that size survives a pixel's footprint (both metres)."""
+    return max(0.0, min(1.0, 1.5 - foot / detail))
+
+
+@jit
+def _line(offset: float, half: float, foot: float) -> float:
+    """Coverage of a line about 0, its edge as soft as the footprint."""
+    soft = max(foot, 0.004)
+    return max(0.0, min(1.0, (half - abs(offset)) / soft + 0.5))
+
+
+@jit
+def _road(u, v, x, y, foot, seed, params, worn):
+    """(grey level, marking coverage) of asphalt at (way along, lateral) metres."""
+    grey = 1 + 0.10 * noise(x * 0.4, y * 0.4, 0.5, seed)
+    grey += 0.22 * _keep(foot, 0.03) * (_hash(int(x * 60), int(y * 60), 7, seed) - 0.5)
+    grey += 0.10 * _keep(foot, 0.3) * noise(x * 4, y * 4, 1.5, seed)
+    patch = noise(u * 0.11, v * 0.35, 3.5, seed)
+    if patch > 0.55:
+        grey *= 0.72
+    crack = abs(noise(x * 0.35, y * 0.35, 9.5, seed + 5))
+    if crack < 0.006 and noise(x * 0.15, y * 0.15, 4.5, seed) > 0.3:
+        grey *= 1 - 0.25 * _keep(foot, 0.05)
+    wheel = abs(abs(abs(v) - 1.75) - 0.8)
+    grey *= 1 - 0.08 * max(0.0, 1 - wheel / 0.4)
+    paint = 0.0
+    if params[0] > 0:
+        if params[1] < 0.5:
+            if u - 9 * np.floor(u / 9) < 4.5:
+                paint = _line(v, 0.07, foot)
+        else:
+            paint = max(_line(v - 0.14, 0.06, foot), _line(v + 0.14, 0.06, foot))
+        if params[2] > 0 and u - 3 * np.floor(u / 3) < 1.5:
+            paint = max(paint, _line(abs(v) - params[2], 0.06, foot))
+        if params[3] > 0:
+            paint = max(paint, _line(abs(v) - params[3], 0.07, foot))
+    return grey, paint * (worn + (1 - worn) * (0.5 + 0.5 * noise(x * 3, y * 3, 0.5, seed)))
+
+
+@jit
+def _facade(u, v, foot, seed, params):
+    """(grey level, kind) of a wall: 0 plaster, 1 frame, 2 dark glass, 3 lit glass, 4 door."""
+    width, floor, base = params[0], params[1], params[3]
+    shade = 1 + 0.10 * noise(u * 0.3, v * 0.3, 0.5, seed) - 0.10 * np.exp(-v / 0.8)
+    if params[2] > 0.5:
+        row = np.floor(v / 0.16)
+        along = u / 0.42 + 0.5 * (int(row) & 1)
+        gap = min(abs(v / 0.16 - np.round(v / 0.16)) * 0.16, abs(along - np.round(along)) * 0.42)
+        keep = _keep(foot, 0.06)
+        shade *= 1 - keep * (0.28 if gap < 0.012 else 0.0)
+        shade *= 1 + keep * 0.22 * (_hash(int(np.floor(along)), int(row), 3, seed) - 0.5)
+    level = np.floor((v - base) / floor)
+    if level < 0 and v < base:
+        column = np.floor(u / (2.4 * width))
+        across, up = u - column * 2.4 * width, v
+        if up < 2.3 and 0.25 < across < 1.25:
+            return 0.5 + _hash(int(column), 1, 1, seed), 4
+        if 0.5 < up < 2.6 and 1.5 < across < 2.4 * width - 0.3:
+            edge = min(up - 0.5, 2.6 - up, across - 1.5, 2.4 * width - 0.3 - across)
+            lit = _hash(int(column), 2, 5, seed) < 0.5
+            return 1.0, 1 if edge < 0.08 else (3 if lit else 2)
+        return shade * 0.85, 0
+    if abs(v - base) < 0.12:
+        return 1.15, 1
+    column = np.floor(u / width)
+    across, up = u - (column + 0.5) * width, v - base - level * floor - 0.52 * floor
+    half_w, half_h = 0.26 * width + 0.12, 0.27 * floor
+    inside = min(half_w - abs(across), half_h - abs(up))
+    if inside > 0:
+        if inside < 0.07 or (abs(across) < 0.03 and params[2] < 1.5):
+            return 1.1, 1
+        return 1.0, 3 if _hash(int(column), int(level), 11, seed) < 0.3 else 2
+    if -half_h - 0.12 < up < -half_h and abs(across) < half_w + 0.1:
+        return 1.2, 1
+    return shade, 0
+
+
+@jit
+def paint(triangle, point, distance, tint, class_of, material_of, kind_of, seed_of, color_of,
+          uv_of, params_of, out_class, out_material, albedo):  # fmt: skip
+    """Fill class (N,), material (N,) and albedo (N, 3) of hits at `point` (N, 3) metres.
+
+    `tint` (2, 3) fills the paint slots. Triangles and points are in one frame.
+    """
+    for n in range(len(triangle)):
+        t = triangle[n]
+        kind, seed, params = kind_of[t], int(seed_of[t]), params_of[t]
+        x, y, z = float(point[n, 0]), float(point[n, 1]), float(point[n, 2])
+        row = uv_of[t]
+        u = row[0, 0] * x + row[0, 1] * y + row[0, 2] * z + row[0, 3]
+        v = row[1, 0] * x + row[1, 1] * y + row[1, 2] * z + row[1, 3]
+        foot = distance[n] * PIXEL_RAD
+        red, green, blue = color_of[t, 0], color_of[t, 1], color_of[t, 2]
+        material, gain, white, glass = material_of[t], 1.0, 0.0, False
+        if kind == _ROAD:
+            gain, white = _road(u, v, x, y, foot, seed, params, 0.75)
+        elif kind == _STRIPES:
+            gain, _ = _road(u, v, x, y, foot, seed, params, 0.75)
+            white = 0.85 * _line(v - np.round(v), 0.25, foot)
+        elif kind == _PAVERS:
+            i, j = np.floor(u / 0.5), np.floor(v / 0.5)
+            gap = min(abs(u / 0.5 - np.round(u / 0.5)), abs(v / 0.5 - np.round(v / 0.5)))
+            keep = _keep(foot, 0.12)
+            gain = 1 + 0.18 * keep * (_hash(int(i), int(j), 1, seed) - 0.5)
+            gain *= 1 - keep * (0.3 if gap < 0.03 else 0.0)
+            gain += 0.10 * noise(x * 0.5, y * 0.5, 0.5, seed)
+        elif kind == _FACADE:
+            gain, what = _facade(u, v, foot, seed, params)
+            if what == 1:
+                red, green, blue = 0.62, 0.60, 0.56
+            elif what == 4:
+                red, green, blue = 0.16, 0.09, 0.05
+            elif what >= 2:
+                red, green, blue = 0.035, 0.045, 0.06
+                material, glass = _GLASS, True
+                if what == 3:  # a curtain's color, which shows at night
+                    red, green, blue, material = 0.055, 0.042, 0.026, _LIT
+        elif kind in (_BRICK, _TILES):
+            high, long = (0.12, 0.30) if kind == _BRICK else (0.30, 0.25)
+            level = np.floor(v / high)
+            along = u / long + 0.5 * (int(level) & 1)
+            gap = min(abs(v / high - np.round(v / high)), abs(along - np.round(along)))
+            keep = _keep(foot, 0.10)
+            gain = 1 + 0.35 * keep * (_hash(int(np.floor(along)), int(level), 2, seed) - 0.5)
+            gain *= 1 + keep * (0.35 if gap < 0.07 and kind == _BRICK else 0.0)
+            gain += 0.12 * noise(u * 0.4, v * 0.4, 0.5, seed)
+        elif kind == _FOLIAGE:
+            leaf = noise(x * 9, y * 9, z * 9, seed) * _keep(foot, 0.15)
+            mass = noise(x * 1.7, y * 1.7, z * 1.7, seed)
+            gain = max(0.25, 1 + 0.55 * leaf + 0.4 * mass)
+            red *= 1 + 0.25 * mass
+        elif kind == _GRASS:
+            blade = (_hash(int(x * 40), int(y * 40), 3, seed) - 0.5) * _keep(foot, 0.04)
+            mass = noise(x * 0.3, y * 0.3, 0.5, seed) + 0.5 * noise(x * 1.3, y * 1.3, 0.5, seed)
+            gain = 1 + 0.6 * blade + 0.25 * mass
+            red *= 1 + 0.35 * mass
+        elif kind in (_PAINT_A, _BAND):
+            if tint[0, 0] >= 0:
+                red, green, blue = tint[0, 0], tint[0, 1], tint[0, 2]
+            pillar = u + 0.35 - params[2] * np.floor((u + 0.35) / max(params[2], 0.01))
+            if kind == _BAND and params[0] < v < params[1] and pillar > params[3]:
+                red, green, blue, glass = 0.02, 0.025, 0.03, True
+                material = _GLASS
+        elif kind == _PAINT_B:
+            if tint[1, 0] >= 0:
+                red, green, blue = tint[1, 0], tint[1, 1], tint[1, 2]
+        elif kind == _SIGN:
+            radius = max(abs(u), abs(v)) if params[1] > 0.5 else np.hypot(u, v)
+            radius /= params[0]
+            if seed % 3 == 0 and radius < 0.75:
+                red, green, blue = 0.75, 0.75, 0.75
+                if (abs(v) < 0.06 and abs(u) < 0.18) or (abs(u) < 0.05 and v < 0.15):
+                    red, green, blue = 0.02, 0.02, 0.02
+            ring = seed % 3 == 1 and (radius > 0.88 or abs(u) + abs(v - 0.05) < 0.16)
+            bar = seed % 3 == 2 and abs(v) < 0.08 and abs(u) < 0.6 * params[0]
+            if ring or bar:
+                red, green, blue = 0.8, 0.8, 0.8
+        else:
+            gain = 1 + 0.06 * noise(x * 2, y * 2, z * 2, seed)
+        if glass:
+            gain = 0.8 + 0.4 * _hash(int(np.floor(u * 0.5)), int(np.floor(v * 0.4)), 4, seed)
+        if white > 0.5:
+            material = _MARKING
+        keep = 1 - white
+        albedo[n, 0] = min(1.0, max(0.0, red * gain * keep + 0.72 * white))
+        albedo[n, 1] = min(1.0, max(0.0, green * gain * keep + 0.72 * white))
+        albedo[n, 2] = min(1.0, max(0.0, blue * gain * keep + 0.70 * white))
+        out_class[n] = class_of[t]
+        out_material[n] = material
+
+
+class Skin:
+    """The looks of a mesh, laid out for `paint`, and its triangles' normals (T, 3)."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.normal = normals(mesh.corners).astype(np.float32)
+        order = ("class_id", "material", "kind", "seed", "color", "uv", "params")
+        self.columns: tuple[NDArray[Any], ...] = tuple(
+            np.ascontiguousarray(mesh.look[name]) for name in order
+        )
+        assert set(order) == set(LOOK.names or ())
+
+    def __call__(
+        self,
+        triangle: NDArray[np.uint32],
+        point: NDArray[np.float32],
+        distance: NDArray[np.float32],
+        tint: NDArray[np.float32],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+        """(class, material, albedo) of N hits; `tint` below 0 keeps a triangle's own color."""
+        count = len(triangle)
+        out = np.zeros(count, np.uint8), np.zeros(count, np.uint8), np.zeros((count, 3), np.float32)
+        paint(triangle, point, distance, tint, *self.columns, *out)
+        return out

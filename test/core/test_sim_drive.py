@@ -1,0 +1,166 @@
+"""A simulated drive is a recording like any other, and its geometry closes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("open3d", reason="the simulator needs open3d (extra `sim`)")
+
+from robustseg_core import config
+from robustseg_core.bag import Bag
+from robustseg_core.decode.compressed_depth import decode_depth
+from robustseg_core.decode.evt3 import Evt3Decoder
+from robustseg_core.decode.points import decode_points
+from robustseg_core.errors import RobustsegError
+from robustseg_core.intake import stamp_of
+from robustseg_core.sim.produce import Recipe, Split, overlaps, simulate, simulate_split
+from robustseg_core.sim.rig import TOPICS, rig
+from robustseg_core.survey import survey
+from robustseg_core.view import View
+
+SECONDS = 1.5
+RECIPE = Recipe(seed=7, seconds=SECONDS, conditions=("clear",), preset="tiny")
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sim") / "drive.mcap"
+    simulate(path, RECIPE)
+    return path
+
+
+def payloads(path):
+    with Bag(path) as bag:
+        return [(r.topic, r.time_ns, hashlib.sha256(r.raw).hexdigest()) for r in bag.messages()]
+
+
+def messages(path, topic):
+    with Bag(path) as bag:
+        return [recorded.message() for recorded in bag.messages({topic})]
+
+
+def test_one_seed_gives_one_drive_and_another_seed_another(drive, tmp_path):
+    again, other = tmp_path / "again.mcap", tmp_path / "other.mcap"
+    simulate(again, RECIPE)
+    simulate(other, Recipe(seed=8, seconds=0.3, conditions=("clear",), preset="tiny"))
+    assert payloads(again) == payloads(drive)
+    labels = [messages(path, TOPICS["label"])[0].data for path in (drive, other)]
+    assert not np.array_equal(*labels)
+
+
+def test_a_survey_finds_four_sensors_and_nothing_strange(drive):
+    with Bag(drive) as bag:
+        found = survey(bag)
+        assert not bag.notices
+    robot = found.robot()
+    assert {name: s.topic for name, s in robot.streams.items()} == {
+        name: TOPICS[name] for name in ("rgb", "depth", "event", "lidar")
+    }
+    rates = {t.topic: t.rate_hz for t in found.topics}
+    assert rates[TOPICS["rgb"]] == pytest.approx(10) and rates[TOPICS["depth"]] == pytest.approx(5)
+    assert not [t for t in found.topics if t.gaps or t.problem]
+
+
+def test_the_event_packets_decode_to_the_events_that_were_simulated(drive):
+    statistics = json.loads(drive.with_suffix(".json").read_text())["statistics"]
+    sizes = rig("tiny")
+    decoder = Evt3Decoder(sizes.event_width, sizes.event_height)
+    count, on, last, seqs = 0, 0, -1, []
+    for packet in messages(drive, TOPICS["event"]):
+        events = decoder.decode(packet.events)
+        assert not (events.unknown or events.outside or events.early)
+        assert events.t.min() >= last
+        last = events.t.max()
+        count, on = count + len(events.t), on + int(events.p.sum())
+        seqs.append(packet.seq)
+    assert seqs == list(range(len(seqs)))
+    assert round(count / SECONDS) == statistics["events_per_second"]
+    assert round(on / count, 4) == statistics["on_share"]
+
+
+@pytest.fixture(scope="module")
+def view(drive):
+    """The depth camera's pixels, by the bag's own CameraInfo and TF."""
+    sizes = rig("tiny")
+    made = View((sizes.height // 32 * 32, sizes.width))
+    made.set_camera_info("rgb", messages(drive, TOPICS["depth_info"])[0])
+    made.add_transforms(messages(drive, "/tf_static")[0])
+    return made
+
+
+def test_lidar_depth_and_label_agree_by_the_bags_own_calibration(drive, view):
+    """In the pixels of the depth camera, at the start of the drive."""
+    depth_m = decode_depth(messages(drive, TOPICS["depth"])[0])
+    scan = messages(drive, TOPICS["lidar"])[0]
+    points = decode_points(scan).xyz
+    pose = view.view_from("lidar", scan.header.frame_id)
+    there = points @ pose[:3, :3].T + pose[:3, 3]
+    u, v, z, _ = view.camera.project(there)
+    rows, cols = np.rint(v).astype(int), np.rint(u).astype(int)
+    inside = (rows >= 0) & (rows < depth_m.shape[0]) & (cols >= 0) & (cols < depth_m.shape[1])
+    z, measured = z[inside], depth_m[rows[inside], cols[inside]]
+    known = np.isfinite(measured) & (z < 15)
+    assert known.sum() > 50
+    assert np.median(np.abs(measured - z)[known]) < 0.15  # 160 pixels: 2 cm of a pixel are 1 cm
+
+
+def test_a_drive_that_is_there_is_not_made_again(drive):
+    before = drive.stat().st_mtime_ns
+    assert simulate(drive, RECIPE)["recipe"]["seed"] == 7
+    assert drive.stat().st_mtime_ns == before
+    with pytest.raises(RobustsegError, match="is another drive"):
+        simulate(drive, Recipe(seed=9, seconds=1, conditions=("clear",), preset="tiny"))
+
+
+def test_an_interrupted_drive_leaves_nothing(tmp_path):
+    def stop(t_s):
+        if t_s > 0.2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tmp_path / "cut.mcap", RECIPE, stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "recipe, said",
+    [
+        (Recipe(1, 0, ("clear",)), "seconds is 0"),
+        (Recipe(1, 1, ("snow",)), "snow"),
+        (Recipe(1, 1, ("clear",), "huge"), "no preset called 'huge'"),
+        (Recipe(1, 1, ("clear",), "tiny", (8, 8)), "size is 8x8"),
+    ],
+)
+def test_an_impossible_drive_is_one_sentence(tmp_path, recipe, said):
+    with pytest.raises(RobustsegError, match=said):
+        simulate(tmp_path / "x.mcap", recipe)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shipped_splits_never_overlap():
+    from conftest import ROOT
+
+    files = sorted((ROOT / "config" / "sim").glob("*.yaml"))
+    assert [f.stem for f in files] == ["test", "train", "val"]
+    assert not overlaps([config.load(Split, f) for f in files])
+
+
+def test_a_split_is_made_in_parallel_and_kept(tmp_path):
+    split = tmp_path / "few.yaml"
+    split.write_text("first_seed: 5\ndrives: 2\nseconds: 0.2\npreset: tiny\n")
+    paths = simulate_split(split, tmp_path / "out", jobs=2)
+    assert [p.name for p in paths] == ["few_00005.mcap", "few_00006.mcap"]
+    stamps = [p.stat().st_mtime_ns for p in paths]
+    assert all(len(messages(p, TOPICS["rgb"])) == 2 for p in paths)
+    simulate_split(split, tmp_path / "out", jobs=2)
+    assert [p.stat().st_mtime_ns for p in paths] == stamps
+
+
+def test_stamps_are_those_of_the_measurement_and_logs_come_later(drive):
+    with Bag(drive) as bag:
+        for recorded in bag.messages({TOPICS["rgb"], TOPICS["lidar"], TOPICS["event"]}):
+            assert recorded.time_ns > stamp_of(recorded.message())
