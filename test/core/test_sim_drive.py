@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,11 +19,13 @@ from robustseg_core.decode.points import decode_points
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import stamp_of
 from robustseg_core.sim.produce import Recipe, Split, overlaps, simulate, simulate_split
-from robustseg_core.sim.rig import TOPICS, rig
+from robustseg_core.sim.rig import FRAMES, TOPICS, rig
+from robustseg_core.sim.world import World
 from robustseg_core.survey import survey
 from robustseg_core.view import View
 
 SECONDS = 1.5
+FULL = Recipe(seed=7, seconds=0.15, conditions=("clear",), preset="default")
 RECIPE = Recipe(seed=7, seconds=SECONDS, conditions=("clear",), preset="tiny")
 
 
@@ -82,30 +85,78 @@ def test_the_event_packets_decode_to_the_events_that_were_simulated(drive):
     assert round(on / count, 4) == statistics["on_share"]
 
 
+class Geometry:
+    """A moment of a full-size drive, and where its LiDAR points land by the bag's calibration."""
+
+    def __init__(self, path):
+        self.world = World(FULL.seed)
+        self.depth_m = [decode_depth(m) for m in messages(path, TOPICS["depth"])]
+        self.label = messages(path, TOPICS["label"])[0].data.reshape(self.depth_m[0].shape)
+        self.scan = messages(path, TOPICS["lidar"])[0]
+        self.points = decode_points(self.scan).xyz
+        self.transforms = messages(path, "/tf_static")[0]
+        self.infos = {n: messages(path, TOPICS[f"{n}_info"])[0] for n in ("rgb", "depth")}
+
+    def camera(self, name):
+        view = View((384, 640))
+        view.set_camera_info("rgb", self.infos[name])
+        view.add_transforms(self.transforms)
+        return view
+
+    def land(self, name):
+        """(rows, cols, depth in m, which point) inside the image of a camera."""
+        view = self.camera(name)
+        pose = view.view_from("lidar", self.scan.header.frame_id)
+        u, v, z, which = view.camera.project(self.points @ pose[:3, :3].T + pose[:3, 3])
+        rows, cols = np.rint(v).astype(int), np.rint(u).astype(int)
+        height, width = self.label.shape
+        inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+        return rows[inside], cols[inside], z[inside], which[inside]
+
+
 @pytest.fixture(scope="module")
-def view(drive):
-    """The depth camera's pixels, by the bag's own CameraInfo and TF."""
-    sizes = rig("tiny")
-    made = View((sizes.height // 32 * 32, sizes.width))
-    made.set_camera_info("rgb", messages(drive, TOPICS["depth_info"])[0])
-    made.add_transforms(messages(drive, "/tf_static")[0])
-    return made
+def geometry(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sim") / "full.mcap"
+    simulate(path, FULL)
+    return Geometry(path)
 
 
-def test_lidar_depth_and_label_agree_by_the_bags_own_calibration(drive, view):
-    """In the pixels of the depth camera, at the start of the drive."""
-    depth_m = decode_depth(messages(drive, TOPICS["depth"])[0])
-    scan = messages(drive, TOPICS["lidar"])[0]
-    points = decode_points(scan).xyz
-    pose = view.view_from("lidar", scan.header.frame_id)
-    there = points @ pose[:3, :3].T + pose[:3, 3]
-    u, v, z, _ = view.camera.project(there)
+def test_lidar_and_depth_agree_to_five_centimetres(geometry):
+    rows, cols, z, _ = geometry.land("depth")
+    measured = geometry.depth_m[0][rows, cols]
+    known = np.isfinite(measured)
+    assert known.sum() > 3000
+    assert np.median(np.abs(measured - z)[known]) < 0.05
+
+
+def test_lidar_and_label_agree_away_from_edges(geometry):
+    """What a ray from the LiDAR to each of its points meets is what the label image says."""
+    rows, cols, _, which = geometry.land("rgb")
+    pose = geometry.world.ego_pose(0.0) @ FRAMES["lidar"][1]
+    directions = geometry.points[which] @ pose[:3, :3].T
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    hits = geometry.world.cast(pose[:3, 3], directions, 0.0)
+    square = np.ones((7, 7), np.uint8)
+    edges = cv2.dilate(geometry.label, square) != cv2.erode(geometry.label, square)
+    inner = ~edges[rows, cols]
+    assert inner.sum() > 3000
+    assert (hits.class_id[inner] == geometry.label[rows, cols][inner]).mean() >= 0.97
+
+
+def test_one_depth_image_warped_by_the_motion_is_the_next_one(geometry):
+    first, second = geometry.depth_m
+    camera = geometry.camera("depth").camera
+    rows, cols = np.nonzero(first < 10)  # both are noisy, with the square of the range
+    rays = camera.rays(*first.shape).reshape(*first.shape, 3)[rows, cols]
+    points = rays / rays[:, 2:] * first[rows, cols][:, None]
+    poses = [geometry.world.ego_pose(t) @ FRAMES["depth"][1] for t in (0.0, 0.1)]
+    moved = np.linalg.inv(poses[1]) @ poses[0]
+    u, v, z, _ = camera.project(points @ moved[:3, :3].T + moved[:3, 3])
     rows, cols = np.rint(v).astype(int), np.rint(u).astype(int)
-    inside = (rows >= 0) & (rows < depth_m.shape[0]) & (cols >= 0) & (cols < depth_m.shape[1])
-    z, measured = z[inside], depth_m[rows[inside], cols[inside]]
-    known = np.isfinite(measured) & (z < 15)
-    assert known.sum() > 50
-    assert np.median(np.abs(measured - z)[known]) < 0.15  # 160 pixels: 2 cm of a pixel are 1 cm
+    inside = (rows >= 0) & (rows < first.shape[0]) & (cols >= 0) & (cols < first.shape[1])
+    apart = np.abs(second[rows[inside], cols[inside]] - z[inside])
+    assert np.abs(moved[2, 3]) > 0.3, "the robot has moved"
+    assert np.nanmedian(apart) < 0.05
 
 
 def test_a_drive_that_is_there_is_not_made_again(drive):

@@ -143,7 +143,7 @@ def test_a_bag_without_any_sensor_guesses_no_robot(tmp_path):
     with Bag(tmp_path / "drive") as bag:
         found = survey(bag)
     assert found.modalities == {}
-    assert yaml.safe_load(found.robot_yaml()) == {"robustseg": {"ros__parameters": {"streams": {}}}}
+    assert yaml.safe_load(found.robot_yaml()) == {"/**": {"ros__parameters": {"streams": {}}}}
     assert found.robot() == RobotConfig()
 
 
