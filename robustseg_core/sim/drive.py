@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +25,9 @@ from robustseg_core.typestore import EVENT_PACKET
 
 EPOCH_NS = 1_700_000_000 * SECOND
 """Stamps count from here, so that a drive is the same bytes whenever it is made."""
+STREAMS = ("rgb", "depth", "event", "lidar")
+"""In one thread: open3d uses all cores for its rays already, and a second thread of ours made a
+drive slower."""
 CONTRAST = 0.35
 """Event threshold: a robust setting of a real sensor; finer ones mostly see the asphalt's grain."""
 SLICE_S = 0.2
@@ -118,18 +120,13 @@ class Drive:
         frames = self.transforms()
         writer.write("/tf_static", "tf2_msgs/msg/TFMessage", frames, EPOCH_NS, latched=True)
         waiting: list[Logged] = []
-        # Two at work at once, the events and the rest; each has its own state, so the bytes do not
-        # depend on who is faster.
-        with ThreadPoolExecutor(1) as second:
-            for start_s, end_s in self._slices():
-                on_progress(start_s)
-                events = second.submit(self._between, start_s, end_s, ("event",))
-                waiting += self._between(start_s, end_s, ("rgb", "depth", "lidar"))
-                waiting += events.result()
-                waiting.sort(key=lambda logged: logged[3])
-                ready_ns = EPOCH_NS + round(end_s * SECOND)
-                while waiting and waiting[0][3] < ready_ns:
-                    writer.write(*waiting.pop(0))
+        for start_s, end_s in self._slices():
+            on_progress(start_s)
+            waiting += self._between(start_s, end_s, STREAMS)
+            waiting.sort(key=lambda logged: logged[3])
+            ready_ns = EPOCH_NS + round(end_s * SECOND)
+            while waiting and waiting[0][3] < ready_ns:
+                writer.write(*waiting.pop(0))
         for logged in waiting:
             writer.write(*logged)
 
