@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robustseg_core import config
 from robustseg_core.bag import Bag, BagWriter, Recorded, Topic
 from robustseg_core.bag.codec import Codec
 from robustseg_core.errors import RobustsegError, did_you_mean
@@ -224,8 +223,7 @@ def inject_bag(
 
 def guessed_topics(bag: Bag) -> dict[str, str]:
     """modality -> the topic that looks like it."""
-    tree = config.read_yaml(survey(bag).robot_yaml(), source="the guessed robot.yaml")
-    return {name: stream["topic"] for name, stream in (tree.get("streams") or {}).items()}
+    return {name: stream.topic for name, stream in survey(bag).robot().streams.items()}
 
 
 def _write(writer: BagWriter, recorded: Recorded, *, latched: bool, touched: bool) -> str:

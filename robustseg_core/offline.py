@@ -78,8 +78,7 @@ def run_bags(
             **account,
         )
     title = f"robustseg run {' '.join(path.name for path in paths)}"
-    spans = [*kills, *(Kill(f.target, f.start_s, f.duration_s) for f in faults)]
-    report.write(out, result, title=title, moments=recorder.moments, kills=spans)
+    report.write(out, result, title=title, moments=recorder.moments, broken=[*kills, *faults])
     if not recorder.rows:
         raise RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
     return result

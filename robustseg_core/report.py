@@ -21,6 +21,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from robustseg_core.draw import STATE_COLORS
+from robustseg_core.faults import FaultSpec
 from robustseg_core.kills import Kill
 from robustseg_core.record import Moment
 from robustseg_core.types import SECOND, State
@@ -32,7 +33,7 @@ def write(
     *,
     title: str,
     moments: Sequence[Moment] = (),
-    kills: Sequence[Kill] = (),
+    broken: Sequence[Kill | FaultSpec] = (),
 ) -> Path:
     """`report.html` (one file, nothing to load beside the video) and `poster.png` in `folder`.
 
@@ -41,17 +42,17 @@ def write(
         result: what `Recorder.write_result` returned; with `start_ns`, `totals` and `rejected`.
         title: names the run.
         moments: pictures, oldest first.
-        kills: what was taken away on purpose; drawn as hatched spans.
+        broken: what was done to sensors on purpose; drawn as hatched spans.
     """
-    (folder / "poster.png").write_bytes(poster(result, moments, kills))
+    (folder / "poster.png").write_bytes(poster(result, moments, broken))
     page = Environment(
         loader=PackageLoader("robustseg_core", "."), autoescape=True, trim_blocks=True
     ).get_template("report.html.j2")
     html = page.render(
         title=title,
         result=result,
-        kills=[str(kill) for kill in kills],
-        timeline=_embed(poster(result, (), kills)),
+        broken=[str(fault) for fault in broken],
+        timeline=_embed(poster(result, (), broken)),
         pictures=[(moment.caption, _embed(_png(moment.overlay))) for moment in moments],
         changes=changes(result),
         has_video=(folder / "overlay.webm").exists(),
@@ -73,14 +74,14 @@ def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def poster(
-    result: dict[str, Any], moments: Sequence[Moment] = (), kills: Sequence[Kill] = ()
+    result: dict[str, Any], moments: Sequence[Moment] = (), broken: Sequence[Kill | FaultSpec] = ()
 ) -> bytes:
     """A PNG: typical moments, the state of each sensor over time, and the latency.
 
     Args:
         result: what `Recorder.write_result` returned.
         moments: those of the most common combinations of sensors are shown; none: no pictures.
-        kills: drawn as hatched spans.
+        broken: drawn as hatched spans.
     """
     shown = _typical(result["masks"], moments)
     heights = [1.9] if shown else []
@@ -97,7 +98,7 @@ def poster(
     ratios = [3, 1, 1] if scored else [3, 1]
     above, below, *score = panels[-1].subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     at_s = _seconds(result)
-    _draw_lanes(above, result, at_s, kills)
+    _draw_lanes(above, result, at_s, broken)
     below.plot(at_s, [r["latency_ms"].get("total", np.nan) for r in result["masks"]],
                color="black", linewidth=0.8)  # fmt: skip
     below.set_ylim(bottom=0)
@@ -124,12 +125,15 @@ def _typical(rows: Sequence[dict[str, Any]], moments: Sequence[Moment]) -> list[
 
 
 def _seconds(result: dict[str, Any]) -> NDArray[np.float64]:
-    """Time of each mask on the recording's clock, which kills are given in."""
+    """Time of each mask on the recording's clock, which faults are given in."""
     return np.array([(row["stamp_ns"] - result["start_ns"]) / SECOND for row in result["masks"]])
 
 
 def _draw_lanes(
-    axes: Axes, result: dict[str, Any], at_s: NDArray[np.float64], kills: Sequence[Kill]
+    axes: Axes,
+    result: dict[str, Any],
+    at_s: NDArray[np.float64],
+    broken: Sequence[Kill | FaultSpec],
 ) -> None:
     """One lane per modality: pale in the color of its state, solid where masks are made of it."""
     rows, names = result["masks"], result["modalities"]
@@ -145,18 +149,18 @@ def _draw_lanes(
             for flags, low, height, alpha in ((here, -0.4, 0.8, 0.45), (used, -0.22, 0.44, 1.0)):
                 spans = [(t, w) for t, w, yes in zip(at_s, widths_s, flags, strict=True) if yes]
                 axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
-        for kill in kills:
-            if kill.target == name and len(at_s):
+        for fault in broken:
+            if fault.target == name and len(at_s):
                 end_s = at_s[-1] + step_s
-                width = end_s - kill.start_s if kill.duration_s is None else kill.duration_s
-                axes.broken_barh([(kill.start_s, width)], (lane - 0.4, 0.8), facecolor="none",
+                width = end_s - fault.start_s if fault.duration_s is None else fault.duration_s
+                axes.broken_barh([(fault.start_s, width)], (lane - 0.4, 0.8), facecolor="none",
                                  edgecolor="black", hatch="//", linewidth=0.8)  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
     handles = [Patch(color=np.array(STATE_COLORS[s]) / 255, label=s.value) for s in seen]
-    if kills:
-        handles.append(Patch(facecolor="none", edgecolor="black", hatch="//", label="killed"))
+    if broken:
+        handles.append(Patch(facecolor="none", edgecolor="black", hatch="//", label="broken"))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     axes.set_title("state of each sensor; the solid band is what each mask was made of", size=9)
 

@@ -13,7 +13,7 @@ from robustseg_core.bag import Bag
 from robustseg_core.decode import as_bytes
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import stamp_of
-from robustseg_core.survey import survey
+from robustseg_core.survey_guess import Candidate, is_truth
 from robustseg_core.types import MS, Rejection
 
 ENCODINGS = ("mono8", "8UC1")
@@ -77,12 +77,24 @@ class Truth:
 
 
 def open_truth(paths: Sequence[Path]) -> Truth:
-    """The truth that a recording carries; without any, one that never knows."""
-    with Bag(paths) as bag:
-        found = survey(bag)
+    """The truth that a recording carries; without any, one that never knows.
+
+    Topics are told by type and name, as in a survey, and by one message each: no pass over the bag.
+    """
     ours = "robustseg"  # masks of an earlier run are no truth
-    for topic in found.topics:
-        labels = topic.truth and topic.encoding in ENCODINGS and topic.decodable
-        if labels and ours not in topic.topic:
-            return Truth(paths, topic.topic)
+    with Bag(paths) as bag:
+        for topic in bag.topics:
+            labels = is_truth(Candidate(topic.name, topic.type, topic.count)) and topic.decodable
+            if labels and ours not in topic.name and _encoding(bag, topic.name) in ENCODINGS:
+                return Truth(paths, topic.name)
     return Truth(paths, "")
+
+
+def _encoding(bag: Bag, topic: str) -> str:
+    """The image encoding of a topic's first good message; empty: it has none."""
+    for recorded in bag.messages({topic}):
+        try:
+            return str(getattr(recorded.message(), "encoding", ""))
+        except Rejection:
+            continue
+    return ""

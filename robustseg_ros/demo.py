@@ -35,6 +35,7 @@ from robustseg_core.survey import survey
 from robustseg_core.transports import carry_large_messages
 from robustseg_core.truth import open_truth
 from robustseg_core.types import Bundle, LabelMap, State
+from robustseg_ros.convert import stamp_to_ns
 
 TOPICS: dict[str, type] = {
     "label_mask": Image,
@@ -68,11 +69,11 @@ class Listener(Node):
     def _collect(self, name: str) -> Callable[[Any], None]:
         def collect(message: Any) -> None:
             self.heard_s = time.monotonic()
-            stamp = message.header.stamp
-            parts = self._open.setdefault(stamp.sec * 10**9 + stamp.nanosec, {})
+            stamp_ns = stamp_to_ns(message.header.stamp)
+            parts = self._open.setdefault(stamp_ns, {})
             parts[name] = message
             if len(parts) == len(TOPICS):
-                del self._open[stamp.sec * 10**9 + stamp.nanosec]
+                del self._open[stamp_ns]
                 self._keep(parts)
 
         return collect
@@ -139,8 +140,7 @@ def run_demo(
             _stop(process)
         rclpy.try_shutdown()
     title = f"robustseg demo: {bag_path.name} through the live node over DDS"
-    spans = [*kills, *(Kill(f.target, f.start_s, f.duration_s) for f in faults)]
-    report.write(out, result, title=title, moments=recorder.moments, kills=spans)
+    report.write(out, result, title=title, moments=recorder.moments, broken=[*kills, *faults])
     return result
 
 

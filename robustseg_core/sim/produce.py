@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +129,6 @@ def simulate_split(
             future.result()
             on_drive(done, len(running))
     return paths
-
-
-def overlaps(splits: Sequence[Split]) -> bool:
-    """Whether two splits share a seed."""
-    spans = sorted((s.first_seed, s.first_seed + s.drives) for s in splits)
-    return any(b[0] < a[1] for a, b in pairwise(spans))
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
