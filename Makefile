@@ -34,7 +34,7 @@ $(INSTALLED): setup.py package.xml constraints.txt | libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		setuptools wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		--no-build-isolation --editable '.[ros,sim,dev]'
+		--no-build-isolation --editable '.[ros,sim,train,dev]'
 	@touch $@
 
 recording:

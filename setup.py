@@ -33,7 +33,7 @@ setup(
     packages=find_packages(
         include=["robustseg_core", "robustseg_core.*", "robustseg_ros", "robustseg_ros.*"]
     ),
-    package_data={"robustseg_core": ["*.html.j2"]},
+    package_data={"robustseg_core": ["*.html.j2", "evaluation/*.html.j2"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -59,8 +59,9 @@ setup(
     extras_require={
         "ros": ["ros-rclpy[fastrtps]", "ros-common-interfaces"],
         "sim": ["open3d"],
+        "train": ["lightning", "tensorboard", "webdataset", "h5py", "hdf5plugin"],
         "engines": ["onnx", "onnxruntime", "openvino"],
-        "cluster": ["ray", "webdataset"],
+        "cluster": ["ray"],
         "test": ["pytest"],  # what colcon looks for before it runs pytest
         "dev": [
             "pytest",

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.types import IGNORE
+
+ABSENT = ("zero", "skip")
+"""What a class that is neither there nor predicted does to a mean: counts as 0 and is divided by,
+as DELIVER's code has it, or is left out, as MCubeS's and most others do. The two differ by points,
+so whoever prints a mean prints the rule."""
 
 
 def confusion(
@@ -40,14 +45,54 @@ def confusion(
     return np.bincount(cells, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
+def hits_and_unions(
+    counts: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two (..., K) arrays of pixels per class: in both, and in either of truth and prediction.
+
+    Both add up like the counts themselves, so a resampled set of scenes is a weighted sum.
+
+    Args:
+        counts: (..., K, K + 1), as `confusion` returns them.
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return hits, counts.sum(-1) + counts[..., :-1].sum(-2) - hits
+
+
 def iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(K,) intersection over union per class; NaN where a class is neither there nor predicted."""
-    hits = np.diagonal(counts).astype(np.float64)
-    union = counts.sum(1) + counts[:, :-1].sum(0) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    """(..., K) intersection over union; NaN where a class is neither there nor predicted."""
+    return _ratio(*hits_and_unions(counts))
 
 
-def mean_iou(counts: NDArray[np.int64]) -> float:
-    """Mean over the classes that occur in truth or prediction; NaN if none does."""
-    values = iou(counts)
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+def mean_iou(counts: NDArray[np.int64], *, absent: str = "skip") -> float:
+    """Mean over the classes; NaN if none occurs at all.
+
+    Args:
+        counts: (K, K + 1).
+        absent: what a class that does not occur counts as, see `ABSENT`.
+
+    Raises:
+        RobustsegError: no such rule.
+    """
+    return float(mean_over_classes(*hits_and_unions(counts), absent=absent))
+
+
+def mean_over_classes(
+    hits: NDArray[np.number], unions: NDArray[np.number], *, absent: str
+) -> NDArray[np.float64]:
+    """(...) mean IoU of (..., K) sums of `hits_and_unions`; NaN where no class occurs at all.
+
+    Raises:
+        RobustsegError: no such rule for absent classes, see `ABSENT`.
+    """
+    if absent not in ABSENT:
+        raise RobustsegError(f"absent is {absent!r}; {did_you_mean(absent, ABSENT)}")
+    occurs = (unions > 0).sum(-1)
+    total = np.nan_to_num(_ratio(hits, unions)).sum(-1)
+    classes = np.where(occurs > 0, unions.shape[-1], 0) if absent == "zero" else occurs
+    return _ratio(total, classes)
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.metrics import confusion, iou, mean_iou
+from robustseg_core.metrics import (
+    ABSENT,
+    confusion,
+    hits_and_unions,
+    iou,
+    mean_iou,
+    mean_over_classes,
+)
 from robustseg_core.types import IGNORE
 
 
@@ -49,3 +56,22 @@ def test_counts_add_up_over_frames():
 def test_what_cannot_be_compared_is_an_error(truth, labels, said):
     with pytest.raises(RobustsegError, match=said):
         confusion(truth, labels, 3)
+
+
+def test_a_class_that_nobody_saw_counts_as_nothing_or_not_at_all():
+    counts = confusion(ids(0, 0, 1, 1), ids(0, 0, 1, 0), classes=3)
+    assert mean_iou(counts, absent="skip") == mean_iou(counts) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert mean_iou(counts, absent="zero") == pytest.approx((2 / 3 + 1 / 2) / 3)
+    with pytest.raises(RobustsegError, match="did you mean 'zero'"):
+        mean_iou(counts, absent="zeros")
+
+
+@pytest.mark.parametrize("absent", ABSENT)
+def test_means_of_many_matrices_at_once_are_those_of_each(absent):
+    counts = np.random.default_rng(0).integers(0, 3, (2, 5, 4, 5))
+    counts[0, 0], counts[1, 2, 3], counts[1, 2, :, 3] = 0, 0, 0
+    together = mean_over_classes(*hits_and_unions(counts), absent=absent)
+    for place in np.ndindex(2, 5):
+        alone = mean_iou(counts[place], absent=absent)
+        assert together[place] == pytest.approx(alone, nan_ok=True)
+        assert np.isnan(alone) == (place == (0, 0))

@@ -1,0 +1,121 @@
+"""The contract of a data set: an ordered list of samples that a recipe can name.
+
+Everything is map-style: sample `i` is the same today, tomorrow and on every rank. Shuffling,
+resuming to the exact step and splitting over processes are then one line each, in the loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.classes import ClassSet
+from robustseg_core.config import Strict, parse
+from robustseg_core.errors import RobustsegError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the sensors saw at one moment, encoded for the network, and what was there."""
+
+    id: str
+    """Unique in its data set, and stable: a relative path, or recording and stamp."""
+    images: Mapping[str, NDArray[np.float32]]
+    """modality -> (3, H, W) float32, encoded as the data set's `encodings` say and all of one size.
+    A sensor that had nothing to say is absent."""
+    label: NDArray[np.uint8] | None = None
+    """(H, W) class ids, `IGNORE` where unknown; None: nobody labelled it."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What tables are split by: `scene` always; `condition` and `case` where known."""
+
+
+class Dataset(ABC):
+    """One split of a collection of samples.
+
+    A new data set is a file in this folder with one public subclass. The constructor finds and
+    counts its files and reads none of them; `__getitem__` reads one sample.
+
+    Args:
+        paths: roots of the collection (most have one), or the recordings or shard folders.
+        split: train, val or test; recordings and shards are one split each and ignore it.
+        size: (H, W) that samples are brought to; None: the collection's own.
+        modalities: what to read, in this order; None: all that there are.
+        options: further options, as the class's `Options` names them.
+
+    Raises:
+        RobustsegError: missing folders (all of them are listed), an empty split, a modality that
+            the data lacks, an unknown option.
+    """
+
+    class Options(Strict):
+        """Choices that only this collection has."""
+
+    classes: ClassSet
+    """Names and palette; the class id is the place."""
+    modalities: tuple[str, ...]
+    """Columns of `alive`."""
+    encodings: Mapping[str, Mapping[str, Any]]
+    """modality -> how its images are encoded, for `ModelSpec.encodings`."""
+    known: ClassVar[tuple[str, ...]] = ()
+    """Modalities that the collection has; empty: only its content tells."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        split: str = "train",
+        *,
+        size: tuple[int, int] | None = None,
+        modalities: Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        name = type(self).__module__.rpartition(".")[2]
+        if split not in SPLITS:
+            raise RobustsegError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
+        if absent := [str(path) for path in paths if not Path(path).exists()]:
+            raise RobustsegError(f"no such folder or file: {', '.join(absent)}; check the paths")
+        self.name: str = name
+        self.paths = tuple(Path(path) for path in paths)
+        self.split = split
+        self.size = size
+        self.options = parse(self.Options, options or {}, where=f"options of {name}")
+        strange = [m for m in modalities or () if self.known and m not in self.known]
+        if strange:
+            raise RobustsegError(
+                f"{name} has no modality {strange[0]!r}; it has {', '.join(self.known)}"
+            )
+        self.modalities = tuple(modalities or self.known)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples the split has; never 0."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`, read from disk.
+
+        Raises:
+            IndexError: there are fewer (so that iteration ends).
+            RobustsegError: a file is missing or damaged; the text names it.
+        """
+
+    @abstractmethod
+    def tags(self, index: int) -> Mapping[str, str]:
+        """The tags of sample `index`, without reading it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the samples."""
+        return self.size or next(iter(self[0].images.values())).shape[1:]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether samples have labels, as far as can be told without reading them all."""
+        return True

@@ -1,0 +1,129 @@
+"""Predictions beside truths: each pixel of each trial is counted once, and nothing else is kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustseg_core.datasets import Sample
+from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation.frames import WorstFrames
+from robustseg_core.evaluation.protocols import Trial, rounds
+from robustseg_core.evaluation.results import Group
+from robustseg_core.evaluation.shared import SharedForward
+from robustseg_core.types import IGNORE
+
+
+class Counts:
+    """Confusion counts per trial and group, as the samples stream by.
+
+    Args:
+        trials: T of them.
+        classes: K.
+        device: where predictions are compared with truths.
+    """
+
+    def __init__(self, trials: Sequence[Trial], classes: int, device: torch.device) -> None:
+        self._trials, self._classes, self._device = trials, classes, device
+        self._rounds = rounds(trials)
+        self._full = max(range(len(trials)), key=lambda t: (len(trials[t].subset), -t))
+        self.counts: dict[Group, NDArray[np.int64]] = {}
+        self.sizes: Counter[Group] = Counter()
+        self.present: Counter[str] = Counter()
+        self.blind = np.zeros(len(trials), np.int64)
+        self.ids: list[str] = []
+        self.unlabelled = 0
+        self.size = self.label_size = (0, 0)
+
+    def add(self, forward: SharedForward, samples: list[Sample], frames: WorstFrames) -> None:
+        """Run every trial on these labelled samples, and count."""
+        if not samples:
+            return
+        forward.take(samples)
+        truths = [Truth(sample, self._classes, self._device) for sample in samples]
+        groups = [self._group(sample) for sample in samples]
+        for places in self._rounds:
+            for t in places:
+                logits, seeing = forward.logits(self._trials[t])
+                row = dict(zip(seeing, logits, strict=False))
+                self.blind[t] += len(samples) - len(seeing)
+                for i, (truth, group) in enumerate(zip(truths, groups, strict=True)):
+                    labels = truth.labels(row[i]) if i in row else None
+                    counts = truth.confusion(labels)
+                    self.counts[group][t] += counts
+                    if t == self._full and labels is not None:
+                        ids = labels.to(torch.uint8).reshape(truth.shape).cpu().numpy()
+                        frames.offer(samples[i], ids, counts)
+            forward.forget_damaged()
+
+    def _group(self, sample: Sample) -> Group:
+        """Book the sample, and say where its counts go."""
+        tags = sample.tags
+        group = Group(tags.get("scene", ""), tags.get("condition", ""), tags.get("case", ""))
+        if group not in self.counts:
+            classes = self._classes
+            self.counts[group] = np.zeros((len(self._trials), classes, classes + 1), np.int64)
+        size = next((i.shape[1:] for i in sample.images.values()), self.size)
+        for what, have, new in (
+            ("images", self.size, size),
+            ("labels", self.label_size, np.shape(sample.label)),
+        ):
+            if have != (0, 0) and tuple(new) != have:
+                raise RobustsegError(
+                    f"{what} of {sample.id} are {new[0]}x{new[1]} and earlier ones "
+                    f"{have[0]}x{have[1]}; give the data set one size"
+                )
+        self.size = (int(size[0]), int(size[1]))
+        self.label_size = tuple(map(int, np.shape(sample.label)))
+        self.sizes[group] += 1
+        self.present.update(sample.images.keys())
+        self.ids.append(sample.id)
+        return group
+
+
+class Truth:
+    """One label, made ready to be compared with a prediction in every trial.
+
+    Args:
+        sample: with its label.
+        classes: K.
+        device: where the comparison runs.
+
+    Raises:
+        RobustsegError: an id that is neither a class nor `IGNORE`.
+    """
+
+    def __init__(self, sample: Sample, classes: int, device: torch.device) -> None:
+        label = np.asarray(sample.label)
+        strange = label[(label >= classes) & (label != IGNORE)]
+        if strange.size:
+            raise RobustsegError(
+                f"the label of {sample.id} has the id {strange.flat[0]}; expected 0 to "
+                f"{classes - 1} or {IGNORE}; check the class map"
+            )
+        self.shape = label.shape
+        self._classes = classes
+        flat = torch.from_numpy(label.astype(np.int64)).flatten().to(device)
+        self._known = (flat != IGNORE).nonzero().squeeze(1)
+        self._cells = flat[self._known] * (classes + 1)
+
+    def labels(self, logits: Tensor) -> Tensor:
+        """(H * W) int64 class ids of (K, h, w) logits."""
+        with torch.inference_mode():
+            # Channels last: a CPU does both of the next steps in half the time.
+            small = logits[None].contiguous(memory_format=torch.channels_last)
+            large = F.interpolate(small, size=self.shape, mode="bilinear", align_corners=False)
+            return large[0].max(0).indices.flatten()
+
+    def confusion(self, labels: Tensor | None) -> NDArray[np.int64]:
+        """(K, K + 1) as `metrics.confusion`; None: nothing was predicted, all are misses."""
+        classes = self._classes
+        column = classes if labels is None else labels[self._known]
+        cells = torch.bincount(self._cells + column, minlength=classes * (classes + 1))
+        return cells.reshape(classes, classes + 1).cpu().numpy()

@@ -1,0 +1,204 @@
+"""An evaluation as files: figures for programs, tables for notes, a page with pictures to read."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from robustseg_core.draw import lookup
+from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation.bootstrap import RESAMPLES, intervals
+from robustseg_core.evaluation.figures import figures, trial_scores, worst_subset
+from robustseg_core.evaluation.protocols import TITLES
+from robustseg_core.evaluation.results import BadFrame, Results
+from robustseg_core.evaluation.tables import class_ious, markdown, tables
+from robustseg_core.subsets import short
+from robustseg_core.types import IGNORE
+
+PICTURE_WIDTH = 400
+"""Pixels; enough to see what went wrong, and small enough for one file."""
+
+
+def write(results: Results, out: Path | str, *, resamples: int = RESAMPLES) -> Path:
+    """`results.json` with `counts.npz`, `table.md` and `report.html` (one file) in a folder.
+
+    Args:
+        results: from `evaluate`, or read back (then without worst frames as pictures).
+        out: the folder; made where it does not exist.
+        resamples: of the bootstrap intervals.
+
+    Returns:
+        The path of results.json.
+
+    Raises:
+        RobustsegError: the folder cannot be written.
+    """
+    out = Path(out)
+    spans = intervals(results, resamples=resamples)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        path = results.save(out, derived(results, spans))
+        (out / "table.md").write_text(markdown(results, spans))
+        (out / "report.html").write_text(page(results, spans))
+    except OSError as error:
+        raise RobustsegError(
+            f"cannot write {error.filename or out}: {error.strerror}; choose a writable folder"
+        ) from None
+    return path
+
+
+def derived(results: Results, spans: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """What programs want from `results.json` without counting: fractions; null where none."""
+    own = figures(results)
+    scores = trial_scores(results.counts.sum(1), absent=results.about.absent)
+    protocols = list(dict.fromkeys(trial.protocol for trial in results.trials))
+    by = {}
+    for attribute in ("condition", "case"):
+        parts = {}
+        for value in results.values(attribute):
+            counts, size = results.pick(attribute, value)
+            parts[value] = {"samples": size, "figures": _plain(figures(results, counts))}
+        by[f"by_{attribute}"] = parts
+    return {
+        "caption": results.about.caption(),
+        "figures": {
+            name: {
+                "value": _number(value),
+                "low": _number(spans.get(name, (math.nan,) * 2)[0]),
+                "high": _number(spans.get(name, (math.nan,) * 2)[1]),
+            }
+            for name, value in own.items()
+        },
+        "worst_subset": {p: worst_subset(results, p) for p in protocols if p[:2] != "nm"},
+        "miou": {
+            p: {short(t.subset): _number(scores[i]) for i, t in enumerate(results.trials)
+                if t.protocol == p}
+            for p in protocols
+        },
+        "iou": {
+            p: {s: dict(zip(results.classes, map(_number, values), strict=True))
+                for s, values in class_ious(results, p).items()}
+            for p in protocols
+        },
+        **by,
+    }  # fmt: skip
+
+
+def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
+    """The HTML report; nothing is loaded from anywhere else."""
+    environment = Environment(
+        loader=PackageLoader("robustseg_core.evaluation", "."), autoescape=True, trim_blocks=True
+    )
+    charts = []
+    for protocol in dict.fromkeys(trial.protocol for trial in results.trials):
+        if protocol in ("subsets", "emm"):
+            charts.append((f"Class by subset: {TITLES[protocol]}", class_heat(results, protocol)))
+            if results.values("condition"):
+                title = f"Condition by subset: {TITLES[protocol]}"
+                charts.append((title, condition_heat(results, protocol)))
+    charts.insert(0, (f"Classes, {results.trials[0].protocol}", class_bars(results)))
+    return environment.get_template("report.html.j2").render(
+        title=f"What {results.about.checkpoint} is worth when sensors are missing",
+        about=results.about,
+        caption=results.about.caption(),
+        tables=tables(results, spans),
+        charts=[(title, _embed(png)) for title, png in charts],
+        frames=[_panel(frame, results) for frame in results.worst if frame.picture is not None],
+    )
+
+
+def class_heat(results: Results, protocol: str) -> bytes:
+    """PNG: IoU of every class (rows) under every subset (columns); white: does not occur."""
+    own = class_ious(results, protocol)
+    return _heat(np.stack(list(own.values()), axis=1), results.classes, list(own))
+
+
+def condition_heat(results: Results, protocol: str) -> bytes:
+    """PNG: mIoU of every condition (rows) under every subset (columns)."""
+    places = [t for t, trial in enumerate(results.trials) if trial.protocol == protocol]
+    names = results.values("condition")
+    rows = [
+        trial_scores(results.pick("condition", n)[0][places], absent=results.about.absent)
+        for n in names
+    ]
+    columns = [short(results.trials[t].subset) for t in places]
+    return _heat(np.stack(rows), [n or "unknown" for n in names], columns)
+
+
+def class_bars(results: Results) -> bytes:
+    """PNG: IoU per class with everything alive, and the mean over subsets as a tick."""
+    own = class_ious(results, results.trials[0].protocol)
+    full = np.nan_to_num(own[short(results.about.modalities)])  # (K,)
+    mean = np.nan_to_num(np.stack(list(own.values()))).mean(0)  # (K,)
+    place = np.arange(len(results.classes))
+    figure = plt.figure(figsize=(10, 0.8 + 0.26 * len(place)), layout="constrained")
+    axes = figure.subplots()
+    colors = np.array(results.palette) / 255
+    axes.barh(place, 100 * full, color=colors, edgecolor="black", linewidth=0.4)
+    axes.plot(100 * mean, place, "k|", markersize=11)
+    axes.set_yticks(place, results.classes, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("IoU, %; bar: all sensors, tick: mean of subsets")
+    return _png(figure)
+
+
+def _heat(values: NDArray[np.float64], rows: list[str] | tuple[str, ...],
+          columns: list[str]) -> bytes:  # fmt: skip
+    size = (1.8 + 0.55 * len(columns), 1.0 + 0.28 * len(rows))
+    figure = plt.figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(100 * values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    for (y, x), value in np.ndenumerate(100 * values):
+        if np.isfinite(value):
+            axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7,
+                      color="black" if value > 60 else "white")  # fmt: skip
+    return _png(figure)
+
+
+def _panel(frame: BadFrame, results: Results) -> dict[str, str]:
+    """A frame's three pictures, and what to say of it."""
+    colors = lookup(results.palette)
+    height, width = frame.truth.shape
+    size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
+    labels = np.where(frame.truth == IGNORE, IGNORE, frame.labels)  # nobody scored the rest
+    pictures = (frame.picture, colors[frame.truth], colors[labels])
+    shown = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in pictures]
+    caption = f"{frame.id}: {100 * frame.score:.1f} %"
+    png = cv2.imencode(".png", cv2.cvtColor(np.hstack(shown), cv2.COLOR_RGB2BGR))[1].tobytes()
+    return {"caption": caption, "picture": _embed(png)}
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def _embed(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def _plain(table: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in table.items()}
