@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
 from robustseg_core.truth import open_truth
-from robustseg_core.types import Health
 
 
 def run_bags(
@@ -53,8 +52,8 @@ def run_bags(
     with Bag(paths) as bag:
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
-        robot = _robot(bag, params, overrides)
-        _check(bag, robot, kills)
+        robot = robot_for(bag, params, overrides)
+        check_streams(bag, robot, kills)
         segmenter = Segmenter.from_config(robot)
         source = _disturbed(bag, robot, faults, seed) if faults else bag
         read = 0
@@ -84,8 +83,12 @@ def run_bags(
     return result
 
 
-def _robot(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConfig:
-    """The configured robot, or the one that the recording looks like."""
+def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConfig:
+    """The configured robot, or the one that the recording looks like.
+
+    Raises:
+        RobustsegError: a configuration that cannot be used, or no sensor was recognized.
+    """
     if params is not None:
         return config.load(RobotConfig, params, overrides)
     guessed = config.read_yaml(survey(bag).robot_yaml(), source="the guessed robot.yaml")
@@ -99,8 +102,13 @@ def _robot(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConf
     return robot
 
 
-def _check(bag: Bag, robot: RobotConfig, kills: Sequence[Kill]) -> None:
-    """Refuse what cannot give a mask, before anything is written."""
+def check_streams(bag: Bag, robot: RobotConfig, kills: Sequence[Kill] = ()) -> None:
+    """Refuse what cannot give a mask, before anything is written.
+
+    Raises:
+        RobustsegError: no configured topic is in the recording, one cannot be decoded, or a kill
+            names no sensor.
+    """
     recorded = {topic.name: topic for topic in bag.topics}
     streams = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
     absent = {name: topic for name, topic in streams.items() if topic not in recorded}
@@ -135,11 +143,7 @@ def _account(bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]]) -> dict
     return {
         "bags": [path.name for path in bag.paths],
         "config": segmenter.config.model_dump(mode="json"),
-        "notices": [
-            *bag.notices,
-            *_calibration_notices(intake.calibration_rejected),
-            *_never_used(rows, health),
-        ],
+        "notices": notices(bag, segmenter, {name for row in rows for name in row["used"]}),
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
             for name, stream in health.items()
@@ -154,11 +158,15 @@ def _account(bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]]) -> dict
     }
 
 
-def _never_used(rows: list[dict[str, Any]], health: Mapping[str, Health]) -> list[str]:
-    """Sensors that no mask was made with, though they were configured: why."""
-    used = {name for row in rows for name in row["used"]}
-    return [f"{name} was never used: {h.reason}" for name, h in health.items() if name not in used]
+def notices(bag: Bag, segmenter: Segmenter, used: Collection[str]) -> list[str]:
+    """What people should know of a replay that is over, a sentence each.
 
-
-def _calibration_notices(rejected: Mapping[str, int]) -> list[str]:
-    return [f"{text} ({count} messages)" for text, count in rejected.items()]
+    Damage of the recording, calibration that was refused, and why sensors are not in `used`.
+    """
+    refused = segmenter.intake.calibration_rejected.items()
+    health = segmenter.health(bag.start_ns)
+    return [
+        *bag.notices,
+        *(f"{text} ({count} messages)" for text, count in refused),
+        *(f"{name} was never used: {h.reason}" for name, h in health.items() if name not in used),
+    ]

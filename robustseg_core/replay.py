@@ -35,7 +35,10 @@ def replay(
         on_message: called with every message read, for a progress bar.
     """
     streams = {segmenter.config.streams[name].topic: name for name in segmenter.streams}
-    infos = calibrations(segmenter.config)
+    infos = {
+        topic: [name for name in names if name in streams.values()]  # the network's only
+        for topic, names in calibrations(segmenter.config).items()
+    }
     now_ns = start_ns = bag.start_ns
     for due_ns, recorded in _timeline(bag.messages({*streams, *infos, *TF_TOPICS})):
         on_message(recorded)

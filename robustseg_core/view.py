@@ -24,6 +24,10 @@ _CAMERAS = ("rgb", "depth")
 _ASPECT = 0.02
 """Image and CameraInfo may differ by this share in aspect, and be scaled copies nevertheless."""
 
+_KEPT = 16
+"""Things kept at once; no robot needs so many, and a sensor that changes its name or size with
+every message must not fill the memory with tables."""
+
 _EMPTY = np.float32(1 << 30)
 """Rank of a pixel that shows no point; finite, because morphology makes NaN of infinity."""
 
@@ -47,6 +51,7 @@ class View:
         self.version = 0
         """Changes whenever something that places a sensor does."""
         self._cameras: dict[str, Camera] = {}
+        self._poses: dict[str, NDArray[np.float64]] = {}
         self._image: tuple[tuple[int, int], str] | None = None
         self._tree = TransformTree()
         self._kept: dict[Any, Any] = {}
@@ -80,10 +85,18 @@ class View:
         Raises:
             Rejection: NO_CALIB; an uncalibrated or contradictory message. The last good one stays.
         """
-        camera = Camera.from_message(message, rectified=rectified)
+        self.set_camera(modality, Camera.from_message(message, rectified=rectified))
+
+    def set_camera(self, modality: str, camera: Camera) -> None:
+        """Learn a sensor's intrinsics from elsewhere: the calibration file of a data set."""
         if self._cameras.get(modality) != camera:
             self._cameras[modality] = camera
             self._changed()
+
+    def set_pose(self, modality: str, view_from_sensor: NDArray[np.float64]) -> None:
+        """Learn where a sensor hangs without TF; (4, 4). A configured extrinsic still wins."""
+        self._poses[modality] = view_from_sensor
+        self._changed()
 
     def set_image_size(self, height: int, width: int, *, frame_id: str = "") -> None:
         """Learn what the camera's image looks like, for robots without CameraInfo."""
@@ -219,9 +232,9 @@ class View:
             rows = (np.arange(height) * 2 + 1) * self.size[0] // (2 * height)
             cols = (np.arange(width) * 2 + 1) * self.size[1] // (2 * width)
             return (rows[:, None] * self.size[1] + cols).ravel()
-        found = self.project(
-            self.rays(modality, height, width) @ there[:3, :3].T.astype(np.float32)
-        )
+        with np.errstate(all="ignore"):  # pixels that look nowhere are NaN
+            rays = self.rays(modality, height, width) @ there[:3, :3].T.astype(np.float32)
+        found = self.project(rays)
         table = np.full(height * width, -1, np.intp)
         table[found.index] = found.rows * self.size[1] + found.cols
         return table
@@ -244,14 +257,21 @@ class View:
     def _find_pose(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
         if modality in self.config.extrinsics:
             return pose(*self.config.extrinsics[modality])
+        if modality in self._poses:
+            return self._poses[modality]
         return self._tree.way(self.frame_id, frame_id)
 
     def _keep(self, key: Any, compute: Callable[[], Any]) -> Any:
         """`compute()`, done once per version."""
         kept = self._kept  # a change in another thread puts a new dictionary in its place
-        if key not in kept:
-            kept[key] = compute()
-        return kept[key]
+        try:
+            return kept[key]
+        except KeyError:
+            value = compute()
+        if len(kept) >= _KEPT:
+            kept.clear()
+        kept[key] = value
+        return value
 
     def _changed(self) -> None:
         self.version += 1

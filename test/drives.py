@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from makers import camera_info, events, image, make, transform, xyz
+from makers import camera_info, cloud, events, image, make, transform
 
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
@@ -24,30 +25,49 @@ EPOCH = 1_700_000_000 * SECOND
 RATES = {"rgb": 20, "depth": 10, "event": 40, "lidar": 10}
 ALL = tuple(RATES)
 TOPICS = {name: f"/{name}" for name in ALL}
+LABEL = "/camera/label"
 SIZE = (32, 64)
 OPTICAL = (-0.5, 0.5, -0.5, 0.5)
 """x forward of the LiDAR is z of the camera."""
 
 
+_WORLD = np.random.default_rng(7)
+_COLORS = cv2.resize(_WORLD.uniform(20, 230, (12, 64, 3)), (256, 48), interpolation=cv2.INTER_CUBIC)
+_RELIEF_MM = cv2.resize(_WORLD.uniform(2500, 5000, (6, 32)), (256, 48))
+_RINGS, _COLUMNS = 16, 200
+
+
 @cache
 def message(name: str, k: int) -> Any:
-    """The k-th message of a healthy sensor: textured, moving, noisy."""
+    """The k-th message of a healthy sensor that drives past a world: structured, moving, noisy."""
     random = np.random.default_rng([k, *name.encode()])
     stamp_ns = EPOCH + round(k * SECOND / RATES[name])
     if name == "rgb":
-        return image(random.integers(20, 230, (48, 64, 3), dtype=np.uint8), "rgb8", stamp_ns)
+        seen = np.roll(_COLORS, -k, axis=1)[:, :64] + random.normal(0, 4, (48, 64, 3))
+        return image(np.clip(seen, 0, 255).astype(np.uint8), "rgb8", stamp_ns)
     if name == "depth":
-        return image(random.uniform(2500, 5000, (48, 64)).astype(np.uint16), "16UC1", stamp_ns)
+        seen_mm = np.roll(_RELIEF_MM, -k, axis=1)[:, :64] + random.normal(0, 10, (48, 64))
+        return image(seen_mm.astype(np.uint16), "16UC1", stamp_ns)
     if name == "lidar":
-        angle, range_m = random.uniform(-1.5, 1.5, 3000), random.uniform(4, 30, 3000)
-        x, y = range_m * np.cos(angle), range_m * np.sin(angle)
-        points = np.column_stack([x, y, random.uniform(-1, 1, 3000)])
-        return xyz(points, stamp_ns=stamp_ns)
+        return _sweep(k, stamp_ns, random)
     t_us = np.sort(random.integers(0, 25_000, 200)) + k * 25_000
     words = encode_evt3(
         random.integers(0, 64, 200), random.integers(0, 48, 200), random.integers(0, 2, 200), t_us
     )
     return events(words, stamp_ns, seq=k, height=48, width=64)
+
+
+def _sweep(k: int, stamp_ns: int, random: np.random.Generator) -> Any:
+    angle, ring = np.linspace(-1.5, 1.5, _COLUMNS).repeat(_RINGS), np.tile(np.arange(16), _COLUMNS)
+    tilt = np.radians(-12 + ring)
+    range_m = 17 + 12 * np.sin(3 * angle + k / 10) + random.normal(0, 0.02, angle.size)
+    fields = [(name, "<f4") for name in ("x", "y", "z", "intensity")] + [("ring", "<u2")]
+    table = np.zeros(angle.size, fields)
+    table["x"] = range_m * np.cos(tilt) * np.cos(angle)
+    table["y"] = range_m * np.cos(tilt) * np.sin(angle)
+    table["z"] = range_m * np.sin(tilt)
+    table["intensity"], table["ring"] = 0.5, ring
+    return cloud(table, stamp_ns=stamp_ns)
 
 
 def rows(seconds: float, names: Iterable[str] = ALL) -> list[tuple[int, str, Any]]:
@@ -110,8 +130,22 @@ def through(
     return [(s.time_ns, names[s.topic], s.message) for s in samples]
 
 
+def truth(k: int) -> np.ndarray:
+    """(48, 64) class ids: what the k-th camera image is said to show."""
+    return np.random.default_rng(k).integers(0, 19, (48, 64)).astype(np.uint8)
+
+
+def truths(seconds: float) -> list[tuple[int, str, Any]]:
+    """A label beside every second camera image, as rows of a topic of their own."""
+    times = [round(k * SECOND / RATES["rgb"]) for k in range(0, round(seconds * RATES["rgb"]), 2)]
+    return [(t, LABEL, image(truth(2 * k), "mono8", EPOCH + t)) for k, t in enumerate(times)]
+
+
 def write_drive(path: Path, seconds: float, extra: Iterable[tuple[int, str, Any]] = ()) -> Path:
-    """The same as a bag, with calibration, latched transforms and a topic that nobody knows."""
+    """The same as a bag, with calibration, latched transforms and a topic that nobody knows.
+
+    `extra` rows name a modality or a topic.
+    """
     text = make("std_msgs/msg/String", data="hello")
     with BagWriter(path) as writer:
         tf = transform("camera", "lidar", quaternion=OPTICAL)
@@ -119,7 +153,7 @@ def write_drive(path: Path, seconds: float, extra: Iterable[tuple[int, str, Any]
         info = camera_info(48, 64, fx=60.0)
         writer.write("/camera_info", "sensor_msgs/msg/CameraInfo", info, EPOCH)
         for at, name, sent in [*rows(seconds), *extra]:
-            writer.write(TOPICS[name], sent.__msgtype__, sent, EPOCH + at)
+            writer.write(TOPICS.get(name, name), sent.__msgtype__, sent, EPOCH + at)
             if name == "depth":
                 writer.write("/chatter", "std_msgs/msg/String", text, EPOCH + at)
     return path

@@ -1,0 +1,191 @@
+"""Recordings that `robustseg extract` packed: sample i is one seek away, nothing is unpacked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from robustseg_core.classes import ClassSet
+from robustseg_core.config import Strict
+from robustseg_core.datasets._archive import INDEX, read_index, read_member
+from robustseg_core.datasets._base import Dataset, Sample
+from robustseg_core.datasets._levels import from_png, read_label_png
+from robustseg_core.errors import RobustsegError, did_you_mean
+
+_AGREE = ("modalities", "classes", "palette", "encodings", "size")
+
+
+class Shards(Dataset):
+    """Shard folders of any number of recordings, which must agree on what they hold.
+
+    Args:
+        paths: shard folders, or folders (of folders) of such.
+        split: ignored; give each split its own paths.
+        size: that of the shards, or None.
+        modalities: some of those in the shards; samples that have none of them are left out.
+        options: see `Options`.
+
+    Raises:
+        RobustsegError: no shards, shards that disagree, are damaged, of another size, or lack a
+            modality, or a recording that is there twice.
+    """
+
+    class Options(Strict):
+        """Which samples to use."""
+
+        complete: bool = Field(False, description="Only samples in which no sensor is missing.")
+        labelled: bool = Field(False, description="Only samples with a label.")
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        split: str = "train",
+        *,
+        size: tuple[int, int] | None = None,
+        modalities: Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(paths, split, size=size, modalities=modalities, options=options)
+        folders = [folder for path in self.paths for folder in _folders(path)]
+        indexes = [read_index(folder) for folder in folders]
+        _expect_agreement(folders, indexes)
+        first = indexes[0]
+        have = tuple(first["size"])
+        if size is not None and tuple(size) != have:
+            raise RobustsegError(
+                f"{folders[0]} has samples of {have[0]}x{have[1]}, wanted is {size[0]}x{size[1]}; "
+                f"use size {have[0]},{have[1]}, or extract again with --size"
+            )
+        self.size = (have[0], have[1])
+        palette = tuple(tuple(color) for color in first["palette"])
+        self.classes = ClassSet(tuple(first["classes"]), palette)
+        self._columns = (*first["modalities"], "label", "json")
+        self.modalities = _chosen(modalities, first["modalities"], indexes)
+        self.encodings = {name: first["encodings"].get(name, {}) for name in self.modalities}
+        self._tags = [index["tags"] for index in indexes]
+        self._files = [
+            [folder / Path(shard["file"]).name for shard in index["shards"]]
+            for folder, index in zip(folders, indexes, strict=True)
+        ]
+        rows = [(k, row) for k, index in enumerate(indexes) for row in index["samples"]]
+        self._ids = [row["id"] for _, row in rows]
+        self._where = np.array([(k, row["shard"]) for k, row in rows], np.int64).reshape(-1, 2)
+        absent = [0, -1, 0]
+        table = [[row["members"].get(name, absent) for name in self._columns] for _, row in rows]
+        self._members = np.array(table, np.int64).reshape(len(rows), len(self._columns), 3)
+        """(samples, columns, 3): offset, size and checksum; size -1 where there is none. One array
+        and no lists, so that worker processes share its memory."""
+        self._use = self._wanted()
+
+    def __len__(self) -> int:
+        """How many samples are used; never 0."""
+        return len(self._use)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`, read from disk and checked.
+
+        Raises:
+            IndexError: there are fewer.
+            RobustsegError: the shard is damaged; the text names file and sample.
+        """
+        row = self._use[index]
+        account = json.loads(self._read(row, "json"))
+        images = {}
+        for name in self.modalities:
+            if self._has(name)[row]:
+                image = from_png(self._read(row, name), account["values"][name])
+                if image.shape[1:] != self.size:
+                    raise RobustsegError(f"{name} of {self._ids[row]} is {image.shape}; {_AGAIN}")
+                images[name] = image
+        label = read_label_png(self._read(row, "label")) if self._has("label")[row] else None
+        return Sample(self._ids[row], images, label, self.tags(index))
+
+    def tags(self, index: int) -> Mapping[str, str]:
+        """`scene` and `condition` of sample `index`."""
+        return self._tags[self._where[self._use[index], 0]]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any sample has a label."""
+        return bool(self._has("label")[self._use].any())
+
+    def _has(self, name: str) -> np.ndarray:
+        """(samples,) bool."""
+        return self._members[:, self._columns.index(name), 1] >= 0
+
+    def _wanted(self) -> np.ndarray:
+        """Rows that are used, as the options say."""
+        present = np.stack([self._has(name) for name in self.modalities])  # (M, samples)
+        keep = present.all(0) if self.options.complete else present.any(0)
+        if self.options.labelled:
+            keep = keep & self._has("label")
+        if not keep.any():
+            raise RobustsegError(
+                f"none of the {len(keep)} samples in {', '.join(map(str, self.paths))} is left "
+                f"with {', '.join(self.modalities)} and {self.options}; ask for less"
+            )
+        return np.flatnonzero(keep)
+
+    def _read(self, row: int, name: str) -> bytes:
+        folder, shard = self._where[row]
+        offset, size, crc = self._members[row, self._columns.index(name)].tolist()
+        file = self._files[folder][shard]
+        return read_member(file, f"{name} of {self._ids[row]}", offset, size, crc)
+
+
+_AGAIN = "its index is of other shards; extract it again"
+
+
+def _folders(path: Path) -> list[Path]:
+    """The shard folders at or below `path`, by name; what begins with a dot is unfinished."""
+    for pattern in (INDEX, f"*/{INDEX}", f"*/*/{INDEX}"):
+        found = sorted(file.parent for file in path.glob(pattern))
+        found = [f for f in found if not any(p.startswith(".") for p in f.relative_to(path).parts)]
+        if found:
+            return found
+    raise RobustsegError(
+        f"{path} holds no shards (expected {INDEX} in it or in its folders); make some with: "
+        "robustseg extract BAG... --out SHARDS"
+    )
+
+
+def _expect_agreement(folders: Sequence[Path], indexes: Sequence[Mapping[str, Any]]) -> None:
+    scenes: dict[str, Path] = {}
+    for folder, index in zip(folders, indexes, strict=True):
+        for key in _AGREE:
+            if index[key] != indexes[0][key]:
+                raise RobustsegError(
+                    f"{folders[0]} has {key} {_short(indexes[0][key])}, {folder} has "
+                    f"{_short(index[key])}; extract both with the same options"
+                )
+        other = scenes.setdefault(index["tags"]["scene"], folder)
+        if other is not folder:
+            raise RobustsegError(
+                f"{other} and {folder} are both of the recording {index['tags']['scene']!r}; "
+                "give each recording once"
+            )
+
+
+def _chosen(
+    wanted: Sequence[str] | None, known: Sequence[str], indexes: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    for name in wanted or ():
+        if name not in known:
+            raise RobustsegError(
+                f"the shards have no modality {name!r}; {did_you_mean(name, known)}"
+            )
+    for name in wanted or ():
+        if not any(index["counts"]["used"][name] for index in indexes):
+            why = [n for index in indexes for n in index["notices"] if n.startswith(f"{name} was")]
+            raise RobustsegError(f"no sample has {name!r} ({'; '.join(why[:1])}); leave it out")
+    return tuple(wanted or known)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
