@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core.errors import RobustsegError
-from robustseg_core.terminal import err, progress_bar
+from robustseg_core.terminal import err, parse_size, progress_bar
 
 app = typer.Typer()
-SPLITS = ("train", "val", "test")
 
 
 @app.command()
@@ -30,8 +28,8 @@ def sim(
     ] = "",
     preset: Annotated[str, typer.Option(help="tiny, default or hd.")] = "default",
     split: Annotated[
-        Path | None,
-        typer.Option(help="Make a whole set: config/sim/train.yaml and the like."),
+        list[Path] | None,
+        typer.Option(help="Make a whole set: config/sim/train.yaml and the like (repeatable)."),
     ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes for a set; default: one per core.")
@@ -41,19 +39,21 @@ def sim(
 
     [dim]Example:[/] robustseg sim drive.mcap --seconds 20 --seed 7 --condition night,rain
     """
-    from robustseg_core.sim.produce import Recipe, parse_conditions, simulate, simulate_split
+    from robustseg_core.sim.produce import Recipe, parse_conditions, simulate, simulate_splits
 
-    if split is not None:
+    if split:
         with progress_bar("drives") as progress:
             task = progress.add_task("simulating", total=None)
-            simulate_split(
+            simulate_splits(
                 split,
                 path,
                 jobs=jobs,
                 on_drive=lambda done, total: progress.update(task, completed=done, total=total),
             )
         return
-    recipe = Recipe(seed, seconds, parse_conditions(condition), preset, _size(size))
+    recipe = Recipe(
+        seed, seconds, parse_conditions(condition), preset, parse_size(size) if size else None
+    )
     with progress_bar("seconds") as progress:
         task = progress.add_task("simulating", total=seconds, visible=False)
         simulate(
@@ -103,12 +103,3 @@ def inject(
     for notice in done["notices"]:
         err.print(f"[yellow]notice:[/] {notice}", highlight=False)
     err.print(f"  {out}", highlight=False)
-
-
-def _size(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
-    width, times, height = text.partition("x")
-    if not (times and width.isdigit() and height.isdigit()):
-        raise RobustsegError(f"size is {text!r}; write WIDTHxHEIGHT, e.g. 640x400")
-    return int(height), int(width)

@@ -39,3 +39,15 @@ def guarded(command: Callable[[], Any]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(H, W) of a word like 640x400, which is width by height as people say it.
+
+    Raises:
+        RobustsegError: it is no such word.
+    """
+    width, times, height = text.partition("x")
+    if not (times and width.isdigit() and height.isdigit()):
+        raise RobustsegError(f"size is {text!r}; write WIDTHxHEIGHT, e.g. 640x400")
+    return int(height), int(width)

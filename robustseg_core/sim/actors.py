@@ -1,7 +1,6 @@
 """Who uses the street: parked and moving vehicles, riders, and people who walk.
 
-A moving actor is a list of shapes with poses; shapes are shared and ray-cast in their own frames,
-so that nothing is rebuilt while time goes on.
+An actor says what it is made of and how it moves; where it is at a time, `crowd` works out.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.sim import generator, shapes
 from robustseg_core.sim.furnish import CURB_M, car_paint
-from robustseg_core.sim.layout import Layout, Street
+from robustseg_core.sim.layout import Layout
 from robustseg_core.sim.meshes import Mesh, pose
 from robustseg_core.sim.motion import Motion
 
@@ -43,65 +42,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Actor:
-    """Something that moves along a street at constant speed, or with the ego's own rhythm."""
+    """Something that moves along the main street at constant speed, or with the ego's rhythm."""
 
     kind: str
     parts: tuple[Part, ...]
-    street: Street
     lateral_m: float
     way_m: float
     """Way along at time 0."""
     speed_mps: float
     """Negative against the street's direction."""
-    radius_m: float
     tint: NDArray[np.float32] = field(default_factory=lambda: OWN)
     z_m: float = 0.0
     leads_s: float | None = None
     """When set: drives where the ego will be after this time, `way_m` farther on."""
     stride_m: float = 1.4
-    crosses: tuple[float, float] | None = None
-    """When set: walks across, from this lateral (m) from this time (s) on."""
-
-    def pose(self, t_s: float, motion: Motion) -> NDArray[np.float64]:
-        """(4, 4) world_from_actor."""
-        if self.crosses is not None:
-            lateral, start_s = self.crosses
-            gone = min(max(t_s - start_s, 0.0) * self.speed_mps, 2 * abs(lateral))
-            lateral += gone if lateral < 0 else -gone
-            (x, y), heading = self.street.at(self.way_m, lateral)
-            high = CURB_M if abs(lateral) > self.street.half_width_m else 0.0
-            return pose(
-                x, y, high, float(heading) + (np.pi / 2) * (1 if self.crosses[0] < 0 else -1)
-            )
-        if self.leads_s is not None:
-            way = self.way_m + motion.way_m(t_s + self.leads_s)
-        else:
-            span = self.street.end_m - self.street.start_m
-            way = (
-                self.street.start_m
-                + (self.way_m - self.street.start_m + self.speed_mps * t_s) % span
-            )
-        (x, y), heading = self.street.at(way, self.lateral_m)
-        return pose(x, y, self.z_m, float(heading) + (np.pi if self.speed_mps < 0 else 0.0))
-
-    def placed(
-        self, t_s: float, world_from_actor: NDArray[np.float64]
-    ) -> list[tuple[str, NDArray[np.float64]]]:
-        """(shape, world_from_shape) of every part; limbs swing with the way gone."""
-        moving_s = t_s if self.crosses is None else min(
-            max(t_s - self.crosses[1], 0.0), 2 * abs(self.crosses[0]) / self.speed_mps
-        )  # fmt: skip
-        phase = 2 * np.pi * (self.way_m + abs(self.speed_mps) * moving_s) / self.stride_m
-        placed = []
-        for part in self.parts:
-            local = np.eye(4)
-            local[:3, 3] = part.place
-            if part.swing_rad:
-                angle = part.swing_rad * np.sin(phase)
-                c, s = np.cos(angle), np.sin(angle)
-                local[:3, :3] = [[c, 0, s], [0, 1, 0], [-s, 0, c]]
-            placed.append((part.shape, world_from_actor @ local))
-        return placed
+    crosses_s: float | None = None
+    """When set: walks across from this time on, from `lateral_m` to the other side."""
 
 
 WALKER = (
@@ -122,9 +78,8 @@ def traffic(layout: Layout, motion: Motion) -> list[Actor]:
         parts = [Part(shape)]
         if kind in ("motorcycle", "bicycle"):
             parts.append(Part("rider"))
-        radius = _EXTENT[kind] / 2 + 1.2
-        actors.append(Actor(kind, tuple(parts), main, lateral, way, speed, radius, car_paint(rng),
-                            leads_s=leads))  # fmt: skip
+        paint = car_paint(rng)
+        actors.append(Actor(kind, tuple(parts), lateral, way, speed, paint, leads_s=leads))
 
     pack: list[str] = []
     way, pace = main.start_m, -float(rng.uniform(7, 10))
@@ -150,23 +105,25 @@ def traffic(layout: Layout, motion: Motion) -> list[Actor]:
             way, speed = main.start_m, direction * float(rng.uniform(1.0, 1.4))
             while way < main.end_m - 4:
                 beside = side * (main.half_width_m + lateral * main.sidewalk_m)
-                actors.append(_walker(main, rng, beside, way, speed))
+                actors.append(_walker(rng, beside, way, speed))
                 way += rng.uniform(6, 26)
     edge = main.half_width_m + 1.2
     for side, early in ((-1, 1.5), (-1, 0.7), (1, 4.0)):
         actors.append(_walker(
-            main, rng, 0.0, layout.stop_m + 4.6 + rng.uniform(-1, 1), 1.35,
-            crosses=(side * edge, motion.stop_s - early),
+            rng, side * edge, layout.stop_m + 4.6 + rng.uniform(-1, 1), 1.35,
+            crosses_s=motion.stop_s - early,
         ))  # fmt: skip
     return actors
 
 
-def _walker(main: Street, rng: np.random.Generator, lateral: float, way: float, speed: float,
-            crosses: tuple[float, float] | None = None) -> Actor:  # fmt: skip
+def _walker(
+    rng: np.random.Generator, lateral: float, way: float, speed: float,
+    crosses_s: float | None = None,
+) -> Actor:  # fmt: skip
     color = rng.uniform(0.02, 0.5, (2, 3))
     color += 0.55 * (color.mean(1, keepdims=True) - color)  # cloth is seldom loud
     tint = (color * rng.uniform(0.3, 1.0, (2, 1))).astype(np.float32)
-    return Actor("person", WALKER, main, lateral, way, speed, 1.3, tint, CURB_M, crosses=crosses)
+    return Actor("person", WALKER, lateral, way, speed, tint, CURB_M, crosses_s=crosses_s)
 
 
 def parked(layout: Layout) -> list[Mesh]:

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from robustseg_core.camera import Camera
 from robustseg_core.sim import generator
+from robustseg_core.sim.culling import neighborly
 from robustseg_core.sim.shading import finer, shade
+from robustseg_core.sim.textures import jit
 from robustseg_core.sim.world import Hits, World
 
 _KEY = 0.20
@@ -41,7 +43,10 @@ class RgbCamera:
         self.camera = Camera(height, width, fx, fx, (width - 1) / 2, (height - 1) / 2)
         self.seed, self.subframes, self.exposure_s = seed, subframes, exposure_s
         rays = self.camera.rays(height, width)
-        self._rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+        self._rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+        self._order = neighborly(height, width)
+        every = np.arange(height * width).reshape(height, width)[::2, ::2]
+        self._every_other = every.ravel()[neighborly(*every.shape)]
         y, x = np.mgrid[:height, :width]
         square = ((x - self.camera.cx) ** 2 + (y - self.camera.cy) ** 2) / fx**2
         self._falloff = (1 / (1 + 0.5 * square))[..., None].astype(np.float32)  # softened cos^4
@@ -55,10 +60,9 @@ class RgbCamera:
         self, world: World, world_from_camera: NDArray[np.floating], t_s: float
     ) -> tuple[Hits, NDArray[np.float32], NDArray[np.float64]]:
         """(hits, directions (H*W, 3), origin (3,)) of this camera's pixels, row by row."""
-        turn = np.asarray(world_from_camera[:3, :3], np.float32)
-        directions = self._rays @ turn.T
+        directions = _turned(self._rays, np.asarray(world_from_camera[:3, :3], np.float32))
         origin = np.asarray(world_from_camera[:3, 3], np.float64)
-        return world.cast(origin, directions, t_s), directions, origin
+        return world.cast(origin, directions, t_s, order=self._order), directions, origin
 
     def render(
         self,
@@ -124,15 +128,27 @@ class RgbCamera:
         if float(world.weather.sun_color.max()) < 0.2:
             return None
         height, width = self.camera.image_size
-        every = np.arange(height * width).reshape(height, width)[::2, ::2]
-        lit = hits.normal[every.ravel()] @ world.weather.sun_direction.astype(np.float32)
-        ask = np.flatnonzero((lit > 0) & (hits.distance_m[every.ravel()] < 90))
-        chosen = every.ravel()[ask]
+        every = self._every_other
+        lit = hits.normal[every] @ world.weather.sun_direction.astype(np.float32)
+        ask = (lit > 0) & (hits.distance_m[every] < 90)
+        chosen = every[ask]
         start = origin.astype(np.float32) + hits.distance_m[chosen, None] * directions[chosen]
         start += 0.03 * hits.normal[chosen]
-        coarse = (lit <= 0).astype(np.float32)  # what faces away is dark by itself
-        coarse[ask] = world.occluded(start, world.weather.sun_direction, t_s)
-        return finer(coarse.reshape(every.shape), hits.distance_m.reshape(height, width)).ravel()
+        shadow = np.zeros(height * width, np.float32)
+        shadow[every] = lit <= 0  # what faces away is dark by itself
+        shadow[chosen] = world.occluded(start, world.weather.sun_direction, t_s)
+        coarse = shadow.reshape(height, width)[::2, ::2]
+        return finer(coarse, hits.distance_m.reshape(height, width)).ravel()
+
+
+@jit
+def _turned(rays, turn):
+    """(N, 3) rays after a rotation; not by BLAS, whose threads get in the way of Embree's."""
+    out = np.empty_like(rays)
+    for n in range(len(rays)):
+        for k in range(3):
+            out[n, k] = turn[k, 0] * rays[n, 0] + turn[k, 1] * rays[n, 1] + turn[k, 2] * rays[n, 2]
+    return out
 
 
 def _rain(light: NDArray[np.float32], rain_mm_h: float, fx: float, rng: np.random.Generator,

@@ -32,6 +32,8 @@ CONTRAST = 0.35
 """Event threshold: a robust setting of a real sensor; finer ones mostly see the asphalt's grain."""
 SLICE_S = 0.2
 """Simulated at a stretch, between two looks at the log."""
+LONGEST_S = 600
+"""The street grows with the drive, and its triangles with the street: 300 s take 1 GB."""
 LATENCY_NS = {"rgb": 4 * MS, "depth": 6 * MS, "event": MS, "lidar": 3 * MS, "label": 5 * MS}
 """From the stamp to the log, per stream; a LiDAR sweep is logged when it is complete."""
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -89,11 +91,13 @@ class Drive:
     """
 
     def __init__(self, *, seed: int, rig: Rig, seconds: float, conditions: frozenset[str]) -> None:
-        if not 0 < seconds <= 3600:
-            raise RobustsegError(f"seconds is {seconds:g}; give more than 0, at most 3600")
+        if not 0 < seconds <= LONGEST_S:
+            raise RobustsegError(
+                f"seconds is {seconds:g}; give more than 0, at most {LONGEST_S}, or several drives"
+            )
         self.seconds = seconds
         self.rig = rig
-        self.world = World(seed, conditions=conditions)
+        self.world = World(seed, conditions=conditions, length_m=street_m(seconds))
         self.statistics = Statistics()
         self._rgb = RgbCamera(rig.height, rig.width, focal_px(rig.width), seed)
         self._depth = DepthCamera(rig.height, rig.width, focal_px(rig.width), seed)
@@ -122,7 +126,7 @@ class Drive:
         waiting: list[Logged] = []
         for start_s, end_s in self._slices():
             on_progress(start_s)
-            waiting += self._between(start_s, end_s, STREAMS)
+            waiting += self.between(start_s, end_s)
             waiting.sort(key=lambda logged: logged[3])
             ready_ns = EPOCH_NS + round(end_s * SECOND)
             while waiting and waiting[0][3] < ready_ns:
@@ -153,8 +157,13 @@ class Drive:
         for k in range(count):
             yield k * SLICE_S, min((k + 1) * SLICE_S, self.seconds)
 
-    def _between(self, start_s: float, end_s: float, streams: Sequence[str]) -> list[Logged]:
-        """What these streams see from `start_s` (included) to `end_s` (excluded)."""
+    def between(
+        self, start_s: float, end_s: float, streams: Sequence[str] = STREAMS
+    ) -> list[Logged]:
+        """What these streams see from `start_s` (included) to `end_s` (excluded).
+
+        Sensors have a memory (exposure, events): ask for one stretch after the other.
+        """
         rates = {
             "rgb": self.rig.rgb_hz, "depth": self.rig.depth_hz,
             "event": self.rig.event_hz, "lidar": self.rig.lidar_hz,
@@ -212,6 +221,11 @@ class Drive:
         )
         for packet in packets:
             yield TOPICS["event"], EVENT_PACKET, packet, log_ns
+
+
+def street_m(seconds: float) -> float:
+    """How long a street is needed so that the robot does not reach its end: 12 m/s and more."""
+    return max(400.0, 12.0 * seconds)
 
 
 def _first(t_s: float, rate_hz: float) -> int:

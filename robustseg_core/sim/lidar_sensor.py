@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robustseg_core.errors import RobustsegError
 from robustseg_core.outputs import header, to_rosbags
 from robustseg_core.sim import generator
+from robustseg_core.sim.culling import neighborly
 from robustseg_core.sim.materials import MATERIALS
 
 POINT = np.dtype(
@@ -136,7 +137,7 @@ class Lidar:
         with `timestamp_first_packet` (by default, it stamps the end, and its `time` is negative).
 
         Args:
-            world: has `cast(origins, directions, t_s)`, `ego_pose(t_s)`, and `weather` with
+            world: has `cast(origins, directions, t_s, order)`, `ego_pose(t_s)`, and `weather` with
                 `fog_extinction_per_m` (of all that is in the air) and `rain_mm_h`.
             base_from_lidar: (4, 4) pose of the sensor on the robot.
             t_s: when the first column is fired.
@@ -175,7 +176,8 @@ class Lidar:
             directions = turned.reshape(-1, 3)
             origins = np.repeat(pose[:, :3, 3], self.rings, axis=0)
             middle_s = float(times[k] + times[k + 1]) / 2
-            hits = world.cast(origins.astype("f4"), directions.astype("f4"), middle_s)
+            order = neighborly(last - first, self.rings)
+            hits = world.cast(origins.astype("f4"), directions.astype("f4"), middle_s, order=order)
             facing = np.clip(-np.einsum("ni,ni->n", hits.normal, directions), 0, 1)
             distance_m = np.asarray(hits.distance_m, np.float64)
             parts.append(_Rays(origins, directions, distance_m, facing, hits.material))

@@ -52,9 +52,9 @@ class Motion:
         self._street = street
         self._sway = rng.uniform(0, 2 * np.pi, 3)
 
-    def way_m(self, t_s: float) -> float:
-        """Way along the main street at a time; constant after the end."""
-        return float(np.interp(t_s, self._times, self._ways))
+    def way_m(self, t_s: NDArray[np.floating] | float) -> NDArray[np.float64]:
+        """(...) way along the main street at times (...); constant after the end."""
+        return np.interp(t_s, self._times, self._ways)
 
     def pose(self, t_s: float) -> NDArray[np.float64]:
         """(4, 4) world_from_base: REP 103 axes, origin on the road below the vehicle's middle."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,11 +68,11 @@ def simulate(
 ) -> dict[str, Any]:
     """Make the drive `path` (an .mcap file), and its account as .json beside it; returns that.
 
-    A drive that is there already, made by the same recipe, is not made again. Interrupted, nothing
-    is left behind.
+    A drive that is there already, made by the same recipe, is not made again. Interrupted, or on a
+    full disk, nothing is left behind.
 
     Raises:
-        RobustsegError: the recipe is impossible, or another drive is at `path`.
+        RobustsegError: the recipe is impossible, another drive is at `path`, or the disk is full.
     """
     from robustseg_core.sim.drive import Drive  # open3d takes seconds to load
 
@@ -96,39 +97,50 @@ def simulate(
         path.parent.mkdir(parents=True, exist_ok=True)
         with BagWriter(folder, compress=True) as writer:
             drive.write(writer, on_progress)
-        next(folder.glob("*.mcap")).rename(path)
+        result = {
+            "recipe": _plain(recipe),
+            "statistics": drive.statistics.to_json(recipe.seconds, CITYSCAPES.names),
+        }
+        written = folder / account.name
+        written.write_text(json.dumps(result, indent=1) + "\n")
+        written.rename(account)
+        next(folder.glob("*.mcap")).rename(path)  # the last step: a drive that is there is whole
     except OSError as error:
         raise RobustsegError(f"cannot write {path}: {error.strerror}; make room") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    result = {
-        "recipe": _plain(recipe),
-        "statistics": drive.statistics.to_json(recipe.seconds, CITYSCAPES.names),
-    }
-    account.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
-def simulate_split(
-    split: Path,
+def simulate_splits(
+    splits: Sequence[Path],
     folder: Path,
     *,
     jobs: int,
     on_drive: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
-    """All drives of a split, in parallel processes; those that are there are kept.
+    """All drives of some splits, in parallel processes; those that are there are kept.
 
     Raises:
-        RobustsegError: no such split, or a drive that failed.
+        RobustsegError: no such split, two splits that share a seed, or a drive that failed.
     """
-    recipes = load(Split, split).recipes()
-    paths = [folder / f"{split.stem}_{recipe.seed:05d}.mcap" for recipe in recipes]
+    recipes = {split: load(Split, split).recipes() for split in splits}
+    seeds = [recipe.seed for rows in recipes.values() for recipe in rows]
+    if twice := [seed for seed, count in Counter(seeds).items() if count > 1]:
+        raise RobustsegError(
+            f"seed {twice[0]} is in two of {', '.join(map(str, splits))}; give them other seeds"
+        )
+    work = [
+        (folder / f"{split.stem}_{recipe.seed:05d}.mcap", recipe)
+        for split, rows in recipes.items()
+        for recipe in rows
+    ]
     with ProcessPoolExecutor(max_workers=jobs) as pool:
-        running = [pool.submit(simulate, p, r) for p, r in zip(paths, recipes, strict=True)]
+        running = [pool.submit(simulate, path, recipe) for path, recipe in work]
         for done, future in enumerate(as_completed(running), 1):
             future.result()
             on_drive(done, len(running))
-    return paths
+    return [path for path, _ in work]
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

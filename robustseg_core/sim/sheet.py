@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robustseg_core import draw, modalities
 from robustseg_core.bag import Bag
+from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.record import VideoWriter
 from robustseg_core.replay import replay
@@ -25,7 +26,11 @@ TILE = (200, 320)
 
 
 def draw_drive(path: Path, *, rows: int = 4) -> tuple[Path, Path]:
-    """Write `path.png` (a contact sheet of `rows` moments) and `path.webm` beside a drive."""
+    """Write `path.png` (a contact sheet of `rows` moments) and `path.webm` beside a drive.
+
+    Raises:
+        RobustsegError: the disk is full; neither is left then.
+    """
     sheet, film = path.with_suffix(".png"), path.with_suffix(".webm")
     with Bag(path) as bag, open_truth([path]) as truth, VideoWriter(film, 15.0) as video:
         robot = survey(bag).robot()
@@ -44,7 +49,15 @@ def draw_drive(path: Path, *, rows: int = 4) -> tuple[Path, Path]:
             if label_map.stamp_ns - bag.start_ns >= period_ns * (len(lines) + 0.5):
                 lines.append(line)
     if lines:
-        cv2.imwrite(str(sheet), cv2.cvtColor(np.vstack(lines), cv2.COLOR_RGB2BGR))
+        picture = cv2.imencode(".png", cv2.cvtColor(np.vstack(lines), cv2.COLOR_RGB2BGR))[1]
+        try:
+            sheet.write_bytes(picture.tobytes())
+        except OSError as error:
+            for half_done in (sheet, film):
+                half_done.unlink(missing_ok=True)
+            raise RobustsegError(
+                f"cannot write {sheet}: {error.strerror}; {path} is complete, make room to draw it"
+            ) from None
     return sheet, film
 
 

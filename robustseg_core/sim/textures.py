@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.sim.materials import LOOK, MATERIAL, Kind
-from robustseg_core.sim.meshes import Mesh, normals
+from robustseg_core.sim.meshes import Mesh
 
 PIXEL_RAD = 0.0016
 """Angle of a typical pixel, which sets how much detail survives at a distance."""
@@ -28,9 +28,9 @@ _PAINT = MATERIAL["paint"]
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop at its first call, and keep the result where a folder allows it."""
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # no folder to keep the result in
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @jit
@@ -140,13 +140,16 @@ def _facade(u, v, foot, seed, params):
 
 
 @jit
-def paint(triangle, point, distance, tint, class_of, material_of, kind_of, seed_of, color_of,
-          uv_of, params_of, out_class, out_material, albedo):  # fmt: skip
+def paint(triangle, point, distance, owner, tints, class_of, material_of, kind_of, seed_of,
+          color_of, uv_of, params_of, out_class, out_material, albedo):  # fmt: skip
     """Fill class (N,), material (N,) and albedo (N, 3) of hits at `point` (N, 3) metres.
 
-    `tint` (2, 3) fills the paint slots. Triangles and points are in one frame.
+    Triangles and points are in one frame. A hit with an owner gets its tint (2, 3) in the paint
+    slots; others, with owner -1, keep the triangle's own color. Rays without a hit are left out.
     """
     for n in range(len(triangle)):
+        if distance[n] == np.inf:
+            continue
         t = triangle[n]
         kind, seed, params = kind_of[t], int(seed_of[t]), params_of[t]
         x, y, z = float(point[n, 0]), float(point[n, 1]), float(point[n, 2])
@@ -199,15 +202,17 @@ def paint(triangle, point, distance, tint, class_of, material_of, kind_of, seed_
             gain = 1 + 0.6 * blade + 0.25 * mass
             red *= 1 + 0.35 * mass
         elif kind in (_PAINT_A, _BAND):
-            if tint[0, 0] >= 0:
-                red, green, blue = tint[0, 0], tint[0, 1], tint[0, 2]
+            if owner[n] >= 0:
+                tint = tints[owner[n], 0]
+                red, green, blue = tint[0], tint[1], tint[2]
             pillar = u + 0.35 - params[2] * np.floor((u + 0.35) / max(params[2], 0.01))
             if kind == _BAND and params[0] < v < params[1] and pillar > params[3]:
                 red, green, blue, glass = 0.02, 0.025, 0.03, True
                 material = _GLASS
         elif kind == _PAINT_B:
-            if tint[1, 0] >= 0:
-                red, green, blue = tint[1, 0], tint[1, 1], tint[1, 2]
+            if owner[n] >= 0:
+                tint = tints[owner[n], 1]
+                red, green, blue = tint[0], tint[1], tint[2]
         elif kind == _SIGN:
             radius = max(abs(u), abs(v)) if params[1] > 0.5 else np.hypot(u, v)
             radius /= params[0]
@@ -234,12 +239,11 @@ def paint(triangle, point, distance, tint, class_of, material_of, kind_of, seed_
 
 
 class Skin:
-    """The looks of a mesh, laid out for `paint`, and its triangles' normals (T, 3)."""
+    """The looks of a mesh, laid out for `paint`."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self.normal = normals(mesh.corners).astype(np.float32)
         order = ("class_id", "material", "kind", "seed", "color", "uv", "params")
-        self.columns: tuple[NDArray[Any], ...] = tuple(
+        self._columns: tuple[NDArray[Any], ...] = tuple(
             np.ascontiguousarray(mesh.look[name]) for name in order
         )
         assert set(order) == set(LOOK.names or ())
@@ -249,10 +253,19 @@ class Skin:
         triangle: NDArray[np.uint32],
         point: NDArray[np.float32],
         distance: NDArray[np.float32],
-        tint: NDArray[np.float32],
+        owner: NDArray[np.int32],
+        tints: NDArray[np.float32],
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-        """(class, material, albedo) of N hits; `tint` below 0 keeps a triangle's own color."""
+        """(class, material, albedo) of N hits; all 0 where `distance` is infinite.
+
+        Args:
+            triangle: (N,) what was hit.
+            point: (N, 3) where, in the mesh's frame.
+            distance: (N,) from how far it is looked at.
+            owner: (N,) row of `tints` that fills the paint slots; -1 keeps the triangle's colors.
+            tints: (P, 2, 3).
+        """
         count = len(triangle)
         out = np.zeros(count, np.uint8), np.zeros(count, np.uint8), np.zeros((count, 3), np.float32)
-        paint(triangle, point, distance, tint, *self.columns, *out)
+        paint(triangle, point, distance, owner, tints, *self._columns, *out)
         return out

@@ -1,14 +1,13 @@
 """One city at one time, asked by rays: the single truth that all simulated sensors share.
 
-What stands still is one ray-casting scene, built once (Embree, by Open3D). What moves is cast in
-its own frame: rays that pass an actor's bounding sphere are turned into the frame of its shapes,
-and the nearest answer wins.
+What stands still is one ray-casting scene, built once. The shapes of what moves are another one,
+the lot: rays that may meet an actor are brought into it, to where its shapes stand, and the nearest
+answer wins. So an image takes two casts, however many are in sight.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +16,20 @@ from numpy.typing import NDArray
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.sim import actors, furnish
-from robustseg_core.sim.culling import Bundles
+from robustseg_core.sim.crowd import Crowd
+from robustseg_core.sim.culling import meetings, nearer
 from robustseg_core.sim.layout import plan
 from robustseg_core.sim.materials import CLASS, MATERIALS, Material
-from robustseg_core.sim.meshes import Mesh, join
+from robustseg_core.sim.meshes import Mesh, join, normals
 from robustseg_core.sim.motion import Motion
-from robustseg_core.sim.textures import Skin
+from robustseg_core.sim.textures import Skin, jit
 from robustseg_core.sim.weather import Weather, weather_from
 
 __all__ = ["MATERIALS", "Hits", "Material", "World"]
 
 SKY = CLASS["sky"]
-FAR_M = 130.0
-"""Actors farther than this from where rays start are not looked at."""
+_NEAREST_M = 0.02
+"""Shadow rays meet nothing before this: they start on a surface."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,26 @@ class Hits:
     """(N,) index into MATERIALS."""
 
 
-class _Shape:
-    """Triangles that rays can be cast at, in the frame that they were built in."""
+class _Scene:
+    """Triangles that rays can be cast at (Embree, by Open3D)."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._o3d = _open3d()
-        self.scene = self._o3d.t.geometry.RaycastingScene()
+        self._scene = self._o3d.t.geometry.RaycastingScene()
         tensor = self._o3d.core.Tensor
         vertices = np.ascontiguousarray(mesh.corners.reshape(-1, 3))
         numbers = np.arange(len(vertices), dtype=np.uint32).reshape(-1, 3)
-        self.scene.add_triangles(tensor(vertices), tensor(numbers))
-        self.skin = Skin(mesh)
+        self._scene.add_triangles(tensor(vertices), tensor(numbers))
 
     def cast(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
-        answer = self.scene.cast_rays(self._o3d.core.Tensor(rays))
+        """(distance, triangle) of N rays; inf where nothing is met."""
+        answer = self._scene.cast_rays(self._o3d.core.Tensor(rays))
         return answer["t_hit"].numpy().copy(), answer["primitive_ids"].numpy().copy()
 
     def occluded(self, rays: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return self.scene.test_occlusions(self._o3d.core.Tensor(rays), tnear=0.02).numpy()
+        """Whether N rays meet anything beyond `_NEAREST_M`."""
+        answer = self._scene.test_occlusions(self._o3d.core.Tensor(rays), tnear=_NEAREST_M)
+        return answer.numpy().copy()
 
 
 class World:
@@ -95,9 +97,14 @@ class World:
         self.motion = Motion(self.layout)
         city, self.lamps = furnish.build(self.layout)
         """`lamps`: (K, 3) places of street lamps."""
-        self._static = _Shape(join([city, *actors.parked(self.layout)]))
-        self._shapes = {name: _Shape(mesh) for name, mesh in actors.library().items()}
-        self.actors = tuple(actors.traffic(self.layout, self.motion))
+        still = join([city, *actors.parked(self.layout)])
+        movers = actors.traffic(self.layout, self.motion)
+        self.crowd = Crowd(movers, self.layout.streets[0], self.motion, actors.library())
+        self._still, self._lot = _Scene(still), _Scene(self.crowd.lot)
+        self._lot_first = len(still.corners)
+        everything = join([still, self.crowd.lot])
+        self._normals = normals(everything.corners).astype(np.float32)
+        self._skin = Skin(everything)
 
     @property
     def duration_s(self) -> float:
@@ -109,7 +116,12 @@ class World:
         return self.motion.pose(t_s)
 
     def cast(
-        self, origins: NDArray[np.floating], directions: NDArray[np.floating], t_s: float
+        self,
+        origins: NDArray[np.floating],
+        directions: NDArray[np.floating],
+        t_s: float,
+        *,
+        order: NDArray[np.int64] | None = None,
     ) -> Hits:
         """What rays meet at a time.
 
@@ -117,84 +129,69 @@ class World:
             origins: (N, 3) or (3,) metres, world frame.
             directions: (N, 3) unit vectors, world frame.
             t_s: seconds since the start of the drive.
+            order: (N,) numbers of the rays, neighbors together (`culling.neighborly`); for speed.
         """
         rays = _rays(origins, directions)
-        distance, triangle = self._static.cast(rays)
-        count = len(rays)
-        owner = np.zeros(count, np.int16)
-        places: list[tuple[_Shape, NDArray[np.float32], NDArray[np.float64]]] = []
-        for tint, shape, matrix, index, local in self._near(rays, t_s, distance):
-            there, number = shape.cast(local)
-            closer = there < distance[index]
-            if closer.any():
-                places.append((shape, tint, matrix))
-                chosen = index[closer]
-                distance[chosen], triangle[chosen] = there[closer], number[closer]
-                owner[chosen] = len(places)
-        class_id = np.full(count, SKY, np.uint8)
-        material = np.zeros(count, np.uint8)
-        albedo, normal = np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32)
-        places.insert(0, (self._static, actors.OWN, np.eye(4)))
-        owner[~np.isfinite(distance)] = len(places)  # the sky's
-        order = np.argsort(owner, kind="stable")  # one pass, however many actors are in sight
-        ends = np.cumsum(np.bincount(owner, minlength=len(places) + 1))
-        for number, (shape, tint, matrix) in enumerate(places):
-            mine = order[ends[number - 1] if number else 0 : ends[number]]
-            if not len(mine):
-                continue
-            point = rays[mine, :3] + distance[mine, None] * rays[mine, 3:]
-            turn = matrix[:3, :3].astype(np.float32)
-            if number:
-                point = (point - matrix[:3, 3].astype(np.float32)) @ turn
-            seen = shape.skin(triangle[mine], point, distance[mine], tint)
-            class_id[mine], material[mine], albedo[mine] = seen
-            facing = shape.skin.normal[triangle[mine]]
-            normal[mine] = facing @ turn.T if number else facing
-        away = np.einsum("ij,ij->i", normal, rays[:, 3:]) > 0
-        normal[away] *= -1
+        moment = self.crowd.at(t_s)
+        distance, triangle = self._still.cast(rays)
+        owner = np.full(len(rays), -1, np.int32)  # the part that was hit, if one was
+        met = meetings(rays, order, distance, self.crowd, moment)
+        if len(met.ray):
+            there, number = self._lot.cast(met.local)
+            nearer(
+                there, number, self._lot_first, met.ray, met.part, met.start_m, met.span_m,
+                distance, triangle, owner,
+            )  # fmt: skip
+        point, normal = _surface(
+            rays, distance, triangle, owner, moment.turn, moment.shift, self._normals
+        )
+        class_id, material, albedo = self._skin(triangle, point, distance, owner, self.crowd.tint)
+        class_id[np.isinf(distance)] = SKY
         return Hits(distance, class_id, albedo, normal, material)
 
     def occluded(
         self, origins: NDArray[np.floating], direction: NDArray[np.floating], t_s: float
     ) -> NDArray[np.bool_]:
-        """(N,) whether points (N, 3) see anything in one direction (3,): the sun's shadows."""
+        """(N,) whether points (N, 3) see anything in one direction (3,): the sun's shadows.
+
+        It is fastest where neighbors among the points follow one another.
+        """
         rays = _rays(origins, np.broadcast_to(direction, np.shape(origins)))
-        dark = self._static.occluded(rays)
-        for _, shape, _, index, local in self._near(rays, t_s, np.where(dark, 0.0, np.inf)):
-            dark[index] |= shape.occluded(local)
+        dark = self._still.occluded(rays)
+        limit = np.where(dark, np.float32(-1), np.float32(np.inf))
+        met = meetings(rays, None, limit, self.crowd, self.crowd.at(t_s), nearest_m=_NEAREST_M)
+        if len(met.ray):
+            dark[met.ray[self._lot.cast(met.local)[0] <= met.span_m]] = True
         return dark
 
-    def _near(
-        self, rays: NDArray[np.float32], t_s: float, limit: NDArray[np.floating]
-    ) -> Iterator[tuple[Any, ...]]:
-        """(tint, shape, world_from_shape, ray numbers, rays in its frame) where they may meet.
 
-        `limit` (N,) may shrink while the caller goes on: farther actors are then skipped.
-        """
-        if not len(rays):
-            return
-        bundles, middle = Bundles(rays), rays[len(rays) // 2, :3]
-        near = []
-        for actor in self.actors:
-            matrix = actor.pose(t_s, self.motion)
-            center = matrix[:3, 3] + (0, 0, 1.2)
-            gap = float(np.linalg.norm(center - middle))
-            if gap < FAR_M:
-                near.append((gap, len(near), actor, matrix, center))
-        for _, _, actor, matrix, center in sorted(near, key=lambda row: row[:2]):
-            index = bundles.through(center, actor.radius_m, limit)
-            if not len(index):
-                continue
-            for name, world_from_shape in actor.placed(t_s, matrix):
-                yield (actor.tint, self._shapes[name], world_from_shape, index,
-                       _into(rays[index], world_from_shape))  # fmt: skip
-
-
-def _into(rays: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Rays in the frame whose pose `matrix` is."""
-    turn = matrix[:3, :3].astype(np.float32)
-    start = (rays[:, :3] - matrix[:3, 3].astype(np.float32)) @ turn
-    return np.ascontiguousarray(np.concatenate([start, rays[:, 3:] @ turn], axis=1))
+@jit
+def _surface(rays, distance, triangle, owner, turn, shift, normals):
+    """((N, 3) point in its mesh's frame, (N, 3) normal in the world, facing the ray's origin)."""
+    point, normal = np.zeros((len(rays), 3), np.float32), np.zeros((len(rays), 3), np.float32)
+    for n in range(len(rays)):
+        if distance[n] == np.inf:
+            continue
+        x, y, z = (
+            rays[n, 0] + distance[n] * rays[n, 3],
+            rays[n, 1] + distance[n] * rays[n, 4],
+            rays[n, 2] + distance[n] * rays[n, 5],
+        )
+        a, b, c = normals[triangle[n], 0], normals[triangle[n], 1], normals[triangle[n], 2]
+        p = owner[n]
+        if p < 0:
+            point[n, 0], point[n, 1], point[n, 2] = x, y, z
+            normal[n, 0], normal[n, 1], normal[n, 2] = a, b, c
+        else:
+            for k in range(3):
+                at = turn[p, k, 0] * x + turn[p, k, 1] * y + turn[p, k, 2] * z + shift[p, k]
+                point[n, k] = at
+                normal[n, k] = turn[p, 0, k] * a + turn[p, 1, k] * b + turn[p, 2, k] * c
+        facing = normal[n, 0] * rays[n, 3] + normal[n, 1] * rays[n, 4] + normal[n, 2] * rays[n, 5]
+        if facing > 0:
+            for k in range(3):
+                normal[n, k] = -normal[n, k]
+    return point, normal
 
 
 def _rays(origins: NDArray[np.floating], directions: NDArray[np.floating]) -> NDArray[np.float32]:

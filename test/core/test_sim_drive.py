@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -18,7 +24,10 @@ from robustseg_core.decode.evt3 import Evt3Decoder
 from robustseg_core.decode.points import decode_points
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import stamp_of
-from robustseg_core.sim.produce import Recipe, Split, simulate, simulate_split
+from robustseg_core.sim.drive import street_m
+from robustseg_core.sim.layout import plan
+from robustseg_core.sim.motion import Motion
+from robustseg_core.sim.produce import Recipe, Split, simulate, simulate_splits
 from robustseg_core.sim.rig import FRAMES, TOPICS, rig
 from robustseg_core.sim.world import World
 from robustseg_core.survey import survey
@@ -159,6 +168,12 @@ def test_one_depth_image_warped_by_the_motion_is_the_next_one(geometry):
     assert np.nanmedian(apart) < 0.05
 
 
+@pytest.mark.parametrize("seconds", [20, 60, 300])
+def test_the_street_is_longer_than_the_drive(seconds):
+    for seed in range(12):
+        assert Motion(plan(seed, street_m(seconds))).duration_s > seconds
+
+
 def test_a_drive_that_is_there_is_not_made_again(drive):
     before = drive.stat().st_mtime_ns
     assert simulate(drive, RECIPE)["recipe"]["seed"] == 7
@@ -177,10 +192,61 @@ def test_an_interrupted_drive_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+COMMAND = """
+import resource, sys
+from robustseg_core.cli import main
+most = int(sys.argv.pop(1))  # bytes of a file: writing more fails for real, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+main()
+"""
+
+
+def command(folder, *, seconds=SECONDS, most=resource.RLIM_INFINITY):
+    """`robustseg sim folder/cut.mcap`, started as a user would, where files can grow to `most`."""
+    words = ["sim", str(folder / "cut.mcap"), "--preset", RECIPE.preset]
+    words += ["--seconds", str(seconds), "--seed", str(RECIPE.seed)]
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(most), *words], stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ctrl_c_ends_a_drive_in_order_and_leaves_nothing(tmp_path):
+    running = command(tmp_path, seconds=30)
+    while running.poll() is None and not list(tmp_path.glob(".cut.partial/*.mcap")):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(0.1)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate()
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_bag(tmp_path):
+    running = command(tmp_path, most=50_000)
+    _, said = running.communicate()
+    assert running.returncode == 2
+    assert f"error: cannot write {tmp_path / 'cut.mcap'}: File too large; make room" in said
+    assert "Traceback" not in said and "Exception" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_for_the_sheet_keeps_the_drive(drive, tmp_path):
+    for made in (drive, drive.with_suffix(".json")):
+        shutil.copy(made, (tmp_path / "cut").with_suffix(made.suffix))
+    running = command(tmp_path, most=50_000)
+    _, said = running.communicate()
+    assert running.returncode == 2
+    assert "cut.png: File too large; " in said and "Traceback" not in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.json", "cut.mcap"]
+    assert payloads(tmp_path / "cut.mcap") == payloads(drive)
+
+
 @pytest.mark.parametrize(
     "recipe, said",
     [
         (Recipe(1, 0, ("clear",)), "seconds is 0"),
+        (Recipe(1, 3600, ("clear",)), "at most 600, or several drives"),
         (Recipe(1, 1, ("snow",)), "snow"),
         (Recipe(1, 1, ("clear",), "huge"), "no preset called 'huge'"),
         (Recipe(1, 1, ("clear",), "tiny", (8, 8)), "size is 8x8"),
@@ -196,7 +262,7 @@ def test_the_shipped_splits_never_overlap():
     from conftest import ROOT
 
     files = sorted((ROOT / "config" / "sim").glob("*.yaml"))
-    assert [f.stem for f in files] == ["test", "train", "val"]
+    assert {f.stem for f in files} >= {"test", "train", "val"}
     seeds = [r.seed for f in files for r in config.load(Split, f).recipes()]
     assert len(seeds) == len(set(seeds))
 
@@ -204,11 +270,11 @@ def test_the_shipped_splits_never_overlap():
 def test_a_split_is_made_in_parallel_and_kept(tmp_path):
     split = tmp_path / "few.yaml"
     split.write_text("first_seed: 5\ndrives: 2\nseconds: 0.2\npreset: tiny\n")
-    paths = simulate_split(split, tmp_path / "out", jobs=2)
+    paths = simulate_splits([split], tmp_path / "out", jobs=2)
     assert [p.name for p in paths] == ["few_00005.mcap", "few_00006.mcap"]
     stamps = [p.stat().st_mtime_ns for p in paths]
     assert all(len(messages(p, TOPICS["rgb"])) == 2 for p in paths)
-    simulate_split(split, tmp_path / "out", jobs=2)
+    simulate_splits([split], tmp_path / "out", jobs=2)
     assert [p.stat().st_mtime_ns for p in paths] == stamps
 
 

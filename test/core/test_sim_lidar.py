@@ -51,7 +51,8 @@ class World:
         pose[0, 3] = self.speed_m_s * t_s
         return pose
 
-    def cast(self, origins: np.ndarray, directions: np.ndarray, t_s: float) -> Hits:
+    def cast(self, origins: np.ndarray, directions: np.ndarray, t_s: float, *, order) -> Hits:
+        assert (np.sort(order) == np.arange(len(directions))).all()
         assert np.allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-4)
         planes = [(2, 0.0, 1.0, "asphalt", 1e9), (0, WALL_M, -1.0, self.wall, 1e9)]
         if self.glass:

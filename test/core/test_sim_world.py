@@ -10,7 +10,6 @@ pytest.importorskip("open3d", reason="the simulator needs open3d (extra `sim`)")
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.errors import RobustsegError
 from robustseg_core.sim.camera_sensor import RgbCamera
-from robustseg_core.sim.culling import Bundles
 from robustseg_core.sim.depth_sensor import DepthCamera
 from robustseg_core.sim.materials import CLASS, MATERIALS
 from robustseg_core.sim.weather import CONDITIONS, weather_from
@@ -201,13 +200,6 @@ def test_traffic_moves_and_houses_stay(clear):
     assert (one.distance_m != two.distance_m)[~fixed].mean() > 0.1
 
 
-def test_a_walker_swings_the_legs(clear):
-    walker = next(actor for actor in clear.actors if actor.kind == "person")
-    here = np.eye(4)
-    (_, (_, before), *_), (_, (_, after), *_) = (walker.placed(t, here) for t in (0.0, 0.3))
-    assert np.abs(before - after).max() > 0.05
-
-
 def test_the_sun_casts_shadows_and_a_cloud_takes_them_away(clear):
     camera = RgbCamera(HEIGHT, WIDTH, FX, 5)
     hits, directions, origin = camera.cast(clear, view(clear, 4.0), 4.0)
@@ -260,16 +252,3 @@ def test_impossible_sizes_are_refused_in_one_sentence():
         World(1, length_m=10.0)
     with pytest.raises(RobustsegError, match="nearest < farthest"):
         DepthCamera(HEIGHT, WIDTH, FX, 5, range_m=(5.0, 1.0))
-
-
-def test_bundles_spare_rays_but_lose_none():
-    rng = np.random.default_rng(3)
-    rays = RgbCamera(HEIGHT, WIDTH, FX, 5)._rays
-    many = np.concatenate([rng.normal(scale=0.2, size=rays.shape), rays], 1).astype(np.float32)
-    limit = rng.uniform(0, 60, len(rays)).astype(np.float32)
-    for center in rng.normal(scale=15, size=(40, 3)):
-        toward = center - many[:, :3]
-        along = (toward * many[:, 3:]).sum(1)
-        meets = (toward**2).sum(1) - along**2 < 4
-        wanted = np.flatnonzero(meets & (along > -2) & (along - 2 < limit))
-        assert len(np.setxor1d(Bundles(many).through(center, 2.0, limit), wanted)) <= 1

@@ -1,0 +1,76 @@
+"""What a distiller may look at, and what it must return."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from robustseg_core.config import Strict, parse
+from robustseg_core.types import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One step of one student beside its teacher, who always has every sensor of the sample.
+
+    The packed rows of `student` are a subset of those of `teacher` (same samples, same columns).
+    """
+
+    student: Prediction
+    teacher: Prediction
+    """Without gradient."""
+    batch: int
+    """B."""
+    modalities: int
+    """M."""
+    classes: int
+    """K."""
+    label: Tensor | None
+    """(B, H, W) int64, `IGNORE` where unknown; None: nobody labelled it."""
+    generator: torch.Generator
+    """The dice of everything random, on the CPU: draw with it, then move to the device."""
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """(n,) rows of the student and (n,) rows of the teacher that saw the same image."""
+        width = self.modalities
+        here = self.student.sample * width + self.student.modality  # (N_s,)
+        there = self.teacher.sample * width + self.teacher.modality  # (N_t,)
+        place = torch.full((self.batch * width,), -1, dtype=torch.long, device=here.device)
+        place[there] = torch.arange(len(there), device=here.device)
+        match = place[here]
+        rows = torch.nonzero(match >= 0).squeeze(1)
+        return rows, match[rows]
+
+
+class Distiller(nn.Module, ABC):
+    """One term of the student's loss.
+
+    A new way of teaching is a file in this folder with one public subclass. The term is differen-
+    tiable with respect to the student only, is 0 when the student is the teacher (unless an option
+    called `legacy_*` says otherwise), never counts ignored pixels, and loops over nothing that is
+    as long as a batch, a class list or an image.
+    """
+
+    needs_label: ClassVar[bool] = False
+    """True: unusable on recordings without labels."""
+
+    class Options(Strict):
+        """`weight` is the factor in the sum of losses; it is applied by the task, not here."""
+
+        weight: float = Field(1.0, ge=0, description="Factor of this term in the loss.")
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.name: str = type(self).__module__.rpartition(".")[2]
+        self.options = parse(self.Options, options or {}, where=f"distill.{self.name}")
+
+    @abstractmethod
+    def forward(self, lesson: Lesson) -> Tensor:
+        """The unweighted term, a scalar; 0 (with a graph) where there is nothing to compare."""

@@ -1,0 +1,147 @@
+"""Corruption training: now and then a sensor of a sample is broken, as robots' sensors break.
+
+Whole sensors that are gone are modality dropout's affair (`subsets.draw`); these are the faults
+that a health monitor may let through, and that the network must then see through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from robustseg_core import modalities
+from robustseg_core.config import Strict, parse
+from robustseg_core.errors import did_you_mean
+from robustseg_core.learn.damage import ANY, TWINS
+
+
+def available(modality: str | None = None) -> list[str]:
+    """Names of the corruptions of a modality (None: of all modalities)."""
+    if modality is not None:
+        return sorted(TWINS.get(modality, ANY))
+    return sorted({name for twins in TWINS.values() for name in twins})
+
+
+def possible(modality: str, options: Mapping[str, Any]) -> list[str]:
+    """Of these, those that make sense for images that are encoded with these options.
+
+    In the pictures that a collection comes with (the options have a `representation`), there are no
+    metres and no counts to change.
+    """
+    twins = TWINS.get(modality, ANY)
+    return sorted(f for f in twins if not (twins[f].native and "representation" in options))
+
+
+class CorruptConfig(Strict):
+    """How often sensors break in training, and how.
+
+    `salt_pepper`, `gaussian_noise` and `pixel_drop` are also what the NM and RMM protocols measure
+    with; leave them out where these are to stay unseen.
+    """
+
+    p: float = Field(0.0, ge=0, le=1, description="Probability, for each sensor of each sample.")
+    faults: Literal["all"] | tuple[str, ...] = Field(
+        "all", description="Names to draw from, evenly, of those that the sensor can have."
+    )
+    strength: tuple[float, float] = Field(
+        (0.0, 1.0), description="Drawn evenly; 0 is the mildest form of a fault, 1 the worst."
+    )
+
+    @field_validator("faults", mode="before")
+    @classmethod
+    def _words(cls, faults: Any) -> Any:
+        """`faults=black,holes` on a command line is one word."""
+        return faults.split(",") if isinstance(faults, str) and faults != "all" else faults
+
+    @field_validator("faults")
+    @classmethod
+    def _known(cls, faults: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in () if faults == "all" else faults:
+            if name not in available():
+                raise ValueError(
+                    f"no corruption called {name!r}; {did_you_mean(name, available())}"
+                )
+        return faults
+
+    @field_validator("strength")
+    @classmethod
+    def _ascends(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= pair[0] <= pair[1] <= 1:
+            raise ValueError(f"{pair[0]:g} to {pair[1]:g} is no range within 0 to 1")
+        return pair
+
+
+def corrupt(
+    images: Mapping[str, NDArray[np.float32]],
+    rng: np.random.Generator,
+    config: CorruptConfig,
+    *,
+    encodings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    """`images` with some of them damaged; at least one of several stays whole.
+
+    Args:
+        images: modality -> (3, H, W), encoded; they stay as they are.
+        rng: all the dice.
+        config: how often, and what.
+        encodings: modality -> options of its encoding, where they are not the usual ones.
+
+    Returns:
+        The images, and modality -> name of what was done to it.
+    """
+    done: dict[str, str] = {}
+    made = dict(images)
+    if not config.p:
+        return made, done
+    hit = [name for name in images if rng.random() < config.p]
+    if len(hit) == len(images) > 1:
+        hit.pop(int(rng.integers(len(hit))))
+    for name in hit:
+        options = (encodings or {}).get(name, {})
+        choice = [
+            f for f in possible(name, options) if config.faults == "all" or f in config.faults
+        ]
+        if not choice:
+            continue
+        fault = choice[int(rng.integers(len(choice)))]
+        strength = float(rng.uniform(*config.strength))
+        made[name] = damaged(name, fault, images[name], rng, strength=strength, options=options)
+        done[name] = fault
+    return made, done
+
+
+def damaged(
+    modality: str,
+    fault: str,
+    image: NDArray[np.float32],
+    rng: np.random.Generator,
+    *,
+    strength: float,
+    options: Mapping[str, Any] | None = None,
+) -> NDArray[np.float32]:
+    """A copy of one (3, H, W) image with one fault in it, of a strength in [0, 1]."""
+    twin = TWINS.get(modality, ANY)[fault]
+    amount = twin.mild + strength * (twin.worst - twin.mild)
+    changed = twin.apply(image, amount, rng, _encoding(modality, options or {}))
+    return np.ascontiguousarray(changed, np.float32)
+
+
+def _encoding(modality: str, options: Mapping[str, Any]) -> Strict | None:
+    """How the modality is encoded; None: it has no plug-in, and only `ANY` is done to it."""
+    if modality not in TWINS:
+        return None
+    usual = _usual(modality)
+    if not options:
+        return usual
+    known = {key: value for key, value in options.items() if key in type(usual).model_fields}
+    return parse(type(usual), known, where=f"encodings.{modality}")
+
+
+@cache
+def _usual(modality: str) -> Strict:
+    return modalities.load(modality).Encoding()

@@ -1,0 +1,118 @@
+"""What a run begins with: data, network, teacher and optimizer, as the recipe names them."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustseg_core import datasets
+from robustseg_core.datasets import Dataset
+from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.recipe import OptimRecipe, Recipe
+from robustseg_core.models import checkpoint
+from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.weights import import_weights
+from robustseg_core.types import ModelSpec
+
+
+def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    """The two splits, equal in everything that the network is built from; the second may be None.
+
+    Raises:
+        RobustsegError: no training data, a path that is not there, splits that overlap or differ.
+    """
+    data = recipe.data
+    if not data.train:
+        raise RobustsegError("the recipe names no training data; give data.train=[FOLDER]")
+    make = datasets.load(data.kind)
+    there, apart = _expand(data.train), _expand(data.val)
+    options: dict[str, Any] = {
+        "size": data.size, "modalities": data.modalities or None, "options": data.options,
+    }  # fmt: skip
+    train = make(there, "train", **options)
+    if not apart:
+        return train, None
+    if set(there) & set(apart) and not make.known:  # recordings: a path is a split
+        raise RobustsegError(
+            f"data.val names {sorted(set(there) & set(apart))[0]}, which is trained on; give "
+            "other recordings, or none"
+        )
+    options["modalities"] = train.modalities
+    val = make(apart, "val", **options)
+    if val.classes != train.classes:
+        raise RobustsegError(
+            f"data.train has {len(train.classes.names)} classes and data.val "
+            f"{len(val.classes.names)}, or others; use splits of one collection"
+        )
+    if not val.labelled:
+        raise RobustsegError("data.val has no labels to judge by; give a labelled split or none")
+    return train, val
+
+
+def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
+    """The student at step 0, with random or imported weights.
+
+    Raises:
+        RobustsegError: a plug-in that does not exist, or weights that do not fit.
+    """
+    wanted = recipe.network
+    spec = ModelSpec(
+        modalities=train.modalities,
+        classes=train.classes.names,
+        palette=train.classes.palette,
+        backbone=wanted.backbone,
+        size=train.shape,
+        fusion=wanted.fusion,
+        head_width=wanted.head_width,
+        stem=wanted.stem,
+        norm=wanted.norm,
+        encodings=train.encodings,
+    )
+    model = checkpoint.untrained(
+        spec, seed=recipe.seed, head=wanted.head, drop_path=wanted.drop_path, dropout=wanted.dropout
+    )
+    if wanted.init:
+        import_weights(wanted.init, model)
+    return model
+
+
+def frozen_teacher(recipe: Recipe, train: Dataset) -> AnyModalSegmenter | None:
+    """The recipe's teacher, if it distills anything and names one.
+
+    Raises:
+        RobustsegError: no such checkpoint, or one of other classes or sensors.
+    """
+    if not (recipe.distill and recipe.teacher):
+        return None
+    teacher = checkpoint.load(recipe.teacher, classes=train.classes.names)
+    if teacher.spec.modalities != tuple(train.modalities):
+        raise RobustsegError(
+            f"the teacher {recipe.teacher} knows {', '.join(teacher.spec.modalities)}, the data "
+            f"has {', '.join(train.modalities)}; set data.modalities, or train another teacher"
+        )
+    return teacher
+
+
+def optimizer_of(model: nn.Module, optim: OptimRecipe) -> torch.optim.Optimizer:
+    """AdamW; biases and norms are not decayed."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": optim.weight_decay},
+              {"params": others, "weight_decay": 0.0}]  # fmt: skip
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=1e-8)
+
+
+def _expand(patterns: Sequence[str]) -> list[Path]:
+    """Paths, where `*` stands for all that there are."""
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        if not matches:
+            raise RobustsegError(f"nothing is called {pattern!r} here; check the path")
+        found += [Path(match) for match in matches]
+    return found

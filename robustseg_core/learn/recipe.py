@@ -1,0 +1,189 @@
+"""A recipe: everything that a training run depends on, as YAML files laid over one another.
+
+`config/train/` holds the systems (teacher, dropout, anyseg, robustseg_v1) and the data they are
+trained on (sim, deliver, muses, mcubes); `robustseg train anyseg muses` lays one over the other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+import robustseg_core
+from robustseg_core import config, distill
+from robustseg_core.config import Strict, parse
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.learn.augment import AugmentConfig
+from robustseg_core.learn.corrupt import CorruptConfig
+from robustseg_core.subsets import LAWS
+
+
+class DataRecipe(Strict):
+    """What is learned from."""
+
+    kind: str = Field("shards", description="A data set, as `robustseg list` names them.")
+    train: tuple[str, ...] = Field((), description="Folders or recordings to train on.")
+    val: tuple[str, ...] = Field(
+        (), description="... to choose the best weights by; empty: the last step is kept."
+    )
+    size: tuple[int, int] | None = Field(None, description="(H, W) of samples; null: their own.")
+    modalities: tuple[str, ...] = Field((), description="Sensors to use; empty: all there are.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the data set.")
+    workers: int = Field(2, ge=0, le=256, description="Processes that load.")
+    cache: bool = Field(False, description="Keep samples in memory once they are read.")
+
+
+class NetworkRecipe(Strict):
+    """What is trained."""
+
+    backbone: str = Field("b0", description="A backbone, as `robustseg list` names them.")
+    head: str = Field(
+        "published", pattern="^(published|folded)$", description="Form of the head in training."
+    )
+    head_width: int = Field(768, gt=0, description="Embedding width of the head.")
+    fusion: str = Field("mean", description="A fusion, as `robustseg list` names them.")
+    stem: str = Field("shared", pattern="^(shared|per_modality)$", description="Patch embedding.")
+    norm: str = Field("shared", pattern="^(shared|per_modality)$", description="LayerNorms.")
+    drop_path: float = Field(0.1, ge=0, lt=1, description="Chance of skipping the last block.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Of the head's channels.")
+    init: str = Field(
+        "", description="Weights to begin with: ours, or public MiT or SegFormer; empty: random."
+    )
+
+
+class OptimRecipe(Strict):
+    """How it is trained; the defaults are the published ones (robustseg_rmmss.md section 4)."""
+
+    epochs: int = Field(200, gt=0, description="Passes over the data; `steps` replaces it.")
+    steps: int = Field(0, ge=0, description="Optimizer steps; 0: as many as `epochs` make.")
+    batch: int = Field(8, gt=0, description="Samples per step and process.")
+    accumulate: int = Field(1, gt=0, description="Batches that make one step.")
+    lr: float = Field(6e-5, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="Not applied to 1-D parameters.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps that warm up,")
+    warmup_from: float = Field(0.1, gt=0, le=1, description="from this share of `lr`.")
+    power: float = Field(0.9, ge=0, description="Of the polynomial decay that follows.")
+    clip_norm: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no clipping.")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="Decay of averaged weights, which are then validated and kept."
+    )
+    precision: str = Field(
+        "32-true", pattern="^(32-true|bf16-mixed|16-mixed)$", description="As Fabric names it."
+    )
+
+
+class StudentRecipe(Strict):
+    """Which sensors the student sees."""
+
+    dropout: str = Field("all", description=f"Law of the subsets: {', '.join(LAWS)}.")
+    per_batch: bool = Field(False, description="One subset for the whole batch, as published.")
+    missing: str = Field(
+        "skip", pattern="^(skip|zero)$", description="Not encoded at all, or a zero image."
+    )
+    fragile: tuple[float, ...] = Field((), description="Weights of being kept, for `fragile`.")
+    with_full: bool = Field(False, description="Also a cross-entropy on all sensors.")
+
+
+class LossRecipe(Strict):
+    """Cross-entropy with online hard example mining."""
+
+    ohem_threshold: float = Field(
+        0.7, gt=0, le=1, description="Pixels whose true class is less probable are kept,"
+    )
+    ohem_share: float = Field(
+        1 / 16, ge=0, le=1, description="and at least this share of the valid ones."
+    )
+
+
+class ValidationRecipe(Strict):
+    """When the weights are judged, and by what."""
+
+    every: int = Field(0, ge=0, description="Steps between validations; 0: once per epoch.")
+    rule: str = Field(
+        "full", pattern="^(full|mean|four)$",
+        description="Best by mIoU of all sensors, by the mean over all subsets, or by the mean of "
+        "four (first alone, first two, last two, all), as published.",
+    )  # fmt: skip
+    samples: int = Field(0, ge=0, description="Evenly spread over the split; 0: all.")
+
+
+class Recipe(Strict):
+    """Everything that a run depends on."""
+
+    system: str = Field("", description="Name of the method, for tables.")
+    data: DataRecipe = Field(default_factory=DataRecipe)
+    network: NetworkRecipe = Field(default_factory=NetworkRecipe)
+    optim: OptimRecipe = Field(default_factory=OptimRecipe)
+    student: StudentRecipe = Field(default_factory=StudentRecipe)
+    loss: LossRecipe = Field(default_factory=LossRecipe)
+    distill: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="distiller -> its options; empty: labels alone teach."
+    )
+    teacher: str = Field("", description="Checkpoint of the teacher, where anything is distilled.")
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    corrupt: CorruptConfig = Field(default_factory=CorruptConfig)
+    validate_: ValidationRecipe = Field(default_factory=ValidationRecipe, alias="validate")
+    seed: int = Field(3407, ge=0, description="Of weights, order, subsets and augmentation.")
+    log_every: int = Field(10, gt=0, description="Steps between rows of the log.")
+    save_every: int = Field(200, gt=0, description="Steps between states that can be resumed.")
+
+    @model_validator(mode="after")
+    def _plugins_exist(self) -> Recipe:
+        for name, options in self.distill.items():
+            parse(distill.load(name).Options, options, where=f"distill.{name}")
+        if self.student.dropout not in LAWS:
+            law = self.student.dropout
+            raise ValueError(f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}")
+        return self
+
+
+def load_recipe(names: Sequence[str], words: Iterable[str] = ()) -> Recipe:
+    """A recipe from YAML files, the later ones over the earlier, and `key=value` words over all.
+
+    Args:
+        names: paths, or names of files in `config/train/`.
+        words: as in `config.override`.
+
+    Raises:
+        RobustsegError: no such recipe, no YAML, an unknown key or a bad value.
+    """
+    tree: dict[str, Any] = {}
+    for name in names:
+        tree = _over(tree, config.read_file(_find(name)))
+    return parse(Recipe, config.override(tree, words))
+
+
+def known_recipes() -> dict[str, Path]:
+    """name -> file of every recipe that came with the project."""
+    return {path.stem: path for folder in reversed(_folders()) for path in folder.glob("*.yaml")}
+
+
+def _folders() -> list[Path]:
+    """Where `config/train` lies: in a checkout, in pip's `share`, in a colcon workspace."""
+    roots = [Path(robustseg_core.__file__).parent.parent, Path(sys.prefix) / "share/robustseg"]
+    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
+        roots.append(Path(prefix) / "share/robustseg")
+    return [root / "config/train" for root in roots if (root / "config/train").is_dir()]
+
+
+def _find(name: str) -> Path:
+    known = known_recipes()
+    if name in known:
+        return known[name]
+    if Path(name).is_file():
+        return Path(name)
+    raise RobustsegError(f"no recipe called {name!r}; {did_you_mean(name, known)}, or give a file")
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        merged[key] = _over(old, value) if both else value
+    return merged

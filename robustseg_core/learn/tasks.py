@@ -1,0 +1,157 @@
+"""One step of learning: a batch in, the terms of the loss out, by name.
+
+Without a teacher, labels alone teach; with one, each distiller of the recipe adds its term. The
+student sees a subset of the sensors, the teacher all that the sample has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustseg_core import distill, subsets
+from robustseg_core.distill import Lesson
+from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.losses import ohem_cross_entropy
+from robustseg_core.learn.recipe import Recipe
+from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.types import Batch, Prediction
+
+
+class Task:
+    """What a recipe teaches.
+
+    Args:
+        recipe: losses, dropout and distillers.
+        modalities: columns of `alive`.
+        teacher: frozen here; needed if the recipe distills anything.
+        labelled: whether the data has labels; without them they are not missed if something else
+            teaches.
+
+    Raises:
+        RobustsegError: the recipe distills and there is no teacher, or it needs labels that the
+            data has not.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        modalities: Sequence[str],
+        *,
+        teacher: AnyModalSegmenter | None = None,
+        labelled: bool = True,
+    ) -> None:
+        self.recipe = recipe
+        self.modalities = tuple(modalities)
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        if recipe.distill and teacher is None:
+            raise RobustsegError(
+                f"recipe {recipe.system!r} distills {', '.join(recipe.distill)} but names no "
+                "teacher; train one (`robustseg train teacher ...`) and give teacher=CHECKPOINT"
+            )
+        kinds = {name: distill.load(name)(options) for name, options in recipe.distill.items()}
+        if not labelled:
+            kinds = {name: kind for name, kind in kinds.items() if not kind.needs_label}
+            if not kinds:
+                raise RobustsegError(
+                    "the data has no labels and nothing in the recipe teaches without them; label "
+                    "it (`robustseg label`), or distill `prediction` from a teacher"
+                )
+        self.left_out = tuple(name for name in recipe.distill if name not in kinds)
+        """Distillers that need labels, left out because there are none."""
+        self.distillers = nn.ModuleDict(kinds)
+        full = ["ce_full"] if recipe.student.with_full else []
+        self.names = [*(["ce", *full] if labelled else []), *kinds]
+        """Terms of the loss."""
+
+    def to(self, device: torch.device) -> Task:
+        """Move teacher and distillers to a device."""
+        self.distillers.to(device)
+        if self.teacher is not None:
+            self.teacher.to(device)
+        return self
+
+    def terms(
+        self,
+        student: nn.Module,
+        batch: Batch,
+        together: torch.Generator,
+        own: torch.Generator,
+        rank: int = 0,
+        world: int = 1,
+    ) -> dict[str, Tensor]:
+        """Weighted terms of the loss; their sum is what is minimized.
+
+        Args:
+            student: an `AnyModalSegmenter`, maybe wrapped by Fabric.
+            batch: `alive` says what each sample has; on the student's device.
+            together: dice that all processes throw alike, on the CPU: whose sensors are dropped.
+            own: dice of this process, on the CPU.
+            rank: of this process.
+            world: number of processes.
+        """
+        images, alive = self._subset(batch, together, rank, world)
+        seen: Prediction = student(images, alive)
+        terms: dict[str, Tensor] = {}
+        if batch.label is not None:
+            terms["ce"] = self._cross_entropy(seen.logits, batch.label)
+            if self.recipe.student.with_full:
+                whole: Prediction = student(batch.images, batch.alive)
+                terms["ce_full"] = self._cross_entropy(whole.logits, batch.label)
+        if self.distillers:
+            lesson = Lesson(
+                student=seen,
+                teacher=self._ask_teacher(batch),
+                batch=len(batch.alive),
+                modalities=batch.alive.shape[1],
+                classes=seen.logits.shape[1],
+                label=batch.label,
+                generator=own,
+            )
+            for name, distiller in self.distillers.items():
+                terms[name] = distiller.options.weight * distiller(lesson)
+        return terms
+
+    def _subset(
+        self, batch: Batch, dice: torch.Generator, rank: int, world: int
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """What the student gets to see: images and (B, M) alive.
+
+        Drawn for the batches of all processes at once, so that their number does not matter.
+        """
+        how, present = self.recipe.student, batch.alive.cpu()
+        count, columns = present.shape
+        rows = torch.ones(1 if how.per_batch else world * count, columns, dtype=torch.bool)
+        if not how.per_batch:
+            rows[rank * count : (rank + 1) * count] = present
+        drawn = subsets.draw(how.dropout, rows, dice, fragile=how.fragile or None)
+        if not how.per_batch:
+            drawn = drawn[rank * count : (rank + 1) * count]
+        chosen = drawn & present
+        chosen = torch.where(chosen.any(1, keepdim=True), chosen, present)  # never nobody
+        if how.missing == "skip":
+            return batch.images, chosen
+        device = batch.alive.device
+        kept = {
+            name: batch.images[name] * chosen[:, column, None, None, None].to(device)
+            for column, name in enumerate(self.modalities)
+            if name in batch.images
+        }
+        return kept, batch.alive
+
+    @torch.no_grad()
+    def _ask_teacher(self, batch: Batch) -> Prediction:
+        assert self.teacher is not None
+        return self.teacher(batch.images, batch.alive)
+
+    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+        loss = self.recipe.loss
+        logits = F.interpolate(
+            logits.float(), label.shape[1:], mode="bilinear", align_corners=False
+        )
+        return ohem_cross_entropy(
+            logits, label, threshold=loss.ohem_threshold, least_share=loss.ohem_share
+        )
