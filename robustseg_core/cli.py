@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.logging import RichHandler
 from rich.table import Table
 
-from robustseg_core import __version__, cli_make, config, modalities
+from robustseg_core import __version__, cli_learn, cli_make, config, modalities
 from robustseg_core.terminal import err, guarded, progress_bar
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
     "[bold]robustseg run drive.mcap[/].",
 )
 app.add_typer(cli_make.app)
+app.add_typer(cli_learn.app)
 
 
 class Device(str, Enum):
@@ -113,7 +114,10 @@ def run(
     bags: Bags,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint (.safetensors); default: an untrained tiny network."),
+        typer.Option(
+            help="Checkpoint (.safetensors); default: the shipped student of simulated streets; "
+            "`untrained`: random weights."
+        ),
     ] = None,
     params: Params = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/run"),
@@ -218,14 +222,18 @@ def params() -> None:
 
 @app.command("list")
 def list_plugins() -> None:
-    """Name the plug-ins: modalities, backbones, fusions and faults."""
-    from robustseg_core import faults
+    """Name the plug-ins: modalities, backbones, distillers, data sets, recipes, faults."""
+    from robustseg_core import datasets, distill, faults
+    from robustseg_core.learn.recipe import known_recipes
     from robustseg_core.models import fusion, mit
 
     for title, names in (
         ("modalities", modalities.available()),
         ("backbones", list(mit.BACKBONES)),
         ("fusions", fusion.available()),
+        ("distillers", distill.available()),
+        ("data sets", datasets.available()),
+        ("recipes", sorted(known_recipes())),
     ):
         typer.echo(f"{title:<11} {' '.join(names)}")
     for name in faults.available(None):

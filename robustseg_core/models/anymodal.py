@@ -28,12 +28,21 @@ class AnyModalSegmenter(nn.Module):
     Args:
         spec: sizes and names; kept as `.spec`.
         head: "published" (linear, concat, 1x1 conv, BatchNorm) or "folded" (`models/head.py`).
+        drop_path: in training, chance that a row skips the last block; grows linearly from 0.
+        dropout: in training, chance that a channel of the head is left out.
 
     Raises:
         RobustsegError: no such backbone, fusion or head.
     """
 
-    def __init__(self, spec: ModelSpec, *, head: str = "published") -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        head: str = "published",
+        drop_path: float = 0.1,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         if head not in HEADS:
             raise RobustsegError(f"no head called {head!r}; {did_you_mean(head, HEADS)}")
@@ -43,11 +52,12 @@ class AnyModalSegmenter(nn.Module):
             spec.backbone,
             stems=modalities if spec.stem == "per_modality" else 1,
             norms=modalities if spec.norm == "per_modality" else 1,
+            drop_path=drop_path,
         )
         channels = self.encoder.channels
         fuse = fusion.load(spec.fusion)
         self.fusions = nn.ModuleList(fuse(c, modalities) for c in channels)
-        self.head = HEADS[head](channels, spec.head_width, len(spec.classes))
+        self.head = HEADS[head](channels, spec.head_width, len(spec.classes), dropout)
 
     def forward(
         self, images: Mapping[str, Tensor], alive: Tensor, quality: Tensor | None = None

@@ -23,17 +23,27 @@ from robustseg_core.types import ModelSpec
 
 FORMAT = "robustseg/1"
 
+SHIPPED = Path(__file__).resolve().parent.parent / "weights" / "street.safetensors"
+"""The student that comes with the package; how it was made is in the .json beside it."""
+
 _SHAPING = ("modalities", "backbone", "fusion", "head_width", "stem", "norm")
 """Fields of the spec that a network is built from; the others may change after training."""
 
 
-def save(path: Path | str, model: AnyModalSegmenter, spec: ModelSpec | None = None) -> None:
+def save(
+    path: Path | str,
+    model: AnyModalSegmenter,
+    spec: ModelSpec | None = None,
+    *,
+    half: bool = False,
+) -> None:
     """Write `model` to `path`, which is replaced in one piece or not at all.
 
     Args:
         path: ends in .safetensors by convention.
         model: in either form of its head.
         spec: what to store instead of `model.spec`, e.g. with another provenance.
+        half: store floats as float16, which halves the file; `load` gives float32 back.
 
     Raises:
         RobustsegError: the spec belongs to another network, or the file cannot be written.
@@ -48,6 +58,8 @@ def save(path: Path | str, model: AnyModalSegmenter, spec: ModelSpec | None = No
     expect_classes(spec, model.spec.classes, source="spec", expected="the network")
     metadata = {"format": FORMAT, "head": model.head_form, "spec": spec.model_dump_json()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -137,14 +149,16 @@ def default_spec(
         raise RobustsegError(f"spec of a network: {_first(error)}") from None
 
 
-def untrained(spec: ModelSpec, *, seed: int = 0, head: str = "published") -> AnyModalSegmenter:
+def untrained(
+    spec: ModelSpec, *, seed: int = 0, head: str = "published", **dropouts: float
+) -> AnyModalSegmenter:
     """A network with random weights, the same ones for the same seed; eval mode.
 
-    The global random state is left as it was.
+    The global random state is left as it was. `dropouts` are as `AnyModalSegmenter` takes them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AnyModalSegmenter(spec, head=head).eval()
+        return AnyModalSegmenter(spec, head=head, **dropouts).eval()
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -21,11 +21,17 @@ OUT = Path("out/bench.json")
 TARGETS = {
     "image_publish_over_cheapest": (operator.le, 1.3),
     "image_receive_over_cheapest": (operator.le, 1.3),
+    "judge rgb 1920x1200, ms": (operator.le, 1.0),
     "cloud to image, times faster": (operator.ge, 20),
     "evt3 single, M events/s": (operator.ge, 30),
     "head_768_speedup": (operator.ge, 5),
     "tiny_encoder_one_of_four": (operator.lt, 0.45),
     "b0_encoder_one_of_four": (operator.lt, 0.45),
+    "hpdm_loop_speedup": (operator.ge, 10),
+    "unimodal_loop_speedup": (operator.ge, 10),
+    "crossmodal_loop_speedup": (operator.ge, 10),
+    "distillers_share_of_step": (operator.lt, 0.15),
+    "training, share of time waiting for data": (operator.lt, 0.10),
 }
 SIGNS = {operator.le: "<=", operator.ge: ">=", operator.lt: "<"}
 

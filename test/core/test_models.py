@@ -298,3 +298,53 @@ def test_health_scores_reach_the_fusion_in_packed_order():
 def test_an_unknown_part_is_explained(build, text: str):
     with pytest.raises(RobustsegError, match=text):
         build()
+
+
+def gated(seed: int = 0) -> tuple[torch.nn.Module, torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """Untrained and trained gates, and packed rows of three samples with 1, 2 and 3 sensors."""
+    torch.manual_seed(seed)
+    fresh, moved = fusion.load("gated")(8, 3), fusion.load("gated")(8, 3)
+    for parameter in moved.parameters():
+        torch.nn.init.normal_(parameter)
+    sample = torch.tensor([0, 1, 1, 2, 2, 2])
+    modality = torch.tensor([2, 0, 1, 0, 1, 2])
+    return fresh, moved, (torch.randn(6, 8, 4, 5), sample, modality)
+
+
+def test_an_untrained_gate_over_healthy_sensors_is_the_mean():
+    fresh, _, (rows, sample, modality) = gated()
+    mean = fusion.load("mean")(8, 3)
+    for quality in (None, torch.full((6,), 0.7)):
+        assert torch.allclose(
+            fresh(rows, sample, modality, 3, quality), mean(rows, sample, modality, 3), atol=1e-6
+        )
+
+
+def test_a_gate_mixes_what_its_own_sample_says_whatever_the_order():
+    _, moved, (rows, sample, modality) = gated()
+    whole = moved(rows, sample, modality, 3)
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    again = moved(rows[order], sample[order], modality[order], 3)
+    assert torch.allclose(whole, again, atol=1e-5)
+    assert torch.allclose(whole[0], rows[0], atol=1e-5)  # alone: itself
+    two = moved(rows[1:3], torch.zeros(2, dtype=torch.long), modality[1:3], 1)
+    assert torch.allclose(whole[1:2], two, atol=1e-5)
+    low, high = rows[3:].amin(0), rows[3:].amax(0)
+    assert ((whole[2] >= low - 1e-5) & (whole[2] <= high + 1e-5)).all()
+
+
+def test_a_sick_sensor_is_hardly_heard_unless_it_is_alone():
+    fresh, moved, (rows, sample, modality) = gated()
+    sick = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    for layer in (fresh, moved):
+        fused = layer(rows, sample, modality, 3, sick)
+        assert torch.allclose(fused[0], rows[0], atol=1e-5)
+    assert (fresh(rows, sample, modality, 3, sick)[1] - rows[1]).abs().max() < 0.02
+
+
+def test_a_gate_learns_through_all_its_parameters():
+    fresh, _, (rows, sample, modality) = gated()
+    fresh.score.weight.data.normal_()
+    fresh(rows, sample, modality, 3).square().sum().backward()
+    for name, parameter in fresh.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name

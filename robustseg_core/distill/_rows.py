@@ -1,0 +1,65 @@
+"""Which packed row is whose: tables over (sample, modality), and the modalities that dominate."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustseg_core.distill._base import Lesson
+from robustseg_core.distill._pixels import mean_known, wide
+from robustseg_core.types import Prediction
+
+Rows = Tensor | slice
+"""Row numbers to index with; `slice(None)` is all of them in their order, and copies nothing."""
+
+
+def pairs(lesson: Lesson) -> tuple[Rows, Rows]:
+    """`lesson.pairs`, with slices where a student or a teacher is wanted as it is."""
+    here, there = lesson.pairs
+    return _lean(here, lesson.student), _lean(there, lesson.teacher)
+
+
+def _lean(rows: Tensor, seen: Prediction) -> Rows:
+    count = len(seen.sample)
+    whole = len(rows) == count and bool((rows == torch.arange(count, device=rows.device)).all())
+    return slice(None) if whole else rows
+
+
+def table(seen: Prediction, lesson: Lesson) -> Tensor:
+    """(B, M) int64: the packed row of each sensor of each sample, -1 where there is none."""
+    rows = torch.full((lesson.batch * lesson.modalities,), -1, device=seen.sample.device)
+    slot = seen.sample * lesson.modalities + seen.modality
+    rows[slot] = torch.arange(len(slot), device=slot.device)
+    return rows.view(lesson.batch, lesson.modalities)
+
+
+def dominant(lesson: Lesson, stage: int, known: Tensor | None) -> Tensor:
+    """The teacher's rows that are worth imitating at a stage: those most like the fused feature.
+
+    MAGIC's selection (arXiv 2407.11344) as RobustSeg's 2026 form uses it (robustseg_rmmss 8): per
+    sample and stage, modalities are ranked by the pixel-mean cosine between their feature and the
+    mean of all features, and the best ceil(M_b / 2) of the M_b that the sample has are kept. The
+    granularity is reconstructed.
+
+    Args:
+        lesson: its teacher is asked.
+        stage: 0 is the finest.
+        known: (B, h, w) bool, pixels that count; None: all.
+
+    Returns:
+        (N_t,) bool, one per packed row of the teacher.
+    """
+    seen = lesson.teacher
+    features = wide(seen.features[stage].detach())  # (N_t, C, h, w)
+    present = table(seen, lesson) >= 0  # (B, M)
+    count = present.sum(1, keepdim=True)  # (B, 1)
+    fused = features.new_zeros(lesson.batch, *features.shape[1:])
+    fused.index_add_(0, seen.sample, features)  # the sum points where the mean points
+    likeness = F.cosine_similarity(features, fused[seen.sample], dim=1)  # (N_t, h, w)
+    score = mean_known(likeness, None if known is None else known[seen.sample])
+    scores = score.new_full(present.shape, -torch.inf)
+    scores[seen.sample, seen.modality] = score
+    rank = scores.argsort(dim=1, descending=True, stable=True).argsort(1)  # (B, M)
+    chosen = rank < (count + 1) // 2
+    return chosen[seen.sample, seen.modality]

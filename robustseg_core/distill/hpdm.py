@@ -1,0 +1,111 @@
+"""What a class looks like to one sensor, learned from what it looks like to another."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from robustseg_core.distill._base import Distiller, Lesson
+from robustseg_core.distill._measures import divergence
+from robustseg_core.distill._pixels import (
+    NOWHERE,
+    class_means,
+    full_precision,
+    label_at,
+    labelled,
+    nothing,
+    one_hot,
+    wide,
+)
+from robustseg_core.distill._rows import table
+
+
+class Hpdm(Distiller):
+    """Hybrid prototype distillation (arXiv 2505.12861; robustseg_rmmss 5.1).
+
+        p_c = mean feature of the pixels of class c               (per sample, stage, modality)
+        L   = 1/B sum_b sum_stages sum_slots mean over channels and present classes of
+              G_c (log G_c - log P_c),   G, P = softmax over the classes of the teacher's and the
+              student's prototypes, for each channel by itself
+
+    A slot is a modality that the student has (all of them where missing ones are zero images), and
+    its partner one of the teacher's modalities of the same sample, drawn anew for every step,
+    sample and stage:
+
+    * `shuffled`: without replacement. With as many slots as sensors this is the paper's random
+      permutation; with fewer, the slots get as many different partners;
+    * `random`: with replacement, which is what the released code amounts to;
+    * `same`: its own modality, and then 0 when the student is the teacher.
+
+    Only classes that the sample shows at the stage's resolution compete in the softmax; in the
+    released code absent ones compete as zeros (`legacy_absent`). It also divides each prototype by
+    its pixel count a second time (`legacy_double_norm`), which silences all but rare classes and is
+    why its weight of 100 is not the default here.
+    """
+
+    needs_label: ClassVar[bool] = True
+
+    class Options(Distiller.Options):
+        """`pairing=random`, both `legacy_*` and weight 100 are the released term."""
+
+        weight: float = Field(15.0, ge=0, description="Factor of this term in the loss.")
+        pairing: Literal["shuffled", "same", "random"] = Field(
+            "shuffled", description="Which of the teacher's modalities each slot learns from."
+        )
+        legacy_double_norm: bool = Field(
+            False, description="Divide prototypes by their pixel counts twice, as released."
+        )
+        legacy_absent: bool = Field(
+            False, description="Let absent classes compete as zeros, as released."
+        )
+
+    options: Options
+
+    @full_precision
+    def forward(self, lesson: Lesson) -> Tensor:
+        """The sum of divergences over stages and slots, per sample; see the class."""
+        label = labelled(lesson, self.name)
+        sample = lesson.student.sample
+        total = nothing(lesson)
+        for mine, its in zip(lesson.student.features, lesson.teacher.features, strict=True):
+            partner = self.partners(lesson)
+            student, teacher = wide(mine), wide(its.detach())
+            size = (student.shape[2], student.shape[3])
+            hot = one_hot(label_at(label, size), lesson.classes, student.dtype)  # (B, K, P)
+            count = hot.sum(2)  # (B, K)
+            p = class_means(student, hot, sample)  # (N_s, K, C)
+            g = class_means(teacher, hot.to(teacher.dtype), lesson.teacher.sample)[partner]
+            if self.options.legacy_double_norm:
+                p, g = (x / count[sample].clamp(min=1)[..., None] for x in (p, g))
+            if self.options.legacy_absent:
+                competing = count.new_full((lesson.batch,), lesson.classes)
+            else:
+                competing = (count > 0).sum(1)
+                here = (count > 0)[sample][..., None]  # (N_s, K, 1)
+                p, g = p.where(here, NOWHERE), g.where(here, NOWHERE)
+            apart = divergence(p, g, axis=1).mean(1)  # (N_s,)
+            total = total + (apart / competing[sample].clamp(min=1)).sum()
+        return total / lesson.batch
+
+    def partners(self, lesson: Lesson) -> Tensor:
+        """(N_s,) packed rows of the teacher that the student's rows learn from at one stage.
+
+        Throws `lesson.generator`'s dice once, whatever the order of the rows; not for `same`.
+        """
+        rows = table(lesson.teacher, lesson)  # (B, M)
+        slots, column = lesson.student.sample, lesson.student.modality
+        if self.options.pairing == "same":
+            return rows[slots, column]
+        dice = torch.rand(rows.shape, generator=lesson.generator).to(rows.device)
+        has = rows >= 0
+        if self.options.pairing == "shuffled":
+            order = dice.masked_fill(~has, 2).argsort(1)  # the sample's own sensors, shuffled
+            place = (table(lesson.student, lesson) >= 0).cumsum(1) - 1
+        else:
+            order = has.int().argsort(dim=1, descending=True, stable=True)  # present ones first
+            place = (dice * has.sum(1, keepdim=True)).long()
+        chosen = order.gather(1, place.clamp(min=0))[slots, column]
+        return rows[slots, chosen]

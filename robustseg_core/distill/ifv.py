@@ -1,0 +1,114 @@
+"""How typical is each pixel of its class? Let the student find the same ones typical."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from robustseg_core.distill._base import Distiller, Lesson
+from robustseg_core.distill._measures import divergence
+from robustseg_core.distill._pixels import (
+    NOWHERE,
+    class_means,
+    full_precision,
+    known_at,
+    label_at,
+    labelled,
+    nothing,
+    one_hot,
+    wide,
+)
+from robustseg_core.distill._rows import dominant, pairs
+
+TEMPERATURE = 2.0
+"""T of the released code."""
+
+
+class Ifv(Distiller):
+    """Intra-class feature variation of the dominant modalities (robustseg_rmmss 8).
+
+    The centre map holds at each pixel the prototype of the pixel's class; the map of typicality is
+    the cosine along channels between the feature and it. With a softmax over positions,
+
+        L = 1/B sum_b sum_stages sum_dominant-modalities
+            T^2 KL( softmax(map of the teacher / T) || softmax(map of the student / T) )
+
+    Only known pixels compete. One distribution holds them all, and its divergence is about as large
+    as the mean of those of the image rows that the released code takes (`legacy_width_axis`, where
+    pixels without a label keep their own feature, so that their cosine is 1, and count): the
+    published weight 12 keeps its meaning. `per_position` divides by the number of positions, as
+    `KLDivLoss('mean')` would; then the weight must grow with the image.
+
+    Dominant are the half of a sample's modalities most like the teacher's fused feature (`_rows`).
+    Where the student has none of them, nothing is learned; dense imitation of weak sensors hurts.
+    """
+
+    needs_label: ClassVar[bool] = True
+
+    class Options(Distiller.Options):
+        """The published weight is 12."""
+
+        weight: float = Field(12.0, ge=0, description="Factor of this term in the loss.")
+        dominant_only: bool = Field(
+            True, description="Only the better half of the sensors, per sample and stage."
+        )
+        legacy_width_axis: bool = Field(
+            False, description="One distribution per image row, ignored pixels too, as released."
+        )
+        per_position: bool = Field(
+            False, description="Divide by the number of positions that compete."
+        )
+
+    options: Options
+
+    @full_precision
+    def forward(self, lesson: Lesson) -> Tensor:
+        """The sum of divergences over stages and dominant modalities, per sample."""
+        label = labelled(lesson, self.name)
+        here, there = pairs(lesson)
+        total = nothing(lesson)
+        for stage, mine in enumerate(lesson.student.features):
+            small = label_at(label, (mine.shape[2], mine.shape[3]))
+            sample = lesson.teacher.sample[there]
+            student = typicality(wide(mine[here]), small, sample, lesson.classes)
+            its = lesson.teacher.features[stage].detach()[there]
+            teacher = typicality(wide(its), small, sample, lesson.classes)
+            known = known_at(lesson, (mine.shape[2], mine.shape[3]))
+            each = self._apart(student, teacher, known[sample])  # (n,)
+            if self.options.dominant_only:
+                each = torch.where(dominant(lesson, stage, known)[there], each, 0)
+            total = total + each.sum()
+        return total / lesson.batch
+
+    def _apart(self, student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
+        """(n, h, w) maps to (n,) divergences."""
+        positions = known.flatten(1).sum(1).clamp(min=1)
+        if self.options.legacy_width_axis:
+            positions = student.shape[2]
+        else:
+            student = student.where(known, NOWHERE).flatten(1)[:, None]  # (n, 1, P)
+            teacher = teacher.where(known, NOWHERE).flatten(1)[:, None]
+        T = TEMPERATURE
+        each = T**2 * divergence(student / T, teacher / T, axis=2).mean(1)
+        return each / positions if self.options.per_position else each
+
+
+def typicality(features: Tensor, label: Tensor, sample: Tensor, classes: int) -> Tensor:
+    """(n, h, w) cosine between each pixel's feature and its class's mean; 1 without a label.
+
+    Args:
+        features: (n, C, h, w).
+        label: (B, h, w).
+        sample: (n,).
+        classes: K.
+    """
+    hot = one_hot(label, classes, features.dtype)  # (B, K, P)
+    centre = class_means(features, hot, sample).transpose(1, 2) @ hot[sample]  # (n, C, P)
+    owned = hot.sum(1)[sample][:, None] > 0  # (n, 1, P)
+    flat = features.flatten(2)
+    cosine = F.cosine_similarity(flat, torch.where(owned, centre, flat), dim=1)
+    return cosine.view(len(features), *features.shape[2:])

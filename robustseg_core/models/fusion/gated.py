@@ -1,0 +1,49 @@
+"""A sensor is listened to as far as it is healthy, and as far as it has something to say here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustseg_core.models.fusion._base import Fusion, rows_per_sample, sum_per_sample
+
+_LEAST = 1e-3
+"""Health score below which a sensor is not turned down further, so that somebody always speaks."""
+
+
+class GatedFusion(Fusion):
+    """Ours: per pixel, a softmax over the alive sensors, mixed with their mean; both weighed by
+    health (anyseg_any2seg_cmnext.md 5: a temperature and a residual mean keep a learned router from
+    collapsing to constants).
+
+    Untrained and with all sensors healthy it is exactly the mean.
+    """
+
+    def __init__(self, channels: int, modalities: int) -> None:
+        super().__init__(channels, modalities)
+        self.score = nn.Conv2d(channels, 1, 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(modalities))
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.mix = nn.Parameter(torch.zeros(()))
+        nn.init.zeros_(self.score.weight)
+
+    def forward(
+        self,
+        features: Tensor,
+        sample: Tensor,
+        modality: Tensor,
+        batch: int,
+        quality: Tensor | None = None,
+    ) -> Tensor:
+        """(N, C, h, w) to (B, C, h, w)."""
+        rows_per_sample(sample, batch)
+        health = torch.ones_like(sample, dtype=features.dtype) if quality is None else quality
+        health = health.to(features.dtype).clamp(min=_LEAST).view(-1, 1, 1, 1)  # (N, 1, 1, 1)
+        even = health / sum_per_sample(health, sample, batch)[sample]
+        score = self.score(features) + self.bias[modality].view(-1, 1, 1, 1)  # (N, 1, h, w)
+        score = score * (-self.log_temperature).exp()
+        # The largest score of the batch is no sample's own, but any constant keeps a softmax.
+        loud = (score - score.detach().amax(0, keepdim=True)).exp() * health
+        loud = loud / sum_per_sample(loud, sample, batch).clamp(min=1e-20)[sample]
+        share = torch.sigmoid(self.mix)
+        return sum_per_sample(features * (share * loud + (1 - share) * even), sample, batch)

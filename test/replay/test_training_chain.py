@@ -1,0 +1,105 @@
+"""From nothing to a student that beats chance, by the commands of `training/README.md`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustseg_core import datasets, evaluation
+from robustseg_core.evaluation.figures import figures
+from robustseg_core.metrics import confusion, mean_iou
+from robustseg_core.models import checkpoint
+
+SPLIT = "first_seed: {seed}\ndrives: {drives}\nseconds: 1.2\npreset: tiny\n"
+
+
+def robustseg(*words: object, folder: Path) -> str:
+    """One command, as a user types it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "robustseg_core.cli", *map(str, words)],
+        cwd=folder, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, f"robustseg {' '.join(map(str, words))}:\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> Path:
+    """Drives, shards, a teacher, two students and their evaluations."""
+    folder = tmp_path_factory.mktemp("chain")
+    for name, seed, drives in (("train", 11, 3), ("test", 21, 1)):
+        (folder / f"{name}.yaml").write_text(SPLIT.format(seed=seed, drives=drives))
+    robustseg("sim", "drives", "--split", "train.yaml", "--split", "test.yaml", folder=folder)
+    drives = sorted((folder / "drives").glob("*.mcap"))
+    robustseg("extract", *drives, "--out", "shards", "--size", "128x96", folder=folder)
+    data = ("--set", "data.train=[shards/train_*]", "--set", "data.val=[shards/test_*]")
+    robustseg("train", "teacher", "smoke", "--out", "teacher", *data, folder=folder)
+    for student in ("anyseg", "robustseg_v1"):
+        robustseg("train", student, "smoke", "--teacher", "teacher/best.safetensors",
+                  "--out", student, *data, folder=folder)  # fmt: skip
+        robustseg("eval", f"{student}/best.safetensors", "shards/test_00021",
+                  "--protocol", "subsets", "--out", f"{student}/eval", folder=folder)  # fmt: skip
+    return folder
+
+
+def commonest(folder: Path) -> float:
+    """mIoU of one who always says the class that is most common in the truth: a strong chance."""
+    data = datasets.load("shards")([folder / "shards" / "test_00021"], "test")
+    labels = [s.label for k in range(len(data)) if (s := data[k]).label is not None]
+    classes = len(data.classes.names)
+    best = np.bincount(np.concatenate([x.ravel() for x in labels]), minlength=256)[
+        :classes
+    ].argmax()
+    guess = [np.full_like(label, best) for label in labels]
+    counts = sum(confusion(a, b, classes) for a, b in zip(labels, guess, strict=True))
+    return mean_iou(counts, absent="zero")
+
+
+@pytest.mark.parametrize("student", ["anyseg", "robustseg_v1"])
+def test_a_student_beats_chance_with_every_sensor_and_on_average_of_all_subsets(chain, student):
+    found = figures(evaluation.load(chain / student / "eval"))
+    floor = commonest(chain)
+    assert found["subsets mean"] > 1.5 * floor
+    assert found["subsets full"] > 1.5 * floor
+    for name in ("report.html", "table.md", "results.json", "counts.npz"):
+        assert (chain / student / "eval" / name).stat().st_size > 0
+
+
+def test_what_was_trained_runs_on_a_recording_and_knows_where_it_is_from(chain):
+    model = checkpoint.load(chain / "anyseg" / "best.safetensors")
+    assert model.spec.trained
+    assert "anyseg, seed 3407, on train_*; best mean at step" in model.spec.provenance
+    drive = chain / "drives" / "test_00021.mcap"
+    robustseg("run", drive, "--weights", "anyseg/best.safetensors", "--kill", "rgb@0.5+0.4",
+              "--out", "run", folder=chain)  # fmt: skip
+    result = json.loads((chain / "run" / "result.json").read_text())
+    assert result["trained"]
+    assert result["miou"] > 1.5 * commonest(chain)
+
+
+def test_two_evaluations_are_compared(chain):
+    results = [f"{name}/eval/results.json" for name in ("anyseg", "robustseg_v1")]
+    table = robustseg("eval", "--compare", *results, folder=chain)
+    assert "subsets mean" in table
+    assert "too few scenes" in table
+
+
+def test_an_unlabelled_recording_teaches_a_student_and_can_be_labelled(chain, realdata):
+    bag = realdata / "collage_four_sensors"
+    robustseg("extract", bag, "--out", "plain", "--size", "128x96", "--every", "4", folder=chain)
+    robustseg("train", "anyseg", "smoke", "--teacher", "teacher/best.safetensors", "--out",
+              "blind", "--set", "data.train=[plain]", "--set", "optim.steps=6", folder=chain)  # fmt: skip
+    result = json.loads((chain / "blind" / "result.json").read_text())
+    assert result["terms"] == ["prediction", "unimodal", "crossmodal"]
+    assert result["loss"] > 0
+    robustseg("label", bag, "--weights", "teacher/best.safetensors", "--out", "masks",
+              "--every", "10", "--confidence", "0.2", folder=chain)  # fmt: skip
+    robustseg("extract", bag, "--out", "labelled", "--size", "128x96", "--labels", "masks",
+              folder=chain)  # fmt: skip
+    data = datasets.load("shards")([chain / "labelled"], "train", options={"labelled": True})
+    assert len(data) >= 6
