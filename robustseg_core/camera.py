@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.decode import sizes, word
-from robustseg_core.transforms import strip
+from robustseg_core.decode import MAX_PIXELS, header, sizes, word
 from robustseg_core.types import Fault, Rejection
 
 NEAR_M = 1e-3
 """Nothing nearer than a millimetre is projected: dividing by less is noise, or worse."""
+
+_SHORTEST_PX = 1e-3
+"""A shorter focal length sees everything in one pixel."""
+_LARGEST = 1e9
+"""Of any number in a CameraInfo; keeps all that follows finite."""
 
 _FISHEYE = ("equidistant", "fisheye")
 _MODELS = ("plumb_bob", "rational_polynomial", *_FISHEYE)
@@ -51,21 +55,22 @@ class Camera:
         origin in its own camera.
 
         Raises:
-            Rejection: NO_CALIB; no size, no focal length, numbers that are not finite, or a
-                distortion model that is not known.
+            Rejection: NO_CALIB; no size or an impossible one, no focal length, numbers that are not
+                finite or beyond all lenses, or a distortion model that is not known. FORMAT; fields
+                that are none of a CameraInfo's.
         """
         height, width = sizes(message, "height", "width")
         k, r, p, d = (_numbers(message, name) for name in "krpd")
-        if not height or not width:
+        if not 0 < height * width <= MAX_PIXELS:
             raise _uncalibrated(f"CameraInfo is for {height}x{width} pixels; expected the image's")
-        if k.size != 9 or k[0] <= 0 or k[4] <= 0:
+        if k.size != 9 or min(k[0], k[4]) < _SHORTEST_PX:
             raise _uncalibrated(f"CameraInfo K is {k.tolist()}; expected focal lengths > 0")
         fx, fy, cx, cy = k[0], k[4], k[2], k[5]
         rotation: tuple[float, ...] = ()
         if rectified:
-            if p.size == 12 and p[0] > 0 and p[5] > 0:
+            if p.size == 12 and min(p[0], p[5]) >= _SHORTEST_PX:
                 fx, fy, cx, cy = p[0], p[5], p[2], p[6]
-            if r.size == 9 and abs(np.linalg.det(r.reshape(3, 3)) - 1) < 1e-3:
+            if r.size == 9 and _turns(r.reshape(3, 3)):
                 rotation = () if np.array_equal(r, np.eye(3).ravel()) else tuple(r.tolist())
             d = d[:0]
         d = np.trim_zeros(d, "b")
@@ -77,13 +82,18 @@ class Camera:
                 f"have {', '.join(_MODELS)}; or give the rectified image"
             )
         down, across = sizes(message, "binning_y", "binning_x")
-        roi = sizes(message.roi, "height", "width", "y_offset", "x_offset")
+        roi = sizes(getattr(message, "roi", None), "height", "width", "y_offset", "x_offset")
         if roi[0] and roi[1]:
+            if roi[0] > height or roi[1] > width:
+                raise _uncalibrated(
+                    f"CameraInfo's region of interest is {roi[0]}x{roi[1]} of {height}x{width} "
+                    "pixels; expected a part of them"
+                )
             height, width = roi[:2]
             cx, cy = cx - roi[3], cy - roi[2]
         return cls(
             height, width, float(fx), float(fy), float(cx), float(cy),
-            frame_id=strip(message.header.frame_id), distortion=tuple(d.tolist()),
+            frame_id=header(message)[1], distortion=tuple(d.tolist()),
             fisheye=model in _FISHEYE and bool(d.size), rotation=rotation,
             binning=(max(1, down), max(1, across)),
         )  # fmt: skip
@@ -197,9 +207,17 @@ def _numbers(message: Any, name: str) -> NDArray[np.float64]:
         numbers = np.asarray(getattr(message, name, None), np.float64).ravel()
     except (TypeError, ValueError):
         numbers = np.array([np.nan])
-    if not np.isfinite(numbers).all():
-        raise _uncalibrated(f"CameraInfo {name.upper()} is not finite; calibrate the camera")
+    if not (np.abs(numbers) < _LARGEST).all():
+        raise _uncalibrated(
+            f"CameraInfo {name.upper()} is not finite, or beyond {_LARGEST:g}; calibrate the camera"
+        )
     return numbers
+
+
+def _turns(matrix: NDArray[np.float64]) -> bool:
+    """Whether it is a rotation, to 1/1000."""
+    square = np.allclose(matrix @ matrix.T, np.eye(3), rtol=0, atol=1e-3)
+    return bool(square) and np.linalg.det(matrix) > 0
 
 
 def _uncalibrated(text: str) -> Rejection:

@@ -7,7 +7,7 @@ import logging
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,6 +16,9 @@ from rich.table import Table
 
 from robustseg_core import __version__, cli_learn, cli_make, config, modalities
 from robustseg_core.terminal import err, guarded, progress_bar
+
+if TYPE_CHECKING:
+    from robustseg_core.survey import Survey
 
 app = typer.Typer(
     add_completion=False,
@@ -28,6 +31,10 @@ app = typer.Typer(
 )
 app.add_typer(cli_make.app)
 app.add_typer(cli_learn.app)
+
+
+NOTICED = 3
+"""Exit code of `--strict` where something was worth a notice."""
 
 
 class Device(str, Enum):
@@ -48,6 +55,9 @@ Bags = Annotated[
 Params = Annotated[
     Path | None,
     typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; default: guessed."),
+]
+Strictly = Annotated[
+    bool, typer.Option("--strict", help="End with exit code 3 if there is any notice.")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -77,6 +87,7 @@ def _options(
 def inspect(
     bags: Bags,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    strict: Strictly = False,
 ) -> None:
     """What is in a recording: topics, rates, gaps, the guessed sensors and a robot.yaml to paste.
 
@@ -89,7 +100,13 @@ def inspect(
         found = survey(bag)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
-        return
+    else:
+        _show(found, bags)
+    if strict and found.notices:
+        raise typer.Exit(NOTICED)
+
+
+def _show(found: Survey, bags: list[Path]) -> None:
     title = f"{', '.join(p.name for p in bags)}: {found.duration_s:.2f} s"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("sensor", no_wrap=True)
@@ -137,6 +154,7 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    strict: Strictly = False,
     overrides: Overrides = None,
 ) -> None:
     """Segment a recording with whatever is alive: masks, video, MCAP, result.json, report.html.
@@ -169,6 +187,8 @@ def run(
             on_progress=show,
         )
     _summary(result, out)
+    if strict and result["notices"]:
+        raise typer.Exit(NOTICED)
 
 
 @app.command()

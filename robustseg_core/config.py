@@ -86,6 +86,9 @@ class HealthConfig(Strict):
     silence_periods: float = Field(
         3.0, ge=1.5, description="DEAD after this many expected periods without a message, ..."
     )
+    silence_margin_s: float = Field(
+        0.015, ge=0, description="... and this long (a rate of a third is slow, not silent), ..."
+    )
     silence_min_s: float = Field(0.15, gt=0, description="... but not sooner than this, ...")
     silence_max_s: float = Field(
         1.0, gt=0, description="... nor later than this (or 1.5 periods, for very slow sensors)."
@@ -98,9 +101,13 @@ class HealthConfig(Strict):
     )
     stuck_count: int = Field(5, ge=2, description="Identical payloads in a row that mean stuck ...")
     stuck_s: float = Field(0.3, ge=0, description="... if they also span this time.")
-    stuck_needs_motion: bool = Field(
-        False,
-        description="Believe a freeze only while another stream changes (simulators, test rigs).",
+    stuck_needs_motion: bool | None = Field(
+        None,
+        description="Believe a freeze only while another stream changes (a simulator or a test rig "
+        "may repeat every byte); unset: as `simulated` says.",
+    )
+    simulated: bool = Field(
+        False, description="The sensors are simulated; the node sets it under use_sim_time."
     )
     recover_count: int = Field(5, ge=1, description="Good messages in a row from DEAD to LIVE ...")
     recover_s: float = Field(0.5, ge=0, description="... spanning at least this; doubles ...")
@@ -111,6 +118,12 @@ class HealthConfig(Strict):
     degraded_s: float = Field(0.5, ge=0, description="when it has stayed there for so long.")
     slow_ratio: float = Field(
         0.5, gt=0, lt=1, description="Warn of a rate below this share of the expected one."
+    )
+    doubts_to_warn: int = Field(
+        3, ge=1, description="Doubtful messages in a row that are worth a warning."
+    )
+    notice_s: float = Field(
+        2.0, ge=0, description="How long something that happened once stays in the report."
     )
 
 

@@ -1,9 +1,9 @@
 """Is each stream telling the truth? Evidence in, one state per stream out, with reasons.
 
-Four channels of evidence: arrival (here, on the caller's steady clock), stamp (`stamps`), format
-(the decoders' `Rejection`s) and content (each modality's `judge`). A bad *message* is never used,
-whatever the state; the *state* is for expectations, waiting and reporting (ros_anchors 4.2; PX4's
-error density and back-off, Nav2's consecutive counts).
+Four channels of evidence: arrival (`punctuality`, on the caller's steady clock), stamp (`stamps`),
+format (the decoders' `Rejection`s) and content (each modality's `judge`). A bad *message* is never
+used, whatever the state; the *state* is for expectations, waiting and reporting (ros_anchors 4.2;
+PX4's error density and back-off, Nav2's consecutive counts).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from robustseg_core.config import HealthConfig, StreamConfig
-from robustseg_core.rate import PeriodMeter
-from robustseg_core.types import MS, SECOND, Fault, Finding, Health, State
+from robustseg_core.freeze import FreezeWatch
+from robustseg_core.punctuality import Punctuality
+from robustseg_core.types import SECOND, Fault, Finding, Health, State
 
 SMOOTHING = 0.3
 """Weight of the newest score in the running one: about three messages of memory."""
@@ -22,30 +23,22 @@ ALIVE = (State.LIVE, State.DEGRADED, State.RECOVERING)
 
 
 @dataclass(slots=True)
-class _Freeze:
-    """Identical payloads in a row. Digest 0 means that the payload cannot tell."""
-
-    digest: int = 0
-    count: int = 0
-    since_ns: int = 0
-    others: int = 0
-    """Payload changes of all other streams when the streak began."""
-
-
-@dataclass(slots=True)
 class _Stream:
     """What is known of one stream; all times on the steady clock."""
 
     enabled: bool
-    meter: PeriodMeter
+    arrival: Punctuality
     state: State
     since_ns: int | None = None
     findings: tuple[Finding, ...] = ()
     """Why the state is what it is."""
     notes: tuple[Finding, ...] = ()
     """What the newest used message is suspected of."""
+    doubtful: int = 0
+    """Messages in a row that are suspected of something."""
+    notices: tuple[tuple[int, Finding], ...] = ()
+    """(told until, what) of things that happened once, and that nobody need act on."""
     blocked: Finding | None = None
-    last_ns: int | None = None
     good: int = 0
     bad: int = 0
     density: int = 0
@@ -55,8 +48,6 @@ class _Stream:
     """Since when the smoothed score has been beyond the threshold that would change the state."""
     need_s: float = 0.0
     recovered_ns: int | None = None
-    freeze: _Freeze = field(default_factory=_Freeze)
-    changes: int = 0
     received: int = 0
     rejected: Counter[Fault] = field(default_factory=Counter)
 
@@ -82,12 +73,13 @@ class HealthMonitor:
         self._streams = {
             name: _Stream(
                 enabled=stream.enabled,
-                meter=PeriodMeter(stream.rate_hz),
+                arrival=Punctuality(config, stream.rate_hz),
                 state=State.WAITING if stream.enabled else State.DISABLED,
                 need_s=config.recover_s,
             )
             for name, stream in streams.items()
         }
+        self._freezes = FreezeWatch(config, streams)
 
     # -- evidence ---------------------------------------------------------------------------------
 
@@ -95,8 +87,7 @@ class HealthMonitor:
         """A message came, whatever is in it."""
         stream = self._streams[name]
         self.advance(now_ns)
-        stream.meter.observe(now_ns)
-        stream.last_ns = now_ns
+        stream.arrival.arrived(now_ns)
         stream.received += 1
 
     def block(self, name: str, finding: Finding | None) -> None:
@@ -105,7 +96,7 @@ class HealthMonitor:
         stream.blocked = finding
         if finding is not None and stream.state in (State.WAITING, *ALIVE):
             stream.good = 0
-            stream.become(State.WAITING, stream.last_ns or 0, finding)
+            stream.become(State.WAITING, stream.arrival.last_ns or 0, finding)
 
     def reject(self, name: str, now_ns: int, finding: Finding) -> None:
         """This message is bad and is not used."""
@@ -116,6 +107,7 @@ class HealthMonitor:
         enough = (
             stream.state is State.RECOVERING
             or finding.fault is Fault.STUCK
+            or finding.final
             or stream.bad >= config.bad_to_die
             or stream.density >= config.error_density
         )
@@ -125,14 +117,19 @@ class HealthMonitor:
             self._die(stream, now_ns, finding)
 
     def accept(self, name: str, now_ns: int, notes: Iterable[Finding] = ()) -> None:
-        """This message is good enough to be used; `notes` are non-fatal findings about it."""
+        """This message is good enough to be used; `notes` are non-fatal findings about it.
+
+        Only alarms are reported, and only after some in a row; remarks lower the score.
+        """
         stream, config = self._streams[name], self._config
-        stream.notes = tuple(notes)
+        notes = tuple(notes)
+        stream.notes = tuple(note for note in notes if note.alarm)
+        stream.doubtful = stream.doubtful + 1 if stream.notes else 0
         stream.bad, stream.density = 0, max(0, stream.density - 1)
         stream.good += 1
         if stream.good == 1:
             stream.good_since_ns = now_ns
-        quality = min((note.score for note in stream.notes), default=1.0)
+        quality = min((note.score for note in notes), default=1.0)
         stream.score += SMOOTHING * (quality - stream.score)
         if stream.state is State.WAITING and stream.blocked is None:
             alone = sum(s.enabled for s in self._streams.values()) == 1
@@ -145,23 +142,14 @@ class HealthMonitor:
 
     def stuck(self, name: str, now_ns: int, digest: int) -> Finding | None:
         """Compare a payload's fingerprint with those before it; a finding if it is frozen."""
-        stream, config = self._streams[name], self._config
-        freeze = stream.freeze
-        others = sum(s.changes for s in self._streams.values()) - stream.changes
-        if digest == 0:
-            return None
-        if digest != freeze.digest:
-            stream.changes += 1
-            stream.freeze = _Freeze(digest, 1, now_ns, others)
-            return None
-        freeze.count += 1
-        span_s = (now_ns - freeze.since_ns) / SECOND
-        if freeze.count < config.stuck_count or span_s < config.stuck_s:
-            return None
-        if config.stuck_needs_motion and others == freeze.others:
-            return None
-        text = f"{freeze.count} identical payloads in {span_s:.2f} s, limit {config.stuck_count}"
-        return Finding(Fault.STUCK, True, text)
+        return self._freezes.see(name, now_ns, digest)
+
+    def notice(self, name: str, now_ns: int, finding: Finding) -> None:
+        """Something happened once that people should hear of; the message is used all the same."""
+        stream = self._streams[name]
+        until_ns = now_ns + round(self._config.notice_s * SECOND)
+        kept = [(t, f) for t, f in stream.notices if t > now_ns and f.fault is not finding.fault]
+        stream.notices = (*kept, (until_ns, finding))
 
     # -- opinion ----------------------------------------------------------------------------------
 
@@ -169,15 +157,11 @@ class HealthMonitor:
         """Let time pass: silence is found here, not when a message arrives."""
         if self._start_ns is None:
             self._start_ns = now_ns
-        for stream in self._streams.values():
-            if stream.state in ALIVE and stream.last_ns is not None:
-                limit_ns = self._silence_ns(stream)
-                if now_ns - stream.last_ns > limit_ns:
-                    stream.meter.interrupt()  # the gap is no interval: learned rates stay
-                    stream.notes = ()
-                    stream.freeze = _Freeze()
-                    died_ns = stream.last_ns + limit_ns
-                    self._die(stream, died_ns, self._silence(stream, died_ns))
+        for name, stream in self._streams.items():
+            if stream.state in ALIVE and (died_ns := stream.arrival.silent_ns(now_ns)):
+                stream.notes, stream.doubtful = (), 0
+                self._freezes.forget(name)
+                self._die(stream, died_ns, stream.arrival.silence(died_ns))
 
     def usable(self, now_ns: int) -> tuple[str, ...]:
         """Names of the streams that may enter a set."""
@@ -192,32 +176,15 @@ class HealthMonitor:
     def reset(self, now_ns: int) -> None:
         """Start anew (lifecycle activate, `~/reset`): all WAITING, learned rates kept."""
         self._start_ns = now_ns
-        for stream in self._streams.values():
-            stream.meter.interrupt()
-            stream.last_ns = None
+        for name, stream in self._streams.items():
+            stream.arrival.reset()
+            self._freezes.forget(name)
             stream.good = stream.bad = stream.density = 0
-            stream.freeze = _Freeze()
-            stream.notes = ()
+            stream.notes, stream.notices, stream.doubtful = (), (), 0
             if stream.enabled:
                 stream.become(State.WAITING, now_ns)
 
     # -- the state machine ------------------------------------------------------------------------
-
-    def _silence_ns(self, stream: _Stream) -> int:
-        """3 periods, from 0.15 to 1 s; but a sensor slower than that is granted 1.5 periods."""
-        config = self._config
-        longest_ns = round(config.silence_max_s * SECOND)
-        period_ns = stream.meter.trusted_period_ns
-        if period_ns is None:
-            return max(longest_ns, round(1.5 * (stream.meter.period_ns or 0)))
-        shortest_ns = round(config.silence_min_s * SECOND)
-        limit_ns = max(round(config.silence_periods * period_ns), shortest_ns)
-        return max(min(limit_ns, longest_ns), round(1.5 * period_ns))
-
-    def _silence(self, stream: _Stream, now_ns: int) -> Finding:
-        quiet_ms = 0.0 if stream.last_ns is None else (now_ns - stream.last_ns) / MS
-        text = f"nothing for {quiet_ms:.0f} ms, limit {self._silence_ns(stream) / MS:.0f} ms"
-        return Finding(Fault.SILENT, True, text)
 
     def _die(self, stream: _Stream, now_ns: int, finding: Finding) -> None:
         config = self._config
@@ -276,24 +243,21 @@ class HealthMonitor:
             text = f"{stream.good} good messages, needs {self._config.good_to_start}"
             findings = (Finding(Fault.STARTING, False, text),)
         elif stream.state is State.DEAD and findings and findings[0].fault is Fault.SILENT:
-            findings = (self._silence(stream, now_ns),)
-        elif stream.state is State.LIVE:
-            findings = (*stream.notes, *self._slow(stream))
-        recent_ns = stream.meter.recent_ns
+            findings = (stream.arrival.silence(now_ns),)
+        elif stream.state.usable:
+            live = stream.state is State.LIVE
+            told = stream.notes if live and stream.doubtful >= self._config.doubts_to_warn else ()
+            notices = (finding for until_ns, finding in stream.notices if now_ns < until_ns)
+            findings = (*findings, *told, *stream.arrival.delay(), *notices)
+        elif stream.state is State.RECOVERING:
+            findings = (*findings, *stream.arrival.delay())
         return Health(
             state=stream.state,
             findings=findings,
             since_ns=stream.since_ns,
-            rate_hz=SECOND / recent_ns if recent_ns else None,
-            age_ms=None if stream.last_ns is None else (now_ns - stream.last_ns) / MS,
+            rate_hz=stream.arrival.rate_hz,
+            age_ms=stream.arrival.age_ms(now_ns),
             score=stream.score,
             received=stream.received,
             rejected=dict(stream.rejected),
         )
-
-    def _slow(self, stream: _Stream) -> tuple[Finding, ...]:
-        period_ns, recent_ns = stream.meter.trusted_period_ns, stream.meter.recent_ns
-        if not period_ns or not recent_ns or recent_ns * self._config.slow_ratio <= period_ns:
-            return ()
-        text = f"{SECOND / recent_ns:.1f} Hz, expected {SECOND / period_ns:.1f} Hz"
-        return (Finding(Fault.SLOW, False, text, score=1.0),)

@@ -15,8 +15,10 @@ from typing import Any
 
 from robustseg_core import modalities
 from robustseg_core.config import StreamConfig
+from robustseg_core.decode import header
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.health import HealthMonitor
+from robustseg_core.identity import Identity
 from robustseg_core.modalities import Modality
 from robustseg_core.robot import RobotConfig
 from robustseg_core.stamps import Stamped, StampGuard
@@ -26,11 +28,17 @@ from robustseg_core.view import View
 
 log = logging.getLogger(__name__)
 
+_TEXTS = 100
+"""Reasons kept word for word: a publisher gone wild gives a new one with every message."""
+
 
 def stamp_of(message: Any) -> int:
-    """The header stamp in nanoseconds, of rclpy's or rosbags' message."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * SECOND + int(stamp.nanosec)
+    """The header stamp in nanoseconds, of rclpy's or rosbags' message.
+
+    Raises:
+        Rejection: FORMAT; it has no such header.
+    """
+    return header(message)[0]
 
 
 class Intake:
@@ -66,6 +74,7 @@ class Intake:
             config.sync, streams, [n for n, m in self.modalities.items() if m.accumulates]
         )
         self._health = HealthMonitor(config.health, streams)
+        self._identities = {name: Identity() for name in streams}
         self._lock = threading.Lock()
 
     @property
@@ -95,7 +104,7 @@ class Intake:
             finding = Finding(Fault.INTERNAL, True, f"{type(error).__name__}: {error}")
             return self._reject(modality, now_ns, finding)
         with self._lock:
-            return self._take(reading, notes, digest, now_ns)
+            return self._take(reading, message, notes, digest, now_ns)
 
     def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
         """Count a message that never became one (its serialized form did not parse)."""
@@ -110,7 +119,7 @@ class Intake:
             with self._lock:
                 self.view.set_camera_info(modality, message, rectified=rectified)
         except Rejection as rejection:
-            self.calibration_rejected[f"CameraInfo of {modality}: {rejection}"] += 1
+            self._refused(f"CameraInfo of {modality}: {rejection}")
             return rejection.finding
         return None
 
@@ -120,7 +129,7 @@ class Intake:
             with self._lock:
                 self.view.add_transforms(message)
         except Rejection as rejection:
-            self.calibration_rejected[f"transform: {rejection}"] += 1
+            self._refused(f"transform: {rejection}")
             return rejection.finding
         return None
 
@@ -145,8 +154,14 @@ class Intake:
             self._sync.reset()
             self._guard.reset()
             self._health.reset(now_ns)
+            self._identities = {name: Identity() for name in self._streams}
             for decoder in self.modalities.values():
                 decoder.reset()
+
+    def _refused(self, text: str) -> None:
+        """Count a calibration; those beyond the first texts are counted together."""
+        known = text in self.calibration_rejected or len(self.calibration_rejected) < _TEXTS
+        self.calibration_rejected[text if known else "other calibrations"] += 1
 
     def _arrived(self, modality: str, now_ns: int) -> None:
         with self._lock:
@@ -159,11 +174,23 @@ class Intake:
         return finding
 
     def _take(
-        self, reading: Reading, notes: tuple[Finding, ...], digest: int, now_ns: int
+        self,
+        reading: Reading,
+        message: Any,
+        notes: tuple[Finding, ...],
+        digest: int,
+        now_ns: int,
     ) -> Finding | None:
-        """Calibration, stamp and freeze checks; what passes goes to the synchronizer."""
+        """Identity, calibration, stamp and freeze checks; what passes goes to the synchronizer."""
         name = reading.modality
-        if name == self._grid and (size := self.modalities[name].size(reading.data)):
+        identity, size = self._identities[name], self.modalities[name].size(reading.data)
+        if renamed := identity.refuse(reading, self.view):
+            self._health.reject(name, now_ns, renamed)
+            return renamed
+        for change in identity.changes(message, size):
+            log.warning("%s: %s", name, change)
+            self._health.notice(name, now_ns, change)
+        if name == self._grid and size:
             self.view.set_image_size(*size, frame_id=reading.frame_id)
         missing = self.modalities[name].usable(reading.frame_id, self.view)
         self._health.block(name, _blocked(missing, reading, self.view))
@@ -201,14 +228,13 @@ def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]
 
 def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]]:
     """Decode and judge; raises the first fatal finding as a Rejection."""
-    stamp_ns = stamp_of(message)
+    stamp_ns, frame_id = header(message)
     data = decoder.decode(message, stamp_ns)
     findings = tuple(decoder.judge(data))
     fatal = next((finding for finding in findings if finding.fatal), None)
     if fatal is not None:
-        raise Rejection(fatal.fault, fatal.text)
+        raise Rejection(fatal.fault, fatal.text, final=fatal.final)
     quality = min((finding.score for finding in findings), default=1.0)
-    frame_id = message.header.frame_id.lstrip("/")
     return Reading(decoder.name, stamp_ns, frame_id, data, quality), findings
 
 

@@ -1,16 +1,31 @@
-"""How often a stream speaks: a running median of intervals, told or learned."""
+"""How often a stream speaks: told or learned, and whether it keeps that promise.
+
+What was learned does not bend: while a stream is slow, its slow intervals teach nothing, so that
+warnings and masks keep the old rate. Only after half a minute is a slow stream taken at its word.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 from statistics import median
 
 from robustseg_core.types import SECOND
 
 BASELINE = 101
 """Intervals in the learned baseline: odd, and long enough that a short drop-out cannot bend it."""
-RECENT = 10
-"""Intervals in the current rate, and the number from which the baseline is trusted."""
+TRUSTED = 10
+"""Intervals from which the baseline is trusted."""
+RECENT, RECENT_NS, RECENT_MOST = 6, SECOND // 2, 128
+"""The current rate is taken over this many intervals and this long: fast streams come in bursts."""
+SLOW_RATIO = 0.5
+"""Slower than this share of what was learned, a stream teaches nothing."""
+RELEARN_NS = 30 * SECOND
+"""... until it has been that slow for so long."""
+LATEST, MISSING = 10, 2.8
+"""Intervals in which losses are looked for, and how many messages have to be missing from them."""
+LONG, SHORT = 1.6, 1.4
+"""Periods: more than LONG, and a message is missing; up to SHORT, and none is."""
 
 
 class PeriodMeter:
@@ -23,15 +38,35 @@ class PeriodMeter:
     def __init__(self, rate_hz: float = 0.0) -> None:
         self._told_ns = round(SECOND / rate_hz) if rate_hz > 0 else None
         self._last_ns: int | None = None
-        self._intervals: deque[int] = deque(maxlen=BASELINE)
-        self._median_ns: int | None = None
+        self._learned: deque[int] = deque(maxlen=BASELINE)
+        self._recent: deque[int] = deque(maxlen=RECENT_MOST)
+        self._slow_ns = 0
+        """Time spent slow in one piece."""
+        self._kept: dict[str, float | None] = {}
+        """What the properties found since the newest interval."""
 
     def observe(self, time_ns: int) -> None:
         """One more message; a time that does not advance is not an interval."""
-        if self._last_ns is not None and time_ns > self._last_ns:
-            self._intervals.append(time_ns - self._last_ns)
-            self._median_ns = None
-        self._last_ns = time_ns
+        last_ns, self._last_ns = self._last_ns, time_ns
+        if last_ns is None or time_ns <= last_ns:
+            return
+        interval_ns = time_ns - last_ns
+        self._recent.append(interval_ns)
+        self._kept.pop("recent", None)
+        self._kept.pop("lossy", None)
+        if self._told_ns is not None:
+            return
+        if not self.slower_than(SLOW_RATIO):
+            self._slow_ns = 0
+            self._learned.append(interval_ns)
+        else:
+            self._slow_ns += interval_ns
+            if self._slow_ns < RELEARN_NS:
+                return
+            self._slow_ns = 0
+            self._learned.clear()
+            self._learned.extend(list(self._recent)[-TRUSTED:])
+        self._kept.clear()
 
     def interrupt(self) -> None:
         """The next interval means nothing (a gap, a clock jump); what was learned stays."""
@@ -39,22 +74,51 @@ class PeriodMeter:
 
     @property
     def period_ns(self) -> int | None:
-        """Told, else the running median of what was seen; None before the first interval."""
+        """Told, else the median of what was learned; None before the first interval."""
         if self._told_ns is not None:
             return self._told_ns
-        if self._median_ns is None and self._intervals:
-            self._median_ns = round(median(self._intervals))
-        return self._median_ns
+        if "period" not in self._kept:
+            self._kept["period"] = median(self._learned) if self._learned else None
+        period_ns = self._kept["period"]
+        return None if period_ns is None else round(period_ns)
 
     @property
     def trusted_period_ns(self) -> int | None:
         """As `period_ns`, but None until ten intervals support it."""
         told = self._told_ns is not None
-        return self.period_ns if told or len(self._intervals) >= RECENT else None
+        return self.period_ns if told or len(self._learned) >= TRUSTED else None
 
     @property
     def recent_ns(self) -> float | None:
-        """Mean of the last ten intervals; None before there are ten."""
-        if len(self._intervals) < RECENT:
+        """Mean of the last intervals, over half a second and six of them at least; else None."""
+        if "recent" not in self._kept:
+            self._kept["recent"] = self._mean_of_recent()
+        return self._kept["recent"]
+
+    def slower_than(self, ratio: float) -> bool:
+        """Whether the current rate is below `ratio` times the expected one."""
+        period_ns, recent_ns = self.trusted_period_ns, self.recent_ns
+        return bool(period_ns and recent_ns and recent_ns * ratio > period_ns)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether messages are missing here and there, between others that come on time."""
+        period_ns = self.trusted_period_ns
+        if not period_ns or len(self._recent) < LATEST:
+            return False
+        if "lossy" not in self._kept:
+            latest = list(self._recent)[-LATEST:]
+            missing = sum(latest) / period_ns - LATEST  # 0 where messages were only late
+            long_ns, short_ns = LONG * period_ns, SHORT * period_ns
+            returns = sum(a > long_ns and b <= short_ns for a, b in pairwise(latest))
+            self._kept["lossy"] = float(missing >= MISSING and returns >= 2)
+        return bool(self._kept["lossy"])
+
+    def _mean_of_recent(self) -> float | None:
+        period_ns = self.period_ns
+        if not period_ns:
             return None
-        return sum(list(self._intervals)[-RECENT:]) / RECENT
+        count = min(max(RECENT, -(-RECENT_NS // period_ns)), RECENT_MOST)
+        if len(self._recent) < count:
+            return None
+        return sum(list(self._recent)[-count:]) / count

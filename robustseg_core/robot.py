@@ -22,7 +22,9 @@ class RobotConfig(Strict):
         default_factory=dict, description="modality -> sensor; `robustseg inspect` guesses them."
     )
     weights: str = Field(
-        "", description="Checkpoint (.safetensors); empty: an untrained `tiny`, for plumbing only."
+        "",
+        description="Checkpoint (.safetensors); empty: the shipped student, trained on simulated "
+        "streets only; `untrained`: random weights, for plumbing.",
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."

@@ -76,7 +76,7 @@ class Segmenter:
 
     @classmethod
     def from_config(cls, config: RobotConfig) -> Segmenter:
-        """A segmenter with the configured checkpoint, or with an untrained `tiny` if there is none.
+        """A segmenter with the configured checkpoint, or with the one that is shipped.
 
         Raises:
             RobustsegError: the checkpoint, the device or the streams cannot be used.
@@ -211,18 +211,21 @@ class Segmenter:
 
 
 def _network(config: RobotConfig) -> AnyModalSegmenter:
-    """The configured checkpoint, or an untrained `tiny` for the configured streams."""
-    if config.weights:
-        return checkpoint.load(Path(config.weights))
+    """The configured checkpoint, the shipped one, or an untrained `tiny` for the streams."""
     wanted = [name for name, stream in config.streams.items() if stream.topic]
     if not wanted:
         raise RobustsegError(
             "no stream has a topic; set streams.<modality>.topic, "
             "as `robustseg inspect BAG` prints it"
         )
+    if not config.weights:
+        log.warning("no weights given: the shipped student knows simulated streets only")
+        return checkpoint.load(checkpoint.SHIPPED)
+    if config.weights != "untrained":
+        return checkpoint.load(Path(config.weights))
     usual = [name for name in checkpoint.default_spec().modalities if name in wanted]
     others = sorted(set(wanted) - set(usual))
-    log.warning("no weights given: masks come from an UNTRAINED network, for plumbing only")
+    log.warning("masks come from an UNTRAINED network, for plumbing only")
     return checkpoint.untrained(checkpoint.default_spec((*usual, *others)))
 
 

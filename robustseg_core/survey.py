@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.config import StreamConfig
+from robustseg_core.decode import as_bytes, sizes, word
+from robustseg_core.decode.picture import picture_size
 from robustseg_core.robot import RobotConfig
 from robustseg_core.survey_guess import (
     CAMERA_INFO,
@@ -33,6 +34,8 @@ from robustseg_core.typestore import EVENT_PACKET
 
 _GAP_PERIODS = 3.0
 """A pause of more median periods than this is a gap; the health monitor's silence limit."""
+_LATEST_NS = 2**63 - 1
+"""A log time has 64 bits, of which a damaged file may set the topmost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class _Tally:
     """What the first decodable message looked like."""
 
     def add(self, recorded: Recorded) -> None:
-        self.logs.append(recorded.time_ns)
+        self.logs.append(min(recorded.time_ns, _LATEST_NS))
         if header := recorded.header():
             self.stamps.append(header[0])
             self.frame_id = self.frame_id or header[1]
@@ -207,26 +210,16 @@ def _look(kind: str, recorded: Recorded) -> dict[str, Any]:
     if kind not in (*IMAGES, EVENT_PACKET, CLOUD, CAMERA_INFO):
         return {}
     message = recorded.message()
-    if kind == CLOUD:
-        return {"points": int(message.width) * int(message.height)}
     if kind == IMAGES[1]:
-        width, height = _compressed_size(message.data)
-        return {"encoding": message.format, "width": width, "height": height}
-    size = {"width": int(message.width), "height": int(message.height)}
-    return size | {"encoding": str(getattr(message, "encoding", ""))}
-
-
-def _compressed_size(data: np.ndarray) -> tuple[int, int]:
-    """(width, height) of a jpeg or png, also behind the 12 bytes of compressedDepth; else 0, 0."""
-    for start in (0, 12):
-        if data.size > start:
-            try:
-                picture = cv2.imdecode(data[start:], cv2.IMREAD_UNCHANGED)
-            except cv2.error:
-                picture = None
-            if picture is not None:
-                return picture.shape[1], picture.shape[0]
-    return 0, 0
+        data = as_bytes(getattr(message, "data", None))
+        # also behind the 12 bytes of compressedDepth
+        height, width = picture_size(data) or picture_size(data[12:]) or (0, 0)
+        return {"encoding": word(message, "format"), "width": width, "height": height}
+    width, height = sizes(message, "width", "height")
+    if kind == CLOUD:
+        return {"points": width * height}
+    encoding = "" if kind == CAMERA_INFO else word(message, "encoding")
+    return {"width": width, "height": height, "encoding": encoding}
 
 
 def _guessed(topics: list[TopicSurvey]) -> Iterable[TopicSurvey]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.decode import word
 from robustseg_core.types import Fault, Rejection
+
+_FARTHEST_M = 1e9
+"""Longer than any map's offset (UTM's are 1e7); keeps every chain of transforms finite."""
+_MOST_FRAMES = 4096
+"""More than any robot has; a publisher gone wild with new names must not fill the memory."""
 
 
 def strip(frame_id: str) -> str:
@@ -19,9 +26,14 @@ def pose(
     x: float, y: float, z: float, qx: float, qy: float, qz: float, qw: float
 ) -> NDArray[np.float64] | None:
     """(4, 4) parent_from_child of a translation and a quaternion, or None: they are no pose."""
-    q = np.array([qx, qy, qz, qw], np.float64)
+    try:
+        t, q = np.array([x, y, z], np.float64), np.array([qx, qy, qz, qw], np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if t.ndim != 1 or q.ndim != 1 or not (np.abs([*t, *q]) < _FARTHEST_M).all():
+        return None
     norm = float(np.linalg.norm(q))
-    if not np.isfinite([x, y, z, norm]).all() or norm < 1e-6:
+    if norm < 1e-6:
         return None
     a, b, c, d = q / norm
     matrix = np.eye(4)
@@ -30,7 +42,7 @@ def pose(
         [2 * (a * b + c * d), 1 - 2 * (a * a + c * c), 2 * (b * c - a * d)],
         [2 * (a * c - b * d), 2 * (b * c + a * d), 1 - 2 * (a * a + b * b)],
     ]
-    matrix[:3, 3] = x, y, z
+    matrix[:3, 3] = t
     return matrix
 
 
@@ -43,20 +55,26 @@ class TransformTree:
     def add(self, message: Any) -> tuple[bool, Rejection | None]:
         """(whether anything changed, what was wrong) of a tf2_msgs/TFMessage.
 
-        A transform that is not finite or has no rotation is left out; all others are learned.
+        A transform that is not finite, has no rotation or is none at all is left out; all others
+        are learned.
         """
         changed = False
         wrong: Rejection | None = None
-        for stamped in message.transforms:
-            parent, child = strip(stamped.header.frame_id), strip(stamped.child_frame_id)
-            t, q = stamped.transform.translation, stamped.transform.rotation
-            parent_from_child = pose(t.x, t.y, t.z, q.x, q.y, q.z, q.w)
-            if parent_from_child is None:
-                wrong = Rejection(
-                    Fault.NO_TF,
-                    f"transform {parent} to {child} is ({t.x}, {t.y}, {t.z}; {q.x}, {q.y}, {q.z}, "
-                    f"{q.w}); expected finite numbers and a unit quaternion",
-                )
+        transforms = getattr(message, "transforms", None)
+        if not isinstance(transforms, (list, tuple)):
+            text = f"transforms is {reprlib.repr(transforms)}; expected a list"
+            return False, Rejection(Fault.FORMAT, text)
+        if len(transforms) > _MOST_FRAMES:  # seconds of work, behind a lock
+            text = f"message has {len(transforms)} transforms, limit {_MOST_FRAMES}"
+            return False, Rejection(Fault.FORMAT, text)
+        for stamped in transforms:
+            try:
+                parent, child, parent_from_child = _read(stamped)
+                if child not in self._parents and len(self._parents) >= _MOST_FRAMES:
+                    text = f"{child} is one frame too many; {_MOST_FRAMES} are known already"
+                    raise Rejection(Fault.NO_TF, text)
+            except Rejection as rejection:
+                wrong = rejection
                 continue
             known = self._parents.get(child)
             if known and known[0] == parent and np.array_equal(known[1], parent_from_child):
@@ -73,11 +91,14 @@ class TransformTree:
         if not target or not source:
             return None
         parents = dict(self._parents)  # another thread may add to it meanwhile
+        children: dict[str, list[str]] = {}
+        for child, (parent, _) in parents.items():
+            children.setdefault(parent, []).append(child)
         seen = {target: np.eye(4)}
         edge = [target]
         while edge and source not in seen:
             here = edge.pop(0)
-            steps = [(child, known) for child, (parent, known) in parents.items() if parent == here]
+            steps = [(child, parents[child][1]) for child in children.get(here, ())]
             if here in parents:
                 parent, here_in_parent = parents[here]
                 steps.append((parent, np.linalg.inv(here_in_parent)))
@@ -86,3 +107,26 @@ class TransformTree:
                     seen[there] = seen[here] @ here_from_there
                     edge.append(there)
         return seen.get(source)
+
+
+def _read(stamped: Any) -> tuple[str, str, NDArray[np.float64]]:
+    """(parent, child, parent_from_child) of a geometry_msgs/TransformStamped.
+
+    Raises:
+        Rejection: FORMAT; it is none. NO_TF; its numbers are no pose.
+    """
+    parent = strip(word(getattr(stamped, "header", None), "frame_id"))
+    child = strip(word(stamped, "child_frame_id"))
+    transform = getattr(stamped, "transform", None)
+    t, q = getattr(transform, "translation", None), getattr(transform, "rotation", None)
+    numbers = [getattr(t, axis, None) for axis in "xyz"]
+    numbers += [getattr(q, axis, None) for axis in "xyzw"]
+    parent_from_child = pose(*numbers)
+    if parent_from_child is None:
+        shown = ", ".join(map(reprlib.repr, numbers))
+        raise Rejection(
+            Fault.NO_TF,
+            f"transform {parent} to {child} is ({shown}); "
+            f"expected less than {_FARTHEST_M:g} m and a unit quaternion x y z w",
+        )
+    return parent, child, parent_from_child

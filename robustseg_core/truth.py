@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import Bag
-from robustseg_core.decode import as_bytes
+from robustseg_core.decode import word
+from robustseg_core.decode.image import pixels
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import stamp_of
 from robustseg_core.survey_guess import Candidate, is_truth
@@ -64,15 +65,11 @@ class Truth:
         for recorded in self._messages:
             try:
                 message = recorded.message()
-            except Rejection:
+                if (encoding := word(message, "encoding")) not in ENCODINGS:
+                    raise RobustsegError(f"{self.topic} is {encoding!r}; expected mono8 class ids")
+                return stamp_of(message), pixels(message, 1, np.dtype(np.uint8))[..., 0]
+            except Rejection:  # damaged
                 continue
-            if message.encoding not in ENCODINGS:
-                raise RobustsegError(
-                    f"{self.topic} is {message.encoding!r}; expected mono8 class ids"
-                )
-            rows = as_bytes(message.data)[: message.height * message.step]
-            ids = rows.reshape(message.height, message.step)[:, : message.width]
-            return stamp_of(message), ids
         return None
 
 

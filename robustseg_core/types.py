@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 IGNORE = 255
 """The label of a pixel that nobody knows; `vision_msgs/LabelInfo` reserves the top id for it."""
 
+ALARM = 0.5
+"""A content finding that leaves less quality than this crossed its limit."""
+
 MS = 1_000_000
 SECOND = 1_000_000_000
 
@@ -39,6 +42,8 @@ class Fault(str, Enum):
     """Nothing arrives (PX4: off; diagnostics: timeout)."""
     SLOW = "slow"
     """The rate is below half of the expected one."""
+    LOSSY = "lossy"
+    """Messages are missing here and there (PX4: intermittent)."""
     NEVER_SEEN = "never_seen"
     """Configured, but not one message came since the start."""
     STARTING = "starting"
@@ -57,6 +62,9 @@ class Fault(str, Enum):
     FORMAT = "format"
     """Size, step, encoding, fields or payload do not fit together, or do not decode."""
     FRAME_ID = "frame_id"
+    """The sensor calls its frame by another name than before, and nothing places that one."""
+    RESOLUTION = "resolution"
+    """The sensor's pixels became more or fewer: one warning, and it goes on."""
     NO_CALIB = "no_calib"
     """No usable `CameraInfo` for a modality that must be projected."""
     NO_TF = "no_tf"
@@ -71,15 +79,29 @@ class Fault(str, Enum):
     COVERED = "covered"
     """Part of the field of view says nothing."""
     BLURRED = "blurred"
+    NOISY = "noisy"
+    """Neighboring values have too little, or nothing, to do with each other."""
+    DISCOLORED = "discolored"
+    """The balance of the colors is not what it used to be: a plane of color is lost."""
     INVALID_DEPTH = "invalid_depth"
     DEPTH_UNIT = "depth_unit"
     EMPTY_CLOUD = "empty_cloud"
     SPARSE_CLOUD = "sparse_cloud"
+    """Far fewer returns, or lasers, than this sensor usually has."""
+    NEAR_RETURNS = "near_returns"
+    """Much of the scan ends right before the sensor: dust, spray, dirt, a cover."""
     UNDECODABLE = "undecodable"
-    """Event words that mean nothing, or events outside the sensor."""
+    """A payload that means nothing: event words, events off the sensor, impossible points."""
     NO_EVENTS = "no_events"
     """Packets arrive and hold no event: normal before a still scene, so never fatal."""
     EVENT_FLOOD = "event_flood"
+    HOT_PIXELS = "hot_pixels"
+    POLARITY = "polarity"
+    """Nearly all events say brighter, or nearly all darker."""
+    SEQUENCE_GAP = "sequence_gap"
+    """Numbered packets are missing."""
+    SENSOR_CLOCK = "sensor_clock"
+    """The sensor's own time does not advance, though header stamps do."""
 
     DISABLED = "disabled"
     INTERNAL = "internal"
@@ -113,6 +135,13 @@ class Finding:
     """The measured value beside its limit, for people: "mean 1.2 grey levels, limit 8"."""
     score: float = 0.0
     """Quality in [0, 1] that this finding leaves of the frame; 0 when fatal."""
+    final: bool = False
+    """Fatal, and the next message can be no better: no second one is waited for."""
+
+    @property
+    def alarm(self) -> bool:
+        """Whether it is worth reporting; a remark above `ALARM` only lowers the quality."""
+        return self.fatal or self.score < ALARM
 
     def __str__(self) -> str:
         return f"{self.fault.value}: {self.text}" if self.text else self.fault.value
@@ -121,9 +150,9 @@ class Finding:
 class Rejection(RobustsegError):
     """Raised by decoders: this message cannot be used, and here is why."""
 
-    def __init__(self, fault: Fault, text: str) -> None:
+    def __init__(self, fault: Fault, text: str, *, final: bool = False) -> None:
         super().__init__(text)
-        self.finding = Finding(fault, fatal=True, text=text)
+        self.finding = Finding(fault, fatal=True, text=text, final=final)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,10 @@ def _descriptor(leaf: Leaf) -> ParameterDescriptor:
 
 
 def read(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
-    """The configuration that the declared parameters hold now."""
-    return parse(model, to_tree(*_held(node, model)))
+    """The configuration that the declared parameters hold now; `use_sim_time` says "simulated"."""
+    known, values = _held(node, model)
+    values["health.simulated"] |= node.get_parameter("use_sim_time").value
+    return parse(model, to_tree(known, values))
 
 
 def guard(

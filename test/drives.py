@@ -32,9 +32,9 @@ OPTICAL = (-0.5, 0.5, -0.5, 0.5)
 
 
 _WORLD = np.random.default_rng(7)
-_COLORS = cv2.resize(_WORLD.uniform(20, 230, (12, 64, 3)), (256, 48), interpolation=cv2.INTER_CUBIC)
+_COLORS = cv2.resize(_WORLD.uniform(30, 230, (12, 64, 3)), (256, 48), interpolation=cv2.INTER_CUBIC)
 _RELIEF_MM = cv2.resize(_WORLD.uniform(2500, 5000, (6, 32)), (256, 48))
-_RINGS, _COLUMNS = 16, 200
+_RINGS, _COLUMNS = 15, 200
 
 
 @cache
@@ -44,7 +44,7 @@ def message(name: str, k: int) -> Any:
     stamp_ns = EPOCH + round(k * SECOND / RATES[name])
     if name == "rgb":
         seen = np.roll(_COLORS, -k, axis=1)[:, :64] + random.normal(0, 4, (48, 64, 3))
-        return image(np.clip(seen, 0, 255).astype(np.uint8), "rgb8", stamp_ns)
+        return image(np.clip(seen, 30, 250).astype(np.uint8), "rgb8", stamp_ns)
     if name == "depth":
         seen_mm = np.roll(_RELIEF_MM, -k, axis=1)[:, :64] + random.normal(0, 10, (48, 64))
         return image(seen_mm.astype(np.uint16), "16UC1", stamp_ns)
@@ -58,7 +58,8 @@ def message(name: str, k: int) -> Any:
 
 
 def _sweep(k: int, stamp_ns: int, random: np.random.Generator) -> Any:
-    angle, ring = np.linspace(-1.5, 1.5, _COLUMNS).repeat(_RINGS), np.tile(np.arange(16), _COLUMNS)
+    angle = np.linspace(-1.5, 1.5, _COLUMNS).repeat(_RINGS)
+    ring = np.tile(np.arange(_RINGS), _COLUMNS)
     tilt = np.radians(-12 + ring)
     range_m = 17 + 12 * np.sin(3 * angle + k / 10) + random.normal(0, 0.02, angle.size)
     fields = [(name, "<f4") for name in ("x", "y", "z", "intensity")] + [("ring", "<u2")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import cv2
@@ -42,6 +43,16 @@ def image(
     )
 
 
+def scenes(count: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """(count, H, W, 3) uint8: colorful pictures that no camera would be ashamed of."""
+    dice = np.random.default_rng(seed)
+    small = dice.uniform(40, 220, (count, 8, 10, 3))
+    return np.stack([
+        np.clip(cv2.resize(x, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+        for x in small
+    ])  # fmt: skip
+
+
 def compressed(
     bgr: np.ndarray, stamp_ns: int = 1_000_000_000, frame_id: str = "camera", form: str = "jpeg"
 ) -> Any:
@@ -53,6 +64,40 @@ def compressed(
         format=form,
         data=data.reshape(-1),
     )
+
+
+def _numbers_to_words(numbers: list[int]) -> bytes:
+    """Wilson 2017: three bits of a number per nibble, lowest first, top bit while it goes on."""
+    nibbles = ""
+    for number in numbers:
+        while True:
+            number, bits = number >> 3, number & 7
+            nibbles += f"{bits | (8 if number else 0):x}"
+            if not number:
+                break
+    nibbles += "0" * (-len(nibbles) % 8)
+    return b"".join(
+        struct.pack("<I", int(nibbles[i : i + 8], 16)) for i in range(0, len(nibbles), 8)
+    )
+
+
+def rvl(values: np.ndarray) -> bytes:
+    """The RVL stream of an image: runs of zeros and of others, these as zigzag differences."""
+    flat = [int(v) for v in values.reshape(-1)]
+    numbers: list[int] = []
+    at, previous = 0, 0
+    while at < len(flat):
+        zeros = at
+        while at < len(flat) and flat[at] == 0:
+            at += 1
+        run = at
+        while at < len(flat) and flat[at] != 0:
+            at += 1
+        numbers += [run - zeros, at - run]
+        for value in flat[run:at]:
+            step, previous = value - previous, value
+            numbers.append(2 * step if step >= 0 else -2 * step - 1)
+    return struct.pack("<II", values.shape[1], values.shape[0]) + _numbers_to_words(numbers)
 
 
 def camera_info(

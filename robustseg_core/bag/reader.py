@@ -27,8 +27,9 @@ from robustseg_core.bag.salvage import (
     Salvage,
     SalvagedMcap,
     SalvagedSqlite,
+    checked,
+    flaws,
     in_time_order,
-    shortage,
 )
 from robustseg_core.errors import RobustsegError
 
@@ -217,12 +218,11 @@ class _Part:
             if self._path.suffix != f".{self._kind}":
                 raise ValueError(f"its name does not end in .{self._kind}")
             reader = stack.enter_context(Ros2Reader(self._path))
+            checked((None, reader.start_time + reader.end_time, b""))
         except Exception as error:  # as above
             return self._salvage(error)
-        if self._kind == "db3" and (short := shortage(self._path)):
-            self._notices.append(
-                f"{self.name} ends early, {short}; its last message may be damaged"
-            )
+        if self._kind == "db3":
+            self._notices += [f"{self.name} {text}" for text in flaws(self._path, reader)]
         return reader
 
     def _salvage(self, error: Exception) -> Salvage:
@@ -234,8 +234,13 @@ class _Part:
             text += f"; it ends early, {salvage.stopped}"
         if salvage.skipped:
             text += f"; damaged pieces passed over: {salvage.skipped}"
-        self._notices.append(text)
+        self._notice(text)
         return salvage
+
+    def _notice(self, text: str) -> None:
+        """Say it once, however often the file is read."""
+        if text not in self._notices:
+            self._notices.append(text)
 
     def messages(self, wanted: set[str] | None) -> Iterator[Recorded]:
         """The messages of the topics `wanted` (None: all); damage on the way is worked around."""
@@ -243,17 +248,21 @@ class _Part:
         connections = self._of(self.storage, wanted)
         if not connections:
             return
+        damage: Exception | None = None
         try:
-            for row in self.storage.messages(connections):
+            for row in map(checked, self.storage.messages(connections)):
                 delivered[row[0].topic] += 1
                 yield self._recorded(row)
         except Exception as error:  # a damaged chunk or page
-            if self._kind == "ros1" or isinstance(self.storage, Salvage):
-                count = delivered.total()
-                self._notices.append(f"{self.name} breaks off after {count} messages: {error}")
-                return
             damage = error
-        else:
+        count, promised = delivered.total(), sum(c.msgcount for c in connections)
+        if damage is None and count < promised:
+            # rosbags checks neither size nor checksum of a chunk, and is content with what comes
+            damage = ValueError(f"{count} of the {promised} messages in its index came")
+        if damage is None:
+            return
+        if self._kind == "ros1" or isinstance(self.storage, Salvage):
+            self._notice(f"{self.name} breaks off after {count} messages: {damage}")
             return
         salvage = self._salvage(damage)
         self.codecs |= {c.id: codec_of(c) for c in salvage.connections}

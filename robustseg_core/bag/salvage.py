@@ -15,8 +15,9 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from lz4.frame import LZ4FrameDecompressor
@@ -61,6 +62,17 @@ def in_time_order(rows: Iterable[Row], *, window_bytes: int = 1 << 23) -> Iterat
             yield row
     while heap:
         yield heapq.heappop(heap)[2]
+
+
+def checked(row: Any) -> Any:
+    """The row of a rosbags reader, which may be anything: SQLite keeps any type in any column.
+
+    Raises:
+        ValueError: its time is no whole number, or its payload no bytes.
+    """
+    if not isinstance(row[1], int) or not isinstance(row[2], bytes):
+        raise ValueError(f"row holds {type(row[1]).__name__}, {type(row[2]).__name__}")
+    return row
 
 
 class Salvage(ABC):
@@ -194,7 +206,7 @@ class SalvagedSqlite(Salvage):
     """
 
     def _rows(self) -> Iterator[Row]:
-        source = sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro&immutable=1", uri=True)
+        source = _open(self.path)
         try:
             # else SQLite refuses a file that is shorter than its header says
             source.execute("PRAGMA writable_schema = ON")
@@ -244,6 +256,26 @@ def shortage(path: Path) -> str:
         full = 512  # the smallest page
     size = path.stat().st_size
     return f"at byte {size} of {full}" if size < full else ""
+
+
+def flaws(path: Path, reader: Any) -> list[str]:
+    """What is wrong with an SQLite file that `reader` (rosbags') has opened all the same."""
+    found = []
+    if short := shortage(path):
+        found.append(f"ends early, {short}; its last message may be damaged")
+    try:
+        with closing(_open(path)) as source:
+            ((count,),) = source.execute("SELECT count(*) FROM messages")
+    except (sqlite3.Error, ValueError):
+        return found  # then reading will say so
+    lost = count - sum(connection.msgcount for connection in reader.connections)
+    if lost > 0:
+        found.append(f"has messages of no topic, {lost} of {count}; they are not read")
+    return found
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
 
 
 def _string(content: bytes, at: int) -> tuple[str, int]:

@@ -6,6 +6,7 @@ copied to be read, and whatever does not fit together is a `Rejection` that says
 
 from __future__ import annotations
 
+import reprlib
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.types import Fault, Rejection
+from robustseg_core.types import SECOND, Fault, Rejection
 
+MAX_PIXELS = 1 << 26
+"""Of one image (67 million). A few bytes may claim any size; nobody drives with a larger camera."""
+FARTHEST_M = 1e6
+"""What claims to lie beyond was not measured; below it, no product of distances overflows."""
+
+_BELIEVED = 1 << 22
+_DENSEST = 1 << 11
 _BLOCK = 4096
 _STRIDE = 16 * _BLOCK
+_LONGEST = 1024
+"""Characters of a name; a longer one would travel through logs, caches and diagnostics."""
 
 
 def as_bytes(payload: Any) -> NDArray[np.uint8]:
@@ -27,6 +37,8 @@ def as_bytes(payload: Any) -> NDArray[np.uint8]:
     """
     try:
         view = memoryview(payload)
+        if view.ndim == 0 or view.itemsize != 1:
+            raise TypeError
         return np.frombuffer(view.cast("B"), np.uint8) if view.nbytes else np.empty(0, np.uint8)
     except (TypeError, ValueError, BufferError):
         kind = type(payload).__name__
@@ -45,7 +57,8 @@ def sizes(message: Any, *names: str) -> tuple[int, ...]:
     for name in names:
         value = getattr(message, name, None)
         if not isinstance(value, (int, np.integer)) or value < 0:
-            raise Rejection(Fault.FORMAT, f"{name} is {value!r}; expected a whole number >= 0")
+            text = f"{name} is {reprlib.repr(value)}; expected a whole number >= 0"
+            raise Rejection(Fault.FORMAT, text)
         values.append(int(value))
     return tuple(values)
 
@@ -54,12 +67,51 @@ def word(message: Any, name: str) -> str:
     """The message's text field called `name`.
 
     Raises:
-        Rejection: it is missing, or is no text.
+        Rejection: it is missing, is no text, or is too long for a name.
     """
     value = getattr(message, name, None)
-    if not isinstance(value, str):
-        raise Rejection(Fault.FORMAT, f"{name} is {value!r}; expected text")
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        text = f"{name} is {reprlib.repr(value)}; expected text of at most {_LONGEST} characters"
+        raise Rejection(Fault.FORMAT, text)
     return value
+
+
+def header(message: Any) -> tuple[int, str]:
+    """(stamp in nanoseconds, frame_id without ROS 1's leading slash) of a message with a header.
+
+    Raises:
+        Rejection: it has none, or that is none: a damaged definition can make anything of it.
+    """
+    found = getattr(message, "header", None)
+    stamp = getattr(found, "stamp", None)
+    parts = getattr(stamp, "sec", None), getattr(stamp, "nanosec", None)
+    if not all(isinstance(part, (int, np.integer)) and abs(part) < 1 << 32 for part in parts):
+        text = f"header.stamp is {reprlib.repr(stamp)}; expected sec and nanosec of 32 bits"
+        raise Rejection(Fault.FORMAT, text)
+    seconds, nanoseconds = map(int, parts)
+    return seconds * SECOND + nanoseconds, word(found, "frame_id").lstrip("/")
+
+
+def byte_order(message: Any) -> str:
+    """NumPy's sign for the message's endianness: `>` if it says big, else `<`.
+
+    Raises:
+        Rejection: `is_bigendian` is neither a number nor missing.
+    """
+    value = getattr(message, "is_bigendian", False)
+    if not isinstance(value, (int, np.integer, np.bool_)):
+        text = f"is_bigendian is {reprlib.repr(value)}; expected true or false"
+        raise Rejection(Fault.FORMAT, text)
+    return ">" if value else "<"
+
+
+def most_pixels(payload_bytes: int) -> int:
+    """How many pixels a compressed picture of that many bytes may claim.
+
+    Any size up to 4 million; beyond that, 2048 a byte: deflate and jpeg cannot hold more, and what
+    codes a solid picture in even less shows nothing.
+    """
+    return min(MAX_PIXELS, max(_BELIEVED, _DENSEST * payload_bytes))
 
 
 def fingerprint(payload: Any) -> int:
@@ -100,6 +152,8 @@ class Compiled:
     def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         import numba  # half a second that only its users pay
 
+        if numba.config.DISABLE_JIT:  # for coverage, fuzzing and debuggers
+            return self.python
         kinds = tuple(numba.typeof(a) for a in arguments)
         try:
             native = numba.njit(cache=True, nogil=True)(self.python)

@@ -11,12 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.decode import Compiled, as_bytes, word
+from robustseg_core.decode import FARTHEST_M, Compiled, as_bytes, byte_order, most_pixels, word
 from robustseg_core.decode.image import inflate, pixels
 from robustseg_core.types import Fault, Rejection
-
-_MAX_PIXELS = 1 << 26
-"""An RVL payload of a few bytes may claim any size; nobody makes larger depth cameras."""
 
 
 def decode_depth(message: Any) -> NDArray[np.float32]:
@@ -31,7 +28,7 @@ def decode_depth(message: Any) -> NDArray[np.float32]:
     if hasattr(message, "format"):
         return _decode_compressed(message)
     encoding = word(message, "encoding")
-    order = ">" if getattr(message, "is_bigendian", False) else "<"
+    order = byte_order(message)
     if encoding in ("16UC1", "mono16"):
         return _from_millimetres(pixels(message, 1, np.dtype(f"{order}u2"))[..., 0])
     if encoding == "32FC1":
@@ -51,7 +48,7 @@ def _from_millimetres(raw: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 def _from_metres(raw: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     depth_m = raw.astype(np.float32)
-    depth_m[~((depth_m > 0) & (depth_m < np.inf))] = np.nan
+    depth_m[~((depth_m > 0) & (depth_m < FARTHEST_M))] = np.nan
     return depth_m
 
 
@@ -100,9 +97,10 @@ def _rvl(data: NDArray[np.uint8]) -> NDArray[np.uint16]:
     if len(data) < 8:
         raise Rejection(Fault.FORMAT, f"RVL payload has {len(data)} bytes; its sizes have 8")
     width, height = (int(n) for n in np.frombuffer(data[:8].tobytes(), "<u4"))
-    if not 0 < width * height <= _MAX_PIXELS:
+    limit = most_pixels(len(data))
+    if not 0 < width * height <= limit:
         raise Rejection(
-            Fault.FORMAT, f"RVL image is {height}x{width}; expected 1 to {_MAX_PIXELS} pixels"
+            Fault.FORMAT, f"RVL image is {height}x{width}; expected 1 to {limit} pixels"
         )
     image = np.zeros(width * height, np.uint16)
     done = _decode_rvl(np.frombuffer(data[8:].tobytes(), np.uint8), image)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.decode import as_bytes, sizes, word
+from robustseg_core.decode import as_bytes, byte_order, sizes, word
+from robustseg_core.decode.picture import check_claim
 from robustseg_core.types import Fault, Rejection
 
 
@@ -118,8 +119,7 @@ def decode_image(message: Any) -> NDArray[np.uint8]:
             f"{encoding} image is {height}x{width}; its height and width must divide by "
             f"{form.even[0]} and {form.even[1]}",
         )
-    order = ">" if getattr(message, "is_bigendian", False) else "<"
-    kind = np.dtype(np.uint8) if form.bits == 8 else np.dtype(f"{order}u2")
+    kind = np.dtype(np.uint8) if form.bits == 8 else np.dtype(f"{byte_order(message)}u2")
     array = pixels(message, form.channels, kind, rows=form.rows)
     if form.bits == 16:
         array = (array >> 8).astype(np.uint8)
@@ -154,20 +154,21 @@ def inflate(data: NDArray[np.uint8], flags: int, form: str) -> NDArray[Any]:
     """What `cv2.imdecode` makes of `data`; `form` is the format that the message promised.
 
     Raises:
-        Rejection: nothing, or the picture is cut short.
+        Rejection: nothing, or the picture is cut short, or claims an impossible size.
     """
+    check_claim(data, form)
     for start, end in _ENDS.items():
         if data[: len(start)].tobytes() == start and end not in data[len(data) // 2 :].tobytes():
             raise Rejection(
                 Fault.FORMAT, f"{form!r} of {len(data)} bytes has no end marker: it is truncated"
             )
     try:
-        array = cv2.imdecode(data, flags) if len(data) else None
+        array = cv2.imdecode(data, flags)
     except cv2.error:
         array = None
     if array is None:
         raise Rejection(
             Fault.FORMAT,
-            f"payload of {len(data)} bytes does not decode as {form!r}; expected jpeg, png or webp",
+            f"payload of {len(data)} bytes does not decode as {form!r}; it is damaged",
         )
     return array

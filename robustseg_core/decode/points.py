@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.decode import as_bytes, sizes, word
+from robustseg_core.decode import FARTHEST_M, as_bytes, byte_order, sizes, word
 from robustseg_core.types import Fault, Rejection
 
 _KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _INTENSITY = ("intensity", "i", "intensities", "reflectivity", "remission", "reflectance")
 _RING = ("ring", "laser_id", "line", "channel")
+_MOST_FIELDS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def decode_points(message: Any) -> Cloud:
 
     Unaligned fields, padded points and rows, either endianness and all eight datatypes are read;
     an array field (`count` > 1) stands for its first element. NaN, infinite and (0, 0, 0) points
-    are dropped (REP 117; Ouster and Velodyne drivers).
+    are dropped (REP 117; Ouster and Velodyne drivers), and those farther than `FARTHEST_M`.
 
     Raises:
         Rejection: sizes that contradict each other; no x, y, z (the text names the fields present).
@@ -45,7 +47,7 @@ def decode_points(message: Any) -> Cloud:
         message, "height", "width", "point_step", "row_step"
     )
     data = as_bytes(getattr(message, "data", None))
-    kind, point_end = _layout(_fields(message), bool(getattr(message, "is_bigendian", False)))
+    kind, point_end = _layout(_fields(message), byte_order(message))
     if point_end > point_step:
         raise Rejection(
             Fault.FORMAT, f"point_step is {point_step} bytes; the fields need {point_end}"
@@ -66,7 +68,7 @@ def decode_points(message: Any) -> Cloud:
             column[:] = _values(table, name)
         # One sum says it all: 0 for the origin, NaN or inf for what is not finite.
         square = columns[0] ** 2 + columns[1] ** 2 + columns[2] ** 2
-    good = (square > 0) & (square < np.inf)
+    good = (square > 0) & (square < FARTHEST_M**2)
     keep: Any = slice(None) if good.all() else np.flatnonzero(good)
     names = kind.names or ()
     intensity = _values(table, "intensity")[keep] if "intensity" in names else None
@@ -87,12 +89,15 @@ def _values(table: NDArray[Any], name: str) -> NDArray[Any]:
 def _fields(message: Any) -> tuple[tuple[str, int, int], ...]:
     fields = getattr(message, "fields", None)
     if not isinstance(fields, (list, tuple)):
-        raise Rejection(Fault.FORMAT, f"fields is {fields!r}; expected a list of PointField")
+        text = f"fields is {reprlib.repr(fields)}; expected a list of PointField"
+        raise Rejection(Fault.FORMAT, text)
+    if len(fields) > _MOST_FIELDS:
+        raise Rejection(Fault.FORMAT, f"cloud has {len(fields)} fields, limit {_MOST_FIELDS}")
     return tuple((word(f, "name"), *sizes(f, "offset", "datatype")) for f in fields)
 
 
 @lru_cache(maxsize=64)
-def _layout(fields: tuple[tuple[str, int, int], ...], big: bool) -> tuple[np.dtype[Any], int]:
+def _layout(fields: tuple[tuple[str, int, int], ...], order: str) -> tuple[np.dtype[Any], int]:
     """dtype of the wanted fields under our names, and the bytes that a point needs at least."""
     there = {name: (offset, code) for name, offset, code in fields}
     if missing := [name for name in "xyz" if name not in there]:
@@ -111,7 +116,7 @@ def _layout(fields: tuple[tuple[str, int, int], ...], big: bool) -> tuple[np.dty
             raise Rejection(
                 Fault.FORMAT, f"field {theirs} has datatype {code}; PointField knows 1 to 8"
             )
-        base = np.dtype((">" if big else "<") + _KINDS[code])
+        base = np.dtype(order + _KINDS[code])
         if offset + base.itemsize > 1 << 20:
             raise Rejection(Fault.FORMAT, f"field {theirs} lies at byte {offset} of a point")
         names.append(ours)

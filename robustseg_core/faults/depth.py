@@ -76,8 +76,13 @@ class _DepthFault(Disturbance):
 class Holes(_DepthFault):
     """Blocks of pixels without depth (glass, black paint, sunlight)."""
 
+    finds: ClassVar = frozenset({Fault.INVALID_DEPTH})
     share: float = Field(0.3, gt=0, le=1, description="Share of the pixels, roughly.")
     side: int = Field(16, ge=1, le=4096, description="Side of a hole in pixels.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Fewer holes come and go in any scene."""
+        return self.finds if self.share >= 0.3 else frozenset()
 
     def edit(self, raw: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         """Numbers with holes."""

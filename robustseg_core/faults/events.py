@@ -138,8 +138,9 @@ class EventFlood(_Added):
 
 
 class HotPixels(_Added):
-    """Pixels that fire all the time."""
+    """Pixels that fire all the time; found where they make more than a twentieth of the events."""
 
+    finds: ClassVar = frozenset({Fault.HOT_PIXELS})
     count: int = Field(20, ge=1, le=100_000, description="How many pixels.")
     rate_hz: float = Field(1000.0, gt=0, le=1e6, description="Events per second, of each.")
 
@@ -183,8 +184,13 @@ class Undecodable(_EventFault):
 class SequenceGap(_EventFault):
     """Packet numbers that leap, as if packets had been lost."""
 
+    finds: ClassVar = frozenset({Fault.SEQUENCE_GAP})
     every: int = Field(10, ge=1, description="One leap in this many packets.")
     missing: int = Field(3, ge=1, description="Numbers that are left out.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """One lost packet in twenty is the limit."""
+        return self.finds if self.missing / (self.every + self.missing) > 0.1 else frozenset()
 
     def change(self, message: Any, course: Course) -> Any:
         """The packet under a higher number."""

@@ -100,12 +100,16 @@ class _CloudFault(Disturbance):
 class Sector(_CloudFault):
     """Something stands before the LiDAR: a sector has no returns."""
 
-    finds: ClassVar = frozenset({Fault.SPARSE_CLOUD})
-    may: ClassVar = frozenset({Fault.EMPTY_CLOUD})
+    finds: ClassVar = frozenset({Fault.COVERED})
+    may: ClassVar = frozenset({Fault.SPARSE_CLOUD, Fault.EMPTY_CLOUD})
     start_deg: float = Field(
         -60.0, ge=-360, le=360, description="Where it begins; 0 is ahead (x), 90 is left."
     )
     width_deg: float = Field(60.0, gt=0, le=360, description="How wide it is.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """A person close by hides less."""
+        return self.finds if self.width_deg >= 30 else frozenset()
 
     def edit(self, points: _Points, course: Course) -> Any:
         """The scan with a gap."""
@@ -117,8 +121,12 @@ class Sector(_CloudFault):
 class Rings(_CloudFault):
     """Lasers that are dead, at random but for good."""
 
-    may: ClassVar = frozenset({Fault.SPARSE_CLOUD})
+    finds: ClassVar = frozenset({Fault.SPARSE_CLOUD})
     share: float = Field(0.5, gt=0, lt=1, description="Share of the lasers.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """A quarter of the lasers is the limit."""
+        return self.finds if self.share >= 0.4 else frozenset()
 
     def edit(self, points: _Points, course: Course) -> Any:
         """The scan of the others."""
@@ -133,7 +141,12 @@ class Rings(_CloudFault):
 class Jitter(_CloudFault):
     """Ranges that tremble (rain, vibration)."""
 
+    finds: ClassVar = frozenset({Fault.NOISY})
     metres: float = Field(0.1, gt=0, le=100, description="Deviation along the ray.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Fog and foliage make half of that."""
+        return self.finds if self.metres >= 0.1 else frozenset()
 
     def edit(self, points: _Points, course: Course) -> Any:
         """The trembling scan."""

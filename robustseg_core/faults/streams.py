@@ -38,6 +38,7 @@ class Slow(Disturbance):
     """Only every n-th message arrives."""
 
     finds: ClassVar = frozenset({Fault.SLOW, Fault.SILENT})
+    may: ClassVar = frozenset({Fault.SEQUENCE_GAP})  # of packets that are numbered
     every: int = Field(3, ge=2, le=1000, description="Of this many messages, one arrives.")
 
     def apply(self, sample: Sample, course: Course) -> list[Sample]:
@@ -48,8 +49,13 @@ class Slow(Disturbance):
 class Intermittent(Disturbance):
     """Messages are lost at random."""
 
-    may: ClassVar = frozenset({Fault.SLOW, Fault.SILENT})
+    finds: ClassVar = frozenset({Fault.LOSSY, Fault.SLOW})
+    may: ClassVar = frozenset({Fault.SILENT, Fault.SEQUENCE_GAP})
     share: float = Field(0.5, gt=0, le=1, description="Share of the messages that is lost.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Every third message has to be missing, at ten a second or more, to be found in 2 s."""
+        return self.finds if 0.4 <= self.share <= 0.8 else frozenset()
 
     def apply(self, sample: Sample, course: Course) -> list[Sample]:
         """The message, or nothing."""
@@ -89,14 +95,16 @@ class Stuck(Disturbance):
 class Garbage(Disturbance):
     """Random bytes instead of the payload, as many as before."""
 
-    finds: ClassVar = frozenset({Fault.UNDECODABLE})
+    finds: ClassVar = frozenset({Fault.UNDECODABLE, Fault.NOISY, Fault.FORMAT})
     may: ClassVar = frozenset(
-        {Fault.FORMAT, Fault.SPARSE_CLOUD, Fault.EMPTY_CLOUD, Fault.EVENT_FLOOD}
+        {Fault.SPARSE_CLOUD, Fault.EMPTY_CLOUD, Fault.EVENT_FLOOD, Fault.DEPTH_UNIT}
     )
 
     def expects(self, modality: str) -> frozenset[Fault]:
-        """Event words mean nothing; noise of the right size is an image, as far as one can tell."""
-        return self.finds if modality == "event" else frozenset()
+        """Words and points mean nothing; images do not decode, or are noise of the right size."""
+        if modality in ("event", "lidar"):
+            return frozenset({Fault.UNDECODABLE})
+        return frozenset({Fault.NOISY, Fault.FORMAT})
 
     def change(self, message: Any, course: Course) -> Any:
         """The message with noise in it."""
@@ -104,7 +112,10 @@ class Garbage(Disturbance):
 
 
 class Wrong(Disturbance):
-    """Plausible, but not the truth: a mirrored image, depth or cloud; exchanged polarities."""
+    """Plausible, but not the truth: a mirrored image, depth or cloud; exchanged polarities.
+
+    No sensor can tell alone: the mirrored street is a street. It is survived, not found.
+    """
 
     modalities: ClassVar = ("rgb", "depth", "event", "lidar")
 
@@ -126,8 +137,8 @@ class Truncated(Disturbance):
     share: float = Field(0.5, ge=0, lt=1, description="Share of the bytes that is left.")
 
     def expects(self, modality: str) -> frozenset[Fault]:
-        """Sizes no longer fit; words of events need no particular number."""
-        return frozenset() if modality == "event" else self.finds
+        """Sizes no longer fit; of events, a piece of time is missing from each packet."""
+        return self.finds if modality != "event" or self.share <= 0.75 else frozenset()
 
     def change(self, message: Any, course: Course) -> Any:
         """The first bytes of the message."""
@@ -151,12 +162,8 @@ class Encoding(Disturbance):
 class FrameId(Disturbance):
     """The sensor calls its frame by another name."""
 
-    finds: ClassVar = frozenset({Fault.NO_TF, Fault.FRAME_ID})
-    value: str = Field("renamed_frame", description="The other name.")
-
-    def expects(self, modality: str) -> frozenset[Fault]:
-        """Only what is projected needs its frame; a camera is its own."""
-        return self.finds if modality == "lidar" else frozenset()
+    finds: ClassVar = frozenset({Fault.FRAME_ID})
+    value: str = Field("renamed_frame", description="The other name; one that nothing places.")
 
     def change(self, message: Any, course: Course) -> Any:
         """The message under another name."""

@@ -13,22 +13,6 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.types import Fault, Finding, Reading
 from robustseg_core.view import View
 
-_DOUBTFUL = 0.45
-"""Best score of a frame with a finding: just below the `degraded_below` of `HealthConfig`."""
-
-
-def doubt(fault: Fault, text: str, *, good: float) -> Finding:
-    """A finding that degrades: the frame is used, with a score that falls with `good` in [0, 1].
-
-    `good` is 1 at the limit that was crossed, and 0 where nothing is left.
-    """
-    return Finding(fault, fatal=False, text=text, score=_DOUBTFUL * min(1.0, max(0.0, good)))
-
-
-def fatal(fault: Fault, text: str) -> Finding:
-    """A finding that rejects the message."""
-    return Finding(fault, fatal=True, text=text)
-
 
 class Modality(ABC):
     """One kind of sensor. An instance belongs to one stream and may keep state between messages.
@@ -74,7 +58,10 @@ class Modality(ABC):
 
     @abstractmethod
     def judge(self, data: Any) -> Iterable[Finding]:
-        """Content checks of what `decode` returned (ros_anchors 4.2); under a millisecond."""
+        """Content checks of what `decode` returned (ros_anchors 4.2); under a millisecond.
+
+        Alarms, and remarks that only lower the quality (`Finding.alarm` tells them apart).
+        """
 
     @abstractmethod
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -14,8 +13,9 @@ from pydantic import Field
 from robustseg_core.config import Strict
 from robustseg_core.decode import fingerprint
 from robustseg_core.decode.compressed_depth import compile_rvl, decode_depth
-from robustseg_core.modalities._base import Modality, doubt, fatal
-from robustseg_core.types import Fault, Finding, Reading
+from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._judge_depth import DepthJudge, DepthLimits
+from robustseg_core.types import Finding, Reading
 from robustseg_core.view import View
 
 
@@ -32,28 +32,11 @@ class Depth(Modality):
             2, ge=1, le=32, description="Pixels that a point paints when depth is registered."
         )
 
-    class Limits(Strict):
-        """When a depth image says nothing."""
-
-        valid_share: float = Field(
-            0.01, ge=0, lt=1, description="INVALID_DEPTH below this share of valid pixels."
-        )
-        usual_ratio: float = Field(
-            0.3, ge=0, lt=1, description="Degraded below this share of the own median validity."
-        )
-        usual_frames: int = Field(
-            100, ge=10, description="Images that the median validity is taken of."
-        )
-        nearest_m: float = Field(
-            0.01, ge=0, description="DEPTH_UNIT: a smaller median means metres read as mm."
-        )
-        farthest_m: float = Field(
-            1000.0, gt=0, description="DEPTH_UNIT: a larger median means mm read as metres."
-        )
+    Limits = DepthLimits
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._shares: deque[float] = deque(maxlen=self.limits.usual_frames)
+        self.checks = DepthJudge(self.limits)
 
     def decode(self, message: Any, stamp_ns: int) -> NDArray[np.float32]:
         """(H, W) metres, NaN where invalid."""
@@ -68,32 +51,8 @@ class Depth(Modality):
         return fingerprint(getattr(message, "data", None))
 
     def judge(self, data: NDArray[np.float32]) -> Iterable[Finding]:
-        """INVALID_DEPTH, FLAT and DEPTH_UNIT are fatal; far fewer valid pixels than usual degrade.
-
-        Looks at every fourth pixel of large images, each way.
-        """
-        limits = self.limits
-        step = 4 if min(data.shape) >= 64 else 1
-        sample = data[::step, ::step]
-        valid = sample[sample > 0]
-        share = valid.size / sample.size
-        if share < limits.valid_share or not valid.size:
-            text = f"{share:.1%} of the pixels are valid, limit {limits.valid_share:.0%}"
-            return [fatal(Fault.INVALID_DEPTH, text)]
-        median = float(np.median(valid))
-        if not limits.nearest_m <= median <= limits.farthest_m:
-            way_out = "32FC1 is metres, 16UC1 millimetres (REP 118)"
-            text = f"median depth {median:.4g} m, expected {limits.nearest_m:g} to "
-            return [fatal(Fault.DEPTH_UNIT, f"{text}{limits.farthest_m:g}; {way_out}")]
-        if valid.size > 1 and valid.min() == valid.max():
-            return [fatal(Fault.FLAT, f"every pixel is {median:.4g} m; expected a scene")]
-        usual = float(np.median(self._shares)) if len(self._shares) >= 10 else 0.0
-        self._shares.append(share)
-        floor = limits.usual_ratio * usual
-        if share < floor:
-            text = f"{share:.1%} of the pixels are valid, usually {usual:.1%}"
-            return [doubt(Fault.INVALID_DEPTH, text, good=share / floor)]
-        return []
+        """Validity, unit, relief and holes, as `DepthLimits` says."""
+        return self.checks.judge(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W): near_m / depth of the newest image, clipped to [0, 1]; 0 where invalid.
@@ -145,5 +104,5 @@ class Depth(Modality):
         compile_rvl()
 
     def reset(self) -> None:
-        """Forget how much used to be valid."""
-        self._shares.clear()
+        """Forget how the images used to be."""
+        self.checks.reset()

@@ -14,10 +14,13 @@ from pydantic import Field
 from robustseg_core.config import Strict
 from robustseg_core.decode import fingerprint, sizes, word
 from robustseg_core.decode.evt3 import MAX_SIDE, Events, Evt3Decoder
-from robustseg_core.modalities._base import Modality, doubt, fatal
+from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._judge_event import EventJudge, EventLimits
 from robustseg_core.types import MS, Fault, Finding, Reading, Rejection
 from robustseg_core.view import View
 
+_RESTART = 1000
+"""A packet number that is this much lower is a driver that started anew, not a late packet."""
 _SHORTEST_US = 1000.0
 """Rates are taken over no less than this: a packet of two events has no rate."""
 
@@ -37,6 +40,10 @@ class Packet:
     stride: int = 1
     lost: bool = False
     """Messages before this one are missing; its first events may have been unreadable."""
+    missing: int = 0
+    """How many, by their numbers; -1 for a late one, 0 where the numbers started anew."""
+    repeated: bool = False
+    """The same events, at the same times on the sensor's clock, as in the packet before."""
 
 
 class Event(Modality):
@@ -55,20 +62,15 @@ class Event(Modality):
         clip: float = Field(5.0, gt=0, description="Count that is encoded as 1.")
         grow: int = Field(1, ge=1, le=32, description="Side in pixels that an event paints.")
 
-    class Limits(Strict):
-        """When packets cannot be trusted."""
-
-        unknown_share: float = Field(
-            0.01, ge=0, lt=1, description="UNDECODABLE above this share of meaningless words."
-        )
-        flood_rate: float = Field(
-            20e6, gt=0, description="EVENT_FLOOD above this many events per second; sub-sampled."
-        )
+    Limits = EventLimits
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._decoder: Evt3Decoder | None = None
         self._seq: int | None = None
+        self._highest: int | None = None
+        self._last: Events | None = None
+        self.checks = EventJudge(self.limits)
         self.lost_packets = 0
         """Gaps in the packets' numbers, since the start."""
 
@@ -83,6 +85,7 @@ class Event(Modality):
             raise Rejection(
                 Fault.UNDECODABLE,
                 f"unsupported event encoding {encoding!r}; supported: evt3",
+                final=True,
             )
         height, width, seq = sizes(message, "height", "width", "seq")
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
@@ -93,8 +96,9 @@ class Event(Modality):
         decoder = self._decoder
         if decoder is None or (decoder.height, decoder.width) != (height, width):
             decoder = self._decoder = Evt3Decoder(width, height)
-            self._seq = None
+            self._seq = self._highest = None
         lost = self._seq is not None and seq != self._seq + 1
+        missing = self._missing(seq)
         if lost:
             self.lost_packets += 1
             decoder.resync()
@@ -108,7 +112,18 @@ class Event(Modality):
             events = _thin(events, stride)
         first = events.t[0] if count else 0
         t_ns = stamp_ns + (events.t - first) * 1000
-        return Packet(height, width, events, t_ns, rate, stride, lost)
+        repeated = self._last is not None and _same(events, self._last)
+        self._last = events
+        return Packet(height, width, events, t_ns, rate, stride, lost, missing, repeated)
+
+    def _missing(self, seq: int) -> int:
+        """Packets that are missing before this one; -1: it is one of those that were."""
+        highest = self._highest
+        if highest is None or seq < highest - _RESTART:
+            self._highest = seq
+            return 0
+        self._highest = max(highest, seq)
+        return max(seq - highest - 1, -1)
 
     def size(self, data: Packet) -> tuple[int, int]:
         """(H, W) of the event sensor."""
@@ -122,24 +137,8 @@ class Event(Modality):
         return sizes(message, "seq")[0]
 
     def judge(self, data: Packet) -> Iterable[Finding]:
-        """UNDECODABLE is fatal; NO_EVENTS (a still scene, perhaps) and EVENT_FLOOD degrade."""
-        events, limits = data.events, self.limits
-        damaged = events.unknown / max(1, events.words)
-        if damaged > limits.unknown_share:
-            text = f"{damaged:.1%} of the words mean nothing, limit {limits.unknown_share:.0%}"
-            return [fatal(Fault.UNDECODABLE, text)]
-        count = len(events.t)
-        if events.outside and not count:
-            text = f"all {events.outside} events lie outside the {data.height}x{data.width} sensor"
-            return [fatal(Fault.UNDECODABLE, text)]
-        if not count:
-            return [doubt(Fault.NO_EVENTS, f"{events.words} words, and no event", good=1)]
-        if data.rate > limits.flood_rate:
-            text = f"{data.rate / 1e6:.0f} M events/s, limit {limits.flood_rate / 1e6:g}; "
-            good = limits.flood_rate / data.rate
-            text += f"every {data.stride}th is kept"
-            return [doubt(Fault.EVENT_FLOOD, text, good=good)]
-        return []
+        """Words, clock, gaps, polarity and single pixels, as `EventLimits` says."""
+        return self.checks.judge(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W): ON, OFF, 0 of the window (stamp - window_ms, stamp] over all `readings`."""
@@ -176,7 +175,13 @@ class Event(Modality):
     def reset(self) -> None:
         """Forget clock, row and packet number."""
         self._decoder = None
-        self._seq = None
+        self._seq = self._highest = None
+        self._last = None
+        self.checks.reset()
+
+
+def _same(events: Events, others: Events) -> bool:
+    return np.array_equal(events.t, others.t) and np.array_equal(events.x, others.x)
 
 
 def _thin(events: Events, stride: int) -> Events:

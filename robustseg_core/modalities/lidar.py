@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -14,12 +13,11 @@ from pydantic import Field
 from robustseg_core.config import Strict
 from robustseg_core.decode import fingerprint
 from robustseg_core.decode.points import Cloud, decode_points
-from robustseg_core.modalities._base import Modality, doubt, fatal
-from robustseg_core.types import Fault, Finding, Reading
+from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._judge_lidar import LidarJudge, LidarLimits
+from robustseg_core.types import Finding, Reading
 from robustseg_core.view import View
 
-_SECTORS = 12
-_SAMPLE = 12_000
 _FLOOR = 1 / 255
 """Smallest range and height of a return, so that 0 stays "no return here"."""
 
@@ -42,25 +40,11 @@ class Lidar(Modality):
             3, ge=1, le=32, description="Side in pixels of the square that a return paints."
         )
 
-    class Limits(Strict):
-        """When a scan is no scan."""
-
-        empty_ratio: float = Field(
-            0.01, ge=0, lt=1, description="EMPTY_CLOUD below this share of the own median returns."
-        )
-        sparse_ratio: float = Field(
-            0.5, ge=0, lt=1, description="SPARSE_CLOUD below this share of the own median returns."
-        )
-        sector_ratio: float = Field(
-            0.05, ge=0, lt=1,
-            description="A sector of 30 degrees is blocked below this share of its own median.",
-        )  # fmt: skip
-        usual_scans: int = Field(30, ge=5, description="Scans that the medians are taken of.")
+    Limits = LidarLimits
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._returns: deque[int] = deque(maxlen=self.limits.usual_scans)
-        self._sectors: deque[NDArray[np.float64]] = deque(maxlen=self.limits.usual_scans)
+        self.checks = LidarJudge(self.limits)
 
     def decode(self, message: Any, stamp_ns: int) -> Cloud:
         """The returns in the sensor's frame."""
@@ -71,35 +55,8 @@ class Lidar(Modality):
         return fingerprint(getattr(message, "data", None))
 
     def judge(self, data: Cloud) -> Iterable[Finding]:
-        """EMPTY_CLOUD is fatal; SPARSE_CLOUD (all around, or in a sector) degrades."""
-        limits = self.limits
-        count = len(data.xyz)
-        usual = float(np.median(self._returns)) if len(self._returns) >= 5 else 0.0
-        if count <= limits.empty_ratio * usual or not count:
-            text = f"{count} of {data.total} points returned"
-            return [fatal(Fault.EMPTY_CLOUD, f"{text}, usually {usual:.0f}" if usual else text)]
-        self._returns.append(count)
-        findings = []
-        if count < limits.sparse_ratio * usual:
-            text = f"{count} returns, usually {usual:.0f}"
-            good = count / (limits.sparse_ratio * usual)
-            findings.append(doubt(Fault.SPARSE_CLOUD, text, good=good))
-        return findings + list(self._blocked(data))
-
-    def _blocked(self, data: Cloud) -> Iterable[Finding]:
-        step = -(-len(data.xyz) // _SAMPLE)
-        angle = np.arctan2(data.xyz[::step, 1], data.xyz[::step, 0])
-        sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
-        counts = np.bincount(sector, minlength=_SECTORS) * float(step)
-        if len(self._sectors) >= 5:
-            usual = np.median(self._sectors, axis=0)
-            used = usual >= 20 * step
-            blocked = used & (counts < self.limits.sector_ratio * usual)
-            if blocked.any():
-                degrees = [int(i * 360 / _SECTORS - 180) for i in np.flatnonzero(blocked)]
-                text = f"no returns in the 30 degrees from {', '.join(map(str, degrees))}"
-                yield doubt(Fault.SPARSE_CLOUD, text, good=1 - blocked.sum() / used.sum())
-        self._sectors.append(counts)
+        """What comes back, from where, from which laser, and how smoothly; see `LidarLimits`."""
+        return self.checks.judge(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W): range, intensity, height of the newest scan's nearest returns.
@@ -130,9 +87,8 @@ class Lidar(Modality):
         return np.where(array[0][..., None] > 0, colors, np.uint8(0))
 
     def reset(self) -> None:
-        """Forget how many points used to return."""
-        self._returns.clear()
-        self._sectors.clear()
+        """Forget how the scans used to be."""
+        self.checks.reset()
 
 
 def _unit(intensity: NDArray[np.float32]) -> float:

@@ -64,6 +64,7 @@ def save(
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, unfinished, metadata=metadata)
+        unfinished.chmod(0o644)  # safetensors lets nobody else read it
         unfinished.replace(path)
     except (OSError, SafetensorError) as error:
         unfinished.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from makers import header, image, make, xyz
+from makers import header, image, make, scenes, xyz
 from safetensors.numpy import save_file
 
 from robustseg_core import config
@@ -18,7 +18,7 @@ from robustseg_core.terminal import guarded
 from robustseg_core.types import MS, SECOND
 
 START = 1_700_000_000 * SECOND
-NOISE = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), dtype=np.uint8)
+SCENES = scenes(30)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def bag(tmp_path):
     with BagWriter(path) as writer:
         for k in range(30):
             stamp = START + k * 33 * MS
-            message = image(NOISE[k], "rgb8", stamp)
+            message = image(SCENES[k], "rgb8", stamp)
             if k == 10:
                 message.data = message.data[:100]
             writer.write("/camera/image_raw", "sensor_msgs/msg/Image", message, stamp)
@@ -70,7 +70,7 @@ def test_a_bad_message_is_rejected_counted_and_the_run_goes_on(command, bag, tmp
     out = tmp_path / "out"
     code, _, err = command("run", bag, "--out", out)
     result = json.loads((out / "result.json").read_text())
-    assert code == 0 and "untrained" in err
+    assert code == 0 and "simulated streets only" in err
     assert result["rejected"] == {"rgb": {"format": 1}}
     assert 27 <= result["totals"]["masks"] <= 29
     assert len(list((out / "masks").iterdir())) == result["totals"]["masks"]
@@ -137,7 +137,7 @@ def test_inject_breaks_one_stream_and_run_names_it(command, bag, tmp_path):
 
 def test_a_fault_during_a_run_is_the_same_as_one_in_the_recording(command, bag, tmp_path):
     broken, one, two = tmp_path / "broken", tmp_path / "one", tmp_path / "two"
-    fault = ("--fault", "rgb:salt_pepper(share=0.3)@0.2+0.5", "--seed", "3")
+    fault = ("--fault", "rgb:salt_pepper(share=0.01)@0.2+0.5", "--seed", "3")
     command("inject", bag, broken, *fault)
     command("run", broken, "--out", one)
     command("run", bag, "--out", two, *fault)
@@ -242,3 +242,14 @@ def test_an_error_is_one_sentence_and_exit_code_2(command, bag, tmp_path, words,
 def test_an_unknown_option_is_exit_code_2(command):
     code, _, err = command("run", "--nonsense")
     assert code == 2 and "--nonsense" in err
+
+
+def test_strict_makes_a_notice_an_exit_code(command, bag, tmp_path):
+    whole = next(bag.glob("*.mcap")).read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole[: len(whole) * 3 // 4])
+    assert command("inspect", cut)[0] == 0
+    assert command("inspect", cut, "--strict")[0] == 3
+    code, _, err = command("run", cut, "--out", tmp_path / "out", "--strict")
+    assert code == 3 and "notice:" in err
+    assert (tmp_path / "out" / "result.json").exists()

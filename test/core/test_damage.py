@@ -124,7 +124,7 @@ def test_an_image_without_content_has_the_same_level(fault: str, level: int) -> 
 def test_blur_takes_as_much_sharpness_in_the_picture_as_in_the_message() -> None:
     theirs = sharpness(seen("rgb", "blurred(sigma=2)"))
     assert sharpness(twin("rgb", "blurred", 2)) == pytest.approx(theirs, rel=0.05)
-    assert theirs < 0.2 * sharpness(seen("rgb"))
+    assert theirs < 0.5 * sharpness(seen("rgb"))
 
 
 def test_a_cover_hides_as_much_of_the_picture_as_of_the_message() -> None:
@@ -137,8 +137,8 @@ def test_a_cover_may_come_from_every_side() -> None:
     sides = set()
     for seed in range(20):
         same = twin("rgb", "covered", 0.5, seed=seed) == seen("rgb")
-        sides |= {(bool(same[0, 0].any()), bool(same[0, -1].any()),
-                   bool(same[0, :, 0].any()), bool(same[0, :, -1].any()))}  # fmt: skip
+        edges = (same[0, 0], same[0, -1], same[0, :, 0], same[0, :, -1])
+        sides |= {tuple(bool(edge.sum() > 2) for edge in edges)}  # one may have the cover's gray
     assert len(sides) == 4
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from makers import compressed, image
+from makers import compressed, image, rvl
 from twins import both
 
 from robustseg_core.decode.compressed_depth import decode_depth
@@ -21,40 +21,6 @@ MM = RNG.integers(200, 9000, (12, 16)).astype(np.uint16)
 MM[2:4, 3:9] = 0
 MM[5, 5] = 65535
 METRES = np.where((MM == 0) | (MM == 65535), np.nan, MM / 1000).astype(np.float32)
-
-
-def numbers_to_words(numbers: list[int]) -> bytes:
-    """Wilson 2017: three bits of a number per nibble, lowest first, top bit while it goes on."""
-    nibbles = ""
-    for number in numbers:
-        while True:
-            number, bits = number >> 3, number & 7
-            nibbles += f"{bits | (8 if number else 0):x}"
-            if not number:
-                break
-    nibbles += "0" * (-len(nibbles) % 8)
-    return b"".join(
-        struct.pack("<I", int(nibbles[i : i + 8], 16)) for i in range(0, len(nibbles), 8)
-    )
-
-
-def rvl(values: np.ndarray) -> bytes:
-    """The RVL stream of an image: runs of zeros and of others, these as zigzag differences."""
-    flat = [int(v) for v in values.reshape(-1)]
-    numbers: list[int] = []
-    at, previous = 0, 0
-    while at < len(flat):
-        zeros = at
-        while at < len(flat) and flat[at] == 0:
-            at += 1
-        run = at
-        while at < len(flat) and flat[at] != 0:
-            at += 1
-        numbers += [run - zeros, at - run]
-        for value in flat[run:at]:
-            step, previous = value - previous, value
-            numbers.append(2 * step if step >= 0 else -2 * step - 1)
-    return struct.pack("<II", values.shape[1], values.shape[0]) + numbers_to_words(numbers)
 
 
 def transported(payload: bytes, form: str, a: float = 0.0, b: float = 0.0):

@@ -48,7 +48,7 @@ def test_every_packet_is_understood_by_who_missed_all_before(rows, vectors):
     x, y, p, t = columns(rows, 123_456, True)
     words = encode_evt3(x, y, p, t, vectors=vectors)
     assert [int(w) >> 12 for w in words[:3]] == [0x8, 0x6, 0x0]
-    assert len(Evt3Decoder(WIDTH, HEIGHT).decode(words).t) == len(rows)
+    assert len(Evt3Decoder(WIDTH, HEIGHT).decode(words.tobytes()).t) == len(rows)
 
 
 def test_vectors_say_a_bright_row_in_few_words():

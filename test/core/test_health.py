@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,6 +166,93 @@ def test_a_slower_camera_is_used_and_reported():
     end = feed(health, "rgb", end, 2, rate_hz=10)
     assert state(health, "rgb", end) is State.LIVE
     assert faults(health, "rgb", end) == [Fault.SLOW]
+
+
+@pytest.mark.parametrize("rate_hz", [10, 20, 30])
+def test_a_camera_at_a_third_of_its_rate_is_slow_for_long_and_never_dead(rate_hz):
+    health = monitor()
+    end = feed(health, "rgb", 0, 3, rate_hz=rate_hz)
+    for _ in range(24):
+        end = feed(health, "rgb", end, 1, rate_hz=rate_hz / 3)
+        assert state(health, "rgb", end) is State.LIVE
+        assert end < 5 or faults(health, "rgb", end) == [Fault.SLOW], "within two seconds"
+    end = feed(health, "rgb", end, 10, rate_hz=rate_hz / 3)
+    assert faults(health, "rgb", end) == [], "after half a minute, that is its rate"
+
+
+def lossy(health, start_s, seconds, rate_hz, share, seed):
+    """A stream that loses messages at random; (time of the first complaint, changes of use)."""
+    random, said, used = np.random.default_rng(seed), None, []
+    for k in range(round(seconds * 100)):
+        now = start_s + k / 100
+        if k % round(100 / rate_hz) == 0 and random.random() >= share:
+            feed(health, "rgb", now, 1 / rate_hz, rate_hz)
+        used.append(state(health, "rgb", now).usable)
+        if said is None and {Fault.LOSSY, Fault.SLOW} & set(faults(health, "rgb", now)):
+            said = now - start_s
+    return said, sum(a != b for a, b in pairwise(used))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("rate_hz", [20, 25, 50])
+def test_a_camera_that_loses_every_second_message_is_reported_and_does_not_flap(rate_hz, seed):
+    health = monitor()
+    end = feed(health, "rgb", 0, 3, rate_hz=rate_hz)
+    said, changes = lossy(health, end, 10, rate_hz, 0.5, seed)
+    assert said is not None and said < 2 and changes <= 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_messages_that_are_only_late_are_not_lost(seed):
+    health, random = monitor(), np.random.default_rng(seed)
+    for now in np.sort(np.arange(300) / 30 + random.uniform(0, 0.03, 300)):
+        feed(health, "rgb", now, 0.01, rate_hz=100)
+        assert Fault.LOSSY not in faults(health, "rgb", now)
+
+
+def test_an_encoding_that_nobody_reads_is_fatal_at_once():
+    health = monitor()
+    end = feed(health, "rgb", 0, 1)
+    unknown = Finding(Fault.UNDECODABLE, True, "unsupported event encoding 'evt9'", final=True)
+    end = feed(health, "rgb", end, 0.1, finding=unknown)
+    assert state(health, "rgb", end) is State.DEAD
+
+
+def test_a_single_doubtful_image_is_no_news_and_three_are():
+    health = monitor()
+    end = feed(health, "rgb", 0, 1)
+    end = feed(health, "rgb", end, 0.2, notes=(BLUR,))
+    assert faults(health, "rgb", end) == []
+    end = feed(health, "rgb", end, 0.1, notes=(BLUR,))
+    assert faults(health, "rgb", end) == [Fault.BLURRED]
+
+
+def test_a_remark_lowers_the_quality_and_is_no_alarm():
+    health, remark = monitor(), Finding(Fault.BLURRED, False, "a bit soft", score=0.7)
+    end = feed(health, "rgb", 0, 5, notes=(remark,))
+    report = health.report(round(end * SECOND))["rgb"]
+    assert report.state is State.LIVE and not report.findings
+    assert report.score == pytest.approx(0.7, abs=0.01)
+
+
+def test_what_happened_once_is_told_for_a_while():
+    health, change = monitor(), Finding(Fault.RESOLUTION, False, "from 64x48 to 32x24", score=1.0)
+    end = feed(health, "rgb", 0, 1)
+    health.notice("rgb", round(end * SECOND), change)
+    feed(health, "rgb", end, 3)
+    assert faults(health, "rgb", end + 1) == [Fault.RESOLUTION]
+    assert faults(health, "rgb", end + 2.5) == [] and state(health, "rgb", end + 2.5) is State.LIVE
+
+
+@pytest.mark.parametrize(("options", "believed"), [
+    ({}, True), ({"simulated": True}, False), ({"stuck_needs_motion": True}, False),
+    ({"simulated": True, "stuck_needs_motion": False}, True),
+])  # fmt: skip
+def test_a_freeze_of_everything_is_believed_of_real_sensors_only(options, believed):
+    health = monitor(**options)
+    end = feed(health, "rgb", 0, 1, rate_hz=30)
+    end = feed(health, "rgb", end, 1, rate_hz=30, digest=77)
+    assert (state(health, "rgb", end) is State.DEAD) == believed
 
 
 def test_a_lidar_without_transform_waits_and_needs_no_restart():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,8 @@ ALL = ("rgb", "depth", "event", "lidar")
 SIZE = (64, 96)
 ENGINE = EagerEngine(checkpoint.untrained(checkpoint.default_spec(size=SIZE)), pick_device("cpu"))
 RANDOM = np.random.default_rng(0)
-SCENES = RANDOM.integers(0, 255, (40, 48, 64, 3), dtype=np.uint8)
+COARSE = RANDOM.integers(0, 255, (40, 12, 16, 3), dtype=np.uint8)
+SCENES = [cv2.resize(scene, (64, 48)) for scene in COARSE]
 POINTS = np.column_stack(
     [RANDOM.uniform(3, 20, 500), RANDOM.uniform(-2, 2, 500), RANDOM.uniform(-1, 1, 500)]
 )
@@ -42,13 +44,13 @@ def message(name: str, stamp_ns: int, k: int):
     if name == "rgb":
         return image(SCENES[k % 40], "rgb8", stamp_ns)
     if name == "depth":
-        metres = RANDOM.uniform(1, 5, (48, 64)) * 1000
-        return image(metres.astype(np.uint16), "16UC1", stamp_ns)
+        metres = cv2.resize(RANDOM.uniform(1, 5, (6, 8)), (64, 48))
+        return image((metres * 1000).astype(np.uint16), "16UC1", stamp_ns)
     if name == "lidar":
         return xyz(POINTS + 0.001 * k, stamp_ns=stamp_ns)
     time_us = k * 10_000
     words = [0x8000 | (time_us >> 12) & 0xFFF, 0x6000 | time_us & 0xFFF, 0x0000 | 20]
-    words += [0x2000 | (k + i) % 64 for i in range(30)]
+    words += [0x2000 | i % 2 << 11 | (k + i) % 64 for i in range(30)]
     return events(np.array(words), stamp_ns, seq=k, height=48, width=64)
 
 
@@ -215,8 +217,17 @@ def test_what_is_no_message_at_all_is_rejected_counted_and_survived():
         sent = message(name, EPOCH, 0)
         sent.header = None
         finding = made.push(name, sent, 1)
-        assert finding is not None and finding.fault is Fault.INTERNAL
+        assert finding is not None and finding.fault is Fault.FORMAT
     assert all(sum(h.rejected.values()) == 1 for h in made.health(1).values())
+
+
+def test_a_mistake_of_our_own_in_a_decoder_costs_the_message_and_nothing_else(monkeypatch):
+    made = segmenter()
+    monkeypatch.setattr(made.intake.modalities["lidar"], "decode", lambda message, stamp_ns: 1 / 0)
+    finding = made.push("lidar", message("lidar", EPOCH, 0), 1)
+    assert finding is not None and finding.fault is Fault.INTERNAL
+    assert "ZeroDivisionError" in finding.text
+    assert made.push("rgb", message("rgb", EPOCH, 0), 1) is None
 
 
 def test_untrained_masks_say_so_on_the_picture():

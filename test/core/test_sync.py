@@ -55,6 +55,14 @@ def used(match):
     return set(match.items)
 
 
+def test_masks_keep_the_old_rate_when_the_camera_slows_down_for_long():
+    slow = stream("rgb", 2) + stream("rgb", 12, start=2, rate=10)
+    rows = slow + [row for name in ALL[1:] for row in stream(name, 12)]
+    matches = [m for now, m in drive(rows) if now > 2 * SECOND]
+    assert len(matches) >= 0.9 * 30 * 10
+    assert sum("rgb" in m.items for m in matches) >= 0.9 * 10 * 10
+
+
 def test_every_camera_frame_opens_a_set_with_all_four():
     rows = [row for name in ALL for row in stream(name)]
     matches = drive(rows)
@@ -114,6 +122,12 @@ def test_no_reference_period_passes_without_a_set_while_the_camera_stays_away():
     times = [now for now, _ in matches]
     period = SECOND / 30
     assert max(b - a for a, b in pairwise(times)) <= period * 1.8 + MS
+
+
+def test_where_all_stop_at_once_nobody_is_missing():
+    rows = [row for name in ALL for row in stream(name, 1)]
+    matches = drive(rows, until_s=3)
+    assert all("rgb" in m.items for now, m in matches if now > 0.1 * SECOND)
 
 
 def test_a_late_camera_frame_still_opens_its_set():

@@ -7,7 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from makers import image
+from makers import image, scenes
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.offline import run_bags
@@ -15,7 +15,7 @@ from robustseg_core.truth import open_truth
 from robustseg_core.types import IGNORE, MS, SECOND
 
 START = 1_700_000_000 * SECOND
-SCENES = np.random.default_rng(3).integers(0, 255, (20, 48, 64, 3), dtype=np.uint8)
+SCENES = scenes(20, seed=3)
 
 
 def record(path, labels=None):

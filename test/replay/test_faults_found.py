@@ -46,8 +46,13 @@ def replayed(folder, *texts):
         ("rgb:offset@0.8", "offset"),
         ("depth:invalid_depth@0.8", "invalid_depth"),
         ("lidar:off@0.8", "silent"),
-        ("lidar:frame_id@0.8", "no_tf"),
+        ("lidar:frame_id@0.8", "frame_id"),
         ("event:undecodable@0.8", "undecodable"),
+        ("rgb:garbage@0.8", "format"),
+        ("depth:garbage@0.8", "noisy"),
+        ("lidar:garbage@0.8", "undecodable"),
+        ("event:encoding@0.8", "undecodable"),
+        ("rgb:frame_id@0.8", "frame_id"),
     ],
 )
 def test_a_sensor_that_breaks_in_a_real_drive_is_left_out_for_the_right_reason(
@@ -68,13 +73,40 @@ def test_a_covered_real_camera_is_used_with_doubt(realdata):
     assert [f.fault.value for f in health["rgb"].findings] == ["covered"]
 
 
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("rgb:covered(share=0.35)", "covered"),
+        ("rgb:blurred", "blurred"),
+        ("rgb:gaussian_noise", "noisy"),
+        ("rgb:salt_pepper", "noisy"),
+        ("event:hot_pixels", "hot_pixels"),
+        ("event:truncated", "format"),
+        ("event:sequence_gap", "sequence_gap"),
+    ],
+)
+def test_a_real_sensor_that_sees_badly_is_doubted_for_the_right_reason(realdata, text, fault):
+    name = text.partition(":")[0]
+    maps, health = replayed(realdata, f"{text}@0.8")
+    assert maps[-1].used == ALL, "doubted, not left out"
+    assert {f.fault.value for f in health[name].findings} == {fault}
+    others = [health[other] for other in ALL if other != name]
+    assert not any(h.rejected or h.findings for h in others)
+
+
+def test_a_clean_real_drive_raises_no_alarm(realdata):
+    maps, health = replayed(realdata)
+    assert maps[-1].used == ALL
+    assert not any(h.rejected or h.findings for h in health.values())
+
+
 def test_two_broken_sensors_do_not_stop_the_other_two(realdata):
     maps, _ = replayed(realdata, "rgb:black@0.8", "event:undecodable@0.8")
     assert maps[-1].used == ("depth", "lidar")
     assert len(maps) >= 0.9 * 10 * 0.95, "at the rate of the next reference: depth, 10 Hz"
 
 
-def test_noise_that_a_network_must_live_with_accuses_nobody(realdata):
+def test_noise_that_a_network_must_live_with_leaves_nobody_out(realdata):
     texts = ["rgb:gaussian_noise(sigma=10)", "depth:holes", "lidar:jitter", "event:hot_pixels"]
     maps, health = replayed(realdata, *(f"{text}@0.8" for text in texts))
     assert maps[-1].used == ALL and not any(h.rejected for h in health.values())

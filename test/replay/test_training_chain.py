@@ -92,8 +92,9 @@ def test_two_evaluations_are_compared(chain):
 def test_an_unlabelled_recording_teaches_a_student_and_can_be_labelled(chain, realdata):
     bag = realdata / "collage_four_sensors"
     robustseg("extract", bag, "--out", "plain", "--size", "128x96", "--every", "4", folder=chain)
-    robustseg("train", "anyseg", "smoke", "--teacher", "teacher/best.safetensors", "--out",
-              "blind", "--set", "data.train=[plain]", "--set", "optim.steps=6", folder=chain)  # fmt: skip
+    few = ("--set", "data.train=[plain]", "--set", "optim.steps=6")
+    robustseg("train", "anyseg", "smoke", "--teacher", "teacher/best.safetensors",
+              "--out", "blind", *few, folder=chain)  # fmt: skip
     result = json.loads((chain / "blind" / "result.json").read_text())
     assert result["terms"] == ["prediction", "unimodal", "crossmodal"]
     assert result["loss"] > 0

@@ -106,6 +106,13 @@ def test_a_batch_with_one_bad_value_changes_nothing(node):
     assert parameters.read(robot).sync.deadline_ms == 20.0
 
 
+@pytest.mark.parametrize("clock", [False, True])
+def test_under_simulated_time_the_sensors_count_as_simulated(node, clock):
+    robot = node(*given(use_sim_time=clock))
+    parameters.declare(robot)
+    assert parameters.read(robot).health.simulated == clock
+
+
 def test_an_active_node_refuses_and_says_how_to_go_about_it(node):
     robot = node()
     parameters.declare(robot)

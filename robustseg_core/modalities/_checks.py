@@ -1,0 +1,143 @@
+"""From a statistic to doubt: one scale for all content checks, and a memory of what is usual.
+
+    badness 0 .. 0.5   fine           quality 1
+    badness 0.5 .. 1   a remark       quality falls to 0.5, nobody is told
+    badness above 1    over the limit, an alarm; quality falls on towards 0
+
+So quality never jumps, and a check has one threshold, in its own unit, that ROC curves can place.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.types import ALARM, Fault, Finding
+
+T = TypeVar("T")
+
+_FINE = 0.5
+"""Badness up to which a statistic says nothing."""
+_REFRESH = 8
+"""A median is taken anew after so many messages: what is usual changes slowly."""
+_GRUDGING = 10
+"""Of messages that look bad, one in so many still teaches what is usual: the world does change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One statistic of one message, beside its limit."""
+
+    limit: str
+    """The field of the modality's `Limits` that it is held against."""
+    fault: Fault
+    badness: float
+    """The statistic in units of its limit, so that above 1 is too much; infinity is allowed."""
+    text: str
+    """Value and limit, for people."""
+    fatal: bool = False
+    """Beyond the limit the message is rejected, not doubted; below it says nothing at all."""
+
+    def finding(self) -> Finding | None:
+        """An alarm, a remark, or nothing."""
+        if self.fatal:
+            return Finding(self.fault, True, self.text) if self.badness > 1 else None
+        if self.badness <= _FINE:
+            return None
+        score = (1 + _FINE - self.badness) if self.badness <= 1 else ALARM / self.badness
+        return Finding(self.fault, False, self.text, score=score)
+
+
+class Judge(ABC, Generic[T]):
+    """The content checks of one stream; it keeps what is usual between messages."""
+
+    @abstractmethod
+    def measure(self, data: T) -> Iterator[Measured]:
+        """Every check of one message, cheap ones first; may be left after a fatal one."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget what is usual."""
+
+    def judge(self, data: T) -> list[Finding]:
+        """The worst finding per fault about one message; a fatal one stands alone."""
+        worst: dict[Fault, Finding] = {}
+        for measured in self.measure(data):
+            if (finding := measured.finding()) is None:
+                continue
+            if finding.fatal:
+                return [finding]
+            known = worst.get(finding.fault)
+            if known is None or finding.score < known.score:
+                worst[finding.fault] = finding
+        return list(worst.values())
+
+
+class Usual:
+    """The running median of a statistic (a number, or an array of them) of this very sensor.
+
+    Args:
+        most: messages that it is taken of.
+        least: messages before it is known.
+    """
+
+    def __init__(self, most: int, *, least: int = 10) -> None:
+        self._most, self._least = most, min(least, most)
+        self._ring: NDArray[np.float64] | None = None
+        self._median: NDArray[np.float64] | None = None
+        self._learned = self._median_of = self._doubtful = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether enough has been seen."""
+        return self._learned >= self._least
+
+    @property
+    def value(self) -> float:
+        """The median of numbers; ask only when it is known."""
+        return float(self.values)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The median of arrays, element by element; ask only when it is known."""
+        news = self._learned - self._median_of
+        if self._median is None or news >= min(_REFRESH, 1 + self._learned // 4):
+            assert self._ring is not None
+            self._median = np.asarray(np.median(self._ring[: self._learned], axis=0))
+            self._median_of = self._learned
+        return self._median
+
+    def learn(self, value: Any, *, bad: bool = False) -> None:
+        """Remember a message; of bad ones only a few, so that a fault does not become usual."""
+        if bad:
+            self._doubtful += 1
+            if self._doubtful % _GRUDGING:
+                return
+        if self._ring is None:
+            self._ring = np.empty((self._most, *np.shape(value)))
+        self._ring[self._learned % self._most] = value
+        self._learned += 1
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._ring = self._median = None
+        self._learned = self._median_of = self._doubtful = 0
+
+
+def above(value: float, limit: float) -> float:
+    """Badness of a value that should stay below its limit."""
+    if limit > 0:
+        return value / limit
+    return float("inf") if value > 0 else 0.0
+
+
+def below(value: float, limit: float) -> float:
+    """Badness of a value that should stay above its limit; a limit of 0 asks for nothing."""
+    if limit <= 0:
+        return 0.0
+    return limit / value if value > 0 else float("inf")

@@ -1,0 +1,1 @@
+"""Hostile input on purpose: mutated messages, damaged bags, an hour of random faults."""
