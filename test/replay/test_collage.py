@@ -17,13 +17,14 @@ from robustseg_core.offline import run_bags
 from robustseg_core.types import SECOND
 
 START = 1_700_000_000 * SECOND
+PLAIN = ["weights=untrained"]
 KILLS = [parse_kill("rgb@0.8+0.6"), parse_kill("lidar@1.2")]
 
 
 @pytest.fixture(scope="module")
 def folder(realdata, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("collage")
-    run_bags([realdata / "collage_four_sensors"], out=out, kills=KILLS, overrides=["weights=untrained"])
+    run_bags([realdata / "collage_four_sensors"], out=out, kills=KILLS, overrides=PLAIN)
     return out
 
 
@@ -112,7 +113,7 @@ def test_the_report_needs_nothing_from_outside(folder):
 
 
 def test_a_replay_is_repeatable_to_the_bit(realdata, folder, result, tmp_path):
-    run_bags([realdata / "collage_four_sensors"], out=tmp_path, kills=KILLS, overrides=["weights=untrained"])
+    run_bags([realdata / "collage_four_sensors"], out=tmp_path, kills=KILLS, overrides=PLAIN)
     again = json.loads((tmp_path / "result.json").read_text())
     timeless = [{k: v for k, v in m.items() if k != "latency_ms"} for m in result["masks"]]
     assert timeless == [{k: v for k, v in m.items() if k != "latency_ms"} for m in again["masks"]]
