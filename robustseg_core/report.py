@@ -104,7 +104,8 @@ def poster(
     below.set_ylim(bottom=0)
     below.set_ylabel("latency, ms", fontsize=8)
     for axes in score:
-        axes.plot(at_s, [r.get("miou", np.nan) for r in result["masks"]], linewidth=0.8)
+        known = [(t, r["miou"]) for t, r in zip(at_s, result["masks"], strict=True) if "miou" in r]
+        axes.plot(*zip(*known, strict=True), linewidth=0.8, marker=".", markersize=2)
         axes.set_ylim(0, 1)
         axes.set_ylabel("mIoU", fontsize=8)
     (score[0] if score else below).set_xlabel("seconds", fontsize=8)

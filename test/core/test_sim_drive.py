@@ -193,8 +193,9 @@ def test_an_interrupted_drive_leaves_nothing(tmp_path):
 
 
 COMMAND = """
-import resource, sys
+import resource, signal, sys
 from robustseg_core.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 most = int(sys.argv.pop(1))  # bytes of a file: writing more fails for real, as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 main()
