@@ -22,8 +22,9 @@ T = TypeVar("T")
 
 FRESH_NS = SECOND // 2
 """A peer's offset counts while the peer has spoken within this, or 1.5 of its periods."""
-HELD = 8
-"""Messages held per stream while it is unclear who is right."""
+HELD = 256
+"""Messages held per stream while it is unclear who is right: fast ones send many before a slow one
+has its say, which is soon (`FRESH_NS`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,10 @@ class StampGuard(Generic[T]):
             s for s in others if s not in contradicting
             and message.arrival_ns - since_ns < s.patience_ns()
         ]  # fmt: skip
-        # Going back is a loop unless somebody objects. A leap ahead could be one bad clock: there
-        # everybody who might object is heard first.
-        needed = len(contradicting) + (len(undecided) if moved_ns > 0 else 0)
+        # Two streams that went back are a loop, unless as many object. A leap ahead, or a stream
+        # that moved alone, could be one bad clock: there everybody who might object is heard first.
+        heard = moved_ns < 0 and len(movers) > 1
+        needed = len(contradicting) + (0 if heard else len(undecided))
         if len(movers) > needed and (len(movers) > 1 or len(held) > 1):
             self._jump(movers, moved_ns, result)
         elif contradicting and len(movers) <= len(contradicting):

@@ -8,29 +8,16 @@ brought. Nothing is known about messages here: only modality, stamp, arrival, pa
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from robustseg_core.config import StreamConfig, SyncConfig
-from robustseg_core.rate import PeriodMeter
+from robustseg_core.ring import HOLD_MAX_NS, Ring
 from robustseg_core.stamps import Stamped
 from robustseg_core.types import MS, SECOND, Fault
 
 T = TypeVar("T")
-
-SLOP_MIN_NS, SLOP_MAX_NS = 5 * MS, 50 * MS
-HOLD_PERIODS = 1.2
-"""Data is held for this many of its own periods unless the robot says otherwise: a 10 Hz LiDAR
-beside a 30 Hz camera for 120 ms (ros_anchors 4.3)."""
-HOLD_MAX_NS = SECOND // 2
-HOLD_EVENTS_NS = 50 * MS
-"""... and an accumulating stream for at least this: its packets are stamped where they begin."""
-EVENT_SPAN_NS = SECOND // 4
-"""How much of an accumulating stream is kept; covers any sensible event window."""
-ACCUMULATED = 4096
-"""... and never more items than this, whatever floods in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,39 +36,21 @@ class Match(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Ring(Generic[T]):
-    config: StreamConfig
-    accumulates: bool
-    meter: PeriodMeter
-    items: deque[Stamped[T]]
-    lived: bool = False
-
-    def slop_ns(self, set_period_ns: int) -> int:
-        """Half a period (its own or the sets', the shorter), 5 to 50 ms: the same moment."""
-        if self.config.slop_ms > 0:
-            return round(self.config.slop_ms * MS)
-        period_ns = self.meter.period_ns
-        if period_ns is None:
-            return SLOP_MAX_NS
-        return min(max(min(period_ns, set_period_ns) // 2, SLOP_MIN_NS), SLOP_MAX_NS)
-
-    def max_age_ns(self, set_period_ns: int) -> int:
-        if self.config.max_age_ms > 0:
-            return round(self.config.max_age_ms * MS)
-        period_ns = self.meter.period_ns or 0
-        held_ns = min(round(HOLD_PERIODS * period_ns), HOLD_MAX_NS)
-        least_ns = HOLD_EVENTS_NS if self.accumulates else self.slop_ns(set_period_ns)
-        return max(held_ns, least_ns)
-
-
-@dataclass(slots=True)
-class _Clock:
+class _Clock(Generic[T]):
     """When the last set left, and what the reference last said: what ticks are measured from."""
 
     emitted_ns: int | None = None
+    taken_ns: int | None = None
+    """What had arrived until then was part of the last set, whoever opened it."""
     beat_ns: int = 0
     """What the next tick is counted from: when the last set was due, so that ticks do not drift."""
-    reference_stamp_ns: int | None = None
+    reference: Stamped[T] | None = None
+    """The message that opened the newest set which had an opener."""
+    opener: str | None = None
+    """Who opens sets at present."""
+    void_ns: int = 0
+    """What arrived before the reference changed, and longer before than the deadline, opens no set.
+    A tick may show it for one period more; then it has missed its moment, and is only held."""
     ticks: int = 0
 
 
@@ -101,38 +70,27 @@ class Synchronizer(Generic[T]):
         accumulating: Collection[str] = (),
     ) -> None:
         self._config = config
-        self._rings: dict[str, _Ring[T]] = {
-            name: _Ring(
-                stream,
-                name in accumulating,
-                PeriodMeter(stream.rate_hz),
-                deque(maxlen=ACCUMULATED if name in accumulating else config.ring),
-            )
+        self._rings: dict[str, Ring[T]] = {
+            name: Ring(stream, accumulates=name in accumulating, most=config.ring)
             for name, stream in streams.items()
         }
         order = {name: rank for rank, name in enumerate(config.reference)}
         self._priority = sorted(self._rings, key=lambda name: (order.get(name, len(order)), name))
         self._last_stamp_ns = 0
-        self._clock = _Clock()
+        self._clock: _Clock[T] = _Clock()
         self.skipped = 0
         """References that were overtaken by a newer one before a set could leave (latest only)."""
 
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
-        ring = self._rings[message.modality]
-        ring.meter.observe(message.stamp_ns)
-        ring.items.append(message)
-        if ring.accumulates:
-            while message.stamp_ns - ring.items[0].stamp_ns > EVENT_SPAN_NS:
-                ring.items.popleft()
+        self._rings[message.modality].push(message)
 
     def reset(self) -> None:
         """A clock jump or a bag loop: forget the messages, keep the learned rates."""
         for ring in self._rings.values():
-            ring.items.clear()
-            ring.meter.interrupt()
+            ring.clear()
         self._last_stamp_ns = 0
-        self._clock = _Clock(self._clock.emitted_ns, self._clock.beat_ns)
+        self._clock = _Clock(self._clock.emitted_ns, beat_ns=self._clock.beat_ns)
 
     def poll(self, now_ns: int, usable: Collection[str]) -> Match[T] | None:
         """The newest set that is ready, or None.
@@ -145,6 +103,10 @@ class Synchronizer(Generic[T]):
         for name in usable:
             self._rings[name].lived = True
         opener = self._opener(usable)
+        if opener != self._clock.opener and self._clock.opener is not None:
+            # Where all fell silent at once, whoever dies last does not show what is long past.
+            self._clock.void_ns = now_ns - self._deadline_ns(opener)
+        self._clock.opener = opener
         if opener is not None and (pending := self._pending(opener)):
             for position in reversed(range(len(pending))):
                 if self._ready(pending[position], opener, usable, now_ns):
@@ -174,12 +136,13 @@ class Synchronizer(Generic[T]):
 
         What lay there when the last set left was part of it, though another stream opened it.
         """
-        since_ns = self._clock.emitted_ns
+        since_ns = self._clock.taken_ns
         return [
             item
             for item in self._rings[opener].items
             if item.stamp_ns > self._last_stamp_ns
             and (since_ns is None or item.arrival_ns > since_ns)
+            and item.arrival_ns >= self._clock.void_ns
         ]
 
     def _period_ns(self) -> int:
@@ -229,13 +192,20 @@ class Synchronizer(Generic[T]):
     def _tick_due_ns(self, usable: list[str], opener: str | None) -> int | None:
         if not usable:
             return None
-        if self._clock.emitted_ns is None:  # only events so far: start when they do
+        clock = self._clock
+        if clock.emitted_ns is None:  # only events so far: start when they do
             newest = [self._rings[n].items[-1] for n in usable if self._rings[n].items]
             return min(i.arrival_ns for i in newest) if opener is None and newest else None
-        # The first tick grants the late reference one deadline; the next ones follow at its rate.
-        late = self._wanted_usable(usable) and not self._clock.ticks
-        grace_ns = self._deadline_ns(opener) if late else 0
-        return self._clock.beat_ns + self._period_ns() + grace_ns
+        if self._awaited(usable) is None or clock.ticks:
+            return clock.beat_ns + self._period_ns()
+        # The first tick grants the late reference one deadline, from when it should have come; the
+        # next ones follow at its rate. Where nobody has spoken since, all have stopped: no tick.
+        since_ns = clock.beat_ns if clock.reference is None else clock.reference.arrival_ns
+        expected_ns = since_ns + self._period_ns()
+        newest_ns = [self._rings[n].items[-1].arrival_ns for n in usable if self._rings[n].items]
+        if max(newest_ns, default=0) <= expected_ns:
+            return None
+        return expected_ns + self._deadline_ns(opener)
 
     def _lag_ns(self, name: str, usable: list[str]) -> int:
         """How much later than the promptest stream this one delivers what it measured.
@@ -243,44 +213,53 @@ class Synchronizer(Generic[T]):
         A LiDAR that stamps the start of its sweep is a whole sweep behind the camera for good; that
         does not make its newest scan stale.
         """
-        if self._rings[name].config.max_age_ms > 0:
-            return 0  # the robot has said what is too old
-        delays = {
-            n: min(item.arrival_ns - item.stamp_ns for item in self._rings[n].items)
-            for n in usable
-            if self._rings[n].items
-        }
+        if self._rings[name].told_age:
+            return 0
+        delays = {n: d for n in usable if (d := self._rings[n].delay_ns) is not None}
         return min(delays[name] - min(delays.values()), HOLD_MAX_NS) if name in delays else 0
 
-    def _wanted_usable(self, usable: list[str]) -> bool:
-        lived = [n for n in self._priority if self._rings[n].lived]
-        return bool(lived) and lived[0] in usable and not self._rings[lived[0]].accumulates
+    def _awaited(self, usable: list[str]) -> str | None:
+        """The most wanted stream, where it is believed: ticks leave because it stays away."""
+        wanted = next((n for n in self._priority if self._rings[n].lived), None)
+        if wanted is None or wanted not in usable or self._rings[wanted].accumulates:
+            return None
+        return wanted
 
     def _tick(self, now_ns: int, usable: list[str], opener: str | None) -> Match[T] | None:
         due_ns = self._tick_due_ns(usable, opener)
         if due_ns is None or now_ns < due_ns:
             return None
+        clock, awaited = self._clock, self._awaited(usable)
         until_ns = None
-        if self._wanted_usable(usable) and self._clock.reference_stamp_ns is not None:
+        if awaited is not None and clock.reference is not None:
             # It may yet come: stay behind its predicted stamp, so that it can still open a set.
-            elapsed = self._clock.ticks + 0.75
-            until_ns = self._clock.reference_stamp_ns + round(elapsed * self._period_ns())
+            elapsed = clock.ticks + 0.75
+            until_ns = clock.reference.stamp_ns + round(elapsed * self._period_ns())
+        # A reference that was always there is left out at once: it may have died. One that is
+        # known to be slow, or to lose messages, is held like the others.
+        if awaited is not None and not self._rings[awaited].unsteady:
+            usable = [name for name in usable if name != awaited]
         stamps = [
             item.stamp_ns
             for name in usable
             for item in self._rings[name].items
             if item.stamp_ns > self._last_stamp_ns
+            and item.arrival_ns >= clock.void_ns - self._period_ns()
             and (until_ns is None or item.stamp_ns <= until_ns)
         ]
         # A busy consumer comes late: keep the beat, unless a whole one was missed.
         beat_ns = due_ns if now_ns - due_ns < self._period_ns() else now_ns
         if not stamps:
             # Nothing new: look again a period later; an arrival is polled anyway.
-            self._clock.emitted_ns, self._clock.beat_ns = now_ns, beat_ns
-            self._clock.ticks += 1
+            clock.emitted_ns = clock.taken_ns = now_ns
+            clock.beat_ns = beat_ns
+            clock.ticks += 1
             return None
         match = self._close(max(stamps), None, usable, now_ns)
         self._clock.beat_ns = beat_ns
+        if awaited is not None and awaited not in usable:
+            text = f"{Fault.LATE.value}: expected for this mask, and did not come"
+            return replace(match, absent={**match.absent, awaited: text})
         return match
 
     # -- closing a set ---------------------------------------------------------------------------
@@ -309,8 +288,8 @@ class Synchronizer(Generic[T]):
             items[name] = tuple(known) if ring.accumulates else (nearest,)
             held_ns[name] = age_ns
         self._last_stamp_ns = stamp_ns
-        self._clock.emitted_ns = self._clock.beat_ns = now_ns
+        self._clock.emitted_ns = self._clock.taken_ns = self._clock.beat_ns = now_ns
         self._clock.ticks = 0 if opener else self._clock.ticks + 1
         if opener:
-            self._clock.reference_stamp_ns = stamp_ns
+            self._clock.reference = items[opener][0]
         return Match(stamp_ns, opener, items, absent, held_ns)

@@ -126,15 +126,35 @@ def test_old_repeated_and_zero_stamps_are_told_apart():
     )
 )
 def test_any_schedule_keeps_the_books(rows):
-    """Every message is accepted, rejected or (at most eight per stream) still held; in order."""
+    """Whatever happened, once everybody speaks well again each message is accepted or rejected."""
     now, schedule = 0, []
     for modality, shift, gap in rows:
         now += gap
         schedule.append((modality, EPOCH + now + shift, now))
+    schedule += clean(0.8, stamp0=EPOCH + now + 10 * SECOND, arrival0=now)
     accepted, rejected, jumps = drive(schedule)
-    assert len(rows) - 3 * 9 <= len(accepted) + len(rejected) <= len(rows)
+    assert len(accepted) + len(rejected) == len(schedule)
     assert len({id(m) for m in accepted}) == len(accepted)
     if not jumps:
         for name in RATES:
             stamps = [m.stamp_ns for m in accepted if m.modality == name]
             assert all(a < b for a, b in pairwise(stamps))
+
+
+def test_the_fastest_sensor_three_seconds_behind_does_not_pass_for_a_loop():
+    rows = [(m, s - (3 * SECOND if m == "event" and a > SECOND else 0), a) for m, s, a in clean(3)]
+    accepted, rejected, jumps = drive(rows)
+    assert {m for m, _ in rejected} == {"event"} and not jumps
+    assert "behind" in rejected[0][1].text
+    assert len([m for m in accepted if m.modality != "event"]) == 120
+
+
+def test_a_loop_costs_no_packet_of_a_thousand_a_second():
+    def events(arrival0):
+        return [("event", EPOCH + t, arrival0 + t) for t in range(1, 2 * SECOND, SECOND // 1000)]
+
+    names = ("event", "lidar")
+    first = sorted(events(0) + clean(2, names=("lidar",)), key=lambda row: row[2])
+    rows = first + [(m, s, a + 2 * SECOND) for m, s, a in first]
+    accepted, rejected, jumps = drive(rows, names)
+    assert len(jumps) == 1 and not rejected and len(accepted) == len(rows)

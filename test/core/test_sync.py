@@ -124,6 +124,16 @@ def test_no_reference_period_passes_without_a_set_while_the_camera_stays_away():
     assert max(b - a for a, b in pairwise(times)) <= period * 1.8 + MS
 
 
+def test_the_first_set_without_a_killed_camera_leaves_one_deadline_after_it_was_due():
+    rows = stream("rgb", 1) + stream("event", 2)
+    last = max(arrival for name, _, arrival in rows if name == "rgb")
+    now, match = next((now, m) for now, m in drive(rows) if now > last + 35 * MS)
+    assert match.opened_by is None and used(match) == {"event"}
+    assert "did not come" in match.absent["rgb"]
+    period, deadline = SECOND / 30, 0.8 * SECOND / 30
+    assert now - (last + period) <= deadline + MS
+
+
 def test_where_all_stop_at_once_nobody_is_missing():
     rows = [row for name in ALL for row in stream(name, 1)]
     matches = drive(rows, until_s=3)
