@@ -156,6 +156,10 @@ class Inputs:
             profile.reliability = ReliabilityPolicy.RELIABLE
             profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
 
+        name = self._resolved(one.topic)
+        follows = one.accepted == [CAMERA_INFO]
+        overridable = qos.overridden(self._node, name) if follows else qos.OVERRIDABLE
+
         def guarded(act: Callable[[Any], None], message: Any) -> None:
             try:
                 act(message)
@@ -173,12 +177,12 @@ class Inputs:
             partial(guarded, one.take),
             profile,
             rejected=partial(guarded, one.refuse),
-            qos_overriding_options=qos.OVERRIDABLE,
+            qos_overriding_options=overridable,
             event_callbacks=SubscriptionEventCallbacks(
                 matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
             ),
         )
-        self.matches.add(self._resolved(one.topic), profile)  # with the user's qos_overrides in it
+        self.matches.add(name, profile)  # with the user's qos_overrides in it
         self._node.get_logger().info(f"listening to {one.topic} ({kind})")
 
     def _resolved(self, topic: str) -> str:

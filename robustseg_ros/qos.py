@@ -25,6 +25,21 @@ OVERRIDABLE = QoSOverridingOptions(
 """`qos_overrides.<topic>.<publisher|subscription>.reliability` etc. are read-only parameters."""
 
 
+def overridden(node: Node, topic: str) -> QoSOverridingOptions:
+    """Options for a subscription whose profile follows the graph: just what the user overrides.
+
+    rclpy declares a parameter for every policy that may be overridden, and from then on the
+    parameter wins: a subscription made anew would have its old profile for ever.
+
+    Args:
+        node: with its parameter overrides.
+        topic: resolved name.
+    """
+    start = f"qos_overrides.{topic}.subscription."
+    named = {key.removeprefix(start) for key in node._parameter_overrides if key.startswith(start)}
+    return QoSOverridingOptions([p for p in OVERRIDABLE.policy_kinds if p.name.lower() in named])
+
+
 def is_latched(profile: QoSProfile) -> bool:
     """Whether late subscribers get the last messages of a publisher with this profile."""
     return bool(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
