@@ -31,6 +31,33 @@ def message_class(msgtype: str) -> type | None:
         return None
 
 
+class SimpleFilter:
+    """What every filter of message_filters is: callbacks that get its output. The stand-in."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+
+    def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int:
+        """Have `cb(*messages, *args)` called with every output; the callback's number."""
+        number = len(self.callbacks)
+        self.callbacks[number] = (cb, args)
+        return number
+
+    def signalMessage(self, *msg: Any) -> None:
+        """Hand an output to all callbacks."""
+        for cb, args in self.callbacks.values():
+            cb(*msg, *args)
+
+
+@cache
+def filter_base() -> type:
+    """`message_filters.SimpleFilter`, or its stand-in where that package is not installed."""
+    try:
+        return importlib.import_module("message_filters").SimpleFilter
+    except ImportError:
+        return SimpleFilter
+
+
 def subscribe(
     node: Node,
     msgtype: str,

@@ -1,0 +1,104 @@
+"""The synchronizer filter in real time: in a thread, in an executor, and beside ROS's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo
+
+from robustseg_core.types import MS, SECOND
+from robustseg_ros import optional
+from robustseg_ros.filter import DeadlineSynchronizer
+
+EPOCH = 1_700_000_000 * SECOND
+PATIENCE_S = 30.0
+
+
+class Source(optional.filter_base()):
+    """A filter that a test speaks through."""
+
+
+def message(stamp_ns: int) -> Any:
+    stamp = SimpleNamespace(sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
+    return SimpleNamespace(header=SimpleNamespace(stamp=stamp, frame_id=""))
+
+
+def test_without_a_node_a_thread_keeps_the_deadline():
+    source, silent = Source(), Source()
+    came = threading.Event()
+    synchronizer = DeadlineSynchronizer([source, silent], 10, 0.02)
+    synchronizer.registerCallback(lambda a, b: came.set() if b is None else None)
+    silent.signalMessage(message(EPOCH))
+    source.signalMessage(message(EPOCH + 30 * MS))  # the other is alive, and does not follow
+    assert came.wait(PATIENCE_S)
+    synchronizer.close()
+    assert not [t for t in threading.enumerate() if t.name == "deadline"]
+
+
+class Subscriber(optional.filter_base()):
+    """What message_filters.Subscriber is, for machines without it."""
+
+    def __init__(self, node: Any, kind: type, topic: str) -> None:
+        super().__init__()
+        self.node = node
+        self.sub = node.create_subscription(kind, topic, self.signalMessage, 10)
+
+
+@pytest.mark.ros
+def test_over_dds_the_sets_go_on_when_a_topic_dies(world):
+    """In the node's own executor: no thread, no race with other callbacks."""
+    node = world.node
+    subscribers = [Subscriber(node, CameraInfo, f"/{name}") for name in ("left", "right")]
+    synchronizer = DeadlineSynchronizer(subscribers, 10, 0.02)
+    sets: list[tuple[Any, Any]] = []
+    threads: set[int] = set()
+    synchronizer.registerCallback(lambda a, b: sets.append((a, b)))
+    synchronizer.registerCallback(lambda a, b: threads.add(threading.get_ident()))
+    publishers = [node.create_publisher(CameraInfo, f"/{n}", QoSProfile(depth=10))
+                  for n in ("left", "right")]  # fmt: skip
+    alive = [True, True]
+
+    def send() -> None:
+        sent = CameraInfo()
+        sent.header.stamp = node.get_clock().now().to_msg()
+        for publisher, speaks in zip(publishers, alive, strict=True):
+            if speaks:
+                publisher.publish(sent)
+
+    node.create_timer(0.05, send)
+    world.until(lambda: sum(None not in sent for sent in sets) >= 5, "five full sets")
+    alive[1] = False
+    before = len(sets)
+    world.until(
+        lambda: sum(a is not None and b is None for a, b in sets[before:]) >= 10, "ten lonely sets"
+    )
+    alive[0], alive[1] = False, True  # and the reference dies, too
+    before = len(sets)
+    world.until(lambda: sum(a is None for a, _ in sets[before:]) >= 10, "sets of the other alone")
+    assert threads == {threading.get_ident()} and not synchronizer.errors
+    synchronizer.close()
+
+
+def test_the_side_by_side_example_shows_the_difference(realdata):
+    """With ROS's own synchronizer beside it, where message_filters is installed."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "examples" / "deadline_vs_approximate.py"
+    spec = importlib.util.spec_from_file_location("deadline_vs_approximate", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    table = example.compare(*example.read(realdata / "collage_four_sensors"))
+    column = {c.header: list(c.cells) for c in table.columns}
+    passes = [float(cell) for cell in column["deadline"][-3:]]
+    assert max(passes) - min(passes) <= 0.5 and min(passes) >= 29  # one set of two seconds
+    assert float(column["deadline"][2]) >= 29  # after the LiDAR's death
+    if example.ApproximateTimeSynchronizer:
+        assert float(column["approximate"][2]) == 0.0
+        assert float(column["approximate"][-2]) < 0.5 * float(column["approximate"][-3])
