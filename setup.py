@@ -33,7 +33,7 @@ setup(
     packages=find_packages(
         include=["robustseg_core", "robustseg_core.*", "robustseg_ros", "robustseg_ros.*"]
     ),
-    package_data={"robustseg_core": ["*.html.j2", "evaluation/*.html.j2", "weights/*"]},
+    package_data={"robustseg_core": ["*.html.j2", "*/*.html.j2", "weights/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -14,7 +14,15 @@ from rich.box import SIMPLE_HEAD
 from rich.logging import RichHandler
 from rich.table import Table
 
-from robustseg_core import __version__, cli_learn, cli_make, config, modalities
+from robustseg_core import (
+    __version__,
+    cli_doctor,
+    cli_learn,
+    cli_make,
+    cli_robustness,
+    config,
+    modalities,
+)
 from robustseg_core.terminal import err, guarded, progress_bar
 
 if TYPE_CHECKING:
@@ -31,6 +39,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_make.app)
 app.add_typer(cli_learn.app)
+app.add_typer(cli_robustness.app)
+app.add_typer(cli_doctor.app)
 
 
 NOTICED = 3
@@ -208,11 +218,11 @@ def live(
 
     import yaml
 
-    from robustseg_core.robot import RobotConfig
+    from robustseg_core.robot import parse_robot
     from robustseg_core.transports import carry_large_messages
 
     tree = config.override(config.read_file(params), overrides or [])
-    config.parse(RobotConfig, tree)  # what users can mend is said before a node is started
+    parse_robot(tree)  # what users can mend is said before a node is started
     carry_large_messages(os.environ)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
         yaml.safe_dump({"/**": {"ros__parameters": tree}}, file)  # ROS takes no other form

@@ -13,7 +13,7 @@ from robustseg_core.faults import FaultSpec
 from robustseg_core.inject import DisturbedBag
 from robustseg_core.kills import Kill
 from robustseg_core.replay import replay
-from robustseg_core.robot import RobotConfig
+from robustseg_core.robot import RobotConfig, parse_robot
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
 from robustseg_core.truth import open_truth
@@ -90,7 +90,7 @@ def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotC
         RobustsegError: a configuration that cannot be used, or no sensor was recognized.
     """
     if params is not None:
-        return config.load(RobotConfig, params, overrides)
+        return parse_robot(config.override(config.read_file(params), overrides))
     guessed = config.read_yaml(survey(bag).robot_yaml(), source="the guessed robot.yaml")
     robot = config.parse(RobotConfig, config.override(guessed, overrides))
     if not robot.streams:

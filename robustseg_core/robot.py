@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from robustseg_core.config import (
@@ -13,6 +16,9 @@ from robustseg_core.config import (
     parse,
 )
 from robustseg_core.modalities import limits_of
+
+NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
+"""Parameters that a file for `ros2 launch` may hold beside the robot's."""
 
 
 class RobotConfig(Strict):
@@ -47,3 +53,13 @@ class RobotConfig(Strict):
         for name, stream in self.streams.items():
             parse(limits_of(name), stream.limits, where=f"streams.{name}.limits")
         return self
+
+
+def parse_robot(tree: Mapping[str, Any]) -> RobotConfig:
+    """The robot of a parameter file, without what only a ROS node understands (`NODE_ONLY`).
+
+    Raises:
+        RobustsegError: an unknown key, or a value of the wrong kind or range.
+    """
+    own = {key: value for key, value in tree.items() if key.partition(".")[0] not in NODE_ONLY}
+    return parse(RobotConfig, own)

@@ -1,0 +1,10 @@
+"""Why is there no output? One row per stream: what was found, whether it will do, and the fix.
+
+A recording and a live robot are examined alike: `Patient` is the product's own `Segmenter` that
+takes notes, `findings` judges the notes, `report` holds the verdict.
+"""
+
+from robustseg_core.doctor.examine import examine
+from robustseg_core.doctor.report import Check, Report, Row, Status
+
+__all__ = ["Check", "Report", "Row", "Status", "examine"]

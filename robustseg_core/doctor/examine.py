@@ -1,0 +1,151 @@
+"""From notes to verdict, and the examination of a recording: it is replayed through a `Patient`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import cast
+
+from robustseg_core.bag import Bag, Recorded
+from robustseg_core.doctor.exam import BAD, OK, WARN, Exam, Offer, Stream, cut
+from robustseg_core.doctor.patient import Patient, network_of
+from robustseg_core.doctor.places import check_place, transforms_row
+from robustseg_core.doctor.report import Check, Report, Row
+from robustseg_core.doctor.streams import check_stream, complete
+from robustseg_core.errors import RobustsegError
+from robustseg_core.replay import replay
+from robustseg_core.robot import RobotConfig
+from robustseg_core.types import SECOND, Rejection
+
+TF = "/tf"
+_MOVING = 1000
+"""Messages of /tf that are read for a hint."""
+
+
+def examine(
+    bag: Bag,
+    config: RobotConfig,
+    *,
+    seconds: float = 30.0,
+    on_message: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """One row per stream of `config`, one for /tf_static, one for the node.
+
+    Args:
+        bag: open; only its beginning is looked at.
+        config: the robot.
+        seconds: how much of it.
+        on_message: called with (messages read, messages in the bag).
+
+    Raises:
+        RobustsegError: the bag holds no message at all.
+    """
+    if not bag.message_count:
+        raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
+    source = ", ".join(path.name for path in bag.paths)
+    patient, problem = admit(config)
+    if patient is None:
+        return Report(source, 0.0, (Row("node", "", (_network(None, problem),)),))
+    beginning = _Beginning(bag, seconds)
+    numbers = itertools.count(1)
+
+    def read(recorded: Recorded) -> None:
+        on_message(next(numbers), bag.message_count)
+
+    for _ in replay(cast(Bag, beginning), patient, on_message=read):
+        pass
+    for recorded in itertools.islice(bag.messages({TF}), _MOVING):
+        try:
+            patient.moving.add(recorded.message())
+        except Rejection:
+            continue
+    start_ns = bag.start_ns
+    newest = [heard.arrivals_ns[-1] for heard in patient.heard.values() if heard.arrivals_ns]
+    end_ns = max([start_ns, beginning.last_ns, *newest])  # a second bag may lie before the first
+    exam = Exam(patient, recorded_offers(bag), start_ns, end_ns)
+    return judge(exam, source, problem, [])
+
+
+def admit(config: RobotConfig) -> tuple[Patient | None, str]:
+    """(the robot, ready to listen; why its network or its streams cannot be used, or "")."""
+    spec, problem = network_of(config)
+    try:
+        return Patient(config, spec), problem
+    except RobustsegError as error:
+        return None, problem or str(error)
+
+
+def recorded_offers(bag: Bag) -> dict[str, Offer]:
+    """What a recording has: topics with at least one message."""
+    types: dict[str, list[str]] = {}
+    latched: dict[str, bool] = {}
+    for topic in bag.topics:
+        if topic.count:
+            types.setdefault(topic.name, []).append(topic.type)
+            latched[topic.name] = topic.latched
+    return {name: Offer(tuple(kinds), latched=latched[name]) for name, kinds in types.items()}
+
+
+def judge(exam: Exam, source: str, problem: str, of_node: Sequence[Check]) -> Report:
+    """The report of an examination.
+
+    Args:
+        exam: what was seen and heard.
+        source: the recording, or "live".
+        problem: why the network cannot be used, or "".
+        of_node: further checks of the node: its clock, its transport, its output.
+    """
+    patient, rows = exam.patient, []
+    for name, config in patient.config.streams.items():
+        if not config.topic:
+            continue
+        if name not in patient.heard:
+            known = ", ".join(patient.spec.modalities)
+            found = f"ignored: the network knows {known}"
+            check = Check("used", BAD, found, "give weights that were trained with it")
+            rows.append(Row(name, config.topic, complete([check])))
+            continue
+        stream = Stream(exam, name)
+        found_here = [*check_stream(stream), *check_place(stream)]
+        rows.append(Row(name, config.topic, complete(found_here)))
+    rows.append(transforms_row(exam))
+    masks = Check("masks", OK, _masks(exam))
+    if not patient.masks:
+        masks = Check("masks", BAD, _masks(exam), "mend the streams above")
+    rows.append(Row("node", "", (_network(patient, problem), masks, *of_node)))
+    return Report(source, exam.seconds, tuple(rows))
+
+
+def _network(patient: Patient | None, problem: str) -> Check:
+    if problem:
+        return Check("network", BAD, *cut(problem))
+    if patient is None:
+        return Check("network", OK)
+    known = f"knows {', '.join(patient.spec.modalities)}"
+    if not patient.spec.trained:
+        found = f"{known}, and its weights are random: masks show plumbing, not a scene"
+        return Check("network", WARN, found, "give weights: a checkpoint of `robustseg train`")
+    return Check("network", OK, known)
+
+
+def _masks(exam: Exam) -> str:
+    count, seconds = exam.patient.masks, exam.seconds
+    rate = f", {count / seconds:.1f} Hz" if count > 1 and seconds > 0 else ""
+    return f"{count} masks would be made in {seconds:.1f} s{rate}"
+
+
+class _Beginning:
+    """The first seconds of a bag, for `replay`."""
+
+    def __init__(self, bag: Bag, seconds: float) -> None:
+        self._bag = bag
+        self.start_ns = bag.start_ns
+        self.last_ns = self.start_ns
+        self._end_ns = self.start_ns + round(seconds * SECOND)
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
+        for recorded in self._bag.messages(topics):
+            if recorded.time_ns > self._end_ns:
+                return
+            self.last_ns = max(self.last_ns, recorded.time_ns)
+            yield recorded

@@ -1,0 +1,82 @@
+"""What surrounds the streams of a living robot: its clock, and what carries its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from robustseg_core.doctor.exam import BAD, NONE, OK, WARN
+from robustseg_core.doctor.report import Check
+from robustseg_core.transports import ROOMY, VARIABLE
+
+HELD_UP_S = 0.3
+"""A pause of the doctor's own; a node that pauses so long takes living sensors for silent."""
+RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+FAST_DDS = "rmw_fastrtps_cpp"
+
+
+def check_clock(use_sim_time: bool, publishers: int, ticks_ns: Sequence[int]) -> Check:
+    """Whether the clock that the node goes by is there and goes (ros_anchors 4.4, rows 15, 16).
+
+    Args:
+        use_sim_time: the node's parameter.
+        publishers: how many publish /clock.
+        ticks_ns: what /clock said while it was listened to.
+    """
+    masks = "masks come all the same, by their stamps"
+    if not use_sim_time:
+        if not publishers:
+            return Check("clock", OK, "the robot's own")
+        found = "somebody publishes /clock, and use_sim_time is false"
+        return Check("clock", WARN, found, "set use_sim_time: true, if this is a simulation")
+    if publishers > 1:
+        found = f"{publishers} publishers of /clock, expected 1: time jumps between them"
+        return Check("clock", WARN, found, "stop all but one; ros2 topic info -v /clock names them")
+    if not publishers:
+        found = f"use_sim_time is true, and nobody publishes /clock; {masks}"
+        fix = "run the simulator, `ros2 bag play --clock`, or set use_sim_time: false"
+        return Check("clock", WARN, found, fix)
+    if len(set(ticks_ns)) < 2:
+        found = f"/clock stands still; {masks}"
+        return Check("clock", WARN, found, "let the simulator, or the bag player, go on")
+    return Check("clock", OK, "/clock")
+
+
+def check_transports(environment: Mapping[str, str], middleware: str) -> Check:
+    """Whether images get through: what `robustseg_core.transports` has measured.
+
+    It matters in the *publishing* process. The doctor sees its own shell only, from which drivers
+    are often started.
+
+    Args:
+        environment: of the shell.
+        middleware: what rclpy says that it uses.
+    """
+    if middleware != FAST_DDS:
+        return Check("transport", NONE, middleware)
+    chosen = environment.get(VARIABLE, "")
+    if environment.get(RANGE, "").upper() == "LOCALHOST":
+        found = f"{RANGE}=LOCALHOST: large messages get lost, whatever {VARIABLE} says"
+        return Check("transport", BAD, found, f"unset {RANGE}; use ROS_DOMAIN_ID to keep apart")
+    if not chosen:
+        found = f"{VARIABLE} is not set here: drivers started so lose images above 0.5 MB"
+        return Check("transport", WARN, found, f"export {VARIABLE}='{ROOMY}' where drivers start")
+    if chosen.upper().startswith("LARGE_DATA"):
+        found = f"{VARIABLE}={chosen}: deaf to all who have not set it, and they to us"
+        fix = f"export {VARIABLE}='{ROOMY}', which stays compatible, or set it everywhere"
+        return Check("transport", WARN, found, fix)
+    return Check("transport", OK, chosen)
+
+
+def check_computer(held_up_s: float, load: float, cores: int) -> Check:
+    """Whether the doctor itself came to listen: on a busy computer every sensor looks slow.
+
+    Args:
+        held_up_s: longest pause between two looks at what has arrived.
+        load: processes that wanted to run, on average.
+        cores: how many could.
+    """
+    busy = f"load {load:.1f} on {cores} cores"
+    if held_up_s <= HELD_UP_S:
+        return Check("computer", OK, busy)
+    found = f"the doctor was held up for {held_up_s:.1f} s, {busy}: rates and ages are doubtful"
+    return Check("computer", WARN, found, "stop other programs, and listen again for --seconds 20")

@@ -1,0 +1,8 @@
+"""The fault matrix: fifty rows of what goes wrong with a field robot, done to any drive with truth.
+
+drive x row -> broken drive -> Segmenter -> observation -> verdict -> table
+"""
+
+from robustseg_core.robustness.matrix import MATRIX, Case, Row, cases
+
+__all__ = ["MATRIX", "Case", "Row", "cases"]

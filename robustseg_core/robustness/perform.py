@@ -1,0 +1,264 @@
+"""One case on one drive, from the recording to its line in the table; a process of its own does it.
+
+What was done before, with the same everything, is read back instead: a run that was interrupted
+goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustseg_core import __version__, metrics
+from robustseg_core.bag import Bag
+from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
+from robustseg_core.errors import RobustsegError
+from robustseg_core.inject import DisturbedBag
+from robustseg_core.models import checkpoint
+from robustseg_core.offline import robot_for
+from robustseg_core.replay import replay
+from robustseg_core.robot import RobotConfig
+from robustseg_core.robustness import verdict
+from robustseg_core.robustness.case import ALL, INFO, START_S, Case
+from robustseg_core.robustness.observe import Excerpt, Watched, rates
+from robustseg_core.robustness.rivals import Believer, Oracle
+from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
+from robustseg_core.topics import calibrations
+from robustseg_core.types import SECOND, ModelSpec
+
+POLICIES = ("ours", "ungated", "oracle", "peer")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What all tasks of a run share."""
+
+    params: str = ""
+    """robot.yaml; empty: guessed from the recording."""
+    overrides: tuple[str, ...] = ()
+    """`key=value` words; `weights` and `device` are among them."""
+    seed: int = 0
+    """Of the faults."""
+    score: bool = True
+    """Whether the network runs at all."""
+    weights_id: str = ""
+    """Of the checkpoint's file, so that another one of the same name is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A drive, and what is done to it."""
+
+    drive: str
+    case: Case | None
+    """None: nothing, it is the clean twin."""
+    options: Options
+    folder: str
+    """Where the result is kept."""
+    processes: int = 1
+    """That share this machine."""
+
+    @property
+    def path(self) -> Path:
+        """The file of the result."""
+        name = "clean" if self.case is None else self.case.id
+        return Path(self.folder) / Path(self.drive).stem / f"{name}.json"
+
+    @property
+    def key(self) -> str:
+        """Equal keys promise equal results."""
+        stat = Path(self.drive).stat()
+        words = (__version__, self.drive, stat.st_size, stat.st_mtime_ns, self.case, self.options)
+        return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+
+
+def perform(task: Task) -> dict[str, Any]:
+    """The result of a task, kept or new.
+
+    Raises:
+        RobustsegError: the drive, the robot or the network cannot be used.
+    """
+    try:
+        kept = json.loads(task.path.read_text())
+        if kept["key"] == task.key:
+            return dict(kept["result"])
+    except (OSError, ValueError, KeyError):
+        pass
+    logging.getLogger("robustseg_core").setLevel(logging.CRITICAL)  # damage is what is wanted here
+    share_cores(pick_device("cpu"), processes=task.processes)
+    result = _clean(task) if task.case is None else _broken(task, task.case)
+    result = {"drive": Path(task.drive).stem, **result}
+    task.path.parent.mkdir(parents=True, exist_ok=True)
+    partial = task.path.with_suffix(".partial")
+    partial.write_text(json.dumps({"key": task.key, "result": result}, indent=1) + "\n")
+    partial.rename(task.path)
+    return result
+
+
+def fits(
+    case: Case, bag: Bag, robot: RobotConfig, spec: ModelSpec, rates_hz: Mapping[str, float]
+) -> str:
+    """Why a case cannot be done to this drive, or nothing."""
+    recorded = {topic.name for topic in bag.topics}
+    streams = {n for n in spec.modalities if n in robot.streams and robot.streams[n].topic}
+    for span in case.spans:
+        target = span.words.partition(":")[0]
+        if target.startswith("/") and target not in recorded:
+            return f"no {target} in the drive"
+        if not target.startswith("/") and target not in (ALL, INFO, "", *streams):
+            return f"no {target} on this robot"
+    if case.target != ALL and case.target not in streams:
+        return f"no {case.target} on this robot"
+    if case.finds and case.target in rates_hz:
+        limit_s = case.within.of(1 / rates_hz[case.target])
+        if limit_s > case.lasts_s + case.after_s:
+            return f"at {rates_hz[case.target]:.0f} Hz its deadline is {limit_s:.1f} s, too long"
+    duration_s = bag.duration_ns / SECOND
+    delayed = case.dark_s is not None and case.target == ALL
+    needs_s = case.begins_s + (case.after_s if delayed else case.lasts_s + case.after_s)
+    return "" if duration_s >= needs_s else f"{duration_s:.1f} s are too short for {needs_s:.1f}"
+
+
+@lru_cache(maxsize=1)
+def network(weights: str, device: str, modalities: tuple[str, ...]) -> EagerEngine:
+    """The engine of a checkpoint: a path, empty for the shipped one, or `untrained`."""
+    if weights == "untrained":
+        model = checkpoint.untrained(checkpoint.default_spec(modalities))
+    else:
+        model = checkpoint.load(Path(weights) if weights else checkpoint.SHIPPED)
+    return EagerEngine(model, pick_device(device))
+
+
+def weights_id(robot: RobotConfig) -> str:
+    """Size and time of the configured checkpoint; nothing for an untrained network."""
+    if robot.weights == "untrained":
+        return ""
+    path = Path(robot.weights) if robot.weights else checkpoint.SHIPPED
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
+
+
+def spec_of(robot: RobotConfig) -> ModelSpec:
+    """What the configured network expects."""
+    return _engine(robot).spec
+
+
+def _engine(robot: RobotConfig) -> EagerEngine:
+    usual = checkpoint.default_spec().modalities
+    named = tuple(n for n in usual if n in robot.streams and robot.streams[n].topic)
+    return network(robot.weights, robot.device, named if robot.weights == "untrained" else ())
+
+
+@lru_cache(maxsize=1)
+def _labels(drive: str) -> list[Label]:
+    return labels(Path(drive))
+
+
+def _robot(bag: Bag, options: Options) -> RobotConfig:
+    params = Path(options.params) if options.params else None
+    return robot_for(bag, params, options.overrides)
+
+
+def _clean(task: Task) -> dict[str, Any]:
+    with Bag([Path(task.drive)]) as bag:
+        robot = _robot(bag, task.options)
+        spec = spec_of(robot)
+        end_s = bag.duration_ns / SECOND
+        scorer = _scorer(task, robot, bag.start_ns, START_S, end_s - 0.2) if _scores(task) else None
+        watched = Watched(robot, spec, start_ns=bag.start_ns,
+                          on_mask=_shown_to(scorer))  # fmt: skip
+        for _ in replay(Excerpt(bag), watched):
+            pass
+        found = verdict.clean(watched, START_S / 2, end_s, list(watched.streams))
+        if scorer is not None:
+            found["counts"] = {"clean": scorer.total().tolist()}
+    return {"id": "clean", **found}
+
+
+def _broken(task: Task, case: Case) -> dict[str, Any]:
+    with Bag([Path(task.drive)]) as bag:
+        robot = _robot(bag, task.options)
+        spec = spec_of(robot)
+        topics = {name: s.topic for name, s in robot.streams.items() if s.topic}
+        specs = case.specs(calibrations(robot))
+        late = case.dark_s is not None and case.target == ALL
+        until_s = None if late or case.passes > 1 else case.needs_s + 0.05
+        disturbed = DisturbedBag(bag, specs, seed=task.options.seed, topics=topics)
+        excerpt = Excerpt(disturbed, until_s, passes=case.passes)
+        span_s = case.begins_s, case.begins_s + case.lasts_s
+        scorer = (
+            _scorer(task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
+            if _scores(task) and case.scored and not case.partner else None
+        )  # fmt: skip
+        watched = Watched(robot, spec, start_ns=bag.start_ns,
+                          on_mask=_shown_to(scorer))  # fmt: skip
+        for _ in replay(excerpt, watched):
+            pass
+        if disturbed.injector.refused:
+            text = next(iter(disturbed.injector.refused))
+            raise RobustsegError(f"{task.drive}: {text}; this drive cannot be broken like that")
+        hz = {name: hz for name, hz in rates(bag, robot).items() if name in watched.streams}
+        found = verdict.judge(case, watched, hz)
+        if scorer is not None:
+            counts = {"ours": scorer.total(), **_rivals(task, case, robot, bag, excerpt)}
+            found["counts"] = {name: counted.tolist() for name, counted in counts.items()}
+            found["miou"] = {n: round(metrics.mean_iou(c), 4) for n, c in counts.items()}
+    what = {"id": case.id, "row": case.row, "target": case.target, "partner": case.partner}
+    return {**what, "faults": [str(spec) for spec in specs], **found}
+
+
+def _rivals(
+    task: Task, case: Case, robot: RobotConfig, bag: Bag, excerpt: Excerpt
+) -> dict[str, Any]:
+    """The same messages to the believer and the peer, the healthy ones to the oracle."""
+    spec = spec_of(robot)
+    span_s = case.begins_s, case.begins_s + case.lasts_s
+    window = (task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
+    informed, naive = _scorer(*window), _scorer(*window)
+    oracle = Oracle(
+        robot, spec, broken=case.broken, when_s=span_s, start_ns=bag.start_ns,
+        on_mask=_shown_to(informed),
+    )  # fmt: skip
+    for _ in replay(Excerpt(bag, case.needs_s + 0.05), oracle):
+        pass
+    due = [(label.stamp_ns, label.arrival_ns) for label in _within(task, *window[2:])]
+    believer = Believer(robot, spec, due=due, on_bundle=naive.offer)
+    for _ in replay(excerpt, believer):
+        pass
+    ungated = naive.total()
+    peer = [
+        naive.at(stamp_ns) if believer.peer_has_set(stamp_ns) else naive.missed(stamp_ns)
+        for stamp_ns, _ in due
+    ]
+    classes = len(spec.classes)
+    return {"ungated": ungated, "oracle": informed.total(), "peer": sum_counts(peer, classes)}
+
+
+def _scores(task: Task) -> bool:
+    return task.options.score
+
+
+def _within(task: Task, start_ns: int, from_s: float, until_s: float) -> list[Label]:
+    span = (start_ns + round(from_s * SECOND), start_ns + round(until_s * SECOND))
+    return [label for label in _labels(task.drive) if span[0] <= label.stamp_ns < span[1]]
+
+
+def _scorer(task: Task, robot: RobotConfig, start_ns: int, from_s: float, until_s: float) -> Scorer:
+    truth = _within(task, start_ns, from_s, until_s)
+    stamps = [label.stamp_ns for label in _labels(task.drive)]
+    half_ns = int(np.median(np.diff(stamps)) / 2) if len(stamps) > 1 else SECOND // 60
+    engine = _engine(robot)
+    return Scorer(truth, half_ns=half_ns, engine=engine, classes=len(engine.spec.classes))
+
+
+def _shown_to(scorer: Scorer | None) -> Any:
+    if scorer is None:
+        return lambda label_map: None
+    return lambda label_map: scorer.offer(label_map.stamp_ns, label_map.bundle)

@@ -1,0 +1,76 @@
+"""`robustness.json` for people: the table, and the plot that decides."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from jinja2 import Environment, PackageLoader
+
+STYLES = {
+    "peer": ("x", "#8b949e", "a peer that stops"),
+    "ungated": ("s", "#cf222e", "everything is believed"),
+    "oracle": ("D", "#0969da", "an oracle removes the broken sensor"),
+    "ours": ("o", "#1a7f37", "robustseg"),
+}
+"""Marker, color and words of each policy, the most important drawn last."""
+
+
+def write(folder: Path, summary: dict[str, Any]) -> Path:
+    """`report.html` (one file, nothing to load) and, if masks were scored, `robustness.png`.
+
+    Args:
+        folder: exists.
+        summary: the content of `robustness.json`.
+    """
+    chart = ""
+    if any(row["miou"]["ours"] is not None for row in summary["rows"]):
+        png = plot(summary)
+        (folder / "robustness.png").write_bytes(png)
+        chart = "data:image/png;base64," + base64.b64encode(png).decode()
+    page = Environment(
+        loader=PackageLoader("robustseg_core.robustness", "."), autoescape=True, trim_blocks=True
+    ).get_template("report.html.j2")
+    path = folder / "report.html"
+    path.write_text(page.render(summary=summary, chart=chart, styles=STYLES))
+    return path
+
+
+def plot(summary: dict[str, Any]) -> bytes:
+    """A PNG: mIoU under fault, row by row, of us, of others and of an oracle."""
+    rows = [row for row in summary["rows"] if row["miou"]["ours"] is not None]
+    figure, axes = plt.subplots(figsize=(9, 1.6 + 0.27 * len(rows)), layout="constrained")
+    places = range(len(rows), 0, -1)
+    for place, row in zip(places, rows, strict=True):
+        known = [value for value in row["miou"].values() if value is not None]
+        axes.plot([min(known), max(known)], [place, place], color="#d1d9e0", zorder=1)
+    for name, (marker, color, words) in STYLES.items():
+        values = [row["miou"][name] for row in rows]
+        size = 60 if name == "oracle" else 34
+        face = "none" if name == "oracle" else color
+        marks = {"c": color} if marker == "x" else {"edgecolors": color, "facecolors": face}
+        axes.scatter(
+            values, places, s=size, marker=marker, label=words, zorder=3, clip_on=False, **marks
+        )
+    if (healthy := summary["miou"].get("clean")) is not None:
+        axes.axvline(healthy, color="black", linewidth=0.8, linestyle=":", label="no fault")
+    axes.set_yticks(list(places), [f"{row['row']}  {row['fault']}" for row in rows], fontsize=8)
+    axes.set_xlim(left=0)
+    axes.set_ylim(0.4, len(rows) + 0.6)
+    axes.set_xlabel("mIoU while the fault lasts (an image without a mask counts as missed)")
+    axes.grid(axis="x", color="#eaeef2")
+    handles, words = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], words[::-1], ncols=3, fontsize=8, loc="outside upper center",
+                  frameon=False)  # fmt: skip
+    if not summary["trained"]:
+        axes.set_title("UNTRAINED: random weights; plumbing only", color="#cf222e", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()

@@ -1,0 +1,165 @@
+"""`robustseg robustness` without the terminal: drives in, a folder with the table out."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from robustseg_core import __version__
+from robustseg_core.bag import Bag
+from robustseg_core.errors import RobustsegError
+from robustseg_core.offline import check_streams, robot_for
+from robustseg_core.robustness import report, table
+from robustseg_core.robustness.case import Case
+from robustseg_core.robustness.matrix import cases, pairs
+from robustseg_core.robustness.observe import rates
+from robustseg_core.robustness.perform import Options, Task, fits, perform, spec_of, weights_id
+from robustseg_core.sim.produce import Recipe, simulate
+
+CONDITIONS = ("clear", "cloud", "fog", "rain", "night")
+SIM_SECONDS = 7.0
+SIM_SEED = 4100
+"""Of the first simulated drive; no study's training drive has it."""
+
+
+def simulated(
+    folder: Path,
+    *,
+    seconds: float = SIM_SECONDS,
+    preset: str = "default",
+    seed: int = SIM_SEED,
+    on_drive: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """One drive for each of the five conditions; those that are there are kept.
+
+    Raises:
+        RobustsegError: an impossible preset or length, or no room.
+    """
+    paths = []
+    for number, condition in enumerate(CONDITIONS):
+        path = folder / f"{condition}.mcap"
+        simulate(path, Recipe(seed + number, seconds, (condition,), preset))
+        paths.append(path)
+        on_drive(number + 1, len(CONDITIONS))
+    return paths
+
+
+def run(
+    drives: Sequence[Path],
+    out: Path,
+    *,
+    params: Path | None = None,
+    overrides: Iterable[str] = (),
+    rows: Iterable[int] = (),
+    paired: bool = True,
+    score: bool = True,
+    seed: int = 0,
+    jobs: int = 1,
+    fresh: bool = False,
+    on_task: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Do the matrix to every drive; `robustness.json`, `.csv`, `.png` and `report.html` in `out`.
+
+    What was done before, to the same drives with the same options, is not done again.
+
+    Args:
+        drives: recordings of healthy robots; with truth, if masks are to be scored.
+        out: folder of the results; the cases lie in `cases/` below it.
+        params: robot.yaml; without it the streams are guessed from each recording.
+        overrides: `key=value` words; they win over `params`.
+        rows: numbers of the rows; none: all that are measured on drives.
+        paired: each case also together with another silent sensor, on one of the drives in turn.
+        score: run the network, and hold the masks against the truth.
+        seed: of the faults.
+        jobs: processes.
+        fresh: do again what was done before.
+        on_task: called with (cases done, cases in all).
+
+    Returns:
+        The content of `robustness.json`.
+
+    Raises:
+        RobustsegError: a drive, the configuration, the checkpoint or a row cannot be used.
+    """
+    names = [path.stem for path in drives]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RobustsegError(f"two drives are called {twice[0]!r}; rename one")
+    overrides = tuple(overrides)
+    with Bag([drives[0]]) as bag:
+        robot = robot_for(bag, params, overrides)
+    options = Options(str(params or ""), overrides, seed, score, weights_id(robot))
+    if fresh:
+        shutil.rmtree(out / "cases", ignore_errors=True)
+    tasks, skipped = _tasks(drives, out, options, cases(rows), paired, jobs)
+    results = []
+    for result in _performed(tasks, jobs):
+        results.append(result)
+        on_task(len(results), len(tasks))
+    results.sort(key=lambda r: (r["id"], r["drive"]))
+    broken = [r for r in results if r["id"] != "clean"]
+    summary = table.summarize(
+        broken,
+        [r for r in results if r["id"] == "clean"],
+        robustseg=__version__,
+        drives=[path.name for path in drives],
+        seed=seed,
+        scored=score,
+        skipped=skipped,
+        trained=spec_of(robot).trained,
+        provenance=spec_of(robot).provenance,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "robustness.json").write_text(json.dumps(summary, indent=1) + "\n")
+    table.write_csv(out / "robustness.csv", broken)
+    report.write(out, summary)
+    return summary
+
+
+def _tasks(
+    drives: Sequence[Path],
+    out: Path,
+    options: Options,
+    singles: list[Case],
+    paired: bool,
+    jobs: int,
+) -> tuple[list[Task], list[str]]:
+    """What there is to do, drive after drive; and what cannot be done, with the reason."""
+    tasks, skipped = [], []
+    params = Path(options.params) if options.params else None
+    for number, drive in enumerate(drives):
+        with Bag([drive]) as bag:
+            robot = robot_for(bag, params, options.overrides)
+            check_streams(bag, robot)
+            spec = spec_of(robot)
+            rates_hz = rates(bag, robot)
+            due = [*singles, *(pairs(singles)[number :: len(drives)] if paired else [])]
+            for case in due:
+                if why := fits(case, bag, robot, spec, rates_hz):
+                    skipped.append(f"{drive.stem} {case.id}: {why}")
+                    continue
+                tasks.append(Task(str(drive), case, options, str(out / "cases"), jobs))
+        tasks.append(Task(str(drive), None, options, str(out / "cases"), jobs))
+    if not any(task.case for task in tasks):
+        raise RobustsegError(f"nothing of the matrix can be done to these drives: {skipped[0]}")
+    return tasks, skipped
+
+
+def _performed(tasks: Sequence[Task], jobs: int) -> Iterator[dict[str, Any]]:
+    if jobs == 1:
+        yield from map(perform, tasks)
+        return
+    # Fresh processes: those that are forked from one in which PyTorch has run may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
+        running = [pool.submit(perform, task) for task in tasks]
+        try:
+            for future in as_completed(running):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,230 @@
+"""The doctor on a living robot: listens as the node would, looks at the graph, says what is wrong.
+
+    python -m robustseg_ros.doctor --seconds 5 --ros-args --params-file robot.yaml
+
+`robustseg doctor --live` starts it. Its subscriptions are the node's own (`Inputs`: types, QoS and
+`qos_overrides` included), and what decides about messages is the node's own too (`Patient`).
+Exit codes: 0 all is well, or only warnings; 1 something is bad; 2 what the command line says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import rclpy
+import typer
+from rclpy.clock import ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import LoggingSeverity
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from robustseg_core.doctor.exam import BAD, OK, Exam, Offer
+from robustseg_core.doctor.examine import admit, judge
+from robustseg_core.doctor.patient import Patient
+from robustseg_core.doctor.places import TF_STATIC
+from robustseg_core.doctor.report import Check, Report, Row
+from robustseg_core.doctor.show import show
+from robustseg_core.doctor.surroundings import check_clock, check_computer, check_transports
+from robustseg_core.terminal import err
+from robustseg_core.topics import calibrations
+from robustseg_core.types import MS, SECOND
+from robustseg_ros import optional, parameters, qos, run
+from robustseg_ros.inputs import TF_MESSAGE, Inputs
+
+NODE, MASKS = "robustseg", "label_mask"
+LOOK_NS = SECOND
+"""How often the graph is looked at, as the node does."""
+NAP_NS = 20 * MS
+NOISY = 1000
+"""Messages of /tf that are learned from."""
+
+
+class DoctorNode(Node):
+    """One examination; `work` makes it, prints it and leaves `exit_code`.
+
+    Args:
+        words: `--seconds S`, `--json`.
+        environment: that of the shell, before anything of ours was set in it.
+
+    Raises:
+        RobustsegError: a parameter that `RobotConfig` refuses.
+    """
+
+    def __init__(self, words: Sequence[str], environment: dict[str, str]) -> None:
+        super().__init__("robustseg_doctor")
+        self.get_logger().set_level(LoggingSeverity.ERROR)  # warnings are rows of the report
+        options = _options(words)
+        self.exit_code = 0
+        self._seconds: float = options.seconds
+        self._as_json: bool = options.json
+        self._environment = environment
+        self._config = parameters.declare(self)
+        self._ticks: list[int] = []
+        """What /clock said."""
+        self._held_up_s = 0.0
+        self._inputs: Inputs | None = None
+
+    def work(self) -> None:
+        """Listen, judge, print."""
+        patient, problem = admit(self._config)
+        if patient is None:
+            network = Check("network", BAD, problem)
+            report = Report("live", 0.0, (Row("node", "", (network,)),))
+        else:
+            for decoder in patient.intake.modalities.values():
+                decoder.warm_up()
+            report = self._examine(patient, problem)
+        self.exit_code = report.exit_code
+        if self._as_json:
+            typer.echo(json.dumps(report.to_json(), indent=1))
+        else:
+            show(report, err)
+
+    def close(self) -> None:
+        """Destroy the subscriptions."""
+        if self._inputs is not None:
+            self._inputs.close()
+            self._inputs = None
+
+    def _examine(self, patient: Patient, problem: str) -> Report:
+        self._inputs = Inputs(self, patient, lambda: None)
+        self._listen_beside(patient)
+        start_ns = time.monotonic_ns()
+        self._listen(patient, start_ns + round(self._seconds * SECOND))
+        end_ns = time.monotonic_ns()
+        exam = Exam(
+            patient, self._offers(), start_ns, end_ns, live=True, ages_ms=self._ages(patient)
+        )
+        sim = bool(self.get_parameter("use_sim_time").value)
+        of_node = [
+            check_clock(sim, self.count_publishers("/clock"), self._ticks),
+            check_transports(self._environment, rclpy.get_rmw_implementation_identifier()),
+            check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),
+            self._output(),
+        ]
+        return judge(exam, "live", problem, of_node)
+
+    def _listen_beside(self, patient: Patient) -> None:
+        """/clock and /tf: the node does not need them, the diagnosis does."""
+        loose = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(Clock, "/clock", self._tick, loose)
+        left = [NOISY]
+
+        def learn(message: Any) -> None:
+            if left[0] > 0:
+                left[0] -= 1
+                patient.moving.add(message)
+
+        optional.subscribe(self, TF_MESSAGE, "/tf", learn, loose)
+
+    def _tick(self, message: Clock) -> None:
+        self._ticks.append(message.clock.sec * SECOND + message.clock.nanosec)
+
+    def _listen(self, patient: Patient, end_ns: int) -> None:
+        """One thread: callbacks push, and the patient is stepped when it asks for it."""
+        executor = SingleThreadedExecutor(context=self.context)
+        executor.add_node(self)
+        look_ns, before_ns = 0, time.monotonic_ns()
+        try:
+            while (now_ns := time.monotonic_ns()) < end_ns:
+                if not self.context.ok():
+                    raise ExternalShutdownException
+                self._held_up_s = max(self._held_up_s, (now_ns - before_ns) / SECOND)
+                before_ns = now_ns
+                if now_ns >= look_ns:
+                    self._inputs.watch()
+                    look_ns = now_ns + LOOK_NS
+                while patient.step(time.monotonic_ns()) is not None:
+                    pass
+                wake_ns = patient.wake_ns(now_ns)
+                nap_ns = NAP_NS if wake_ns is None else min(max(wake_ns - now_ns, 0), NAP_NS)
+                executor.spin_once(timeout_sec=nap_ns / SECOND)
+        finally:
+            executor.remove_node(self)
+            executor.shutdown(timeout_sec=0)
+
+    def _offers(self) -> dict[str, Offer]:
+        """Topics with publishers: those of the robot as it spells them, then all others."""
+        streams = [s.topic for s in self._config.streams.values() if s.topic]
+        ours = {*streams, *calibrations(self._config), TF_STATIC}
+        mismatches = self._inputs.matches.complaints()
+        offers: dict[str, Offer] = {}
+        for topic in ours:
+            name = self.resolve_topic_name(topic)
+            found = self.get_publishers_info_by_topic(name)
+            if found:
+                offers[topic] = Offer(
+                    types=tuple(dict.fromkeys(one.topic_type for one in found)),
+                    publishers=len(found),
+                    mismatch=mismatches.get(name, ""),
+                    latched=all(qos.is_latched(one.qos_profile) for one in found),
+                )
+        for name, types in self.get_topic_names_and_types():
+            count = self.count_publishers(name)
+            if count and name not in offers:
+                offers[name] = Offer(tuple(types), publishers=count)
+        return offers
+
+    def _ages(self, patient: Patient) -> dict[str, float]:
+        """How old each stream's newest stamp was when it arrived, on the robot's clock."""
+        clock = self.get_clock()
+        now_ns, steady_ns = clock.now().nanoseconds, time.monotonic_ns()
+        if clock.clock_type == ClockType.ROS_TIME and now_ns == 0:
+            return {}  # simulated time that nobody tells
+        return {
+            name: (now_ns - (steady_ns - heard.arrivals_ns[-1]) - heard.stamp_ns) / MS
+            for name, heard in patient.heard.items()
+            if heard.arrivals_ns and heard.stamp_ns
+        }
+
+    def _output(self) -> Check:
+        """Whether the node itself runs, is active, and is understood by those who listen."""
+        where = [ns for name, ns in self.get_node_names_and_namespaces() if name == NODE]
+        if not where:
+            return Check("output", OK, f"the node {NODE!r} does not run; listened in its place")
+        full = f"{where[0].rstrip('/')}/{NODE}"
+        if len(where) > 1:
+            found = f"{len(where)} nodes are called {NODE!r}"
+            return Check("output", BAD, found, "stop all but one, or give each a namespace")
+        topic = f"{full}/{MASKS}"
+        publishers = self.get_publishers_info_by_topic(topic)
+        if not publishers:
+            fix = f"ros2 lifecycle set {full} configure, then activate; its log says why it failed"
+            return Check("output", BAD, f"{full} runs, and is not active", fix)
+        listeners = self.get_subscriptions_info_by_topic(topic)
+        if text := qos.why_not(topic, publishers[0].qos_profile, listeners, we="publisher"):
+            found, _, fix = text.rpartition("; ")
+            return Check("output", BAD, found, f"{fix}, or let the listener ask for less")
+        return Check("output", OK, f"{topic} has {len(listeners)} listeners")
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="doctor", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to listen")
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    return parser.parse_args(words)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    environment = dict(os.environ)  # `run` sets the transport for us
+    made: list[DoctorNode] = []
+
+    def make(words: list[str]) -> DoctorNode:
+        made.append(DoctorNode(words, environment))
+        return made[-1]
+
+    code = run(make, args)
+    return code or (made[-1].exit_code if made else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

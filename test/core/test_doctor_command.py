@@ -1,0 +1,101 @@
+"""The doctor as a command, and what it says of a robot's clock, transport and computer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from drives import EPOCH, message
+
+from robustseg_core.bag import BagWriter
+from robustseg_core.cli_doctor import app
+from robustseg_core.doctor import Status
+from robustseg_core.doctor.exam import cut
+from robustseg_core.doctor.surroundings import check_clock, check_computer, check_transports
+from robustseg_core.robot import RobotConfig, parse_robot
+from robustseg_core.terminal import guarded
+from robustseg_core.transports import ROOMY, VARIABLE
+from robustseg_core.types import SECOND
+
+
+def test_the_clock_row_names_the_missing_clock():
+    missing = check_clock(True, 0, [])
+    assert missing.status is Status.WARN and "nobody publishes /clock" in missing.found
+    assert "ros2 bag play --clock" in missing.fix
+    assert "stands still" in check_clock(True, 1, [5, 5]).found
+    assert check_clock(True, 1, [5, 6]).status is Status.OK
+    assert check_clock(True, 2, [5, 6]).status is Status.WARN
+    assert check_clock(False, 0, []).status is Status.OK
+    assert "use_sim_time: true" in check_clock(False, 1, [5, 6]).fix
+
+
+@pytest.mark.parametrize(
+    ("environment", "status"),
+    [
+        ({}, "warn"),
+        ({VARIABLE: ROOMY}, "ok"),
+        ({VARIABLE: "LARGE_DATA"}, "warn"),
+        ({VARIABLE: ROOMY, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, "bad"),
+    ],
+)
+def test_the_transport_row_knows_what_loses_images(environment, status):
+    found = check_transports(environment, "rmw_fastrtps_cpp")
+    assert found.status.value == status
+    assert bool(found.fix) == (status != "ok")
+    assert check_transports(environment, "rmw_zenoh_cpp").status is Status.NONE
+
+
+def test_a_busy_computer_is_not_blamed_on_the_sensors():
+    assert check_computer(0.01, 1.0, 4).status is Status.OK
+    assert "2.0 s" in check_computer(2.0, 9.0, 2).found
+
+
+def test_sentences_are_cut_before_their_way_out():
+    assert cut("a is 1; b; use 2") == ("a is 1; b", "use 2")
+    assert cut("a is 1") == ("a is 1", "")
+
+
+def test_what_only_a_node_understands_is_left_to_it():
+    tree = {"use_sim_time": True, "qos_overrides./a.subscription.depth": 3, "device": "cpu"}
+    assert parse_robot(tree) == RobotConfig(device="cpu")
+
+
+def test_the_command_prints_json_and_ends_with_one_where_something_is_bad(tmp_path, capsys):
+    with BagWriter(tmp_path / "bag") as writer:
+        for k in range(30):
+            sent = message("rgb", k)
+            writer.write("/rgb", sent.__msgtype__, sent, EPOCH + k * SECOND // 20)
+    params = tmp_path / "robot.yaml"
+    params.write_text(
+        "/**:\n  ros__parameters:\n    use_sim_time: true\n    weights: untrained\n"
+        "    streams: {rgb: {topic: /rgb}, lidar: {topic: /points}}\n"
+    )
+    words = ["doctor", str(tmp_path / "bag"), "--params", str(params)]
+    assert guarded(lambda: app([*words[1:], "--json"])) == 1
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["status"] == "bad"
+    by_name = {row["stream"]: row for row in tree["rows"]}
+    checks = {check["check"]: check for check in by_name["lidar"]["checks"]}
+    assert checks["topic"]["status"] == "bad" and "/points" in checks["topic"]["found"]
+    assert guarded(lambda: app([*words[1:], "--set", "streams.lidar.topic=''"])) == 0
+    text = capsys.readouterr().err
+    assert "warn rgb calibration" in text and "fix: " in text
+
+
+def test_the_command_refuses_neither_and_both(capsys):
+    assert guarded(lambda: app([])) == 2
+    assert guarded(lambda: app(["--live"])) == 2
+    assert "--params" in capsys.readouterr().err
+
+
+def test_real_recordings_have_no_bad_row(realdata, capsys):
+    robot_yaml = Path(__file__).resolve().parents[2] / "config" / "robot.yaml"
+    words = [str(realdata / "collage_four_sensors"), "--params", str(robot_yaml), "--json"]
+    assert guarded(lambda: app([*words, "--set", "weights=untrained"])) == 0
+    tree = json.loads(capsys.readouterr().out)
+    rates = {
+        row["stream"]: check["found"]
+        for row in tree["rows"] for check in row["checks"] if check["check"] == "rate"
+    }  # fmt: skip
+    assert rates["rgb"] == "30.0 Hz" and rates["lidar"] == "5.0 Hz"

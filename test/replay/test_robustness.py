@@ -1,0 +1,114 @@
+"""`robustseg robustness` on a small simulated drive: a few rows against what is known of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+pytest.importorskip("open3d", reason="the drive is simulated (extra `sim`)")
+
+from typer.testing import CliRunner
+
+from robustseg_core.cli_robustness import app
+from robustseg_core.errors import RobustsegError
+from robustseg_core.sim.produce import Recipe, simulate
+
+GOLDEN = {
+    "01-rgb-rgb-off": "silent",
+    "01-depth-depth-off": "silent",
+    "01-event-event-off": "silent",
+    "01-lidar-lidar-off": "silent",
+    "14-all-loop": None,
+    "18-depth-depth-invalid_depth": "invalid_depth",
+    "18-depth-depth-invalid_depth-value-zero": "invalid_depth",
+    "20-rgb-rgb-black": "black",
+    "33-event-event-encoding": "undecodable",
+}
+"""Case -> what the broken sensor is called."""
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("robustness") / "drive.mcap"
+    simulate(path, Recipe(seed=31, seconds=5.2, conditions=("clear",), preset="tiny"))
+    return path
+
+
+def robustness(drive, out, *words):
+    return CliRunner().invoke(
+        app, [str(drive), "--out", str(out), "--jobs", "1", "--no-pairs", *words]
+    )
+
+
+@pytest.fixture(scope="module")
+def out(drive, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out")
+    done = robustness(drive, folder, "--rows", "1,14,18,20,33", "--weights", "untrained")
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_a_small_matrix_gives_the_known_report(out):
+    found = json.loads((out / "robustness.json").read_text())
+    assert list(found)[:6] == [
+        "rows_total",
+        "rows_passed",
+        "detection_within_deadline",
+        "false_dead_per_hour",
+        "wrong_bit_share",
+        "miou_vs_oracle",
+    ]
+    assert (found["rows_total"], found["rows_measured"], found["rows_passed"]) == (50, 5, 5)
+    assert found["detection_within_deadline"] == 1.0
+    assert found["false_dead_per_hour"] == 0.0 and found["false_alarms_clean"] == 0
+    assert found["wrong_bit_share"] <= 0.02
+    assert found["skipped"] == []
+    with (out / "robustness.csv").open() as file:
+        named = {row["target"] and row["faults"]: row for row in csv.DictReader(file)}
+    assert len(named) == len(GOLDEN) and all(row["passed"] == "True" for row in named.values())
+    kept = {p.stem: json.loads(p.read_text())["result"] for p in out.glob("cases/drive/*.json")}
+    assert {name: r.get("named") for name, r in kept.items() if name != "clean"} == GOLDEN
+
+
+def test_masks_are_scored_and_a_peer_that_stops_gets_nothing_for_its_silence(out):
+    found = json.loads((out / "robustness.json").read_text())
+    dead = next(row for row in found["rows"] if row["row"] == 1)["miou"]
+    assert all(dead[name] > 0 for name in ("ours", "ungated", "oracle"))
+    assert dead["peer"] < 0.5 * dead["ungated"]
+    black = next(row for row in found["rows"] if row["row"] == 20)["miou"]
+    assert black["peer"] == black["ungated"], "a black image is there, so the peer goes on"
+
+
+def test_the_report_needs_nothing_from_outside_and_shows_all_fifty_rows(out):
+    page = (out / "report.html").read_text()
+    assert "5 of 5 measured rows pass" in page and "Untrained" in page
+    assert page.count("<tr><td>") == 50 and "data:image/png" in page
+    assert 'src="http' not in page and (out / "robustness.png").stat().st_size > 10_000
+
+
+def test_what_was_done_is_not_done_again(drive, out):
+    files = {path: path.stat().st_mtime_ns for path in out.glob("cases/drive/*.json")}
+    again = robustness(drive, out, "--rows", "1,14,18,20,33", "--weights", "untrained")
+    assert again.exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob("cases/drive/*.json")} == files
+
+
+def test_a_robot_that_looks_away_fails_and_the_exit_code_says_so(drive, tmp_path):
+    blind = ["streams.rgb.limits.black_std=0", "streams.rgb.limits.flat_std=0"]
+    words = [word for text in blind for word in ("--set", text)]
+    done = robustness(drive, tmp_path, "--rows", "20", "--no-score", *words)
+    assert done.exit_code == 1
+    found = json.loads((tmp_path / "robustness.json").read_text())
+    assert found["rows_passed"] == 0 and found["detection_within_deadline"] == 0.0
+    assert "none of black was named" in found["rows"][19]["failed"][0]
+
+
+def test_what_the_user_can_mend_is_one_sentence(drive, tmp_path):
+    done = CliRunner().invoke(app, ["--out", str(tmp_path)])
+    assert isinstance(done.exception, RobustsegError) and "give drives or --sim" in str(
+        done.exception
+    )
+    done = robustness(drive, tmp_path, "--rows", "37")
+    assert "row 37 is not measured on drives" in str(done.exception)

@@ -1,0 +1,183 @@
+"""The doctor on a living robot, over real DDS: what the graph shows, and what the messages say."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import drives
+from makers import camera_info, header, transform
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+
+from robustseg_core import config
+from robustseg_core.doctor.examine import admit
+from robustseg_core.doctor.streams import LATE_S
+from robustseg_core.robot import RobotConfig
+from robustseg_core.types import SECOND
+from robustseg_ros import optional
+from robustseg_ros.inputs import Inputs
+
+pytestmark = pytest.mark.ros
+QUIET = PublisherEventCallbacks(use_default_callbacks=False)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LOOSE = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+STREAMS = "{rgb: {topic: /rgb}, depth: {topic: /depth, camera_info: /camera_info}, "
+STREAMS += "event: {topic: /event}, lidar: {topic: /lidar}}"
+IMAGE = "sensor_msgs/msg/Image"
+
+
+class Sensors:
+    """Publishers in the test's own process, driven by its executor."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+        self._count = 0
+
+    def speak(self, name: str, topic: str, qos: QoSProfile, *, age_s: float = 0.0) -> None:
+        """A healthy sensor, whose stamps are `age_s` old, at 20 Hz."""
+        first = drives.message(name, 0)
+        publisher = optional.publisher(
+            self._world.node, first.__msgtype__, topic, qos, event_callbacks=QUIET
+        )
+
+        def send() -> None:
+            self._count += 1
+            sent = drives.message(name, self._count % 40)
+            fields = {key: getattr(sent, key) for key in sent.__dataclass_fields__}
+            stamp_ns = time.time_ns() - round(age_s * SECOND)
+            fields["header"] = header(stamp_ns, sent.header.frame_id)
+            publisher.publish(type(sent)(**fields))
+
+        self._world.node.create_timer(0.05, send)
+
+    def tell(self, topic: str, message: Any, qos: QoSProfile) -> None:
+        """Something that is said once."""
+        publisher = optional.publisher(
+            self._world.node, message.__msgtype__, topic, qos, event_callbacks=QUIET
+        )
+        publisher.publish(message)
+
+
+def examine(world: Any, folder: Path, text: str, words: tuple[str, ...] = ()) -> tuple[int, dict]:
+    """(exit code, (stream, check) -> [status, found, fix]) of a doctor that hears the sensors."""
+    params = folder / "robot.yaml"
+    params.write_text(f"/**:\n  ros__parameters:\n    weights: untrained\n{text}")
+    words = words or ("-m", "robustseg_ros.doctor", "--seconds", "5", "--json", "--ros-args",
+                      "--params-file", str(params))  # fmt: skip
+    doctor = world.start(*(word.replace("PARAMS", str(params)) for word in words))
+    world.until(lambda: doctor.process.poll() is not None, "the doctor's verdict")
+    output = doctor.output
+    assert "Traceback" not in output and "{" in output, output
+    tree = json.loads(output[output.index("{\n") : output.rindex("}") + 1])
+    return doctor.wait(), {
+        (row["stream"], check["check"]): [check["status"], check["found"], check["fix"]]
+        for row in tree["rows"]
+        for check in row["checks"]
+    }
+
+
+def test_everything_that_can_be_wrong_on_the_wire_is_named_with_its_fix(world, tmp_path):
+    sensors = Sensors(world)
+    sensors.speak("rgb", "/rgb", LOOSE)
+    sensors.speak("rgb", "/rgb", QoSProfile(depth=10))  # a second driver
+    world.node.create_publisher(String, "/depth", 10)
+    sensors.speak("lidar", "/lidar", LOOSE)
+    sensors.tell("/camera_info", camera_info(48, 64, fx=60.0), LATCHED)
+    sensors.tell("/tf_static", transform("camera", "lidar"), QoSProfile(depth=1))  # volatile
+    strict = "    qos_overrides: {/lidar: {subscription: {reliability: reliable}}}\n"
+    code, found = examine(world, tmp_path, f"    streams: {STREAMS}\n{strict}")
+    assert code == 1
+
+    status, text, fix = found["event", "topic"]
+    assert (status, text) == ("bad", "nobody publishes /event") and "start its driver" in fix
+    assert found["event", "used"][0] == "-"
+
+    status, text, fix = found["depth", "type"]
+    assert status == "bad" and "found std_msgs/msg/String, expected sensor_msgs/msg/Image" in text
+    assert "/rgb" in fix
+    assert found["depth", "rate"] == ["bad", found["depth", "rate"][1], "mend the type first"]
+
+    status, text, fix = found["lidar", "qos"]
+    assert status == "bad"
+    assert text == "/lidar: /test offers BEST_EFFORT reliability, this node asks RELIABLE"
+    assert fix == "set qos_overrides./lidar.subscription.reliability: best_effort"
+    assert found["lidar", "rate"][2] == "mend the QoS first"
+
+    status, text, fix = found["tf", "qos"]
+    assert status == "bad"
+    assert "/test offers VOLATILE durability, this node asks TRANSIENT_LOCAL" in text
+    assert fix == "set qos_overrides./tf_static.subscription.durability: volatile"
+
+    status, text, fix = found["rgb", "publishers"]
+    assert status == "warn" and text.startswith("2 publishers") and "info -v /rgb" in fix
+    assert found["rgb", "qos"][0] == "ok"
+    assert found["rgb", "calibration"][:2] == ["ok", "64x48"]  # latched, said once, and heard
+    assert found["node", "masks"][0] == "ok"
+    assert found["node", "output"][0] == "ok" and "does not run" in found["node", "output"][1]
+
+
+COMMAND = (
+    "-c",
+    "import sys; from robustseg_core.cli_doctor import app; from robustseg_core.terminal import "
+    "guarded; sys.exit(guarded(lambda: app(['--live', '--params', 'PARAMS', '--json', "
+    "'--set', 'streams.lidar.topic=/lidar'])))",
+)
+
+
+def test_stale_stamps_are_told_and_the_masks_go_on(world, tmp_path):
+    """Through the command, which starts the ROS part as another program."""
+    sensors = Sensors(world)
+    sensors.speak("rgb", "/rgb", LOOSE, age_s=30.0)
+    sensors.speak("lidar", "/lidar", LOOSE, age_s=30.0)
+    sensors.tell("/camera_info", camera_info(48, 64, fx=60.0), LATCHED)
+    sensors.tell("/tf_static", transform("camera", "lidar", quaternion=drives.OPTICAL), LATCHED)
+    code, found = examine(world, tmp_path, "    streams: {rgb: {topic: /rgb}}\n", COMMAND)
+    for name in ("rgb", "lidar"):
+        status, text, fix = found[name, "stamps"]
+        assert status == "warn" and "old on the robot's clock" in text, found[name, "stamps"]
+        assert f"limit {LATE_S:g} s" in text and "chrony" in fix
+        assert found[name, "used"][0] == "ok", found
+    assert found["lidar", "tf"][0] == found["tf", "qos"][0] == "ok"
+    assert found["node", "clock"][0] == "ok" and code == 0
+
+
+def test_a_camera_info_that_is_said_once_is_heard_whenever_its_driver_starts(world):
+    """Subscribed as volatile while nobody was there, the node must ask anew, as latched."""
+    robot = config.parse(RobotConfig, {"weights": "untrained", "streams": {"rgb": {"topic": "/a"}}})
+    patient, _ = admit(robot)
+    inputs = Inputs(world.node, patient, lambda: None)
+    Sensors(world).tell("/camera_info", camera_info(48, 64, fx=60.0), LATCHED)
+
+    def latched() -> bool:
+        found = world.node.get_subscriptions_info_by_topic("/camera_info")
+        return [one.qos_profile.durability for one in found] == [LATCHED.durability]
+
+    world.until(lambda: latched() and patient.view.camera_of("rgb"), "the calibration")
+    inputs.close()
+
+
+def test_simulated_time_without_a_clock_is_named_and_masks_come(world, tmp_path):
+    sensors = Sensors(world)
+    sensors.speak("rgb", "/rgb", LOOSE)
+    text = "    use_sim_time: true\n    streams: {rgb: {topic: /rgb}}\n"
+    _, found = examine(world, tmp_path, text)
+    status, text, fix = found["node", "clock"]
+    assert status == "warn" and "nobody publishes /clock" in text and "--clock" in fix
+    assert found["rgb", "used"][0] == "ok"
+    assert found["rgb", "stamps"][0] == "ok"  # no clock, no age
+
+
+def test_a_clock_that_nobody_follows_is_named(world, tmp_path):
+    world.node.create_publisher(Clock, "/clock", 10)
+    Sensors(world).speak("rgb", "/rgb", LOOSE)
+    _, found = examine(world, tmp_path, "    streams: {rgb: {topic: /rgb}}\n")
+    assert "use_sim_time: true" in found["node", "clock"][2]
