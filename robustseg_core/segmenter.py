@@ -13,9 +13,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from robustseg_core.engines import Engine
 from robustseg_core.engines.eager import EagerEngine, pick_device
+from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import Intake
 from robustseg_core.models import checkpoint
@@ -37,9 +40,6 @@ from robustseg_core.types import (
 from robustseg_core.view import View
 
 log = logging.getLogger(__name__)
-
-Engine = Callable[[Bundle], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
-"""Runs the network: (H, W) class ids and (H, W) confidence of a bundle."""
 
 
 class Segmenter:
@@ -83,13 +83,23 @@ class Segmenter:
         """
         device = pick_device(config.device)
         model = _network(config)
-        engine = EagerEngine(model, device, cpu_threads=config.cpu_threads)
+        engine: Engine = EagerEngine(model, device, cpu_threads=config.cpu_threads)
+        if device.type != "cpu":
+            cpu = torch.device("cpu")
+            engine = FallbackEngine(
+                engine, lambda: EagerEngine(model, cpu, cpu_threads=config.cpu_threads)
+            )
         return cls(config, model.spec, engine)
 
     @property
     def streams(self) -> tuple[str, ...]:
         """The modalities that this segmenter listens to."""
         return tuple(self.intake.modalities)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the network's device; empty: nothing. Masks come all the same."""
+        return self._engine.trouble if isinstance(self._engine, FallbackEngine) else ""
 
     @property
     def view(self) -> View:

@@ -52,15 +52,15 @@ class Publishers:
         self._status.publish(to_message(DiagnosticArray, status))
 
     def publish_health(
-        self, fields: dict[str, Any], complaints: Mapping[str, str], errors: int
+        self, fields: dict[str, Any], complaints: Mapping[str, str], errors: int, trouble: str
     ) -> None:
-        """`outputs.health`, plus what only the ROS side knows: mismatched QoS, own exceptions."""
+        """`outputs.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU."""
         name = self._node.get_name()
-        problems = [*complaints.values()]
+        problems = [*filter(None, [trouble]), *complaints.values()]
         if errors:
             problems.append(f"{errors} exceptions in this node; see its log")
         status = {
-            "level": outputs.WARN if problems else outputs.OK,
+            "level": outputs.ERROR if trouble else outputs.WARN if problems else outputs.OK,
             "name": f"{name}: node",
             "message": "; ".join(problems) or "ok",
             "values": [{"key": topic, "value": text} for topic, text in complaints.items()],

@@ -220,7 +220,8 @@ MATRIX: tuple[Row, ...] = (
     _row(44, "slow network (300 ms)", "latest only, counted", "",
          see="test/core/test_sync.py::"
          "test_a_slow_consumer_gets_the_newest_reference_and_the_rest_is_counted"),
-    _row(45, "GPU lost or out of memory", "named, retried, node responsive", "1 s", see=""),
+    _row(45, "GPU lost or out of memory", "named, masks from the CPU, retried", "1 s",
+         see="test/core/test_fallback.py::test_a_gpu_without_memory_costs_no_mask_and_is_named"),
     _row(46, "exception in decoder or model", "caught and counted", "",
          see="test/core/test_segmenter.py::"
          "test_a_mistake_of_our_own_in_a_decoder_costs_the_message_and_nothing_else"),

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from robustseg_core.bag import Bag, Recorded
+from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.inject import DisturbedBag
 from robustseg_core.robot import RobotConfig
-from robustseg_core.segmenter import Engine, Segmenter
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Fault, Finding, LabelMap, ModelSpec, State
 
 EVERY_NS = 50 * MS

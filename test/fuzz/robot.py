@@ -16,7 +16,8 @@ from makers import camera_info, transform
 
 from fuzz.scenery import healthy
 from robustseg_core import outputs
-from robustseg_core.segmenter import Engine, Segmenter
+from robustseg_core.engines import Engine
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, MS, SECOND, Bundle, Fault, Finding, LabelMap
 from robustseg_core.typestore import typestore
 
