@@ -51,6 +51,13 @@ def robustness(
         bool, typer.Option("--fresh", help="Do again what an earlier run has done.")
     ] = False,
     preset: Annotated[str, typer.Option(help="Of the simulated drives.")] = "default",
+    healthy: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BAG", help="Healthy, watched for false alarms only (repeatable)."),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Simulated minutes more that are watched only.")
+    ] = 0.0,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter (repeatable)."),
@@ -62,7 +69,7 @@ def robustness(
 
     [dim]Example:[/] robustseg robustness --sim --jobs 4
     """
-    from robustseg_core.robustness.run import run, simulated
+    from robustseg_core.robustness.run import long_drives, run, simulated
 
     if sim == bool(bags):
         raise RobustsegError("give drives or --sim: robustseg robustness drive.mcap")
@@ -75,11 +82,15 @@ def robustness(
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        drives = bags or simulated(out / "drives", preset=preset, on_drive=show)
+        folder, extra = out / "drives", list(healthy or [])
+        drives = bags or simulated(folder, preset=preset, jobs=jobs, on_drive=show)
+        if minutes:
+            extra += long_drives(folder, minutes, jobs=jobs, on_drive=show)
         progress.update(task, completed=0, total=None, description="breaking")
         summary = run(
             drives,
             out,
+            healthy=extra,
             params=params,
             overrides=words,
             rows=wanted,

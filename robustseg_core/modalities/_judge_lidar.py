@@ -22,6 +22,8 @@ _TILTS = 360
 """Bins of elevation, by its sine, that stand for lasers where the cloud does not number them."""
 _LASERS, _RUN = 4, 4000
 """Busiest lasers whose ranges are followed from point to point; points of each."""
+_ROUGH_EVERY = 3
+"""Scans from one look at the noise to the next: half of the judge's time is spent on it."""
 _SIGMA = 1 / (0.3186 * 6**0.5)
 """From the lower quartile of |a - 2 b + c| to the deviation of white noise; fog answers with so
 many stray points that the median is theirs."""
@@ -71,11 +73,14 @@ class LidarJudge(Judge[Cloud]):
         self._count, self._sectors, self._lasers, self._noise = (
             Usual(limits.usual_scans, least=5) for _ in range(4)
         )
+        self._scans = 0
+        self._newest_noise: float | None = None
 
     def reset(self) -> None:
         """Forget how the scans used to be."""
         for usual in (self._count, self._sectors, self._lasers, self._noise):
             usual.clear()
+        self._scans = 0
 
     def measure(self, data: Cloud) -> Iterator[Measured]:
         """EMPTY_CLOUD and UNDECODABLE are fatal; the others are doubts."""
@@ -95,7 +100,10 @@ class LidarJudge(Judge[Cloud]):
         yield Measured("impossible_share", Fault.UNDECODABLE, badness, text, fatal=True)
         sectors = _histogram((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS, _SECTORS, step)
         lasers = self._count_lasers(data, z / range_m, step)
-        noise = _noise(data)
+        if self._scans % _ROUGH_EVERY == 0:
+            self._newest_noise = _noise(data)
+        self._scans += 1
+        noise = self._newest_noise
         whole = count >= 0.7 * usual  # what is thinned has no neighbors any more
         doubts = [
             self._sparse(count, usual), *self._blocked(sectors, step), *self._dead(lasers, step),

@@ -110,7 +110,8 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
             self.reset()
             self._shape = data.shape
         step = max(1, min(data.shape[:2]) // _ACROSS)
-        sample = np.ascontiguousarray(data[::step, ::step])
+        # Of whole lines: gathering single pixels from the image itself takes twice as long.
+        sample = data[::step].take(np.arange(0, data.shape[1], step), axis=1)
         mean, std = (np.ravel(moment) for moment in cv2.meanStdDev(sample))
         gray = np.ascontiguousarray(sample[..., 1])  # green carries most of the light
         yield from self._light(gray, mean, std)

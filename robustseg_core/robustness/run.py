@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from robustseg_core.robustness.case import Case
 from robustseg_core.robustness.matrix import cases, pairs
 from robustseg_core.robustness.observe import rates
 from robustseg_core.robustness.perform import Options, Task, fits, perform, spec_of, weights_id
-from robustseg_core.sim.produce import Recipe, simulate
+from robustseg_core.sim.produce import Recipe, simulate_all
 
 CONDITIONS = ("clear", "cloud", "fog", "rain", "night")
 SIM_SECONDS = 7.0
-SIM_SEED = 4100
-"""Of the first simulated drive; no study's training drive has it."""
+SIM_SEED, LONG_SEED = 4100, 4200
+"""Of the first simulated drives; no study's training drive has it."""
 
 
 def simulated(
@@ -33,6 +34,7 @@ def simulated(
     seconds: float = SIM_SECONDS,
     preset: str = "default",
     seed: int = SIM_SEED,
+    jobs: int = 1,
     on_drive: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """One drive for each of the five conditions; those that are there are kept.
@@ -40,19 +42,45 @@ def simulated(
     Raises:
         RobustsegError: an impossible preset or length, or no room.
     """
-    paths = []
-    for number, condition in enumerate(CONDITIONS):
-        path = folder / f"{condition}.mcap"
-        simulate(path, Recipe(seed + number, seconds, (condition,), preset))
-        paths.append(path)
-        on_drive(number + 1, len(CONDITIONS))
-    return paths
+    recipes = {
+        folder / f"{condition}.mcap": Recipe(seed + number, seconds, (condition,), preset)
+        for number, condition in enumerate(CONDITIONS)
+    }
+    return simulate_all(recipes, jobs=jobs, on_drive=on_drive)
+
+
+def long_drives(
+    folder: Path,
+    minutes: float,
+    *,
+    jobs: int = 1,
+    on_drive: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """Healthy driving in the five conditions, to be watched for false alarms; small cameras.
+
+    Args:
+        folder: drives that are there are kept.
+        minutes: in all, an equal share of each condition.
+        jobs: processes.
+        on_drive: called with (drives done, drives in all).
+
+    Raises:
+        RobustsegError: no room.
+    """
+    recipes = {
+        folder / f"long_{condition}.mcap": Recipe(
+            LONG_SEED + number, 60 * minutes / len(CONDITIONS), (condition,), "tiny"
+        )
+        for number, condition in enumerate(CONDITIONS)
+    }
+    return simulate_all(recipes, jobs=jobs, on_drive=on_drive)
 
 
 def run(
     drives: Sequence[Path],
     out: Path,
     *,
+    healthy: Sequence[Path] = (),
     params: Path | None = None,
     overrides: Iterable[str] = (),
     rows: Iterable[int] = (),
@@ -70,6 +98,8 @@ def run(
     Args:
         drives: recordings of healthy robots; with truth, if masks are to be scored.
         out: folder of the results; the cases lie in `cases/` below it.
+        healthy: more recordings of healthy robots, watched for false alarms; nothing is done to
+            them, and they need no truth.
         params: robot.yaml; without it the streams are guessed from each recording.
         overrides: `key=value` words; they win over `params`.
         rows: numbers of the rows; none: all that are measured on drives.
@@ -86,7 +116,7 @@ def run(
     Raises:
         RobustsegError: a drive, the configuration, the checkpoint or a row cannot be used.
     """
-    names = [path.stem for path in drives]
+    names = [path.stem for path in (*drives, *healthy)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RobustsegError(f"two drives are called {twice[0]!r}; rename one")
     overrides = tuple(overrides)
@@ -96,6 +126,9 @@ def run(
     if fresh:
         shutil.rmtree(out / "cases", ignore_errors=True)
     tasks, skipped = _tasks(drives, out, options, cases(rows), paired, jobs)
+    unscored = replace(options, score=False)
+    watched = [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
+    tasks = watched + tasks  # the longest first
     results = []
     for result in _performed(tasks, jobs):
         results.append(result)
@@ -107,6 +140,7 @@ def run(
         [r for r in results if r["id"] == "clean"],
         robustseg=__version__,
         drives=[path.name for path in drives],
+        healthy=[path.name for path in healthy],
         seed=seed,
         scored=score,
         skipped=skipped,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,17 +130,31 @@ def simulate_splits(
         raise RobustsegError(
             f"seed {twice[0]} is in two of {', '.join(map(str, splits))}; give them other seeds"
         )
-    work = [
-        (folder / f"{split.stem}_{recipe.seed:05d}.mcap", recipe)
+    work = {
+        folder / f"{split.stem}_{recipe.seed:05d}.mcap": recipe
         for split, rows in recipes.items()
         for recipe in rows
-    ]
+    }
+    return simulate_all(work, jobs=jobs, on_drive=on_drive)
+
+
+def simulate_all(
+    work: Mapping[Path, Recipe],
+    *,
+    jobs: int,
+    on_drive: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """Drives in parallel processes, each where its key says; those that are there are kept.
+
+    Raises:
+        RobustsegError: a drive failed.
+    """
     with ProcessPoolExecutor(max_workers=jobs) as pool:
-        running = [pool.submit(simulate, path, recipe) for path, recipe in work]
+        running = [pool.submit(simulate, path, recipe) for path, recipe in work.items()]
         for done, future in enumerate(as_completed(running), 1):
             future.result()
             on_drive(done, len(running))
-    return [path for path, _ in work]
+    return list(work)
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def run() -> dict[str, float]:
         each_ms = took["judge"] / len(messages)
         found[f"judge {label}, ms"] = each_ms
         found[f"judge {label} / decode"] = each_ms / took["decode"]
+    kinds = ("rgb 1920x1200", "depth 640x480", "lidar 100k", "event packet of 2000")
+    found["judge one message of each, ms"] = sum(found[f"judge {kind}, ms"] for kind in kinds)
     return found
 
 
