@@ -13,6 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from jinja2 import Environment, PackageLoader
 
+from robustseg_core.robustness.table import passes
+
 STYLES = {
     "peer": ("x", "#8b949e", "a peer that stops"),
     "ungated": ("s", "#cf222e", "everything is believed"),
@@ -38,7 +40,7 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
         loader=PackageLoader("robustseg_core.robustness", "."), autoescape=True, trim_blocks=True
     ).get_template("report.html.j2")
     path = folder / "report.html"
-    path.write_text(page.render(summary=summary, chart=chart, styles=STYLES))
+    path.write_text(page.render(summary=summary, chart=chart, title=passes(summary)))
     return path
 
 

@@ -20,6 +20,7 @@ from robustseg_core.robustness.case import Case
 from robustseg_core.robustness.matrix import cases, pairs
 from robustseg_core.robustness.observe import rates
 from robustseg_core.robustness.perform import Options, Task, fits, perform, spec_of, weights_id
+from robustseg_core.robustness.proofs import named_tests, prove
 from robustseg_core.sim.produce import Recipe, simulate_all
 
 CONDITIONS = ("clear", "cloud", "fog", "rain", "night")
@@ -89,6 +90,7 @@ def run(
     seed: int = 0,
     jobs: int = 1,
     fresh: bool = False,
+    checkout: Path | None = None,
     on_task: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Do the matrix to every drive; `robustness.json`, `.csv`, `.png` and `report.html` in `out`.
@@ -108,6 +110,7 @@ def run(
         seed: of the faults.
         jobs: processes.
         fresh: do again what was done before.
+        checkout: whose tests are run for the rows that no drive shows; None: they are only named.
         on_task: called with (cases done, cases in all).
 
     Returns:
@@ -135,9 +138,11 @@ def run(
         on_task(len(results), len(tasks))
     results.sort(key=lambda r: (r["id"], r["drive"]))
     broken = [r for r in results if r["id"] != "clean"]
+    proofs = {} if checkout is None else prove(checkout, named_tests(rows))
     summary = table.summarize(
         broken,
         [r for r in results if r["id"] == "clean"],
+        proofs,
         robustseg=__version__,
         drives=[path.name for path in drives],
         healthy=[path.name for path in healthy],

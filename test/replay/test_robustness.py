@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from robustseg_core.cli_robustness import app
 from robustseg_core.errors import RobustsegError
+from robustseg_core.robustness.proofs import named_tests
 from robustseg_core.sim.produce import Recipe, simulate
 
 GOLDEN = {
@@ -83,7 +85,7 @@ def test_masks_are_scored_and_a_peer_that_stops_gets_nothing_for_its_silence(out
 
 def test_the_report_needs_nothing_from_outside_and_shows_all_fifty_rows(out):
     page = (out / "report.html").read_text()
-    assert "5 of 5 measured rows pass" in page and "Untrained" in page
+    assert "5 of 5 rows pass, 5 of them measured" in page and "Untrained" in page
     assert page.count("<tr><td>") == 50 and "data:image/png" in page
     assert 'src="http' not in page and (out / "robustness.png").stat().st_size > 10_000
 
@@ -103,6 +105,26 @@ def test_a_robot_that_looks_away_fails_and_the_exit_code_says_so(drive, tmp_path
     found = json.loads((tmp_path / "robustness.json").read_text())
     assert found["rows_passed"] == 0 and found["detection_within_deadline"] == 0.0
     assert "none of black was named" in found["rows"][19]["failed"][0]
+
+
+def test_healthy_recordings_are_only_watched_and_tests_prove_the_other_rows(drive, tmp_path):
+    calm = shutil.copy(drive, tmp_path / "calm.mcap")
+    checkout = tmp_path / "checkout"
+    (test,) = named_tests([18, 23, 28])  # the others need none
+    path, _, name = test.partition("::")
+    place = checkout / path
+    place.parent.mkdir(parents=True)
+    words = ["--rows", "28", "--no-score", "--healthy", str(calm), "--tests", str(checkout)]
+    for verdict, code in (("True", 0), ("False", 1)):
+        place.write_text(f"def {name}():\n    assert {verdict}\n")
+        done = robustness(drive, tmp_path / "out", *words)
+        assert done.exit_code == code, done.output
+        found = json.loads((tmp_path / "out" / "robustness.json").read_text())
+        assert found["rows"][27]["passed"] is (code == 0)
+    assert [line["drive"] for line in found["clean"]] == ["calm", "drive"]
+    assert found["clean_sensor_hours"] > 1.5 * found["clean"][1]["hours"] * 4
+    done = robustness(drive, tmp_path / "out", "--rows", "28", "--no-score", "--tests", "/nowhere")
+    assert "wants a checkout" in str(done.exception)
 
 
 def test_what_the_user_can_mend_is_one_sentence(drive, tmp_path):
