@@ -168,5 +168,5 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         err.print(f"[yellow]notice:[/] {len(summary['skipped'])} cases do not fit these drives")
     if summary["scored"] and not summary["trained"]:
         err.print("[yellow]untrained[/]: random weights; mIoU shows plumbing only")
-    for name in ("report.html", "robustness.json", "robustness.csv"):
+    for name in ("report.html", "robustness.json", "robustness.csv", "robustness.md"):
         err.print(f"  {out / name}", highlight=False)

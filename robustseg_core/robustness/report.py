@@ -25,7 +25,7 @@ STYLES = {
 
 
 def write(folder: Path, summary: dict[str, Any]) -> Path:
-    """`report.html` (one file, nothing to load) and, if masks were scored, `robustness.png`.
+    """`report.html` (one file), `robustness.md`, and `robustness.png` if masks were scored.
 
     Args:
         folder: exists.
@@ -39,9 +39,29 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
     page = Environment(
         loader=PackageLoader("robustseg_core.robustness", "."), autoescape=True, trim_blocks=True
     ).get_template("report.html.j2")
+    (folder / "robustness.md").write_text(markdown(summary))
     path = folder / "report.html"
     path.write_text(page.render(summary=summary, chart=chart, title=passes(summary)))
     return path
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The table row by row, for a README or an issue."""
+    head = ("#", "fault", "expected", "deadline", "cases", "p50, p95 s", *STYLES)
+    lines = [f"| {' | '.join(head)} |", "|---:|---|---|---|---|---|" + "---:|" * len(STYLES)]
+    for row in summary["rows"]:
+        words = [str(row["row"]), row["fault"], row["expected"], row["deadline"]]
+        if row["cases"]:
+            delays = (row["delay_p50_s"], row["delay_p95_s"])
+            words.append(f"{row['cases_passed']} of {row['cases']}")
+            words.append(", ".join(f"{d:.2f}" for d in delays if d is not None))
+            scores = (row["miou"][name] for name in STYLES)
+            words += ["" if score is None else f"{100 * score:.1f}" for score in scores]
+        else:
+            proofs = {row["proofs"].get(test, "not run") for test in row["elsewhere"]}
+            words += [f"tests: {', '.join(sorted(proofs)) or 'none'}", "", *("" for _ in STYLES)]
+        lines.append(f"| {' | '.join(words)} |")
+    return "\n".join(lines) + "\n"
 
 
 def plot(summary: dict[str, Any]) -> bytes:

@@ -87,6 +87,8 @@ def test_the_report_needs_nothing_from_outside_and_shows_all_fifty_rows(out):
     page = (out / "report.html").read_text()
     assert "5 of 5 rows pass, 5 of them measured" in page and "Untrained" in page
     assert page.count("<tr><td>") == 50 and "data:image/png" in page
+    table = (out / "robustness.md").read_text().splitlines()
+    assert len(table) == 52 and len({line.count("|") for line in table}) == 1
     assert 'src="http' not in page and (out / "robustness.png").stat().st_size > 10_000
 
 
