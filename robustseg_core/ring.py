@@ -6,6 +6,8 @@ Nothing is known about messages here: only stamp, arrival, payload. No clock.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice, pairwise
+from statistics import median
 from typing import Generic, TypeVar
 
 from robustseg_core.config import StreamConfig
@@ -24,6 +26,9 @@ HOLD_EVENTS_NS = 50 * MS
 """... and an accumulating stream for at least this: its packets are stamped where they begin."""
 EVENT_SPAN_NS = SECOND // 4
 """How much of an accumulating stream is kept; covers any sensible event window."""
+SLOW_MOTION, SLOW_MOTION_OF = 1.3, 9
+"""From this many times slower than its stamps say, in the median of so many messages, a stream is a
+recording in slow motion."""
 ACCUMULATED = 4096
 """... and never more items than this, whatever floods in."""
 
@@ -69,6 +74,21 @@ class Ring(Generic[T]):
     def delay_ns(self) -> int | None:
         """Least time from stamp to arrival among the messages; None: there are none."""
         return min((i.arrival_ns - i.stamp_ns for i in self.items), default=None)
+
+    @property
+    def slowness(self) -> float:
+        """Arrival time per stamp time of what is kept: 2 for a bag that is played at half speed.
+
+        Lost messages lengthen both alike. 1 where it is not clearly more: arrivals jitter.
+        """
+        newest = list(islice(reversed(self.items), SLOW_MOTION_OF))
+        if len(newest) < 5:
+            return 1.0
+        # The median, so that one late message is no slow motion.
+        ratio = median(
+            (b.arrival_ns - a.arrival_ns) / (b.stamp_ns - a.stamp_ns) for b, a in pairwise(newest)
+        )
+        return ratio if ratio > SLOW_MOTION else 1.0
 
     def slop_ns(self, set_period_ns: int) -> int:
         """Half a period (its own or the sets', the shorter), 5 to 50 ms: the same moment."""

@@ -153,6 +153,11 @@ class Synchronizer(Generic[T]):
                 return period
         return round(SECOND / self._config.free_rate_hz)
 
+    def _beat_ns(self) -> int:
+        """The same on the arrival clock, which a recording in slow motion stretches."""
+        wanted = next((n for n in self._priority if self._rings[n].lived), None)
+        return round(self._period_ns() * (self._rings[wanted].slowness if wanted else 1.0))
+
     def _deadline_ns(self, opener: str | None) -> int:
         period_ns = self._rings[opener].meter.period_ns if opener else self._period_ns()
         longest = round(self._config.deadline_ms * MS)
@@ -197,11 +202,11 @@ class Synchronizer(Generic[T]):
             newest = [self._rings[n].items[-1] for n in usable if self._rings[n].items]
             return min(i.arrival_ns for i in newest) if opener is None and newest else None
         if self._awaited(usable) is None or clock.ticks:
-            return clock.beat_ns + self._period_ns()
+            return clock.beat_ns + self._beat_ns()
         # The first tick grants the late reference one deadline, from when it should have come; the
         # next ones follow at its rate. Where nobody has spoken since, all have stopped: no tick.
         since_ns = clock.beat_ns if clock.reference is None else clock.reference.arrival_ns
-        expected_ns = since_ns + self._period_ns()
+        expected_ns = since_ns + self._beat_ns()
         newest_ns = [self._rings[n].items[-1].arrival_ns for n in usable if self._rings[n].items]
         if max(newest_ns, default=0) <= expected_ns:
             return None
@@ -248,7 +253,7 @@ class Synchronizer(Generic[T]):
             and (until_ns is None or item.stamp_ns <= until_ns)
         ]
         # A busy consumer comes late: keep the beat, unless a whole one was missed.
-        beat_ns = due_ns if now_ns - due_ns < self._period_ns() else now_ns
+        beat_ns = due_ns if now_ns - due_ns < self._beat_ns() else now_ns
         if not stamps:
             # Nothing new: look again a period later; an arrival is polled anyway.
             clock.emitted_ns = clock.taken_ns = now_ns

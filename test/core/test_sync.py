@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -237,3 +238,21 @@ def test_masks_keep_ninety_percent_of_the_reference_rate_while_events_live(dead,
     matches = drive(rows, usable=lambda now: alive if now > known_ns else ALL)
     after = [m for now, m in matches if now > at_ns]
     assert len(after) >= 0.9 * 30 * (3 - at_s) - 1
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 1.0, 2.0])
+def test_a_bag_in_slow_motion_gives_as_many_sets(rate):
+    rows = [row for name in ALL for row in stream(name, 4)]
+    slowed = [(name, stamp, round(arrival / rate)) for name, stamp, arrival in rows]
+    matches = [m for _, m in drive(slowed) if m.stamp_ns > EPOCH + SECOND]  # it has been noticed
+    assert 87 <= len(matches) <= 93
+    assert sum("rgb" in m.items for m in matches) >= 87
+
+
+def test_one_late_image_is_no_slow_motion():
+    """The camera hangs for 200 ms, goes on, and dies soon after: ticks keep its true rate."""
+    late = [(n, s, max(a, 2 * SECOND)) if s - EPOCH > 1.8 * SECOND else (n, s, a)
+            for n, s, a in stream("rgb", 2.2)]  # fmt: skip
+    rows = late + stream("event", 4) + stream("depth", 4)
+    ticks = [now for now, m in drive(rows) if now > 2.4 * SECOND]
+    assert max(b - a for a, b in pairwise(ticks)) <= 1.1 * SECOND / 30 + MS
