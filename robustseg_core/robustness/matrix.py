@@ -95,7 +95,9 @@ PLACED = ("event", "lidar")
 
 MATRIX: tuple[Row, ...] = (
     _row(1, "drop-out, permanent", "DEAD (silent)", "3 periods + 20 ms",
-         _on(SENSORS, "off", bit=Bit.OUT, within=SILENCE, reaches=State.DEAD, lasts_s=2.0)),
+         _on(SENSORS, "off", bit=Bit.OUT, within=SILENCE, reaches=State.DEAD, lasts_s=2.0),
+         see="test/ros/test_matrix_live.py::"
+         "test_a_dying_camera_costs_one_deadline_and_no_period_without_a_mask"),
     _row(2, "drop-out, brief", "held or absent for that frame, stays LIVE", "",
          _on(SENSORS, "off", finds=frozenset(), may=frozenset({Fault.SEQUENCE_GAP}), never=DEAD,
              lasts_s=0.12, after_s=0.8, scored=False)),
@@ -131,7 +133,8 @@ MATRIX: tuple[Row, ...] = (
          _everywhere("all:offset(seconds=60)", jumps=1)),
     _row(14, "the bag is looped", "one reset, as many sets again", "1 s",
          _everywhere("", jumps=1, passes=2, begins_s=0.0, lasts_s=5.0, goes_on=False),
-         see="test/core/test_segmenter.py::test_a_bag_loop_keeps_the_number_of_sets"),
+         see="test/core/test_segmenter.py::test_a_bag_loop_keeps_the_number_of_sets "
+         "test/ros/test_matrix_live.py::test_a_bag_in_a_loop_gives_as_many_masks_in_each_pass"),
     _row(15, "/clock stops", "watchdog alive, named", "2 s",
          see="test/ros/test_life.py::test_a_clock_that_stops_and_jumps_stops_nobody"),
     _row(16, "/clock missing", "named, masks go on", "5 s",
@@ -139,7 +142,8 @@ MATRIX: tuple[Row, ...] = (
     _row(17, "bag paused for 10 s", "DEAD meanwhile, back without restart", "1 s",
          _everywhere("all:delayed(seconds=10)", lasts_s=10.0, after_s=2.0, goes_on=False,
                      dark_s=(0.5, 10.0), reaches=State.DEAD),
-         see="test/core/test_stamps.py::test_a_paused_bag_is_no_jump"),
+         see="test/core/test_stamps.py::test_a_paused_bag_is_no_jump "
+         "test/ros/test_matrix_live.py::test_a_paused_bag_is_silence_and_then_goes_on"),
     _row(18, "depth all invalid", "rejected", "3 messages",
          _on(["depth"], "invalid_depth", **OUT),
          _on(["depth"], "invalid_depth(value=zero)", **OUT)),
@@ -210,19 +214,23 @@ MATRIX: tuple[Row, ...] = (
     _row(38, "wrong type on the topic", "both types named", "2 s",
          see="test/ros/test_life.py::test_the_node_says_what_is_wrong_on_the_wire"),
     _row(39, "publisher killed and restarted", "DEAD, then LIVE", "1 s",
-         see="test/ros/test_drive.py::test_a_camera_that_is_shot_and_reborn_is_used_again"),
+         see="test/ros/test_drive.py::test_a_camera_that_is_shot_and_reborn_is_used_again "
+         "test/ros/test_matrix_live.py::test_a_driver_that_is_shot_and_restarted_finds_one_subscription"),
     _row(40, "two publishers on one topic", "named", "2 s",
          see="test/ros/test_life.py::test_the_node_says_what_is_wrong_on_the_wire"),
-    _row(41, "our node killed and restarted", "a mask within the warm-up time", "", see=""),
+    _row(41, "our node killed and restarted", "masks again, nobody else restarted", "",
+         see="test/ros/test_matrix_live.py::test_our_node_is_shot_and_restarted_and_nobody_else_has_to_be"),
     _row(42, "lifecycle x100", "nothing leaks", "",
-         see="test/ros/test_life.py::test_transitions_leave_nothing_behind"),
+         see="test/ros/test_life.py::test_transitions_leave_nothing_behind "
+         "test/ros/test_matrix_live.py::test_a_hundred_lives_leave_nothing_behind"),
     _row(43, "parameter storm, invalid values", "refused as a whole, with a sentence", "",
          see="test/ros/test_parameters.py::test_a_batch_with_one_bad_value_changes_nothing"),
     _row(44, "slow network (300 ms)", "latest only, counted", "",
          see="test/core/test_sync.py::"
          "test_a_slow_consumer_gets_the_newest_reference_and_the_rest_is_counted"),
     _row(45, "GPU lost or out of memory", "named, masks from the CPU, retried", "1 s",
-         see="test/core/test_fallback.py::test_a_gpu_without_memory_costs_no_mask_and_is_named"),
+         see="test/core/test_fallback.py::test_a_gpu_without_memory_costs_no_mask_and_is_named "
+         "test/ros/test_matrix_live.py::test_a_network_without_memory_is_named_retried_and_blocks_nothing"),
     _row(46, "exception in decoder or model", "caught and counted", "",
          see="test/core/test_segmenter.py::"
          "test_a_mistake_of_our_own_in_a_decoder_costs_the_message_and_nothing_else"),
