@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,17 @@ class Task:
     def key(self) -> str:
         """Equal keys promise equal results."""
         stat = Path(self.drive).stat()
-        words = (__version__, self.drive, stat.st_size, stat.st_mtime_ns, self.case, self.options)
-        return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+        case = None if self.case is None else asdict(self.case)
+        words = [
+            __version__,
+            self.drive,
+            stat.st_size,
+            stat.st_mtime_ns,
+            case,
+            asdict(self.options),
+        ]
+        # Sets have another order in every process.
+        return hashlib.sha256(json.dumps(words, default=sorted).encode()).hexdigest()[:16]
 
 
 def perform(task: Task) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,3 +121,21 @@ def test_one_failed_case_fails_its_row_and_shows_in_every_figure():
 def test_a_sensor_that_must_be_left_out_is_never_expected_to_be_used():
     for case in cases():
         assert case.bit is not Bit.OUT or not (case.never and case.reaches)
+
+
+def test_what_one_process_has_done_another_knows_again(tmp_path):
+    drive = tmp_path / "drive.mcap"
+    drive.write_bytes(b"")
+    code = (
+        "import sys; from robustseg_core.robustness.matrix import cases\n"
+        "from robustseg_core.robustness.perform import Options, Task\n"
+        "for case in [None, *cases()]: print(Task(sys.argv[1], case, Options(), '').key)"
+    )
+    keys = []
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(drive)],
+            env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        keys.append(done.stdout.split())
+    assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0])
