@@ -76,14 +76,15 @@ class Ring(Generic[T]):
         return min((i.arrival_ns - i.stamp_ns for i in self.items), default=None)
 
     @property
-    def slowness(self) -> float:
+    def slowness(self) -> float | None:
         """Arrival time per stamp time of what is kept: 2 for a bag that is played at half speed.
 
-        Lost messages lengthen both alike. 1 where it is not clearly more: arrivals jitter.
+        Lost messages lengthen both alike. 1 where it is not clearly more: arrivals jitter. None:
+        too few messages to say.
         """
         newest = list(islice(reversed(self.items), SLOW_MOTION_OF))
         if len(newest) < 5:
-            return 1.0
+            return None
         # The median, so that one late message is no slow motion.
         ratio = median(
             (b.arrival_ns - a.arrival_ns) / (b.stamp_ns - a.stamp_ns) for b, a in pairwise(newest)

@@ -48,6 +48,7 @@ class _Clock(Generic[T]):
     """The message that opened the newest set which had an opener."""
     opener: str | None = None
     """Who opens sets at present."""
+    polled: bool = False
     void_ns: int = 0
     """What arrived before the reference changed, and longer before than the deadline, opens no set.
     A tick may show it for one period more; then it has missed its moment, and is only held."""
@@ -103,10 +104,10 @@ class Synchronizer(Generic[T]):
         for name in usable:
             self._rings[name].lived = True
         opener = self._opener(usable)
-        if opener != self._clock.opener and self._clock.opener is not None:
+        if opener != self._clock.opener and self._clock.polled:
             # Where all fell silent at once, whoever dies last does not show what is long past.
             self._clock.void_ns = now_ns - self._deadline_ns(opener)
-        self._clock.opener = opener
+        self._clock.opener, self._clock.polled = opener, True
         if opener is not None and (pending := self._pending(opener)):
             for position in reversed(range(len(pending))):
                 if self._ready(pending[position], opener, usable, now_ns):
@@ -153,10 +154,10 @@ class Synchronizer(Generic[T]):
                 return period
         return round(SECOND / self._config.free_rate_hz)
 
-    def _beat_ns(self) -> int:
-        """The same on the arrival clock, which a recording in slow motion stretches."""
-        wanted = next((n for n in self._priority if self._rings[n].lived), None)
-        return round(self._period_ns() * (self._rings[wanted].slowness if wanted else 1.0))
+    def _beat_ns(self, usable: list[str]) -> int:
+        """The same on the arrival clock, which a recording in slow motion stretches for all."""
+        known = [s for name in usable if (s := self._rings[name].slowness) is not None]
+        return round(self._period_ns() * min(known, default=1.0))
 
     def _deadline_ns(self, opener: str | None) -> int:
         period_ns = self._rings[opener].meter.period_ns if opener else self._period_ns()
@@ -202,11 +203,11 @@ class Synchronizer(Generic[T]):
             newest = [self._rings[n].items[-1] for n in usable if self._rings[n].items]
             return min(i.arrival_ns for i in newest) if opener is None and newest else None
         if self._awaited(usable) is None or clock.ticks:
-            return clock.beat_ns + self._beat_ns()
+            return clock.beat_ns + self._beat_ns(usable)
         # The first tick grants the late reference one deadline, from when it should have come; the
         # next ones follow at its rate. Where nobody has spoken since, all have stopped: no tick.
         since_ns = clock.beat_ns if clock.reference is None else clock.reference.arrival_ns
-        expected_ns = since_ns + self._beat_ns()
+        expected_ns = since_ns + self._beat_ns(usable)
         newest_ns = [self._rings[n].items[-1].arrival_ns for n in usable if self._rings[n].items]
         if max(newest_ns, default=0) <= expected_ns:
             return None
@@ -235,6 +236,8 @@ class Synchronizer(Generic[T]):
         if due_ns is None or now_ns < due_ns:
             return None
         clock, awaited = self._clock, self._awaited(usable)
+        # A busy consumer comes late: keep the beat, unless a whole one was missed.
+        beat_ns = due_ns if now_ns - due_ns < self._beat_ns(usable) else now_ns
         until_ns = None
         if awaited is not None and clock.reference is not None:
             # It may yet come: stay behind its predicted stamp, so that it can still open a set.
@@ -252,8 +255,6 @@ class Synchronizer(Generic[T]):
             and item.arrival_ns >= clock.void_ns - self._period_ns()
             and (until_ns is None or item.stamp_ns <= until_ns)
         ]
-        # A busy consumer comes late: keep the beat, unless a whole one was missed.
-        beat_ns = due_ns if now_ns - due_ns < self._beat_ns() else now_ns
         if not stamps:
             # Nothing new: look again a period later; an arrival is polled anyway.
             clock.emitted_ns = clock.taken_ns = now_ns
