@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from robustseg_core.bag import Bag, Recorded
@@ -13,9 +13,10 @@ from robustseg_core.doctor.places import check_place, transforms_row
 from robustseg_core.doctor.report import Check, Report, Row
 from robustseg_core.doctor.streams import check_stream, complete
 from robustseg_core.errors import RobustsegError
+from robustseg_core.excerpt import Excerpt
 from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig
-from robustseg_core.types import SECOND, Rejection
+from robustseg_core.types import Rejection
 
 TF = "/tf"
 _MOVING = 1000
@@ -46,7 +47,7 @@ def examine(
     patient, problem = admit(config)
     if patient is None:
         return Report(source, 0.0, (Row("node", "", (_network(None, problem),)),))
-    beginning = _Beginning(bag, seconds)
+    beginning = Excerpt(bag, seconds)
     numbers = itertools.count(1)
 
     def read(recorded: Recorded) -> None:
@@ -132,20 +133,3 @@ def _masks(exam: Exam) -> str:
     count, seconds = exam.patient.masks, exam.seconds
     rate = f", {count / seconds:.1f} Hz" if count > 1 and seconds > 0 else ""
     return f"{count} masks would be made in {seconds:.1f} s{rate}"
-
-
-class _Beginning:
-    """The first seconds of a bag, for `replay`."""
-
-    def __init__(self, bag: Bag, seconds: float) -> None:
-        self._bag = bag
-        self.start_ns = bag.start_ns
-        self.last_ns = self.start_ns
-        self._end_ns = self.start_ns + round(seconds * SECOND)
-
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
-        for recorded in self._bag.messages(topics):
-            if recorded.time_ns > self._end_ns:
-                return
-            self.last_ns = max(self.last_ns, recorded.time_ns)
-            yield recorded

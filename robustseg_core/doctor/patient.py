@@ -11,18 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from robustseg_core import modalities
 from robustseg_core.decode import as_bytes, header
 from robustseg_core.decode.picture import picture_size
+from robustseg_core.engines.blank import blank
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.transforms import TransformTree, strip
-from robustseg_core.types import Bundle, Fault, Finding, LabelMap, ModelSpec, Rejection
+from robustseg_core.types import Fault, Finding, LabelMap, ModelSpec, Rejection
 
 
 @dataclass(slots=True)
@@ -67,7 +65,7 @@ class Patient(Segmenter):
     """
 
     def __init__(self, config: RobotConfig, spec: ModelSpec) -> None:
-        super().__init__(config, spec, _Nothing(spec))
+        super().__init__(config, spec, blank(spec))
         self.heard = {name: Heard() for name in self.streams}
         self.transforms = 0
         """Messages on /tf_static."""
@@ -133,16 +131,6 @@ class Patient(Segmenter):
                     heard.alarms[finding.fault] += 1
                     heard.note(finding)
         return label_map
-
-
-class _Nothing:
-    """An engine that sees nothing."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        self._empty: NDArray[np.uint8] = np.zeros(spec.size, np.uint8)
-
-    def __call__(self, bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        return self._empty, self._empty
 
 
 def network_of(config: RobotConfig) -> tuple[ModelSpec, str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from robustseg_core.bag import Bag, Recorded
-from robustseg_core.engines import Engine
+from robustseg_core.bag import Bag
+from robustseg_core.engines.blank import blank
 from robustseg_core.errors import RobustsegError
-from robustseg_core.inject import DisturbedBag
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Fault, Finding, LabelMap, ModelSpec, State
@@ -103,37 +100,6 @@ class Watched(Segmenter):
             believed = frozenset(n for n, state in label_map.states.items() if state.usable)
             used = frozenset(label_map.used)
             self.seen.append(Seen(at_s, label_map.stamp_ns, used, believed - used))
-
-
-def blank(spec: ModelSpec) -> Engine:
-    """An engine that says nothing: what is watched is all around the network."""
-    empty = np.zeros(spec.size, np.uint8)
-    return lambda bundle: (empty, empty)
-
-
-class Excerpt:
-    """The beginning of a recording, as `replay` reads one; played several times if wanted.
-
-    Args:
-        bag: the open recording, or a broken one.
-        until_s: where it ends, in seconds of its own time; None: where it ends.
-        passes: how often it is played, in a loop.
-    """
-
-    def __init__(
-        self, bag: Bag | DisturbedBag, until_s: float | None = None, *, passes: int = 1
-    ) -> None:
-        self._bag, self._passes = bag, passes
-        self._until_ns = None if until_s is None else bag.start_ns + round(until_s * SECOND)
-        self.start_ns = bag.start_ns
-
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
-        """As of a bag, pass after pass."""
-        for _ in range(self._passes):
-            for recorded in self._bag.messages(topics):
-                if self._until_ns is not None and recorded.time_ns > self._until_ns:
-                    break
-                yield recorded
 
 
 def rates(bag: Bag, robot: RobotConfig) -> dict[str, float]:

@@ -21,6 +21,7 @@ from robustseg_core import __version__, metrics
 from robustseg_core.bag import Bag
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
 from robustseg_core.errors import RobustsegError
+from robustseg_core.excerpt import Excerpt
 from robustseg_core.inject import DisturbedBag
 from robustseg_core.models import checkpoint
 from robustseg_core.offline import robot_for
@@ -28,7 +29,7 @@ from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig
 from robustseg_core.robustness import verdict
 from robustseg_core.robustness.case import ALL, INFO, START_S, Case
-from robustseg_core.robustness.observe import Excerpt, Watched, rates
+from robustseg_core.robustness.observe import Watched, rates
 from robustseg_core.robustness.rivals import Believer, Oracle
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
 from robustseg_core.topics import calibrations

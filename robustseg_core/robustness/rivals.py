@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from robustseg_core.decode import header
+from robustseg_core.engines.blank import blank
 from robustseg_core.intake import Intake
 from robustseg_core.robot import RobotConfig
-from robustseg_core.robustness.observe import blank
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.sync import Match
 from robustseg_core.types import (
