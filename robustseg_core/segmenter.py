@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class Segmenter:
             RobustsegError: the checkpoint, the device or the streams cannot be used.
         """
         device = pick_device(config.device)
-        model = _network(config)
+        model = network(config.weights, [n for n, s in config.streams.items() if s.topic])
         engine: Engine = EagerEngine(model, device, cpu_threads=config.cpu_threads)
         if device.type != "cpu":
             cpu = torch.device("cpu")
@@ -220,21 +220,24 @@ class Segmenter:
         return Bundle(match.stamp_ns, frames), absent
 
 
-def _network(config: RobotConfig) -> AnyModalSegmenter:
-    """The configured checkpoint, the shipped one, or an untrained `tiny` for the streams."""
-    wanted = [name for name, stream in config.streams.items() if stream.topic]
-    if not wanted:
+def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
+    """The network that a robot means: a checkpoint's path, empty for the shipped one, `untrained`.
+
+    Raises:
+        RobustsegError: there is no stream, or the checkpoint cannot be used.
+    """
+    if not streams:
         raise RobustsegError(
             "no stream has a topic; set streams.<modality>.topic, "
             "as `robustseg inspect BAG` prints it"
         )
-    if not config.weights:
+    if not weights:
         log.warning("no weights given: the shipped student knows simulated streets only")
         return checkpoint.load(checkpoint.SHIPPED)
-    if config.weights != "untrained":
-        return checkpoint.load(Path(config.weights))
-    usual = [name for name in checkpoint.default_spec().modalities if name in wanted]
-    others = sorted(set(wanted) - set(usual))
+    if weights != "untrained":
+        return checkpoint.load(Path(weights))
+    usual = [name for name in checkpoint.default_spec().modalities if name in streams]
+    others = sorted(set(streams) - set(usual))
     log.warning("masks come from an UNTRAINED network, for plumbing only")
     return checkpoint.untrained(checkpoint.default_spec((*usual, *others)))
 

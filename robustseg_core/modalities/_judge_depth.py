@@ -121,7 +121,7 @@ class DepthJudge(Judge[NDArray[np.float32]]):
             yield Measured("usual_ratio", Fault.INVALID_DEPTH, badness, text)
         if before is None:
             return
-        coming = float((valid != before).mean())
+        coming = np.count_nonzero(valid != before) / valid.size
         if not (self._share.known and self._coming.known):
             self._coming.learn(coming)
             return
@@ -137,6 +137,6 @@ def _unrelated(data: NDArray[Any]) -> float:
     """Share of valid neighbors, along lines, of very different depth."""
     lines = data[:: max(1, len(data) // _LINES)]
     left, right = lines[:, :-1], lines[:, 1:]
-    both = int(((left > 0) & (right > 0)).sum())
+    both = np.count_nonzero((left > 0) & (right > 0))
     apart = np.abs(left - right) > _APART * np.minimum(left, right)  # NaN is not more than anything
-    return float(apart.sum()) / both if both else 0.0
+    return np.count_nonzero(apart) / both if both else 0.0

@@ -94,7 +94,8 @@ class LidarJudge(Judge[Cloud]):
         x, y, z = data.xyz[::step].T
         with np.errstate(over="ignore"):
             range_m = np.sqrt(x * x + y * y + z * z)
-        strange = float(((range_m > limits.farthest_m) | (range_m < 1e-3)).mean())
+        impossible = (range_m > limits.farthest_m) | (range_m < 1e-3)
+        strange = np.count_nonzero(impossible) / range_m.size
         text = f"{strange:.0%} of the points are impossible, limit {limits.impossible_share:.0%}"
         badness = strange / limits.impossible_share
         yield Measured("impossible_share", Fault.UNDECODABLE, badness, text, fatal=True)
@@ -160,7 +161,7 @@ class LidarJudge(Judge[Cloud]):
 
     def _near(self, range_m: NDArray[np.float32]) -> Measured:
         limits = self._limits
-        share = float((range_m < limits.near_m).mean())
+        share = np.count_nonzero(range_m < limits.near_m) / range_m.size
         text = f"{share:.0%} of the returns are within {limits.near_m:g} m, limit "
         text += f"{limits.near_share:.0%}"
         return Measured("near_share", Fault.NEAR_RETURNS, share / limits.near_share, text)

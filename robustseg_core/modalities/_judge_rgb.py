@@ -142,7 +142,7 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
             f"deviation {std:.1f}, limit {limits.black_std:g}"
         )
         yield Measured("black_std", Fault.BLACK, dark, text, fatal=True)
-        bright = float((gray >= limits.saturated_level).mean())
+        bright = np.count_nonzero(gray >= limits.saturated_level) / gray.size
         text = f"{bright:.1%} over-exposed, limit {limits.saturated_share:.0%}"
         badness = bright / limits.saturated_share
         yield Measured("saturated_share", Fault.SATURATED, badness, text, fatal=True)
@@ -153,7 +153,7 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
     def _cover(self, gray: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Measured]:
         """Blocks of one color, whatever was there before."""
         limits = self._limits
-        share = float((silent < limits.one_color_std).mean())
+        share = np.count_nonzero(silent < limits.one_color_std) / silent.size
         if share > 0.8:  # large blocks miss the edge of a cover: look closer
             fine = float((_silent(gray, _FINE_BLOCKS) < limits.one_color_std).mean())
             text = f"{fine:.0%} of the image holds one color, limit {limits.dead_share:.0%}"
@@ -218,21 +218,24 @@ class _Lines:
         if lines.shape[1] < 3:
             return
         slope = lines[:, 1:] - lines[:, :-1]
-        variance = float(cv2.meanStdDev(lines)[1][0, 0]) ** 2
+        # Whole numbers, few and small: nothing is lost, and `meanStdDev` takes ten times as long.
+        mean = cv2.sumElems(lines)[0] / lines.size
+        variance = cv2.norm(lines, cv2.NORM_L2SQR) / lines.size - mean * mean
         # Divided by the variance, darkness and dim light alone change nothing.
         self.sharpness = cv2.norm(slope, cv2.NORM_L2SQR) / slope.size / max(variance, 1.0)
         left, right = slope[:, :-1], slope[:, 1:]
         self.noise = _SIGMA * _median(np.abs(right - left))
         steep = np.minimum(np.abs(left), np.abs(right)) > _IMPULSE
-        self.impulses = float((steep & ((left ^ right) < 0)).mean())
+        self.impulses = np.count_nonzero(steep & ((left ^ right) < 0)) / steep.size
 
 
 def _silent(gray: NDArray[np.uint8], blocks: int) -> NDArray[np.float32]:
     """(n, n) deviation within each block; n is `blocks`, or fewer where the image is tiny."""
     blocks = max(1, min(blocks, min(gray.shape) // 4))
     level = gray.astype(np.float32) - np.float32(128)
-    mean = cv2.resize(level, (blocks, blocks), interpolation=cv2.INTER_AREA)
-    square = cv2.resize(level * level, (blocks, blocks), interpolation=cv2.INTER_AREA)
+    both = cv2.merge((level, level * level))  # two channels cost hardly more than one
+    moments = cv2.resize(both, (blocks, blocks), interpolation=cv2.INTER_AREA)
+    mean, square = moments[..., 0], moments[..., 1]
     return np.sqrt(np.maximum(square - mean * mean, 0))
 
 

@@ -32,6 +32,7 @@ from robustseg_core.robustness.case import ALL, INFO, START_S, Case
 from robustseg_core.robustness.observe import Watched, rates
 from robustseg_core.robustness.rivals import Believer, Oracle
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
+from robustseg_core.segmenter import network
 from robustseg_core.topics import calibrations
 from robustseg_core.types import SECOND, ModelSpec
 
@@ -138,13 +139,8 @@ def fits(
 
 
 @lru_cache(maxsize=1)
-def network(weights: str, device: str, modalities: tuple[str, ...]) -> EagerEngine:
-    """The engine of a checkpoint: a path, empty for the shipped one, or `untrained`."""
-    if weights == "untrained":
-        model = checkpoint.untrained(checkpoint.default_spec(modalities))
-    else:
-        model = checkpoint.load(Path(weights) if weights else checkpoint.SHIPPED)
-    return EagerEngine(model, pick_device(device))
+def _engine_of(weights: str, device: str, streams: tuple[str, ...]) -> EagerEngine:
+    return EagerEngine(network(weights, streams), pick_device(device))
 
 
 def weights_id(robot: RobotConfig) -> str:
@@ -161,9 +157,8 @@ def spec_of(robot: RobotConfig) -> ModelSpec:
 
 
 def _engine(robot: RobotConfig) -> EagerEngine:
-    usual = checkpoint.default_spec().modalities
-    named = tuple(n for n in usual if n in robot.streams and robot.streams[n].topic)
-    return network(robot.weights, robot.device, named if robot.weights == "untrained" else ())
+    streams = tuple(name for name, stream in robot.streams.items() if stream.topic)
+    return _engine_of(robot.weights, robot.device, streams)
 
 
 @lru_cache(maxsize=1)
