@@ -24,6 +24,9 @@ RELEARN_NS = 30 * SECOND
 """... until it has been that slow for so long."""
 LATEST, MISSING = 10, 2.8
 """Intervals in which losses are looked for, and how many messages have to be missing from them."""
+BURSTS = 3.0, 1.5
+"""A mean interval this many times the median, or a median this many times the mean: messages come
+in bursts, as from a machine that starves."""
 LONG, SHORT = 1.6, 1.4
 """Periods: more than LONG, and a message is missing; up to SHORT, and none is."""
 
@@ -42,6 +45,8 @@ class PeriodMeter:
         self._recent: deque[int] = deque(maxlen=RECENT_MOST)
         self._slow_ns = 0
         """Time spent slow in one piece."""
+        self._bursts = False
+        """Whether the learned intervals are those of bursts: only many of them tell a rate."""
         self._kept: dict[str, float | None] = {}
         """What the properties found since the newest interval."""
 
@@ -74,11 +79,11 @@ class PeriodMeter:
 
     @property
     def period_ns(self) -> int | None:
-        """Told, else the median of what was learned; None before the first interval."""
+        """Told, else the usual interval of what was learned; None before the first one."""
         if self._told_ns is not None:
             return self._told_ns
         if "period" not in self._kept:
-            self._kept["period"] = median(self._learned) if self._learned else None
+            self._kept["period"] = self._usual() if self._learned else None
         period_ns = self._kept["period"]
         return None if period_ns is None else round(period_ns)
 
@@ -118,7 +123,15 @@ class PeriodMeter:
         period_ns = self.period_ns
         if not period_ns:
             return None
-        count = min(max(RECENT, -(-RECENT_NS // period_ns)), RECENT_MOST)
+        count = max(RECENT, -(-RECENT_NS // period_ns))
+        count = RECENT_MOST if self._bursts else min(count, RECENT_MOST)
         if len(self._recent) < count:
             return None
         return sum(list(self._recent)[-count:]) / count
+
+    def _usual(self) -> float:
+        """The median, which losses and late messages do not bend; the mean, where bursts would."""
+        middle, mean = median(self._learned), sum(self._learned) / len(self._learned)
+        above, below = BURSTS
+        self._bursts = mean > above * middle or middle > below * mean
+        return mean if self._bursts else middle

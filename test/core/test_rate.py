@@ -52,3 +52,15 @@ def test_messages_that_are_only_late_are_neither_slow_nor_lossy(rate_hz, seed, l
     for time_ns in np.cumsum([1, *intervals_ns]):
         meter.observe(int(time_ns))
         assert not meter.slower_than(0.5) and not meter.lossy
+
+
+@settings(max_examples=200)
+@given(st.integers(2, 25), st.integers(10, 200), st.floats(0.001, 0.2))
+def test_a_stream_that_always_comes_in_bursts_has_the_rate_of_its_messages(burst, rate_hz, spread):
+    """A starved machine hands over a whole queue at once: that is no faster a sensor."""
+    period_ns = SECOND / rate_hz
+    spans = [spread * period_ns / burst] * (burst - 1)
+    pause_ns = burst * period_ns - sum(spans)
+    meter = fed([*spans, pause_ns] * (300 // burst))
+    assert abs(meter.period_ns / period_ns - 1) < 0.35
+    assert not meter.slower_than(0.5)
