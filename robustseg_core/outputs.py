@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.types import SECOND, Fault, Health, LabelMap, ModelSpec, State
+from robustseg_core.types import IGNORE, SECOND, Fault, Health, LabelMap, ModelSpec, State
 from robustseg_core.typestore import typestore
 
 Fields = dict[str, Any]
 
+UNLABELED = "unlabeled"
+"""The name of `IGNORE`: vision_msgs keeps the highest id of a mask for it."""
 OK, WARN, ERROR = 0, 1, 2
 """`DiagnosticStatus.level`, as REP 107 uses it."""
 
@@ -67,6 +69,16 @@ def compressed_overlay(
         "header": header(label_map.stamp_ns, label_map.frame_id),
         "format": "rgb8; jpeg compressed bgr8",  # image_transport's words
         "data": data.reshape(-1),
+    }
+
+
+def label_info(spec: ModelSpec, stamp_ns: int) -> Fields:
+    """vision_msgs/LabelInfo: what the ids of a mask mean. No pixel is left out for doubt."""
+    names = [*enumerate(spec.classes), (IGNORE, UNLABELED)]
+    return {
+        "header": header(stamp_ns, ""),
+        "class_map": [{"class_id": id_, "class_name": name} for id_, name in names],
+        "threshold": 0.0,
     }
 
 

@@ -1,8 +1,9 @@
 """Every import of a ROS package that PyPI does not have, and what stands in for it.
 
-On a robot with `tf2_msgs` and `event_camera_msgs` installed those are used. Elsewhere rclpy passes
-the same messages in serialized form (`robustseg_ros.typesupport`) and `robustseg_core.typestore`
-decodes them: the bytes on the wire, the type name and the type hash are the same.
+On a robot with `tf2_msgs`, `event_camera_msgs` or `vision_msgs` installed those are used. Elsewhere
+rclpy passes the same messages in serialized form (`robustseg_ros.typesupport`) and
+`robustseg_core.typestore` decodes them: the bytes on the wire, the type name and the type hash are
+the same.
 """
 
 from __future__ import annotations

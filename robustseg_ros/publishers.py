@@ -1,4 +1,4 @@
-"""What the node says: masks with an account of who made them, and diagnostics."""
+"""What the node says: masks with an account of who made them, what ids mean, and diagnostics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 
 from robustseg_core import draw, outputs
 from robustseg_core.types import LabelMap, ModelSpec
-from robustseg_ros import qos
+from robustseg_core.typestore import LABEL_INFO
+from robustseg_ros import optional, qos
 from robustseg_ros.convert import to_message
 
 PICTURES = ("label_mask", "confidence", "overlay")
@@ -37,6 +38,9 @@ class Publishers:
         self._pictures = {name: self._advertise(Image, f"~/{name}") for name in PICTURES}
         self._status = self._advertise(DiagnosticArray, "~/status")
         self._health = self._advertise(DiagnosticArray, "/diagnostics")
+        self._names = self._advertise_latched(LABEL_INFO, "~/label_info")
+        now_ns = node.get_clock().now().nanoseconds
+        self._names.publish(outputs.to_rosbags(LABEL_INFO, outputs.label_info(spec, now_ns)))
 
     def publish(self, label_map: LabelMap) -> None:
         """One mask and what belongs to it; what nobody listens to is neither drawn nor sent."""
@@ -70,7 +74,9 @@ class Publishers:
 
     def close(self) -> None:
         """Destroy all publishers."""
-        for publisher in (*self._pictures.values(), self._status, self._health):
+        for publisher in (
+            *self._pictures.values(), self._status, self._health, self._names.rcl
+        ):  # fmt: skip
             self._node.destroy_publisher(publisher)
 
     def _draw(self, label_map: LabelMap) -> dict[str, Any]:
@@ -78,12 +84,21 @@ class Publishers:
 
     def _advertise(self, kind: type, topic: str) -> Publisher:
         profile = QoSProfile(depth=DEPTH)
-        publisher = self._node.create_publisher(
-            kind,
-            topic,
-            profile,
-            qos_overriding_options=qos.OVERRIDABLE,
-            event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
-        )
+        publisher = self._node.create_publisher(kind, topic, profile, **_options())
         self.matches.add(publisher.topic_name, profile)  # with the user's qos_overrides in it
         return publisher
+
+    def _advertise_latched(self, msgtype: str, topic: str) -> optional.Publisher:
+        """Of one message, which late subscribers get, too."""
+        profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        publisher = optional.publisher(self._node, msgtype, topic, profile, **_options())
+        self.matches.add(publisher.rcl.topic_name, profile)
+        return publisher
+
+
+def _options() -> dict[str, Any]:
+    """Of every publisher; the user may override its quality of service."""
+    return {
+        "qos_overriding_options": qos.OVERRIDABLE,
+        "event_callbacks": PublisherEventCallbacks(use_default_callbacks=False),
+    }

@@ -13,6 +13,8 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 
+from robustseg_core import outputs
+from robustseg_core.typestore import LABEL_INFO
 from robustseg_ros import optional
 
 MESSAGES = {
@@ -20,6 +22,10 @@ MESSAGES = {
         np.arange(1000, dtype=np.uint16), 123_456_789, "event_camera", seq=7
     ),
     "tf2_msgs/msg/TFMessage": makers.transform("base", "lidar", (1, 2, 3)),
+    LABEL_INFO: outputs.to_rosbags(
+        LABEL_INFO,
+        {"class_map": [{"class_id": 255, "class_name": "unlabeled"}], "threshold": 0.25},
+    ),
     "sensor_msgs/msg/PointCloud2": makers.xyz(np.arange(30.0).reshape(10, 3)),
 }
 IMAGE = "sensor_msgs/msg/Image"

@@ -23,7 +23,7 @@ from robustseg_core.types import (
     ModelSpec,
     State,
 )
-from robustseg_core.typestore import typestore
+from robustseg_core.typestore import LABEL_INFO, typestore
 
 STAMP = 12 * SECOND + 34
 IMAGE = "sensor_msgs/msg/Image"
@@ -86,6 +86,13 @@ def test_a_mask_that_is_a_slice_of_something_larger_is_sent_whole_and_alone():
     large = np.arange(600, dtype=np.uint16).astype(np.uint8).reshape(20, 30)
     mask = outputs.label_mask(a_map(ids=large[::2, 3:9]))
     assert np.array_equal(mask["data"].reshape(10, 6), large[::2, 3:9])
+
+
+def test_the_names_of_a_masks_ids_survive_the_wire_with_the_one_that_means_nobody_knows():
+    message = through_the_wire(LABEL_INFO, outputs.label_info(a_spec(), STAMP))
+    names = {one.class_id: one.class_name for one in message.class_map}
+    assert names == {0: "road", 1: "tree", 255: "unlabeled"}
+    assert message.threshold == 0 and message.header.stamp.sec == 12
 
 
 def test_an_overlay_keeps_red_red_raw_and_compressed():

@@ -19,12 +19,15 @@ import drives
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
+from live_sensors import EVERY, LATCHED, TICK_S, Sensors, parameter_file, write_bag
 from std_srvs.srv import Trigger
 
+from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import SyncConfig
 from robustseg_core.outputs import ERROR, OK, WARN, read_status
 from robustseg_core.types import SECOND
+from robustseg_core.typestore import LABEL_INFO
+from robustseg_ros import optional
 
 pytestmark = pytest.mark.ros
 SPEAKER = str(Path(__file__).resolve().parents[1] / "live_sensors.py")
@@ -56,6 +59,10 @@ class Ear:
         node = world.node
         node.create_subscription(DiagnosticArray, "/robustseg/status", self._status, 100)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosis, 10)
+        self.classes: list[dict[int, str]] = []
+        """Every LabelInfo: id -> name."""
+        info = "/robustseg/label_info"
+        optional.subscribe(node, LABEL_INFO, info, self._label_info, LATCHED)
 
     def used(self, names: set[str], after: int = 0) -> Heard | None:
         """The first after number `after` whose mask was made of exactly these sensors."""
@@ -65,6 +72,9 @@ class Ear:
         ticks = self._sensors.ticks if self._sensors else 0
         camera = self._sensors.spoke.get("rgb", 0) if self._sensors else 0
         self.heard.append(Heard(ticks, camera, read_status(message)))
+
+    def _label_info(self, message: Any) -> None:
+        self.classes.append({one.class_id: one.class_name for one in message.class_map})
 
     def _diagnosis(self, message: DiagnosticArray) -> None:
         self.diagnoses += 1
@@ -134,6 +144,10 @@ def test_our_node_is_shot_and_restarted_and_nobody_else_has_to_be(world, tmp_pat
     world.until(lambda: len(ear.heard) > number + 10, "masks to go on")
     steady = [one for one in ear.heard[number:] if set(one.row["used"]) == ALL]
     assert len(steady) >= 9
+    late = Ear(world)
+    world.until(lambda: late.classes, "what was said before anybody asked")
+    assert ear.classes == [late.classes[0]] * 2  # one of each life
+    assert late.classes[0] == {**dict(enumerate(CITYSCAPES.names)), 255: "unlabeled"}
     assert reborn.end() == 0, reborn.output
     assert "Traceback" not in reborn.output
 
