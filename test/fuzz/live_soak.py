@@ -164,6 +164,8 @@ class Soak:
         self._ear = Ear(self._node, self._drivers)
         self._patient = Patient(folder, domain)
         self.samples: list[dict[str, float]] = []
+        self._unused_mb = 0.0
+        """Resident memory before the first event flood."""
 
     def run(self, say: Callable[[str], Any]) -> dict[str, Any]:
         """All of it; a summary that JSON can hold. `say` gets the table, row by row."""
@@ -183,6 +185,8 @@ class Soak:
             self._check(time.monotonic() < end_s, "it did not come up")
         self._drivers.begin()
         while self._drivers.now_ns() < 0:
+            if not self._drivers.flooded:
+                self._unused_mb = self._patient.holds()["rss_mb"]
             self._turn()
         self._ear.start()
         say(" | ".join(("   s", "rss_mb", "threads", "files", "subs", "masks", "latency_ms")))
@@ -237,6 +241,7 @@ class Soak:
             "masks_back_without_jump": max(0, ear.back - jumps),
             "latency_ms": dict(zip(("p50", "p95", "most"), percentiles.round(1), strict=True)),
             "calm_latency_ms": taken, "latency_ratio": taken["ratio"],
+            "rss_mb_before_first_flood": self._unused_mb,
             "rss_slope_mb_per_hour": round(slope_per_hour(rss), 2),
             "held": {key: [first[key], last[key]]
                      for key in ("rss_mb", "threads", "files", "subscriptions")},
