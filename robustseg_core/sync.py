@@ -49,10 +49,12 @@ class _Clock(Generic[T]):
     opener: str | None = None
     """Who opens sets at present."""
     polled: bool = False
+    """Whether `opener` has been asked for since the reset: the first to open replaces nobody."""
     void_ns: int = 0
     """What arrived before the reference changed, and longer before than the deadline, opens no set.
     A tick may show it for one period more; then it has missed its moment, and is only held."""
     ticks: int = 0
+    """Periods since a message opened a set."""
 
 
 class Synchronizer(Generic[T]):
@@ -172,10 +174,8 @@ class Synchronizer(Generic[T]):
         return deadline_ns if tick_ns is None else min(deadline_ns, tick_ns)
 
     def _ready(self, reference: Stamped[T], opener: str, usable: list[str], now_ns: int) -> bool:
-        if now_ns >= self._latest_ns(reference, opener, usable):
-            return True
         latest_ns = self._latest_ns(reference, opener, usable)
-        return not any(
+        return now_ns >= latest_ns or not any(
             self._due(name, reference.stamp_ns, latest_ns) for name in usable if name != opener
         )
 

@@ -166,14 +166,17 @@ def _labels(drive: str) -> list[Label]:
     return labels(Path(drive))
 
 
-def _robot(bag: Bag, options: Options) -> RobotConfig:
+@lru_cache(maxsize=16)
+def _robot(drive: str, options: Options) -> RobotConfig:
+    """Of a drive; guessing it means to read the drive, so that is done once in a process."""
     params = Path(options.params) if options.params else None
-    return robot_for(bag, params, options.overrides)
+    with Bag([Path(drive)]) as bag:
+        return robot_for(bag, params, options.overrides)
 
 
 def _clean(task: Task) -> dict[str, Any]:
     with Bag([Path(task.drive)]) as bag:
-        robot = _robot(bag, task.options)
+        robot = _robot(task.drive, task.options)
         spec = spec_of(robot)
         end_s = bag.duration_ns / SECOND
         scorer = _scorer(task, robot, bag.start_ns, START_S, end_s - 0.2) if _scores(task) else None
@@ -189,7 +192,7 @@ def _clean(task: Task) -> dict[str, Any]:
 
 def _broken(task: Task, case: Case) -> dict[str, Any]:
     with Bag([Path(task.drive)]) as bag:
-        robot = _robot(bag, task.options)
+        robot = _robot(task.drive, task.options)
         spec = spec_of(robot)
         topics = {name: s.topic for name, s in robot.streams.items() if s.topic}
         specs = case.specs(calibrations(robot))
