@@ -110,7 +110,7 @@ def read_events(path: Path, size: tuple[int, int]) -> Packet:
     )  # fmt: skip
     late_us = max(0, int(t.max(initial=0)) - (WINDOW_US - 1))
     rate = t.size / (WINDOW_US * 1e-6)
-    return Packet(height, width, events, (t - late_us) * 1000, rate)
+    return Packet(height, width, events, -late_us * 1000, rate)
 
 
 def read_scan(path: Path, nearest_m: float) -> Cloud:

@@ -134,7 +134,7 @@ class EventJudge(Judge["Packet"]):
         yield Measured("lost_share", Fault.SEQUENCE_GAP, share / self._limits.lost_share, text)
 
     def _clock(self, data: Packet) -> Iterator[Measured]:
-        times, now = self._times, (int(data.t_ns[0]), int(data.events.t[0]) * 1000)
+        times, now = self._times, _began(data)
         if data.repeated:  # the whole payload is stuck: that is found, and named, elsewhere
             return
         if times and not 0 <= now[0] - times[-1][0] < _CLOCK_NS // 2:
@@ -173,7 +173,7 @@ class EventJudge(Judge["Packet"]):
 
     def _gather(self, data: Packet) -> None:
         """Collect events; when a window is over, judge it and begin the next."""
-        now_ns, events = int(data.t_ns[0]), data.events
+        (now_ns, _), events = _began(data), data.events
         window = self._window
         if window is None or not 0 <= now_ns - window.since_ns < 8 * _WINDOW_NS:
             window = self._window = _Window(now_ns)
@@ -197,6 +197,12 @@ class EventJudge(Judge["Packet"]):
         share, hot = _lonely(np.concatenate(window.pixels), height, width)
         text = f"{hot} lonely pixels make {share:.0%} of the events, limit {limits.hot_share:.0%}"
         yield Measured("hot_share", Fault.HOT_PIXELS, share / limits.hot_share, text)
+
+
+def _began(data: Packet) -> tuple[int, int]:
+    """Nanoseconds of header time and of the sensor's own, at the first event."""
+    first_ns = int(data.events.t[0]) * 1000
+    return data.zero_ns + first_ns, first_ns
 
 
 def _lonely(pixels: NDArray[np.intp], height: int, width: int) -> tuple[float, int]:

@@ -33,8 +33,8 @@ class Packet:
     width: int
     events: Events
     """Every `stride`-th event of the packet."""
-    t_ns: NDArray[np.int64]
-    """(N,) when each event happened, as nanoseconds of header time."""
+    zero_ns: int
+    """The header time at which the sensor's clock showed 0."""
     rate: float
     """Events per second, before sub-sampling."""
     stride: int = 1
@@ -44,6 +44,17 @@ class Packet:
     """How many, by their numbers; -1 for a late one, 0 where the numbers started anew."""
     repeated: bool = False
     """The same events, at the same times on the sensor's clock, as in the packet before."""
+
+    @property
+    def t_ns(self) -> NDArray[np.int64]:
+        """(N,) when each event happened, as nanoseconds of header time; made anew when asked."""
+        return self.zero_ns + self.events.t * 1000
+
+    def within(self, since_ns: int, until_ns: int) -> NDArray[np.intp]:
+        """Which events happened in (since, until]; times are nanoseconds of header time."""
+        t = self.events.t
+        since_us, until_us = ((ns - self.zero_ns) // 1000 for ns in (since_ns, until_ns))
+        return np.flatnonzero((t > since_us) & (t <= until_us))
 
 
 class Event(Modality):
@@ -110,11 +121,11 @@ class Event(Modality):
         stride = max(1, -int(-rate // self.limits.flood_rate))
         if stride > 1:
             events = _thin(events, stride)
-        first = events.t[0] if count else 0
-        t_ns = stamp_ns + (events.t - first) * 1000
+        first = int(events.t[0]) if count else 0
         repeated = self._last is not None and _same(events, self._last)
         self._last = events
-        return Packet(height, width, events, t_ns, rate, stride, lost, missing, repeated)
+        zero_ns = stamp_ns - first * 1000
+        return Packet(height, width, events, zero_ns, rate, stride, lost, missing, repeated)
 
     def _missing(self, seq: int) -> int:
         """Packets that are missing before this one; -1: it is one of those that were."""
@@ -150,7 +161,7 @@ class Event(Modality):
             packet: Packet = reading.data
             table = view.lookup(self.name, reading.frame_id, packet.height, packet.width)
             events = packet.events
-            inside = np.flatnonzero((packet.t_ns > since_ns) & (packet.t_ns <= stamp_ns))
+            inside = packet.within(since_ns, stamp_ns)
             pixel = table[events.y[inside].astype(np.intp) * packet.width + events.x[inside]]
             spot = np.where(events.p[inside], pixel, pixel + cells)
             spots.setdefault(packet.stride, []).append(spot[pixel >= 0])

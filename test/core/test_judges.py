@@ -8,6 +8,8 @@ import cv2
 import makers
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from robustseg_core.decode.points import Cloud
 from robustseg_core.encode_evt3 import encode_evt3
@@ -423,7 +425,7 @@ def test_a_flood_is_thinned_and_said() -> None:
     assert isinstance(finding, Finding)
     assert (finding.fault, finding.fatal) == (Fault.EVENT_FLOOD, False)
     assert data.stride == 5
-    assert len(data.t_ns) == 1000
+    assert len(data.events.t) == 1000
     array = camera.encode([Reading("event", 0, "e", data)], View((480, 640)), 0)
     assert array[1, 3, 1] == 1
 
@@ -482,8 +484,8 @@ def test_a_lamp_that_flickers_is_no_hot_pixel() -> None:
 
 def test_a_lost_packet_makes_the_decoder_wait_for_the_clock() -> None:
     camera = Event()
-    assert len(camera.decode(packet([*START, 0x2001], seq=7), 0).t_ns) == 1
-    assert len(camera.decode(packet([0x2002], seq=8), 0).t_ns) == 1
+    assert len(camera.decode(packet([*START, 0x2001], seq=7), 0).events.t) == 1
+    assert len(camera.decode(packet([0x2002], seq=8), 0).events.t) == 1
     after = camera.decode(packet([0x2003, *START, 0x2004], seq=11), 0)
     assert after.lost
     assert camera.lost_packets == 1
@@ -493,6 +495,16 @@ def test_a_lost_packet_makes_the_decoder_wait_for_the_clock() -> None:
 def test_events_are_timed_from_the_stamp_of_their_packet() -> None:
     data = Event().decode(packet([*START, 0x2001, 0x6015, 0x2002]), 7_000)
     assert data.t_ns.tolist() == [7_000, 12_000]
+
+
+@given(st.integers(0, 40), st.integers(-30_000, 30_000), st.integers(0, 30_000))
+def test_a_window_ends_with_the_event_at_its_very_end_and_begins_after_its_beginning(
+    stamp_ns: int, since_ns: int, span_ns: int
+) -> None:
+    words = [word for us in range(1, 12) for word in (0x6000 + us, 0x2000 + us)]
+    data = Event().decode(packet([*START, *words]), stamp_ns)
+    expected = (data.t_ns > since_ns) & (data.t_ns <= since_ns + span_ns)
+    assert data.within(since_ns, since_ns + span_ns).tolist() == np.flatnonzero(expected).tolist()
 
 
 def test_only_events_of_the_window_before_the_set_are_counted() -> None:

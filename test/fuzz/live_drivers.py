@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import drives
@@ -33,14 +34,15 @@ class Drivers:
         node: the publishers' owner.
         seconds: how long faults and deaths are scheduled for.
         seed: of both.
+        faults: in place of random ones; then nobody dies.
     """
 
-    def __init__(self, node: Node, seconds: float, seed: int) -> None:
-        self.faults = schedule(seconds, seed)
+    def __init__(self, node: Node, seconds: float, seed: int, faults: Sequence[str] = ()) -> None:
+        self.faults = list(faults) or schedule(seconds, seed)
         self.sent_ns: dict[int, int] = {}
         """Stamp -> when the newest message with it was sent, steady clock."""
         self.messages = self.slips = 0
-        self.deaths = _deaths(seconds, seed)
+        self.deaths = [] if faults else _deaths(seconds, seed)
         self._node = node
         self._publishers: dict[str, Any] = {}
         self._names = {topic: name for name, topic in drives.TOPICS.items()}
