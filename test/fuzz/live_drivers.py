@@ -17,10 +17,8 @@ from robustseg_core.faults import Injector, parse_fault
 from robustseg_core.faults._base import Sample, stamp_of, with_stamp
 from robustseg_core.types import SECOND
 
-WARM_UP_NS = 24 * SECOND
-"""Before anything is measured: periods are learned, and after them a flood of events, so that the
-allocator holds what it needs for the worst, and keeps it for the next one."""
-FIRST_FLOOD = "event:event_flood@12+4"
+WARM_UP_NS = 10 * SECOND
+"""Healthy driving before anything is measured: periods are learned, allocators fill."""
 SLIP_NS = SECOND // 2
 """Further behind than this, drivers let the lost time be: a burst would be another test."""
 KEPT = 4096
@@ -48,8 +46,6 @@ class Drivers:
         self._names = {topic: name for name, topic in drives.TOPICS.items()}
         specs = [parse_fault(text) for text in self.faults]
         self._injector = Injector(specs, seed=seed, topics=drives.TOPICS, start_ns=0)
-        flood = [parse_fault(FIRST_FLOOD)]
-        self._first = Injector(flood, topics=drives.TOPICS, start_ns=-WARM_UP_NS)
         self._healthy = arrivals(WARM_UP_NS / SECOND + seconds + 60)
         self._next = next(self._healthy)
         for name in drives.ALL:
@@ -67,9 +63,10 @@ class Drivers:
         return time.monotonic_ns() - self._start_ns - WARM_UP_NS
 
     @property
-    def flooded(self) -> bool:
-        """Whether the flood of the warm-up has begun."""
-        return bool(self._first.changed)
+    def floods(self) -> list[tuple[float, float]]:
+        """(begin, end) in seconds of every flood of events."""
+        floods = (spec for spec in self._injector.specs if spec.name == "event_flood")
+        return [(spec.start_s, spec.start_s + (spec.duration_s or 0)) for spec in floods]
 
     def calm(self) -> bool:
         """Whether nothing is broken now, nor was two seconds ago."""
@@ -98,8 +95,7 @@ class Drivers:
                 return
             at, name, message = self._next
             message = with_stamp(message, self._epoch_ns + at)
-            injector = self._injector if at_ns >= 0 else self._first
-            for sample in injector.feed(drives.TOPICS[name], message, at_ns):
+            for sample in self._injector.feed(drives.TOPICS[name], message, at_ns):
                 self._send(sample)
             self._next = next(self._healthy)
 
