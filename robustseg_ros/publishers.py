@@ -8,7 +8,6 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
-from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 
@@ -18,6 +17,7 @@ from robustseg_core.typestore import LABEL_INFO
 from robustseg_ros import optional, qos
 from robustseg_ros.convert import to_message
 
+IMAGE, DIAGNOSTICS = "sensor_msgs/msg/Image", "diagnostic_msgs/msg/DiagnosticArray"
 PICTURES = ("label_mask", "confidence", "overlay")
 DEPTH = 10
 
@@ -35,10 +35,10 @@ class Publishers:
         self._node = node
         self._spec = spec
         self.matches = qos.Matches(node, "publisher")
-        self._pictures = {name: self._advertise(Image, f"~/{name}") for name in PICTURES}
-        self._status = self._advertise(DiagnosticArray, "~/status")
-        self._health = self._advertise(DiagnosticArray, "/diagnostics")
-        self._names = self._advertise_latched(LABEL_INFO, "~/label_info")
+        self._pictures = {name: self._advertise(IMAGE, f"~/{name}") for name in PICTURES}
+        self._status = self._advertise(DIAGNOSTICS, "~/status")
+        self._health = self._advertise(DIAGNOSTICS, "/diagnostics")
+        self._names = self._advertise(LABEL_INFO, "~/label_info", latched=True)
         now_ns = node.get_clock().now().nanoseconds
         self._names.publish(outputs.to_rosbags(LABEL_INFO, outputs.label_info(spec, now_ns)))
 
@@ -50,7 +50,7 @@ class Publishers:
             "overlay": self._draw,
         }
         for name, make in makers.items():
-            if self._pictures[name].get_subscription_count():
+            if self._pictures[name].rcl.get_subscription_count():
                 self._pictures[name].publish(to_message(Image, make(label_map)))
         status = outputs.status(label_map, self._spec)
         self._status.publish(to_message(DiagnosticArray, status))
@@ -74,31 +74,24 @@ class Publishers:
 
     def close(self) -> None:
         """Destroy all publishers."""
-        for publisher in (
-            *self._pictures.values(), self._status, self._health, self._names.rcl
-        ):  # fmt: skip
-            self._node.destroy_publisher(publisher)
+        for publisher in (*self._pictures.values(), self._status, self._health, self._names):
+            self._node.destroy_publisher(publisher.rcl)
 
     def _draw(self, label_map: LabelMap) -> dict[str, Any]:
         return outputs.overlay(draw.overlay(label_map, self._spec), label_map)
 
-    def _advertise(self, kind: type, topic: str) -> Publisher:
-        profile = QoSProfile(depth=DEPTH)
-        publisher = self._node.create_publisher(kind, topic, profile, **_options())
-        self.matches.add(publisher.topic_name, profile)  # with the user's qos_overrides in it
+    def _advertise(self, msgtype: str, topic: str, *, latched: bool = False) -> optional.Publisher:
+        """Latched: of one message, which late subscribers get, too."""
+        profile = QoSProfile(depth=1 if latched else DEPTH)
+        if latched:
+            profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        publisher = optional.publisher(
+            self._node,
+            msgtype,
+            topic,
+            profile,
+            qos_overriding_options=qos.OVERRIDABLE,
+            event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
+        )
+        self.matches.add(publisher.rcl.topic_name, profile)  # with the user's qos_overrides in it
         return publisher
-
-    def _advertise_latched(self, msgtype: str, topic: str) -> optional.Publisher:
-        """Of one message, which late subscribers get, too."""
-        profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        publisher = optional.publisher(self._node, msgtype, topic, profile, **_options())
-        self.matches.add(publisher.rcl.topic_name, profile)
-        return publisher
-
-
-def _options() -> dict[str, Any]:
-    """Of every publisher; the user may override its quality of service."""
-    return {
-        "qos_overriding_options": qos.OVERRIDABLE,
-        "event_callbacks": PublisherEventCallbacks(use_default_callbacks=False),
-    }

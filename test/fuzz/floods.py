@@ -23,10 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads spin while th
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import drives
-from makers import camera_info, transform
 
 from fuzz.robot import memory_mb
-from fuzz.scenery import arrivals, healthy
+from fuzz.scenery import arrivals, healthy, place
 from robustseg_core.faults import Injector, parse_fault
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
@@ -85,9 +84,7 @@ def flood(times: int) -> list[float]:
     """Megabytes in use before the first flood, and after each; prints a table."""
     made = Segmenter.from_config(drives.robot())
     made.warm_up()
-    for name in ("rgb", "event"):
-        made.push_camera_info(name, camera_info(48, 64, fx=60.0))
-    made.push_transforms(transform("camera", "lidar", quaternion=drives.OPTICAL))
+    place(made)
     for name in drives.ALL:
         healthy(name, 0, 0)  # draws a whole pool
     texts = [f"event:event_flood@{FIRST_S + k * EVERY_S}+{LONG_S}" for k in range(times)]

@@ -12,9 +12,8 @@ from typing import Any
 
 import drives
 import numpy as np
-from makers import camera_info, transform
 
-from fuzz.scenery import healthy
+from fuzz.scenery import healthy, place
 from robustseg_core import outputs
 from robustseg_core.engines import Engine
 from robustseg_core.segmenter import Segmenter
@@ -101,9 +100,7 @@ class Robot:
         stamp_ns = drives.EPOCH + self.now_ns
         self._count += 1
         if calibrate and not self._calibrated:
-            for name in ("rgb", "depth", "event"):
-                self.segmenter.push_camera_info(name, camera_info(48, 64, fx=60.0))
-            self.segmenter.push_transforms(transform("camera", "lidar", quaternion=drives.OPTICAL))
+            place(self.segmenter, ("rgb", "depth", "event"))
             self._calibrated = True
         verdict = None
         for name in drives.ALL:

@@ -6,22 +6,31 @@ tried. Cheap enough for hours of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
-from drives import EPOCH, RATES
-from makers import events, image, xyz
+from drives import EPOCH, OPTICAL, RATES
+from makers import camera_info, events, image, transform, xyz
 
 from robustseg_core.encode_evt3 import encode_evt3
 from robustseg_core.faults._base import with_stamp
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
 
 H, W = 48, 64
 POOL = 32
 """Different messages of a sensor; then they begin anew. More than a freeze detector compares."""
 _EVENTS = 60
+
+
+def place(segmenter: Segmenter, cameras: Iterable[str] = ("rgb", "event")) -> None:
+    """Tell where the sensors are: the CameraInfo of these, and the LiDAR's transform."""
+    for name in cameras:
+        segmenter.push_camera_info(name, camera_info(H, W, fx=60.0))
+    segmenter.push_transforms(transform("camera", "lidar", quaternion=OPTICAL))
 
 
 def healthy(name: str, k: int, stamp_ns: int, *, start_s: float = 0.0) -> Any:

@@ -25,10 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import drives
 import numpy as np
-from makers import camera_info, transform
 
 from fuzz.robot import Complaint, Robot, Watch, memory_mb
-from fuzz.scenery import arrivals
+from fuzz.scenery import arrivals, place
 from robustseg_core.faults import Injector, catalog, parse_fault
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, SECOND, Fault, LabelMap
@@ -95,9 +94,7 @@ def soak(seconds: float, seed: int, *, start_s: float = 0.0, faults: bool = True
     """
     spec = drives.engine().spec
     made = Segmenter(drives.robot(), spec, Watch(len(spec.classes)))
-    for name in ("rgb", "event"):
-        made.push_camera_info(name, camera_info(48, 64, fx=60.0))
-    made.push_transforms(transform("camera", "lidar", quaternion=drives.OPTICAL))
+    place(made)
     texts = schedule(seconds, seed) if faults else []
     injector = Injector(
         [parse_fault(t) for t in texts], seed=seed, topics=drives.TOPICS, start_ns=0
