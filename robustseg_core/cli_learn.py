@@ -240,6 +240,7 @@ def evaluate(
     from robustseg_core import config, datasets
     from robustseg_core.engines.eager import pick_device, share_cores
     from robustseg_core.evaluation.figures import KEY, figures
+    from robustseg_core.output_folder import staged
 
     if len(paths) < 2:
         raise RobustsegError(f"got {paths[0]} alone; give a checkpoint and then data")
@@ -250,20 +251,21 @@ def evaluate(
         options=config.override({}, options or ()),
     )
     share_cores(pick_device(device))
-    with progress_bar("samples") as progress:
-        task = progress.add_task("evaluating", total=len(dataset))
-        results = evaluation.evaluate(
-            paths[0],
-            dataset,
-            protocols=protocol or evaluation.PROTOCOLS,
-            absent=absent,
-            batch=batch,
-            seed=seed,
-            device=device,
-            allow_missing=allow_missing,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    evaluation.write(results, out)
+    with staged(out, command="eval", inputs=paths) as folder:
+        with progress_bar("samples") as progress:
+            task = progress.add_task("evaluating", total=len(dataset))
+            results = evaluation.evaluate(
+                paths[0],
+                dataset,
+                protocols=protocol or evaluation.PROTOCOLS,
+                absent=absent,
+                batch=batch,
+                seed=seed,
+                device=device,
+                allow_missing=allow_missing,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        evaluation.write(results, folder)
     table = Table(title=results.about.caption(), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("figure")
     table.add_column("mIoU, %", justify="right")

@@ -39,7 +39,13 @@ def sim(
 
     [dim]Example:[/] robustseg sim drive.mcap --seconds 20 --seed 7 --condition night,rain
     """
-    from robustseg_core.sim.produce import Recipe, parse_conditions, simulate, simulate_splits
+    from robustseg_core.sim.produce import (
+        Recipe,
+        check_free,
+        parse_conditions,
+        simulate,
+        simulate_splits,
+    )
 
     if split:
         with progress_bar("drives") as progress:
@@ -54,14 +60,15 @@ def sim(
     recipe = Recipe(
         seed, seconds, parse_conditions(condition), preset, parse_size(size) if size else None
     )
+    check_free(path, (".png", ".webm"))
     with progress_bar("seconds") as progress:
         task = progress.add_task("simulating", total=seconds, visible=False)
         simulate(
             path, recipe, lambda t_s: progress.update(task, completed=round(t_s, 1), visible=True)
         )
-    from robustseg_core.sim.sheet import draw_drive
+    from robustseg_core.sim.sheet import add_pictures
 
-    for written in (path, path.with_suffix(".json"), *draw_drive(path)):
+    for written in (path, path.with_suffix(".json"), *add_pictures(path)):
         err.print(f"  {written}", highlight=False)
 
 

@@ -75,6 +75,7 @@ def robustness(
 
     [dim]Example:[/] robustseg robustness --sim --jobs 4
     """
+    from robustseg_core.output_folder import claimed
     from robustseg_core.robustness.run import long_drives, run, simulated
 
     if sim == bool(bags):
@@ -82,7 +83,12 @@ def robustness(
     words = list(overrides or [])
     words += [f"weights={json.dumps(weights or ('' if score else 'untrained'))}"]
     wanted = parse_rows(rows)
-    with progress_bar("cases") as progress:
+    inputs = [*(bags or []), *(healthy or []), *filter(None, (params, weights))]
+    with (
+        claimed(out, command="robustness", inputs=inputs) as held,
+        progress_bar("cases") as progress,
+    ):
+        held.open()
         task = progress.add_task("simulating" if sim else "breaking", total=None)
 
         def show(done: int, total: int) -> None:

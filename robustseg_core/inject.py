@@ -5,7 +5,6 @@ Only the messages that a fault is done to are decoded; all others are passed on 
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +13,10 @@ from typing import Any
 
 from robustseg_core.bag import Bag, BagWriter, Recorded, Topic
 from robustseg_core.bag.codec import Codec
+from robustseg_core.bag.writer import check_is_folder_name
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec, Injector, Sample
+from robustseg_core.output_folder import staged
 from robustseg_core.survey import survey
 from robustseg_core.types import SECOND, Rejection
 
@@ -159,7 +160,7 @@ def inject_bag(
     """Write a copy of a recording in which the faults of a schedule happen.
 
     Untouched messages keep their bytes and log times; latched topics stay latched. An interrupted
-    run leaves a shorter bag that can be read, or none if it held no message.
+    run leaves nothing.
 
     Args:
         paths: recordings; schedules count from the start of the first.
@@ -167,7 +168,7 @@ def inject_bag(
         specs: what goes wrong and when.
         seed: of everything random.
         topics: modality -> its topic; None: guessed from the recording.
-        overwrite: replace a bag that is there already.
+        overwrite: replace an earlier copy that is there already.
         on_progress: called with (messages read, messages in all).
 
     Returns:
@@ -178,9 +179,11 @@ def inject_bag(
         RobustsegError: the recording or the target folder cannot be used, or a fault names no
             sensor of it.
     """
-    if any(Path(path).resolve() == out.resolve() for path in paths):
-        raise RobustsegError(f"{out} is the recording itself; choose another folder for the copy")
-    with Bag(paths) as bag:
+    check_is_folder_name(out)
+    with (
+        staged(out, command="inject", inputs=paths, replace=overwrite) as folder,
+        Bag(paths) as bag,
+    ):
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
         sensors = guessed_topics(bag) if topics is None else dict(topics)
@@ -188,24 +191,21 @@ def inject_bag(
         latched = {topic.name for topic in bag.topics if topic.latched}
         lost: Counter[str] = Counter()
         read = written = 0
-        writer = BagWriter(out, overwrite=overwrite)
-        try:
-            with writer:
-                for recorded in disturbed.disturbed():
-                    if recorded is None:
-                        read += 1
-                        on_progress(read, bag.message_count)
-                    elif why := _write(
-                        writer, recorded, latched=recorded.topic in latched,
-                        touched=recorded.topic in disturbed.injector.topics,
-                    ):  # fmt: skip
-                        lost[f"{recorded.topic} is not in the new bag: {why}"] += 1
-                    else:
-                        written += 1
-        except BaseException:
-            if not written:
-                shutil.rmtree(out, ignore_errors=True)  # made just now, and empty
-            raise
+        with BagWriter(folder / out.name) as writer:  # its file is named as the folder is
+            for recorded in disturbed.disturbed():
+                if recorded is None:
+                    read += 1
+                    on_progress(read, bag.message_count)
+                elif why := _write(
+                    writer, recorded, latched=recorded.topic in latched,
+                    touched=recorded.topic in disturbed.injector.topics,
+                ):  # fmt: skip
+                    lost[f"{recorded.topic} is not in the new bag: {why}"] += 1
+                else:
+                    written += 1
+        for file in (folder / out.name).iterdir():
+            file.rename(folder / file.name)
+        (folder / out.name).rmdir()
         injector = disturbed.injector
         counted = {**lost, **injector.refused}
         return {

@@ -12,6 +12,7 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.inject import DisturbedBag
 from robustseg_core.kills import Kill
+from robustseg_core.output_folder import check_apart, staged
 from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig, parse_robot
 from robustseg_core.segmenter import Segmenter
@@ -36,7 +37,7 @@ def run_bags(
         paths: recordings, played one after the other.
         params: robot.yaml; without it the streams are guessed from the recording.
         overrides: `key=value` words; they win over `params`.
-        out: folder of the results.
+        out: folder of the results; those of an earlier run are replaced, other files stay.
         kills: sensors silenced on purpose.
         faults: what else is done to them.
         seed: of the faults.
@@ -46,38 +47,43 @@ def run_bags(
         The content of `result.json`.
 
     Raises:
-        RobustsegError: the recording, the configuration or the checkpoint cannot be used, or no
-            mask came of them (then the results, which say why, are written all the same).
+        RobustsegError: the recording, the configuration, the checkpoint or `out` cannot be used,
+            or no mask came of them (then the results, which say why, are written all the same).
     """
+    check_apart(out, paths)
     with Bag(paths) as bag:
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
         robot = robot_for(bag, params, overrides)
         check_streams(bag, robot, kills)
-        segmenter = Segmenter.from_config(robot)
-        source = _disturbed(bag, robot, faults, seed) if faults else bag
-        read = 0
+        inputs = [*paths, *filter(None, [params, robot.weights])]
+        with staged(out, command="run", inputs=inputs) as folder:
+            segmenter = Segmenter.from_config(robot)
+            source = _disturbed(bag, robot, faults, seed) if faults else bag
+            read = 0
 
-        def count(recorded: Recorded) -> None:
-            nonlocal read
-            read += 1
-            on_progress(read, bag.message_count, segmenter.masks)
+            def count(recorded: Recorded) -> None:
+                nonlocal read
+                read += 1
+                on_progress(read, bag.message_count, segmenter.masks)
 
-        with (
-            record.Recorder(out, segmenter.spec, start_ns=bag.start_ns) as recorder,
-            open_truth(paths) as truth,
-        ):
-            for label_map in replay(source, segmenter, kills=kills, on_message=count):
-                overlay = draw.overlay(label_map, segmenter.spec)
-                recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
-        account = _account(bag, segmenter, recorder.rows)
-        result = recorder.write_result(
-            kills=[str(kill) for kill in kills],
-            faults=[str(fault) for fault in faults],
-            **account,
-        )
-    title = f"robustseg run {' '.join(path.name for path in paths)}"
-    report.write(out, result, title=title, moments=recorder.moments, broken=[*kills, *faults])
+            with (
+                record.Recorder(folder, segmenter.spec, start_ns=bag.start_ns) as recorder,
+                open_truth(paths) as truth,
+            ):
+                for label_map in replay(source, segmenter, kills=kills, on_message=count):
+                    overlay = draw.overlay(label_map, segmenter.spec)
+                    recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
+            account = _account(bag, segmenter, recorder.rows)
+            result = recorder.write_result(
+                kills=[str(kill) for kill in kills],
+                faults=[str(fault) for fault in faults],
+                **account,
+            )
+            title = f"robustseg run {' '.join(path.name for path in paths)}"
+            report.write(
+                folder, result, title=title, moments=recorder.moments, broken=[*kills, *faults]
+            )
     if not recorder.rows:
         raise RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
     return result

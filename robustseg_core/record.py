@@ -54,7 +54,7 @@ class Recorder:
     """Writes a folder of results while masks come in; a context manager.
 
     Args:
-        folder: made if missing; what an earlier run left there under the same names is replaced.
+        folder: fresh, as `output_folder.staged` gives it.
         spec: the network's.
         start_ns: when the recording began; what seconds are counted from.
         video_rate_hz: frame rate of the video.
@@ -78,14 +78,12 @@ class Recorder:
         self._video = VideoWriter(folder / "overlay.webm", video_rate_hz)
         self._masks = folder / "masks"
         try:
-            self._masks.mkdir(parents=True, exist_ok=True)
-            for old in (*self._masks.glob("*.png"), folder / "result.json"):
-                old.unlink(missing_ok=True)
+            self._masks.mkdir(parents=True)
         except OSError as error:
             raise RobustsegError(
                 f"cannot write to {folder}: {error.strerror}; choose another --out"
             ) from None
-        self._bag = BagWriter(folder / "mcap", overwrite=True, compress=True)
+        self._bag = BagWriter(folder / "mcap", compress=True)
 
     def __enter__(self) -> Recorder:
         self._bag.__enter__()

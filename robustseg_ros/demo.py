@@ -29,6 +29,7 @@ from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.kills import Kill
+from robustseg_core.output_folder import staged
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
@@ -101,6 +102,19 @@ def run_demo(
     Raises:
         RobustsegError: no such recording, nothing recognized in it, or the node did not start.
     """
+    inputs = [bag_path, *([params] if params else [])]
+    with staged(out, command="demo", inputs=inputs) as folder:
+        return _run_demo(bag_path, folder, kills, faults, params)
+
+
+def _run_demo(
+    bag_path: Path,
+    out: Path,
+    kills: Sequence[Kill],
+    faults: Sequence[FaultSpec],
+    params: Path | None,
+) -> dict[str, Any]:
+    """`run_demo` into a fresh folder."""
     with Bag([bag_path]) as bag:
         start_ns = bag.start_ns
         robot_yaml = params or _guess(bag, out)
@@ -146,7 +160,6 @@ def run_demo(
 
 def _guess(bag: Bag, out: Path) -> Path:
     """The robot that the recording looks like, written beside the results."""
-    out.mkdir(parents=True, exist_ok=True)
     path = out / "robot.yaml"
     path.write_text(survey(bag).robot_yaml())
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,19 +30,13 @@ class BagWriter:
     was recorded until then is what one wants to see.
 
     Raises:
-        RobustsegError: the target exists and is not empty (unless `overwrite`, and it is a bag).
+        RobustsegError: the target exists and is not an empty folder.
     """
 
-    def __init__(
-        self, path: Path | str, *, overwrite: bool = False, compress: bool = False
-    ) -> None:
+    def __init__(self, path: Path | str, *, compress: bool = False) -> None:
         self.path = Path(path)
-        if self.path.suffix in (".mcap", ".db3", ".bag"):
-            raise RobustsegError(
-                f"{self.path} is a file name, and a rosbag2 is a folder; "
-                f"write to {self.path.with_suffix('')}"
-            )
-        _clear(self.path, overwrite)
+        check_is_folder_name(self.path)
+        _make_room(self.path)
         self._store = typestore()
         self._connections: dict[str, Connection] = {}
         self._writer = Writer(self.path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
@@ -134,21 +127,21 @@ def _qos(*, latched: bool) -> Qos:
     )
 
 
-def _clear(path: Path, overwrite: bool) -> None:
-    """Make room at `path`; only ever deletes an empty folder or a bag."""
+def check_is_folder_name(path: Path) -> None:
+    """Refuse names that people give to files.
+
+    Raises:
+        RobustsegError: it ends as a recording's file does.
+    """
+    if path.suffix in (".mcap", ".db3", ".bag"):
+        raise RobustsegError(
+            f"{path} is a file name, and a rosbag2 is a folder; write to {path.with_suffix('')}"
+        )
+
+
+def _make_room(path: Path) -> None:
+    """rosbags makes the folder itself; only an empty one may be there."""
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
-    elif path.exists() and not overwrite:
-        raise RobustsegError(f"{path} exists already; choose another name, or overwrite it")
     elif path.exists():
-        strange = [p.name for p in path.iterdir() if not _of_a_bag(p)] if path.is_dir() else [path]
-        if strange:
-            raise RobustsegError(
-                f"{path} holds {strange[0]}, which is no part of a bag; it is not overwritten, "
-                "choose another name"
-            )
-        shutil.rmtree(path)
-
-
-def _of_a_bag(path: Path) -> bool:
-    return path.is_file() and (path.name == "metadata.yaml" or path.suffix in (".mcap", ".db3"))
+        raise RobustsegError(f"{path} exists already; choose another name")

@@ -38,7 +38,7 @@ def write(results: Results, out: Path | str, *, resamples: int = RESAMPLES) -> P
 
     Args:
         results: from `evaluate`, or read back (then without worst frames as pictures).
-        out: the folder; made where it does not exist.
+        out: the folder, as `output_folder.staged` gives it; made where it does not exist.
         resamples: of the bootstrap intervals.
 
     Returns:

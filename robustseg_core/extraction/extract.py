@@ -27,6 +27,7 @@ from robustseg_core.extraction.calibration import calibration_of
 from robustseg_core.extraction.class_map import load_class_map
 from robustseg_core.extraction.label_source import Labels
 from robustseg_core.extraction.once import once
+from robustseg_core.output_folder import check_apart
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import LabelMap, ModelSpec
@@ -91,7 +92,9 @@ def extract(
         RobustsegError: a recording, the configuration, a label or `out` cannot be used, or no
             sample came of a recording; the others are extracted all the same.
     """
-    job = partial(extract_one, out=out, extraction=extraction or Extraction(), overwrite=overwrite)
+    extraction = extraction or Extraction()
+    check_apart(out, [*paths, *filter(None, (extraction.params, extraction.class_map))])
+    job = partial(extract_one, out=out, extraction=extraction, overwrite=overwrite)
     accounts = recording.for_each(job, paths, jobs=jobs, on_progress=on_progress)
     sums = {k: sum(a[k] for a in accounts) for k in ("samples", "labelled", "complete", "bytes")}
     return {**sums, "recordings": accounts}
@@ -114,7 +117,9 @@ def extract_one(
         out / recording.scene_of(path),
         _recipe(path, extraction),
         lambda folder: _write(path, folder, extraction, on_progress),
+        command="extract",
         account=INDEX,
+        inputs=[path],
         overwrite=overwrite,
     )
     return {

@@ -20,6 +20,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
+from robustseg_core.output_folder import check_apart
 from robustseg_core.types import IGNORE, LabelMap
 
 
@@ -68,6 +69,7 @@ def label_bags(
         raise RobustsegError(f"every is {every}; 1 labels every set, 2 every second one")
     if not checkpoint.is_file():
         raise RobustsegError(f"{checkpoint} does not exist; give a checkpoint of `robustseg train`")
+    check_apart(out, [*paths, checkpoint, *([params] if params else [])])
     tree = config.override(config.read_file(params) if params else {}, overrides)
     means = {
         "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
@@ -83,7 +85,9 @@ def label_bags(
             out / recording.scene_of(path),
             recipe := {"recording": recording.fingerprint(path), **means},
             partial(_write, path, params, words, recipe, on_progress),
+            command="label",
             account=ACCOUNT,
+            inputs=[path],
             overwrite=overwrite,
         )
         masks = account["masks"]

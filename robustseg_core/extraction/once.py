@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.output_folder import claimed
 
 
 def once(
@@ -19,7 +16,9 @@ def once(
     recipe: Mapping[str, Any],
     make: Callable[[Path], None],
     *,
+    command: str,
     account: str,
+    inputs: Iterable[Path] = (),
     overwrite: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """The account of `folder`, and whether it was made just now.
@@ -32,33 +31,21 @@ def once(
         recipe: plain JSON; everything that the result depends on.
         make: fills the folder that it is given, last with the file `account`, a JSON object whose
             `recipe` is the recipe.
+        command: who makes it.
         account: name of that file.
+        inputs: what it is made of; none may lie in `folder`.
         overwrite: replace what another recipe made.
 
     Raises:
-        RobustsegError: something else is at `folder`, or the disk is full or read-only.
+        RobustsegError: as `output_folder.claimed`, or another recipe's result is there.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        if known := _known(folder, recipe, account, overwrite):
+    if known := _known(folder, recipe, account, overwrite):
+        return known, False
+    with claimed(folder, command=command, inputs=inputs, wait=True) as held:
+        if known := _known(folder, recipe, account, overwrite):  # by whom we waited for
             return known, False
-        with _alone(partial):
-            if known := _known(folder, recipe, account, overwrite):  # by whom we waited for
-                shutil.rmtree(partial, ignore_errors=True)
-                return known, False
-            try:
-                _empty(partial)
-                make(partial)
-                if folder.exists():
-                    shutil.rmtree(folder)
-                partial.rename(folder)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-    except OSError as error:
-        raise RobustsegError(
-            f"cannot write {folder}: {error.strerror or error}; make room"
-        ) from None
+        make(held.fresh())
+        held.publish()
     return json.loads((folder / account).read_text()), True
 
 
@@ -66,14 +53,14 @@ def _known(
     folder: Path, recipe: Mapping[str, Any], account: str, overwrite: bool
 ) -> dict[str, Any] | None:
     """The account that is there, if it is of this recipe; None: it may be made."""
-    if not folder.exists():
-        return None
+    if not (folder / account).exists():
+        return None  # nothing, something half, or somebody else's: `claimed` tells them apart
     try:
         known = json.loads((folder / account).read_text())
         other = dict(known["recipe"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RobustsegError(
-            f"{folder} is there already and holds no {account}; choose another folder"
+            f"{folder / account} is damaged or not robustseg's; choose another folder"
         ) from None
     wanted = json.loads(json.dumps(recipe))
     if other == wanted:
@@ -85,30 +72,6 @@ def _known(
         f"{folder} was made with {name} {_short(other.get(name))}, wanted is "
         f"{_short(wanted.get(name))}; choose another folder, or overwrite it"
     )
-
-
-@contextmanager
-def _alone(partial: Path) -> Iterator[None]:
-    """Holds the folder `partial` for this process; the system lets go of it when we die."""
-    while True:
-        partial.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # renamed meanwhile by whoever was faster
-            number = os.open(partial, os.O_RDONLY)
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX)
-                if os.path.samestat(os.fstat(number), partial.stat()):
-                    yield
-                    return
-            finally:
-                os.close(number)
-
-
-def _empty(folder: Path) -> None:
-    for old in folder.iterdir():
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        else:
-            old.unlink()
 
 
 def _short(value: Any) -> str:

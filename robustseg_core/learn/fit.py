@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.output_folder import claimed, replacing
 from robustseg_core.types import Batch
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -64,9 +66,16 @@ def fit(
             not finite (the batch is saved, and the text says which term).
     """
     fabric = _fabric(recipe, device)
-    first = fabric.global_rank == 0
-    out.mkdir(parents=True, exist_ok=True)
+    inputs = [*recipe.data.train, *recipe.data.val, *filter(None, [recipe.teacher])]
+    with ExitStack() as stack:
+        if fabric.global_rank == 0:
+            stack.enter_context(claimed(out, command="train", inputs=inputs)).open()
+        return _train(fabric, recipe, out, on_progress)
 
+
+def _train(fabric: Any, recipe: Recipe, out: Path, on_progress: Report) -> dict[str, Any]:
+    """The loop itself, in a folder that rank 0 holds."""
+    first = fabric.global_rank == 0
     train, val = splits(recipe)
     teacher = frozen_teacher(recipe, train)
     model = network(recipe, train)
@@ -94,7 +103,8 @@ def fit(
         fabric.strategy.precision.load_state_dict(scaler)
     journal = Journal(out, progress.step) if first else None
     if first:
-        (out / "recipe.yaml").write_text(yaml.safe_dump(json.loads(identity), sort_keys=False))
+        with replacing(out / "recipe.yaml") as path:
+            path.write_text(yaml.safe_dump(json.loads(identity), sort_keys=False))
     before_s, started = progress.seconds, time.perf_counter()
 
     batches = loader.batches(progress.step * recipe.optim.accumulate)
@@ -168,7 +178,8 @@ def fit(
             "waited_share": round(loader.waited_s / max(1e-9, progress.seconds - before_s), 4),
             "version": __version__,
         }
-        (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        with replacing(out / "result.json") as path:
+            path.write_text(json.dumps(result, indent=1) + "\n")
     fabric.barrier()
     return result
 

@@ -25,6 +25,7 @@ from robustseg_core.excerpt import Excerpt
 from robustseg_core.inject import DisturbedBag
 from robustseg_core.models import checkpoint
 from robustseg_core.offline import robot_for
+from robustseg_core.output_folder import replacing
 from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig
 from robustseg_core.robustness import verdict
@@ -67,6 +68,8 @@ class Task:
     """Where the result is kept."""
     processes: int = 1
     """That share this machine."""
+    fresh: bool = False
+    """Do it again though it was done before."""
 
     @property
     def path(self) -> Path:
@@ -99,7 +102,7 @@ def perform(task: Task) -> dict[str, Any]:
     """
     try:
         kept = json.loads(task.path.read_text())
-        if kept["key"] == task.key:
+        if kept["key"] == task.key and not task.fresh:
             return dict(kept["result"])
     except (OSError, ValueError, KeyError):
         pass
@@ -108,9 +111,8 @@ def perform(task: Task) -> dict[str, Any]:
     result = _clean(task) if task.case is None else _broken(task, task.case)
     result = {"drive": Path(task.drive).stem, **result}
     task.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = task.path.with_suffix(".partial")
-    partial.write_text(json.dumps({"key": task.key, "result": result}, indent=1) + "\n")
-    partial.rename(task.path)
+    with replacing(task.path) as path:
+        path.write_text(json.dumps({"key": task.key, "result": result}, indent=1) + "\n")
     return result
 
 

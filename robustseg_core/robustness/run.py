@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -15,6 +14,7 @@ from robustseg_core import __version__
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.offline import check_streams, robot_for
+from robustseg_core.output_folder import replacing
 from robustseg_core.robustness import report, table
 from robustseg_core.robustness.case import Case
 from robustseg_core.robustness.matrix import cases, pairs
@@ -99,7 +99,8 @@ def run(
 
     Args:
         drives: recordings of healthy robots; with truth, if masks are to be scored.
-        out: folder of the results; the cases lie in `cases/` below it.
+        out: folder of the results, as `output_folder.claimed` holds it; the cases lie in `cases/`
+            below it.
         healthy: more recordings of healthy robots, watched for false alarms; nothing is done to
             them, and they need no truth.
         params: robot.yaml; without it the streams are guessed from each recording.
@@ -126,12 +127,10 @@ def run(
     with Bag([drives[0]]) as bag:
         robot = robot_for(bag, params, overrides)
     options = Options(str(params or ""), overrides, seed, score, weights_id(robot))
-    if fresh:
-        shutil.rmtree(out / "cases", ignore_errors=True)
     tasks, skipped = _tasks(drives, out, options, cases(rows), paired, jobs)
     unscored = replace(options, score=False)
     watched = [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
-    tasks = watched + tasks  # the longest first
+    tasks = [replace(task, fresh=fresh) for task in watched + tasks]  # the longest first
     results = []
     for result in _performed(tasks, jobs):
         results.append(result)
@@ -153,7 +152,8 @@ def run(
         provenance=spec_of(robot).provenance,
     )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "robustness.json").write_text(json.dumps(summary, indent=1) + "\n")
+    with replacing(out / "robustness.json") as path:
+        path.write_text(json.dumps(summary, indent=1) + "\n")
     table.write_csv(out / "robustness.csv", broken)
     report.write(out, summary)
     return summary

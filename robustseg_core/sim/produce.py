@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from robustseg_core.bag import BagWriter
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import Strict, load
 from robustseg_core.errors import RobustsegError
+from robustseg_core.output_folder import claimed, place
 from robustseg_core.sim.rig import rig
 
 
@@ -78,38 +80,71 @@ def simulate(
 
     if path.suffix != ".mcap":
         raise RobustsegError(f"{path} does not end in .mcap; name the drive e.g. {path.name}.mcap")
-    account = path.with_suffix(".json")
-    if path.exists() and account.exists():
-        known = json.loads(account.read_text())
-        if known["recipe"] == _plain(recipe):
-            return dict(known)
-    if path.exists():
-        raise RobustsegError(f"{path} is another drive; choose another name or delete it")
+    if known := _known(path, recipe):
+        return known
     drive = Drive(
         seed=recipe.seed,
         rig=rig(recipe.preset, recipe.size),
         seconds=recipe.seconds,
         conditions=frozenset(recipe.conditions),
     )
-    folder = path.with_name(f".{path.stem}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with BagWriter(folder, compress=True) as writer:
+    with workshop(path) as staging:
+        if known := _known(path, recipe):  # made by whom we waited for
+            return known
+        with BagWriter(staging / "drive", compress=True) as writer:
             drive.write(writer, on_progress)
         result = {
             "recipe": _plain(recipe),
             "statistics": drive.statistics.to_json(recipe.seconds, CITYSCAPES.names),
         }
-        written = folder / account.name
-        written.write_text(json.dumps(result, indent=1) + "\n")
-        written.rename(account)
-        next(folder.glob("*.mcap")).rename(path)  # the last step: a drive that is there is whole
-    except OSError as error:
-        raise RobustsegError(f"cannot write {path}: {error.strerror}; make room") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        account = path.with_suffix(".json")
+        if not account.exists():
+            (staging / "account").write_text(json.dumps(result, indent=1) + "\n")
+            place(staging / "account", account)
+        # The last step: a drive that is there is whole
+        place(next((staging / "drive").glob("*.mcap")), path)
     return result
+
+
+def check_free(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse to make a new drive where files of another one, or of somebody else, are.
+
+    Raises:
+        RobustsegError: names the file.
+    """
+    for taken in (path.with_suffix(suffix) for suffix in suffixes):
+        if os.path.lexists(taken) and not path.exists():
+            raise RobustsegError(f"{taken} is there already; choose another name or move it away")
+
+
+@contextmanager
+def workshop(path: Path) -> Iterator[Path]:
+    """A folder beside the drive `path` to make its files in; others that want it wait.
+
+    Raises:
+        RobustsegError: as `output_folder.claimed`.
+    """
+    with claimed(path.with_name(f".{path.stem}.partial"), command="sim", wait=True) as held:
+        yield held.fresh()
+
+
+def _known(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The account of the drive that is there, if this recipe made it; None: it may be made.
+
+    Raises:
+        RobustsegError: the drive or the account is another's.
+    """
+    account = path.with_suffix(".json")
+    if not path.exists() and not account.exists():
+        return None
+    try:
+        known = dict(json.loads(account.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        known = {}
+    if known.get("recipe") != _plain(recipe):
+        taken = path if path.exists() else account
+        raise RobustsegError(f"{taken} is another drive's; choose another name or move it away")
+    return known if path.exists() else None
 
 
 def simulate_splits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from robustseg_core import draw, modalities
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
+from robustseg_core.output_folder import place
 from robustseg_core.record import VideoWriter
 from robustseg_core.replay import replay
 from robustseg_core.segmenter import Segmenter
+from robustseg_core.sim.produce import workshop
 from robustseg_core.survey import survey
 from robustseg_core.truth import open_truth
 from robustseg_core.types import Bundle, LabelMap, ModelSpec
@@ -25,13 +28,28 @@ TILE = (200, 320)
 """(H, W) of one picture of the sheet."""
 
 
-def draw_drive(path: Path, *, rows: int = 4) -> tuple[Path, Path]:
-    """Write `path.png` (a contact sheet of `rows` moments) and `path.webm` beside a drive.
+def add_pictures(path: Path) -> tuple[Path, Path]:
+    """`path.png` and `path.webm` beside a drive, unless they are there; what is there stays.
 
     Raises:
-        RobustsegError: the disk is full; neither is left then.
+        RobustsegError: the disk is full.
     """
     sheet, film = path.with_suffix(".png"), path.with_suffix(".webm")
+    with workshop(path) as folder:
+        if not (os.path.lexists(sheet) and os.path.lexists(film)):
+            for drawn in draw_drive(path, folder):
+                if drawn.exists() and not os.path.lexists(path.with_suffix(drawn.suffix)):
+                    place(drawn, path.with_suffix(drawn.suffix))
+    return sheet, film
+
+
+def draw_drive(path: Path, folder: Path, *, rows: int = 4) -> tuple[Path, Path]:
+    """Write a contact sheet of `rows` moments of a drive and a film of it into `folder`.
+
+    Raises:
+        RobustsegError: the disk is full.
+    """
+    sheet, film = folder / f"{path.stem}.png", folder / f"{path.stem}.webm"
     with Bag(path) as bag, open_truth([path]) as truth, VideoWriter(film, 15.0) as video:
         robot = survey(bag).robot()
         spec = checkpoint.default_spec(size=(192, 320)).model_copy(update={"trained": True})
@@ -53,8 +71,6 @@ def draw_drive(path: Path, *, rows: int = 4) -> tuple[Path, Path]:
         try:
             sheet.write_bytes(picture.tobytes())
         except OSError as error:
-            for half_done in (sheet, film):
-                half_done.unlink(missing_ok=True)
             raise RobustsegError(
                 f"cannot write {sheet}: {error.strerror}; {path} is complete, make room to draw it"
             ) from None

@@ -138,21 +138,14 @@ def test_damaged_messages_are_carried_along_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_copy_is_a_shorter_bag_or_none(clean, tmp_path, stop):
-    def after(count):
-        def progress(done, total):
-            if done == count:
-                raise stop
-
-        return progress
+def test_an_interrupted_copy_leaves_nothing(clean, tmp_path, stop):
+    def progress(done, total):
+        if done == 40:
+            raise stop
 
     with pytest.raises(stop):
-        inject(clean, tmp_path, "rgb:black", on_progress=after(40))
-    assert contents(tmp_path / "broken")[0] == contents(clean)[0]
-    assert len(contents(tmp_path / "broken")) == 40
-    with pytest.raises(stop):
-        inject(clean, tmp_path, "/tf_static:off", name="none", on_progress=after(1))
-    assert not (tmp_path / "none").exists()
+        inject(clean, tmp_path, "rgb:black", on_progress=progress)
+    assert not (tmp_path / "broken").exists()
 
 
 def test_a_fault_that_fits_no_sensor_is_refused_before_anything_is_written(clean, tmp_path):
@@ -164,7 +157,7 @@ def test_a_fault_that_fits_no_sensor_is_refused_before_anything_is_written(clean
             inject(clean, tmp_path, text)
     with pytest.raises(RobustsegError, match="names no sensor of this robot"):
         inject_bag([clean], tmp_path / "x", [parse_fault("lidar:off")], topics={"rgb": "/rgb"})
-    with pytest.raises(RobustsegError, match="is the recording itself"):
+    with pytest.raises(RobustsegError, match="is the input"):
         inject_bag([clean], clean, [], overwrite=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from robustseg_core.extraction.once import once
+from robustseg_core.output_folder import META
 
 
 def test_killed_in_the_middle_nothing_half_is_left_and_the_next_run_finishes(tmp_path):
@@ -16,7 +17,7 @@ def test_killed_in_the_middle_nothing_half_is_left_and_the_next_run_finishes(tmp
         "import sys, time; from pathlib import Path\n"
         "from robustseg_core.extraction.once import once\n"
         "def make(f): (f / 'half').write_text('x'); print('going', flush=True); time.sleep(600)\n"
-        "once(Path(sys.argv[1]), {'a': 1}, make, account='account.json')"
+        "once(Path(sys.argv[1]), {'a': 1}, make, command='extract', account='account.json')"
     )
     folder = tmp_path / "result"
     root = Path(__file__).resolve().parents[2]
@@ -28,14 +29,15 @@ def test_killed_in_the_middle_nothing_half_is_left_and_the_next_run_finishes(tmp
     with process:
         assert process.stdout.readline() == b"going\n"
         process.kill()
-    assert not folder.exists() and (tmp_path / ".result.partial" / "half").exists()
+    assert [path.name for path in folder.iterdir()] == [META]
 
     def make(partial):
         assert not list(partial.iterdir())
         (partial / "account.json").write_text('{"recipe": {"a": 1}}')
 
-    assert once(folder, {"a": 1}, make, account="account.json") == ({"recipe": {"a": 1}}, True)
-    assert [file.name for file in tmp_path.iterdir()] == ["result"]
+    made = once(folder, {"a": 1}, make, command="extract", account="account.json")
+    assert made == ({"recipe": {"a": 1}}, True)
+    assert {path.name for path in folder.iterdir()} == {META, "account.json"}
 
 
 def test_of_many_that_want_the_same_one_makes_it_and_the_others_wait(tmp_path):
@@ -46,7 +48,7 @@ def test_of_many_that_want_the_same_one_makes_it_and_the_others_wait(tmp_path):
         (partial / "account.json").write_text('{"recipe": {"a": 1}}')
 
     def want(_):
-        return once(folder, {"a": 1}, make, account="account.json")
+        return once(folder, {"a": 1}, make, command="extract", account="account.json")
 
     with ThreadPoolExecutor(8) as pool:  # a lock of the file system does not care who it is
         results = list(pool.map(want, range(8)))
