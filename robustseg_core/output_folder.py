@@ -191,6 +191,7 @@ def claimed(
     inputs: Iterable[Path | str] = (),
     replace: bool = True,
     wait: bool = False,
+    target: Path | None = None,
 ) -> Iterator[OutputFolder]:
     """Hold `folder` for this process; the system lets go of it when we die.
 
@@ -200,6 +201,7 @@ def claimed(
         inputs: what is read meanwhile; none may lie in `folder`.
         replace: whether an earlier result of the same command may be replaced.
         wait: for another process that holds the folder; else that is an error.
+        target: what a full disk keeps from being written, in the sentence; None: `folder`.
 
     Raises:
         RobustsegError: it is or contains an input, is no folder, cannot be written, is held by
@@ -220,7 +222,9 @@ def claimed(
         if error.errno not in _FULL and not ours:
             raise  # not of our writing
         way_out = "make room" if error.errno in _FULL else "choose a folder that can be written"
-        raise RobustsegError(f"cannot write {folder}: {error.strerror}; {way_out}") from error
+        raise RobustsegError(
+            f"cannot write {target or folder}: {error.strerror}; {way_out}"
+        ) from error
 
 
 @contextmanager

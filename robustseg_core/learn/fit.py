@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
-from robustseg_core.output_folder import claimed, replacing
+from robustseg_core.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -67,15 +67,16 @@ def fit(
     """
     fabric = _fabric(recipe, device)
     inputs = [*recipe.data.train, *recipe.data.val, *filter(None, [recipe.teacher])]
-    with ExitStack() as stack:
-        if fabric.global_rank == 0:
-            stack.enter_context(claimed(out, command="train", inputs=inputs)).open()
-        return _train(fabric, recipe, out, on_progress)
-
-
-def _train(fabric: Any, recipe: Recipe, out: Path, on_progress: Report) -> dict[str, Any]:
-    """The loop itself, in a folder that rank 0 holds."""
     first = fabric.global_rank == 0
+    with claimed(out, command="train", inputs=inputs) if first else nullcontext() as held:
+        return _train(fabric, recipe, out, held, on_progress)
+
+
+def _train(
+    fabric: Any, recipe: Recipe, out: Path, held: OutputFolder | None, on_progress: Report
+) -> dict[str, Any]:
+    """The loop itself, in a folder that rank 0 holds."""
+    first = held is not None
     train, val = splits(recipe)
     teacher = frozen_teacher(recipe, train)
     model = network(recipe, train)
@@ -101,6 +102,8 @@ def _train(fabric: Any, recipe: Recipe, out: Path, on_progress: Report) -> dict[
     if saved.exists():
         progress, scaler = state.load(saved, model, average, optimizer, identity)
         fabric.strategy.precision.load_state_dict(scaler)
+    if held is not None:
+        held.open()
     journal = Journal(out, progress.step) if first else None
     if first:
         with replacing(out / "recipe.yaml") as path:

@@ -124,7 +124,8 @@ def workshop(path: Path) -> Iterator[Path]:
     Raises:
         RobustsegError: as `output_folder.claimed`.
     """
-    with claimed(path.with_name(f".{path.stem}.partial"), command="sim", wait=True) as held:
+    folder = path.with_name(f".{path.stem}.partial")
+    with claimed(folder, command="sim", wait=True, target=path) as held:
         yield held.fresh()
 
 

@@ -491,6 +491,7 @@ def test_the_writer_deletes_nothing(tmp_path):
             writer.write("/camera", "std_msgs/msg/String", None, START)
         with pytest.raises(RobustsegError, match="does not know"):
             writer.write("/odd", "odd_msgs/msg/Thing", None, START)
+    (tmp_path / "theirs").mkdir()
     touch(tmp_path / "theirs" / "thesis.tex", b"years of work")
     for name in ("empty", "theirs"):
         with pytest.raises(RobustsegError, match="exists already"):

@@ -201,7 +201,7 @@ def foreign_weights(tmp_path):
         (lambda t, b: ["run", b, "--fault", "rgb:blck"], "did you mean 'black'?"),
         (lambda t, b: ["run", b, "--fault", "lidar:rings"], "names no sensor of this robot"),
         (lambda t, b: ["inject", b, t / "x", "--fault", "rgb:rings"], "cannot be done to rgb"),
-        (lambda t, b: ["inject", b, b, "--fault", "rgb:off"], "is the recording itself"),
+        (lambda t, b: ["inject", b, b, "--fault", "rgb:off"], "is the input"),
         (lambda t, b: ["sim", t / "x.mcap", "--seconds", "0"], "seconds is 0"),
         (lambda t, b: ["sim", t / "x.mcap", "--size", "64"], "write WIDTHxHEIGHT"),
         (lambda t, b: ["sim", t / "x.mcap", "--size", "8x8"], "size is 8x8"),

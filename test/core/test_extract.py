@@ -181,7 +181,7 @@ def test_what_is_not_ours_is_never_replaced(drive, tmp_path):
     folder = tmp_path / scene_of(drive)
     folder.mkdir()
     (folder / "thesis.tex").write_text("...")
-    with pytest.raises(RobustsegError, match=r"there already and holds no index.json"):
+    with pytest.raises(RobustsegError, match=r"holds 'thesis.tex', which robustseg did not write"):
         extract([drive], tmp_path, options(), overwrite=True)
     assert (folder / "thesis.tex").exists()
 
@@ -193,7 +193,9 @@ def test_recordings_are_extracted_in_parallel_to_the_same_bytes(drive, plain, tm
     )
     two = extract([drive, plain], tmp_path / "two", options(), jobs=2)
     assert one == two and [r["name"] for r in two["recordings"]] == [scene_of(drive), "plain"]
-    for file in (tmp_path / "one").glob("*/*"):
+    for file in (tmp_path / "one").glob("*/*.*"):
+        if file.is_dir():
+            continue  # our account of the folder, with times in it
         assert file.read_bytes() == (tmp_path / "two" / file.parent.name / file.name).read_bytes()
     assert shares == sorted(shares) and shares[-1] == (1.0, one["samples"])
     assert len(Shards([tmp_path / "one"])) == one["samples"]

@@ -178,7 +178,7 @@ def test_a_drive_that_is_there_is_not_made_again(drive):
     before = drive.stat().st_mtime_ns
     assert simulate(drive, RECIPE)["recipe"]["seed"] == 7
     assert drive.stat().st_mtime_ns == before
-    with pytest.raises(RobustsegError, match="is another drive"):
+    with pytest.raises(RobustsegError, match="is another drive's"):
         simulate(drive, Recipe(seed=9, seconds=1, conditions=("clear",), preset="tiny"))
 
 
@@ -213,7 +213,7 @@ def command(folder, *, seconds=SECONDS, most=resource.RLIM_INFINITY):
 
 def test_ctrl_c_ends_a_drive_in_order_and_leaves_nothing(tmp_path):
     running = command(tmp_path, seconds=30)
-    while running.poll() is None and not list(tmp_path.glob(".cut.partial/*.mcap")):
+    while running.poll() is None and not list(tmp_path.glob(".cut.partial/**/*.mcap")):
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.wait(0.1)
     running.send_signal(signal.SIGINT)
