@@ -16,6 +16,7 @@ import json
 import os
 import re
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,9 +72,14 @@ class Budget:
         """Bytes of the largest piece: it lies there packed, unpacked, cut out and decoded."""
         return self.limit // 4
 
+    @property
+    def small(self) -> int:
+        """Bytes that may come out of anything."""
+        return self.limit // 16
+
     def piece(self, packed: int) -> int:
         """Bytes that one piece of `packed` bytes may become."""
-        return min(self.largest, max(self.limit // 16, self.ratio * packed))
+        return min(self.largest, max(self.small, self.ratio * packed))
 
     def whole(self, packed: int) -> int:
         """Bytes that may come out of a whole file of `packed` bytes."""
@@ -252,19 +258,52 @@ def parse_size(text: str, name: str) -> int:
     return size
 
 
-def read_text(path: Path, what: str) -> str:
-    """The text in a file of the kind that people write (a sixteenth of a piece at most).
+def read_text(path: Path) -> str:
+    """The text in a file of the kind that people write: a 64th of the budget at most.
 
     Raises:
         OSError, UnicodeDecodeError: it cannot be read.
-        OverBudget: it is too long.
+        OverBudget: it is longer.
     """
-    limit = budget().largest // 16
+    return _read(path, budget().limit // 64).decode().replace("\r\n", "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What is in a JSON file: a sixteenth of the budget at most.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as `parse_json`.
+        OverBudget: it is longer.
+    """
+    return parse_json(_read(path, budget().small))
+
+
+def _read(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         raw = file.read(limit + 1)
     if len(raw) > limit:
-        raise OverBudget(f"{path} has over {_size(limit)}, too many for {what}; give another file")
-    return raw.decode().replace("\r\n", "\n")
+        raise OverBudget(
+            f"{path} has more than {_size(limit)}, the limit of a file of its kind; if you trust "
+            f"it, raise --unpack-limit (or {LIMIT})"
+        )
+    return raw
+
+
+def check_zip(path: Path) -> None:
+    """Nothing, if what a zip archive (.npz, .pt) says of its members may be unpacked.
+
+    Raises:
+        OSError, zipfile.BadZipFile: it cannot be read.
+        OverBudget: one of them, or all together, would be too much.
+    """
+    allowed, meter = budget(), Meter(budget(), path.stat().st_size)
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            meter.take(member.file_size, f"{member.filename} of {path}")
+            if member.compress_type != zipfile.ZIP_STORED:
+                what = f"{member.filename} of {path} claims"
+                allowed.check(member.file_size, what, packed=member.compress_size)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -285,7 +285,7 @@ def read_file(path: Path) -> dict[str, Any]:
         RobustsegError: it cannot be read, or holds no mapping.
     """
     try:
-        text = read_text(path, "a file of settings")
+        text = read_text(path)
     except OSError as error:
         raise RobustsegError(f"cannot read {path}: {error.strerror}; give a YAML file") from None
     except UnicodeDecodeError:

@@ -143,7 +143,7 @@ def _listed(folder: Path, notices: list[str]) -> list[str]:
             notices.append(f"{folder.name}: no metadata.yaml; files go by their first message")
         return []
     try:
-        text = read_text(found[0], "a bag's metadata")
+        text = read_text(found[0])
         information = parse_yaml(text)["rosbag2_bagfile_information"]
         return [PurePosixPath(name).name for name in information["relative_file_paths"]]
     except (OSError, ValueError, TypeError, KeyError, RobustsegError) as error:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from robustseg_core.budget import read_json
 from robustseg_core.errors import RobustsegError
 
 
@@ -59,7 +60,7 @@ def once(
         raise RobustsegError(
             f"cannot write {folder}: {error.strerror or error}; make room"
         ) from None
-    return json.loads((folder / account).read_text()), True
+    return read_json(folder / account), True
 
 
 def _known(
@@ -69,7 +70,7 @@ def _known(
     if not folder.exists():
         return None
     try:
-        known = json.loads((folder / account).read_text())
+        known = read_json(folder / account)
         other = dict(known["recipe"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RobustsegError(

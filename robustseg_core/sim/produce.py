@@ -15,6 +15,7 @@ from pydantic import Field
 
 from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
+from robustseg_core.budget import read_json
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import Strict, load
 from robustseg_core.errors import RobustsegError
@@ -80,9 +81,12 @@ def simulate(
         raise RobustsegError(f"{path} does not end in .mcap; name the drive e.g. {path.name}.mcap")
     account = path.with_suffix(".json")
     if path.exists() and account.exists():
-        known = json.loads(account.read_text())
-        if known["recipe"] == _plain(recipe):
-            return dict(known)
+        try:
+            known = read_json(account)
+            if known["recipe"] == _plain(recipe):
+                return dict(known)
+        except (OSError, ValueError, TypeError, KeyError):
+            pass  # no account of ours: another drive
     if path.exists():
         raise RobustsegError(f"{path} is another drive; choose another name or delete it")
     drive = Drive(
