@@ -326,16 +326,12 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _check_depth(tree: Any) -> None:
-    level = [tree]
-    for _ in range(DEEPEST + 1):
-        level = [
-            child
-            for node in level
-            if isinstance(node, (dict, list))
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    if level:
-        raise ValueError(f"it nests over {DEEPEST} levels deep")
+    level, depth = [tree], 0
+    while level := [node for node in level if isinstance(node, (dict, list))]:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"it nests over {DEEPEST} levels deep")
+        level = [c for n in level for c in (n.values() if isinstance(n, dict) else n)]
 
 
 class _Inflater:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.budget import parse_json
+from robustseg_core.budget import budget, parse_json
 from robustseg_core.camera import Camera
 from robustseg_core.datasets._pictures import read_bytes
 from robustseg_core.decode.evt3 import Events
@@ -85,7 +85,11 @@ def read_events(path: Path, size: tuple[int, int]) -> Packet:
     _must_exist(path)
     try:
         with h5py.File(path, "r") as file:
-            x, y, t, p = (np.asarray(file[f"events/{name}"][()]) for name in "xytp")
+            columns = [file[f"events/{name}"] for name in "xytp"]
+            for column in columns:
+                stored = column.id.get_storage_size()
+                budget().check(column.nbytes, f"{path}: {column.name} claims", packed=stored)
+            x, y, t, p = (np.asarray(column[()]) for column in columns)
     except KeyError:
         raise RobustsegError(f"{path} has no events/x, y, t and p; unpack it again") from None
     except (OSError, RuntimeError) as error:

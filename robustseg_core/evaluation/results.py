@@ -180,7 +180,7 @@ def load(path: Path | str) -> Results:
         check_zip(path.with_name("counts.npz"))
         with np.load(path.with_name("counts.npz"), allow_pickle=False) as file:
             counts = file["counts"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise RobustsegError(
             f"cannot read counts.npz beside {path} ({error}); keep the two files together"
         ) from None
