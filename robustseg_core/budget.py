@@ -259,13 +259,13 @@ def parse_size(text: str, name: str) -> int:
 
 
 def read_text(path: Path) -> str:
-    """The text in a file of the kind that people write: a 64th of the budget at most.
+    """The text in a file of the kind that people write: a 256th of the budget at most.
 
     Raises:
         OSError, UnicodeDecodeError: it cannot be read.
         OverBudget: it is longer.
     """
-    return _read(path, budget().limit // 64).decode().replace("\r\n", "\n")
+    return _read(path, budget().limit // 256).decode().replace("\r\n", "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -51,7 +51,13 @@ def message(time_ns: int, payload: bytes) -> bytes:
 def payload(value: int) -> bytes:
     """A small gray picture."""
     pixels = np.full((8, 8), value, np.uint8)
-    return bytes(typestore().serialize_cdr(image(pixels, "mono8", 1_000_000_000 + value), IMAGE))
+    sent = image(pixels, "mono8", 1_000_000_000 + value)
+    return bytes(typestore().serialize_cdr(sent, sent.__msgtype__))
+
+
+def definition() -> str:
+    """What the recording says of its type."""
+    return str(typestore().generate_msgdef(IMAGE, ros_version=2)[0])
 
 
 class Chunk:
@@ -82,8 +88,7 @@ def bomb(compression: str, time_ns: int, size: int, *, claim: int | None = None)
 
 def mcap(path: Path, chunks: list[Chunk], *, indexed: bool = True, twice: int = 1) -> Path:
     """A recording of one camera; its index lists each chunk so often."""
-    definition = typestore().generate_msgdef(IMAGE, ros_version=2)[0]
-    schema = entry(3, struct.pack("<H", 1) + text(IMAGE) + text("ros2msg") + text(definition))
+    schema = entry(3, struct.pack("<H", 1) + text(IMAGE) + text("ros2msg") + text(definition()))
     channel = entry(4, struct.pack("<HH", 1, 1) + text("/camera") + text("cdr") + bytes(4))
     content = MAGIC + entry(1, text("ros2") + text("test")) + schema + channel
     index = b""

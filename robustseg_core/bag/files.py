@@ -145,7 +145,8 @@ def _listed(folder: Path, notices: list[str]) -> list[str]:
     try:
         text = read_text(found[0])
         information = parse_yaml(text)["rosbag2_bagfile_information"]
-        return [PurePosixPath(name).name for name in information["relative_file_paths"]]
+        listed = information["relative_file_paths"]
+        return list(dict.fromkeys(PurePosixPath(name).name for name in listed))  # each once
     except (OSError, ValueError, TypeError, KeyError, RobustsegError) as error:
         text = " ".join(str(error).split())[:120]
         notices.append(f"{folder.name}: {found[0].name} is unreadable ({text}); it is ignored")

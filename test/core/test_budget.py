@@ -230,6 +230,26 @@ def test_profiles_that_are_a_trap_are_not_parsed(tmp_path, profile):
         assert values(bag) == [1, 2]
 
 
+TWOS = "a/T0 a\na/T0 b\n" + "".join(
+    f"{'=' * 80}\nMSG: a/T{n}\na/T{n + 1} a\na/T{n + 1} b\n" for n in range(40)
+)
+EMPTY = f"\n{'=' * 80}\nMSG: a/E\n"
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [f"a/E[4000000000] a{EMPTY}", "string[2000000000] a", f"{TWOS}{'=' * 80}\nMSG: a/T40\nbool a",
+     "uint8 a\n" * 100_000, f"a/A[9999] a{EMPTY}{'=' * 80}\nMSG: a/A\nstring[9999] a"],
+)  # fmt: skip
+def test_a_definition_that_makes_a_message_endless_is_unusable(tmp_path, definition, monkeypatch):
+    monkeypatch.setattr("bombs.definition", lambda: definition)
+    monkeypatch.setattr("bombs.IMAGE", "a/msg/B")
+    with Bag(mcap(tmp_path / "drive.mcap", [Chunk((1,))])) as bag:
+        assert "is unusable" in bag.topics[0].why
+        with pytest.raises(Rejection):
+            next(bag.messages()).message()
+
+
 # -- other recordings -----------------------------------------------------------------------------
 
 
@@ -459,7 +479,7 @@ def test_a_text_file_without_end_is_not_read_to_its_end(tmp_path):
     endless = tmp_path / "robot.yaml"
     with endless.open("wb") as file:
         file.truncate(5 * GIB)  # on disk it takes no room
-    with pytest.raises(RobustsegError, match="more than 16 MiB"):
+    with pytest.raises(RobustsegError, match="more than 4 MiB"):
         config.read_file(endless)
 
 
