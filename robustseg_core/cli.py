@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from robustseg_core import (
     __version__,
+    budget,
     cli_doctor,
     cli_learn,
     cli_make,
@@ -87,7 +89,28 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    unpack_limit: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            envvar=budget.LIMIT,
+            help="Most that may be unpacked out of a file, e.g. 4GiB; default: 1GiB. A chunk or "
+            "message may have a quarter of it.",
+        ),
+    ] = "",
+    unpack_ratio: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            envvar=budget.RATIO,
+            help="Most bytes that one byte may become where it is much; default: 256.",
+        ),
+    ] = "",
 ) -> None:
+    for name, value in ((budget.LIMIT, unpack_limit), (budget.RATIO, unpack_ratio)):
+        if value:
+            os.environ[name] = value  # worker processes and the node inherit it
+    budget.budget()  # a wrong one is said now
     handler = RichHandler(console=err, show_path=False, show_time=False)
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
@@ -213,7 +236,6 @@ def live(
     [dim]Example:[/] robustseg live --params robot.yaml --set device=cpu
     """
     # The core does not know the ROS layer: the command starts it as another program.
-    import os
     import tempfile
 
     import yaml

@@ -8,6 +8,7 @@ here and nowhere else.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from robustseg_core.budget import DEEPEST, read_text
 from robustseg_core.errors import RobustsegError, did_you_mean
 
 
@@ -25,6 +27,9 @@ class Strict(BaseModel):
 
 
 C = TypeVar("C", bound=Strict)
+
+_MOST_REPEATED = 1 << 18
+"""Characters and nodes that a YAML's aliases may stand for, all together."""
 
 
 class StreamConfig(Strict):
@@ -155,7 +160,33 @@ class ViewConfig(Strict):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML alone reads `3e-4` as a string."""
+    """YAML 1.2 floats: PyYAML alone reads `3e-4` as a string. Depth and aliases are bounded."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._total = self._repeated = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As PyYAML does; counts nodes as if every alias were written out."""
+        if self.check_event(yaml.AliasEvent):
+            node = super().compose_node(parent, index)
+            if id(node) not in self._sizes:
+                raise yaml.YAMLError("an alias stands inside of what it names")
+            self._repeated += self._sizes[id(node)]
+            self._total += self._sizes[id(node)]
+            if self._repeated > _MOST_REPEATED:
+                raise yaml.YAMLError(f"its aliases stand for over {_MOST_REPEATED} characters")
+            return node
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise yaml.YAMLError(f"it nests over {DEEPEST} levels deep")
+        before = self._total
+        node = super().compose_node(parent, index)
+        self._total += len(node.value) + 1 if isinstance(node, yaml.ScalarNode) else 1
+        self._depth -= 1
+        self._sizes[id(node)] = self._total - before
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -165,6 +196,19 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str) -> Any:
+    """What is in `text`; every YAML that robustseg reads comes through here.
+
+    Raises:
+        ValueError: it is no YAML, or one that would become too much.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except Exception as error:  # `!!int x` or a day 32: PyYAML's constructors raise anything
+        named = "" if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: "
+        raise ValueError(" ".join(f"{named}{error}".split())) from None
+
+
 def read_yaml(text: str, *, source: str) -> dict[str, Any]:
     """The mapping in `text`; a ROS parameter file (`node: ros__parameters:`) is unwrapped.
 
@@ -172,9 +216,9 @@ def read_yaml(text: str, *, source: str) -> dict[str, Any]:
         RobustsegError: not YAML, or not a mapping; the text names `source`.
     """
     try:
-        tree = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RobustsegError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+        tree = parse_yaml(text)
+    except ValueError as error:
+        raise RobustsegError(f"{source} is not YAML: {error}") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise RobustsegError(f"{source} holds a {type(tree).__name__}; expected `key: value` lines")
@@ -190,7 +234,7 @@ def override(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
     """`tree` with `dotted.key=value` words put in; values are read as YAML.
 
     Raises:
-        RobustsegError: a word without `=`.
+        RobustsegError: a word without `=`, or whose value is no YAML.
     """
     tree = dict(tree)
     for word in words:
@@ -203,7 +247,12 @@ def override(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
             child = branch.get(name)
             branch[name] = dict(child) if isinstance(child, Mapping) else {}
             branch = branch[name]
-        branch[leaf] = yaml.load(value, Loader=_Loader)
+        try:
+            branch[leaf] = parse_yaml(value)
+        except ValueError as error:
+            raise RobustsegError(
+                f"value of {key} in {reprlib.repr(word)} is not YAML: {error}; quote it"
+            ) from None
     return tree
 
 
@@ -236,7 +285,7 @@ def read_file(path: Path) -> dict[str, Any]:
         RobustsegError: it cannot be read, or holds no mapping.
     """
     try:
-        text = path.read_text()
+        text = read_text(path)
     except OSError as error:
         raise RobustsegError(f"cannot read {path}: {error.strerror}; give a YAML file") from None
     except UnicodeDecodeError:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from robustseg_core.budget import read_json
 from robustseg_core.errors import RobustsegError
 
 META = ".robustseg"
@@ -139,12 +140,12 @@ class OutputFolder:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            tree = json.loads(self._manifest.read_text())
+            tree = read_json(self._manifest)
             files = {str(k): [[int(a), int(b)] for a, b in v] for k, v in tree["files"].items()}
             return {"command": str(tree["command"]), "files": files}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             raise RobustsegError(
                 f"{self._manifest} is damaged, so nothing says whose files these are; "
                 "choose another folder"

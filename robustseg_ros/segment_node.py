@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from robustseg_core import outputs
+from robustseg_core.budget import budget
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
@@ -134,6 +135,7 @@ class SegmentNode(LifecycleNode):
         return FAILURE
 
     def _load(self) -> None:
+        budget()  # a wrong one is said now, and not at the first message
         self._config = parameters.read(self)
         segmenter = Segmenter.from_config(self._config)
         segmenter.warm_up()

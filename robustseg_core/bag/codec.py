@@ -8,7 +8,7 @@ behind this has to know `CameraInfo.K` beside `CameraInfo.k`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,11 @@ from robustseg_core.typestore import typestore
 HEADER = "std_msgs/msg/Header"
 _NAMED = int(Nodetype.NAME)
 _BASE = int(Nodetype.BASE)
+_ARRAY = int(Nodetype.ARRAY)
+_LONGEST = 1 << 17
+"""Characters of a definition, all that it needs included; to parse so many takes seconds."""
+_MOST_PARTS = 1 << 20
+"""Parts of a message that its definition alone, and no payload, says are there."""
 
 
 def normalize_type(name: str) -> str:
@@ -134,6 +139,8 @@ def _parse(kind: str, definition: MessageDefinition) -> Typestore | None:
     """A store with the definition's types, completed from ours; None without a definition."""
     if definition.format == MessageDefinitionFormat.NONE or not definition.data.strip():
         return None
+    if len(definition.data) > _LONGEST:
+        raise ValueError(f"it has {len(definition.data)} characters, limit {_LONGEST}")
     if definition.format == MessageDefinitionFormat.MSG:
         types = dict(get_types_from_msg(definition.data, kind))
     else:
@@ -150,8 +157,28 @@ def _parse(kind: str, definition: MessageDefinition) -> Typestore | None:
             if name and name not in types and name not in store.types and name in ours:
                 types[name] = ours[name]
                 waiting.append(name)
+    if (parts := _parts(types, kind, {})) > _MOST_PARTS:
+        raise ValueError(f"every message would have {parts} parts, limit {_MOST_PARTS}")
     store.register(types)
     return store
+
+
+def _parts(types: Mapping[str, Any], name: str, known: dict[str, int]) -> int:
+    """How many parts a message of `types[name]` has whatever its payload says."""
+
+    def count(description: Any) -> int:
+        kind, content = description
+        if kind == _BASE or (kind == _NAMED and content not in types):
+            return 1
+        if kind == _NAMED:
+            return _parts(types, content, known)
+        element, size = content
+        numbers = element[0] == _BASE and element[1][0] != "string"
+        return size * count(element) if kind == _ARRAY and not numbers else count(element)
+
+    if name not in known:
+        known[name] = 1 + sum(count(description) for _, description in types[name][1])
+    return known[name]
 
 
 def _name_in(description: Any) -> str | None:

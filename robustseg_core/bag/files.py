@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-import yaml
-
+from robustseg_core.budget import Budget, Meter, OverBudget, read_text
+from robustseg_core.config import parse_yaml
 from robustseg_core.errors import RobustsegError
 
 if sys.version_info >= (3, 14):
@@ -86,19 +85,28 @@ def kind_of(path: Path) -> str:
     )
 
 
-def unpack(path: Path, folder: Path, notices: list[str]) -> Path:
+def unpack(path: Path, folder: Path, notices: list[str], allowed: Budget) -> Path:
     """`path` (a file compressed with zstd) unpacked into `folder`, block by block.
 
     A file that breaks off is unpacked up to there, and `notices` says so.
+
+    Raises:
+        OverBudget: it becomes too much; what was unpacked is removed.
+        RobustsegError: the disk is full.
     """
     name = path.name
     for suffix in _PACKED:
         name = name.removesuffix(suffix)
     target = folder / name
+    meter = Meter(allowed, path.stat().st_size)
     try:
         with zstd.open(path, "rb") as source, target.open("xb") as sink:
             while block := source.read(_BLOCK):
+                meter.take(len(block), str(path))
                 sink.write(block)
+    except OverBudget:
+        target.unlink()
+        raise
     except (EOFError, zstd.ZstdError) as error:
         notices.append(f"{path.name}: compressed file breaks off ({error})")
     except OSError as error:
@@ -108,12 +116,21 @@ def unpack(path: Path, folder: Path, notices: list[str]) -> Path:
     return target
 
 
-def unzip(raw: bytes) -> bytes:
-    """A payload that was compressed by itself (no CDR begins as zstd does); others as they are."""
-    if raw[:4] == ZSTD_MAGIC:
-        with suppress(zstd.ZstdError):  # then it stays undecodable, and decoding will say so
-            return zstd.decompress(raw)
-    return raw
+def unzip(raw: bytes, allowed: Budget, meter: Meter) -> bytes:
+    """A payload that was compressed by itself (no CDR begins as zstd does); others as they are.
+
+    Raises:
+        OverBudget: it becomes too much, by itself or with those before it.
+    """
+    if raw[:4] != ZSTD_MAGIC:
+        return raw
+    what = f"message of {len(raw)} bytes"
+    try:
+        payload = allowed.unpack("zstd", raw, what)
+    except ValueError:  # it stays undecodable, and decoding will say so
+        return raw
+    meter.take(len(payload), what)
+    return payload
 
 
 def _listed(folder: Path, notices: list[str]) -> list[str]:
@@ -126,9 +143,11 @@ def _listed(folder: Path, notices: list[str]) -> list[str]:
             notices.append(f"{folder.name}: no metadata.yaml; files go by their first message")
         return []
     try:
-        information = yaml.safe_load(found[0].read_text())["rosbag2_bagfile_information"]
-        return [PurePosixPath(name).name for name in information["relative_file_paths"]]
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        text = read_text(found[0])
+        information = parse_yaml(text)["rosbag2_bagfile_information"]
+        listed = information["relative_file_paths"]
+        return list(dict.fromkeys(PurePosixPath(name).name for name in listed))  # each once
+    except (OSError, ValueError, TypeError, KeyError, RobustsegError) as error:
         text = " ".join(str(error).split())[:120]
         notices.append(f"{folder.name}: {found[0].name} is unreadable ({text}); it is ignored")
         return []

@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
-from rosbags.rosbag1 import Reader as Ros1Reader
-from rosbags.rosbag2 import Reader as Ros2Reader
 
 from robustseg_core.bag.codec import Codec, codec_of
 from robustseg_core.bag.files import find_files, kind_of, unpack, unzip
+from robustseg_core.bag.indexed import IndexedMcap, IndexedRos1, IndexedSqlite
 from robustseg_core.bag.salvage import (
+    Refusals,
     Row,
     Salvage,
     SalvagedMcap,
@@ -31,6 +31,7 @@ from robustseg_core.bag.salvage import (
     flaws,
     in_time_order,
 )
+from robustseg_core.budget import Budget, Meter, OverBudget, budget
 from robustseg_core.errors import RobustsegError
 
 log = logging.getLogger(__name__)
@@ -80,13 +81,18 @@ class Bag:
     """One recording, or several played one after the other (then stamps may go back).
 
     Each path is a rosbag2 folder, a folder or file of *.mcap / *.db3 without metadata, or a ROS 1
-    bag. Memory does not grow with the payload. A recording without messages opens, and has none.
+    bag. Memory does not grow with the payload, and what is compressed is unpacked within `allowed`
+    (default: the process's budget): a piece that would be more is passed over, and a notice says
+    so. A recording without messages opens, and has none.
 
     Raises:
-        RobustsegError: a path that is missing, empty or no recording.
+        RobustsegError: a path that is missing, empty or no recording, or of which nothing is left
+            within the budget.
     """
 
-    def __init__(self, paths: Sequence[Path | str] | Path | str) -> None:
+    def __init__(
+        self, paths: Sequence[Path | str] | Path | str, *, allowed: Budget | None = None
+    ) -> None:
         single = [paths] if isinstance(paths, (str, Path)) else paths
         self.paths = [Path(path) for path in single]
         if not self.paths:
@@ -95,11 +101,13 @@ class Bag:
         """What is missing or damaged, a sentence each; grows where damage is met on the way."""
         self._recordings: list[list[_Part]] = []
         self._stack = ExitStack()
+        self._allowed = allowed or budget()
 
     def __enter__(self) -> Bag:
         try:
             for path in self.paths:
                 self._recordings.append(self._open(path))
+            self._expect_something()
         except BaseException:
             self._stack.close()
             raise
@@ -115,7 +123,7 @@ class Bag:
         failures: list[RobustsegError] = []
         for file in files:
             try:
-                parts.append(_Part(file, self.notices, self._stack))
+                parts.append(_Part(file, self.notices, self._stack, self._allowed))
             except RobustsegError as error:
                 failures.append(error)
         if not parts:
@@ -181,35 +189,67 @@ class Bag:
         wanted = None if topics is None else set(topics)
         for part in self._parts:
             yield from part.messages(wanted)
+        self._expect_something()
+
+    def _expect_something(self) -> None:
+        """Raise if all that there is was refused."""
+        refused = [part.refused for part in self._parts if part.refused]
+        if refused and all(part.nothing_left for part in self._parts):
+            raise OverBudget(f"{self.paths[0]}: {refused[0].first}")
 
 
 class _Part:
     """One storage file: read by rosbags, or salvaged where rosbags finds it damaged."""
 
-    def __init__(self, path: Path, notices: list[str], stack: ExitStack) -> None:
+    def __init__(self, path: Path, notices: list[str], stack: ExitStack, allowed: Budget) -> None:
         self.name = path.name
-        self._notices = notices
+        self.refused = Refusals()
+        """What was not unpacked."""
+        self._notices, self._allowed = notices, allowed
+        self._told = ""
+        self._left: int | None = None
+        """How many messages were found without the index, where it is damaged."""
         kind = kind_of(path)
         if kind == "zstd":
             folder = stack.enter_context(TemporaryDirectory(prefix="robustseg-"))
-            path = unpack(path, Path(folder), notices)
+            path = unpack(path, Path(folder), notices, allowed)
             kind = kind_of(path)
+            if kind == "zstd":
+                raise RobustsegError(f"{self.name} is compressed twice; unpack it once by hand")
         self._path, self._kind = path, kind
         if Path(f"{path}-wal").is_file() and os.path.getsize(f"{path}-wal"):
             notices.append(
                 f"{self.name}: the newest messages are still in {path.name}-wal and are not read; "
                 f"move them with: sqlite3 {path.name} 'PRAGMA wal_checkpoint'"
             )
-        self.storage: Ros1Reader | Ros2Reader | Salvage = self._open(stack)
+        self.storage: IndexedMcap | IndexedSqlite | IndexedRos1 | Salvage = self._open(stack)
         self.codecs = {c.id: codec_of(c) for c in self.storage.connections}
         self.count = self.storage.message_count
         self.start_ns = self.storage.start_time
         self.end_ns = self.storage.end_time - 1  # rosbags' end is exclusive
+        self._tell_refused()
 
-    def _open(self, stack: ExitStack) -> Ros1Reader | Ros2Reader | Salvage:
+    @property
+    def nothing_left(self) -> bool:
+        """Whether no message of the index remains beside what was refused."""
+        lost = self.refused.lost(self.storage.connections) + self.refused.messages
+        return (self.count if self._left is None else self._left) <= lost
+
+    def _tell_refused(self) -> None:
+        """One notice about all that was refused so far."""
+        if not self.refused or self._told == (text := f"{self.name}: {self.refused}"):
+            return
+        if self._told in self._notices:
+            self._notices[self._notices.index(self._told)] = text
+        else:
+            self._notices.append(text)
+        self._told = text
+
+    def _open(self, stack: ExitStack) -> IndexedMcap | IndexedSqlite | IndexedRos1 | Salvage:
+        within = self._allowed, self.refused
         if self._kind == "ros1":
             try:
-                return stack.enter_context(Ros1Reader(self._path))
+                return stack.enter_context(IndexedRos1(self._path, *within))
             except Exception as error:  # a damaged index breaks rosbags in many ways
                 raise RobustsegError(
                     f"{self._path} cannot be read: {error}; rebuild its index with `rosbag reindex`"
@@ -217,16 +257,22 @@ class _Part:
         try:
             if self._path.suffix != f".{self._kind}":
                 raise ValueError(f"its name does not end in .{self._kind}")
-            reader = stack.enter_context(Ros2Reader(self._path))
+            make = IndexedMcap if self._kind == "mcap" else IndexedSqlite
+            reader = stack.enter_context(make(self._path, *within))
             checked((None, reader.start_time + reader.end_time, b""))
         except Exception as error:  # as above
             return self._salvage(error)
         if self._kind == "db3":
-            self._notices += [f"{self.name} {text}" for text in flaws(self._path, reader)]
+            self._notices += [
+                f"{self.name} {text}" for text in flaws(self._path, reader, self._allowed)
+            ]
         return reader
 
     def _salvage(self, error: Exception) -> Salvage:
-        salvage = (SalvagedMcap if self._kind == "mcap" else SalvagedSqlite)(self._path)
+        make = SalvagedMcap if self._kind == "mcap" else SalvagedSqlite
+        self.refused = Refusals()  # it counts anew, by other places
+        salvage = make(self._path, self._allowed, self.refused)
+        self._left = salvage.message_count
         log.info("%s: %s: %s", self._path, type(error).__name__, error)
         text = f"{self.name} is read from start to end, for its index is damaged or missing: "
         text += f"{salvage.message_count} messages"
@@ -244,18 +290,27 @@ class _Part:
 
     def messages(self, wanted: set[str] | None) -> Iterator[Recorded]:
         """The messages of the topics `wanted` (None: all); damage on the way is worked around."""
+        try:
+            yield from self._messages(wanted)
+        finally:
+            self._tell_refused()
+
+    def _messages(self, wanted: set[str] | None) -> Iterator[Recorded]:
         delivered: Counter[str] = Counter()
         connections = self._of(self.storage, wanted)
         if not connections:
             return
+        meter = Meter(self._allowed, self._path.stat().st_size)
+        self.refused.start_pass()
         damage: Exception | None = None
         try:
             for row in map(checked, self.storage.messages(connections)):
                 delivered[row[0].topic] += 1
-                yield self._recorded(row)
+                yield self._recorded(row, meter)
         except Exception as error:  # a damaged chunk or page
             damage = error
         count, promised = delivered.total(), sum(c.msgcount for c in connections)
+        promised -= self.refused.lost(connections)
         if damage is None and count < promised:
             # rosbags checks neither size nor checksum of a chunk, and is content with what comes
             damage = ValueError(f"{count} of the {promised} messages in its index came")
@@ -269,16 +324,21 @@ class _Part:
         ids = {c.id for c in self._of(salvage, wanted)}
         rest = _without_first((row for row in salvage.rows() if row[0].id in ids), delivered)
         for row in in_time_order(rest):
-            yield self._recorded(row)
+            yield self._recorded(row, meter)
 
     @staticmethod
     def _of(storage: Any, wanted: set[str] | None) -> list[Connection]:
         return [c for c in storage.connections if wanted is None or c.topic in wanted]
 
-    def _recorded(self, row: Row) -> Recorded:
+    def _recorded(self, row: Row, meter: Meter) -> Recorded:
         connection, time_ns, raw = row
         codec = self.codecs[connection.id]
-        return Recorded(connection.topic, codec.kind, time_ns, unzip(raw), codec)
+        try:
+            raw = unzip(raw, self._allowed, meter)
+        except OverBudget as error:
+            self.refused.add_message(error)
+            codec = Codec(codec.kind, why=str(error))
+        return Recorded(connection.topic, codec.kind, time_ns, raw, codec)
 
 
 def _latched(connection: Connection) -> bool:

@@ -2,7 +2,8 @@
 
 A recorder that lost power leaves an MCAP without its summary, or an SQLite file with missing pages.
 rosbags wants both whole. Here every record is taken that is complete: also those of a chunk that
-breaks off in the middle. Memory is bounded by one chunk, whatever the damaged lengths claim.
+breaks off in the middle. Memory is bounded by one chunk, whatever the damaged lengths claim, and
+a chunk by the budget.
 """
 
 from __future__ import annotations
@@ -10,17 +11,15 @@ from __future__ import annotations
 import heapq
 import sqlite3
 import struct
-import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from lz4.frame import LZ4FrameDecompressor
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
@@ -28,12 +27,8 @@ from rosbags.interfaces import (
     MessageDefinitionFormat,
 )
 
+from robustseg_core.budget import Budget, Meter, OverBudget
 from robustseg_core.errors import RobustsegError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 Row = tuple[Connection, int, bytes]
 """Connection, log time in ns, payload: what rosbags' readers yield."""
@@ -43,10 +38,13 @@ _FORMATS = {
     "ros2idl": MessageDefinitionFormat.IDL,
     "omgidl": MessageDefinitionFormat.IDL,
 }
-_LARGEST = 1 << 28
-"""Bytes of the largest record believed (256 MiB); a longer one is a damaged length."""
-
-_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
+FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
+_TABLES = ("schema", "topics", "message_definitions", "messages")
+"""What rosbags and we look at."""
+_ROW = 1 << 16
+"""Bytes of a row beside its payload."""
+_STEP, _STEPS = 10_000, 10_000_000
+"""Instructions of SQLite from one look at their count to the next, and of an empty file at most."""
 
 
 def in_time_order(rows: Iterable[Row], *, window_bytes: int = 1 << 23) -> Iterator[Row]:
@@ -75,11 +73,52 @@ def checked(row: Any) -> Any:
     return row
 
 
+class Refusals:
+    """The pieces of one file that were not unpacked: each counted once, however often it is met."""
+
+    def __init__(self) -> None:
+        self._lost: dict[int, Mapping[int, int]] = {}
+        self.first = ""
+        """Why the first one was not."""
+        self.messages = 0
+        """Messages that were read and could not be unpacked, in the pass that met the most."""
+        self._met = 0
+
+    def add(self, place: int, error: OverBudget, messages: Mapping[int, int] | None = None) -> None:
+        """The piece at `place`, which held so many `messages` of each connection."""
+        self.first = self.first or str(error)
+        self._lost.setdefault(place, messages or {})
+
+    def start_pass(self) -> None:
+        """Messages are counted from the first one again."""
+        self._met = 0
+
+    def add_message(self, error: OverBudget) -> None:
+        """The next message of this pass."""
+        self.first = self.first or str(error)
+        self._met += 1
+        self.messages = max(self.messages, self._met)
+
+    def lost(self, connections: Collection[Connection]) -> int:
+        """Messages of `connections` in pieces that were not read, as far as an index says it."""
+        ids = [connection.id for connection in connections]
+        return sum(messages.get(i, 0) for messages in self._lost.values() for i in ids)
+
+    def __len__(self) -> int:
+        return len(self._lost) + self.messages
+
+    def __str__(self) -> str:
+        """A sentence without its subject; empty: there are none."""
+        pieces = "1 piece is" if len(self) == 1 else f"{len(self)} pieces are"
+        return f"{pieces} not unpacked and not read: {self.first}" if self.first else ""
+
+
 class Salvage(ABC):
     """A damaged file with the interface of a rosbags reader; one pass on opening counts it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: Budget, refused: Refusals) -> None:
         self.path = path
+        self._budget, self._refused = budget, refused
         self.stopped = ""
         """Where and why reading ended before the end; empty: it did not."""
         self.skipped = 0
@@ -102,6 +141,7 @@ class Salvage(ABC):
     def rows(self) -> Iterator[Row]:
         """All complete messages, in the order of the file."""
         self.stopped, self.skipped = "", 0
+        self._meter = Meter(self._budget, self.path.stat().st_size)
         yield from self._rows()
 
     @abstractmethod
@@ -131,20 +171,23 @@ class SalvagedMcap(Salvage):
             head = file.read(9)
             operation, length = struct.unpack("<BQ", head) if len(head) == 9 else (0, 0)
             left = size - position - 9
-            if operation in (_DATA_END, _FOOTER):
+            if operation in (DATA_END, FOOTER):
                 return
-            if not operation or (0x0F < operation < 0x80) or (length > _LARGEST and length <= left):
+            if not operation or 0x0F < operation < 0x80:
                 self.stopped = f"at byte {position} of {size}"
                 return
-            if operation in (_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK):
-                content = file.read(min(length, left, _LARGEST))
-                whole = len(content) == length
+            if operation in (SCHEMA, CHANNEL, MESSAGE, CHUNK):
                 try:
-                    if operation == _CHUNK:
-                        yield from self._chunk(content, whole)
+                    self._budget.check(min(length, left), f"record at byte {position} has")
+                    content = file.read(min(length, left))
+                    whole = len(content) == length
+                    if operation == CHUNK:
+                        yield from self._chunk(memoryview(content), position, whole=whole)
                     elif whole and (row := self._record(operation, content)):
                         yield row
-                except (struct.error, ValueError, RuntimeError, zstd.ZstdError):
+                except OverBudget as error:
+                    self._refused.add(position, error)
+                except (struct.error, ValueError):
                     self.skipped += 1
             if length > left:
                 self.stopped = f"at byte {position} of {size}"
@@ -152,44 +195,38 @@ class SalvagedMcap(Salvage):
             file.seek(position + 9 + length)
         self.stopped = f"at byte {size} of {size}"
 
-    def _chunk(self, content: bytes, whole: bool) -> Iterator[Row]:
+    def _chunk(self, content: memoryview, position: int, *, whole: bool) -> Iterator[Row]:
         size, crc = struct.unpack_from("<QI", content, 16)
         compression, at = _string(content, 28)
-        packed = content[at + 8 :]
-        if size > _LARGEST:
-            raise ValueError(f"chunk claims {size} bytes")
-        if compression == "zstd":
-            data = zstd.ZstdDecompressor().decompress(packed, size)
-        elif compression == "lz4":
-            data = LZ4FrameDecompressor().decompress(packed, size)
+        data: Any = content[at + 8 :]
+        what = f"chunk at byte {position}"
+        if compression in ("zstd", "lz4"):
+            data = self._budget.unpack(compression, data, what, size=size, broken=True)
         else:
-            data = packed
+            self._budget.check(size, f"{what} claims")
+        self._meter.take(len(data), what)
         if whole and (len(data) != size or (crc and zlib.crc32(data) != crc)):
             raise ValueError("chunk does not fit its checksum")
-        at = 0
-        while at + 9 <= len(data):
-            operation, length = struct.unpack_from("<BQ", data, at)
-            at += 9
-            if at + length > len(data):
-                self.skipped += whole
-                return
-            if row := self._record(operation, data[at : at + length]):
-                yield row
-            at += length
+        try:
+            for operation, start, end in records(data):
+                if row := self._record(operation, bytes(data[start:end])):
+                    yield row
+        except EOFError:
+            self.skipped += whole
 
     def _record(self, operation: int, content: bytes) -> Row | None:
-        if operation == _MESSAGE:
+        if operation == MESSAGE:
             number, time_ns = struct.unpack_from("<H4xQ", content)
             if len(content) < 22:
                 raise ValueError("message record is too short")
             connection = self._connections.get(number)
             return (connection, time_ns, content[22:]) if connection else None
-        if operation == _SCHEMA:
+        if operation == SCHEMA:
             (number,) = struct.unpack_from("<H", content)
             name, at = _string(content, 2)
             encoding, at = _string(content, at)
             self._schemas[number] = name, encoding, _string(content, at)[0]
-        elif operation == _CHANNEL:
+        elif operation == CHANNEL:
             number, schema = struct.unpack_from("<HH", content)
             topic, at = _string(content, 4)
             form, at = _string(content, at)
@@ -206,11 +243,11 @@ class SalvagedSqlite(Salvage):
     """
 
     def _rows(self) -> Iterator[Row]:
-        source = _open(self.path)
+        source = _open(self.path, self._budget)
         try:
             # else SQLite refuses a file that is shorter than its header says
             source.execute("PRAGMA writable_schema = ON")
-            source.text_factory = lambda raw: raw.decode(errors="replace")
+            _check_tables(source, self.path)
             names = {name for (name,) in source.execute("SELECT name FROM sqlite_master")}
             if not {"topics", "messages"} <= names:
                 if short := shortage(self.path):
@@ -224,10 +261,21 @@ class SalvagedSqlite(Salvage):
             query = "SELECT id, name, type, serialization_format FROM topics"
             for number, topic, kind, form in source.execute(query):
                 self._connect(number, str(topic), str(kind), form, *texts.get(kind, ("", "")))
-            for number, time_ns, data in source.execute(
-                "SELECT topic_id, timestamp, data FROM messages"
-            ):
+            rows = source.execute(
+                "SELECT topic_id, timestamp, length(data), "
+                "CASE WHEN length(data) <= ? THEN data END FROM messages",
+                (self._budget.largest,),
+            )
+            for place, (number, time_ns, size, data) in enumerate(rows):
                 connection = self._connections.get(number)
+                try:
+                    if isinstance(size, int):
+                        what = f"message {place + 1} in the table"
+                        self._budget.check(size, f"{what} has")
+                        self._meter.take(size, what)
+                except OverBudget as error:
+                    self._refused.add(place, error)
+                    continue
                 if connection and isinstance(time_ns, int) and isinstance(data, bytes):
                     yield connection, time_ns, data
                 else:
@@ -258,13 +306,13 @@ def shortage(path: Path) -> str:
     return f"at byte {size} of {full}" if size < full else ""
 
 
-def flaws(path: Path, reader: Any) -> list[str]:
+def flaws(path: Path, reader: Any, budget: Budget) -> list[str]:
     """What is wrong with an SQLite file that `reader` (rosbags') has opened all the same."""
     found = []
     if short := shortage(path):
         found.append(f"ends early, {short}; its last message may be damaged")
     try:
-        with closing(_open(path)) as source:
+        with closing(open_tables(path, budget)) as source:
             ((count,),) = source.execute("SELECT count(*) FROM messages")
     except (sqlite3.Error, ValueError):
         return found  # then reading will say so
@@ -274,14 +322,66 @@ def flaws(path: Path, reader: Any) -> list[str]:
     return found
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+def open_tables(path: Path, budget: Budget) -> sqlite3.Connection:
+    """An SQLite recording to read from; its rows and its work are bounded.
+
+    Raises:
+        RobustsegError: one of the tables is a view, virtual, or computes what it holds.
+        sqlite3.Error: it is damaged.
+    """
+    source = _open(path, budget)
+    try:
+        _check_tables(source, path)
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
-def _string(content: bytes, at: int) -> tuple[str, int]:
+def _open(path: Path, budget: Budget) -> sqlite3.Connection:
+    source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+    source.text_factory = lambda raw: raw.decode(errors="replace")
+    if hasattr(source, "setlimit"):  # Python 3.11; SQLite has a limit of its own, of 1 GB
+        source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(budget.largest + _ROW, 1_000_000_000))
+    steps = iter(range((_STEPS + 8 * path.stat().st_size) // _STEP))
+    source.set_progress_handler(lambda: next(steps, None) is None, _STEP)
+    return source
+
+
+def _check_tables(source: sqlite3.Connection, path: Path) -> None:
+    query = f"SELECT name, sql FROM sqlite_master WHERE lower(name) IN {_TABLES}"
+    for name, sql in source.execute(query).fetchall():
+        kind = str(sql).split("(")[0].lower().split()[:2]
+        computed = kind != ["create", "table"]
+        columns = [] if computed else source.execute(f"PRAGMA table_xinfo({name})").fetchall()
+        if computed or any(column[6] for column in columns):
+            what = " ".join(kind[1:]) if computed else "table with generated columns"
+            raise RobustsegError(
+                f"{path}: {name} is a {what}, and there is no limit to what that computes; "
+                "give a recording as rosbag2 writes it, with plain tables"
+            )
+
+
+def records(data: Any) -> Iterator[tuple[int, int, int]]:
+    """(operation, start, end) of each MCAP record in `data`.
+
+    Raises:
+        EOFError: the last one ends early.
+    """
+    at = 0
+    while at + 9 <= len(data):
+        operation, length = struct.unpack_from("<BQ", data, at)
+        at += 9
+        if at + length > len(data):
+            raise EOFError(f"record at byte {at - 9} ends early")
+        yield operation, at, at + length
+        at += length
+
+
+def _string(content: Any, at: int) -> tuple[str, int]:
     """The string with a 32-bit length at `at`, and where it ends."""
     (length,) = struct.unpack_from("<I", content, at)
     end = at + 4 + length
     if end > len(content):
         raise ValueError("string exceeds its record")
-    return content[at + 4 : end].decode(), end
+    return bytes(content[at + 4 : end]).decode(), end

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from robustseg_core.budget import read_json
 from robustseg_core.errors import RobustsegError
 
 FORMAT = "robustseg-shards/1"
@@ -103,7 +104,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / INDEX
     try:
-        index = json.loads(path.read_text())
+        index = read_json(path)
     except (OSError, ValueError) as error:
         raise RobustsegError(f"{path} cannot be read ({error}); {_again(folder)}") from None
     form = index.get("format") if isinstance(index, dict) else None

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.decode.picture import check_claim
 from robustseg_core.errors import RobustsegError
+from robustseg_core.types import Rejection
 
 Values = list[list[float]]
 """[offset, step] of each stored channel."""
@@ -86,8 +88,12 @@ def read_label_png(data: bytes) -> NDArray[np.uint8]:
 
 
 def _decoded(data: bytes) -> NDArray[np.unsignedinteger]:
+    content = np.frombuffer(data, np.uint8)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        check_claim(content, "png")
+        picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except Rejection as rejection:
+        raise RobustsegError(f"{rejection}") from None
     except cv2.error:  # an empty buffer
         picture = None
     if picture is None:

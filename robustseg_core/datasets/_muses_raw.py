@@ -6,13 +6,13 @@ the data set's SDK does otherwise is not imitated: points behind the camera, las
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.budget import budget, parse_json
 from robustseg_core.camera import Camera
 from robustseg_core.datasets._pictures import read_bytes
 from robustseg_core.decode.evt3 import Events
@@ -38,7 +38,7 @@ class Calibration:
 
     def __init__(self, path: Path, event_size: tuple[int, int]) -> None:
         try:
-            tree = json.loads(read_bytes(path))
+            tree = parse_json(read_bytes(path))
             intrinsics, extrinsics = tree["intrinsics"], tree["extrinsics"]
             self._rgb = _camera(intrinsics["rgb"]["K"], CAMERA_SIZE)
             self._event = _camera(intrinsics["event"]["K"], event_size)
@@ -85,7 +85,11 @@ def read_events(path: Path, size: tuple[int, int]) -> Packet:
     _must_exist(path)
     try:
         with h5py.File(path, "r") as file:
-            x, y, t, p = (np.asarray(file[f"events/{name}"][()]) for name in "xytp")
+            columns = [file[f"events/{name}"] for name in "xytp"]
+            for column in columns:
+                stored = column.id.get_storage_size()
+                budget().check(column.nbytes, f"{path}: {column.name} claims", packed=stored)
+            x, y, t, p = (np.asarray(column[()]) for column in columns)
     except KeyError:
         raise RobustsegError(f"{path} has no events/x, y, t and p; unpack it again") from None
     except (OSError, RuntimeError) as error:

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.decode.picture import check_claim, picture_size
 from robustseg_core.errors import RobustsegError
+from robustseg_core.types import Rejection
 
 _PNG_SIZE = slice(16, 24)
 """Width and height in the IHDR chunk, which every PNG begins with (ISO/IEC 15948, 11.2.2)."""
@@ -26,11 +28,17 @@ def read_picture(path: Path) -> NDArray[Any]:
     """
     data = read_bytes(path)
     # OpenCV fills up what is missing of a truncated PNG, and says nothing that we could catch.
+    content = np.frombuffer(data, np.uint8)
+    try:
+        if picture_size(content) is not None:
+            check_claim(content, path.name)
+    except Rejection as rejection:
+        raise RobustsegError(f"{path}: {rejection}; unpack it from the archive again") from None
     whole = path.suffix.lower() != ".png" or _PNG_END in data[-12:]
     picture = None
     if whole:
         try:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
         except cv2.error:
             picture = None
     if picture is None:
@@ -84,7 +92,7 @@ def read_array(path: Path) -> NDArray[np.float32]:
         RobustsegError: it is missing, damaged, or not two-dimensional.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # believes no claimed shape
     except FileNotFoundError:
         raise RobustsegError(f"cannot read {path}: no such file; unpack it again") from None
     except (OSError, ValueError, EOFError) as error:

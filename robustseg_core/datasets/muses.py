@@ -7,7 +7,6 @@ that a network trained here runs on a robot; or the PNG form that the data set's
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robustseg_core.budget import parse_json
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
@@ -181,7 +181,7 @@ class Muses(Collection):
         meta = self.root / "meta.json"
         if meta.exists():
             try:
-                scenes = json.loads(read_bytes(meta))
+                scenes = parse_json(read_bytes(meta))
                 for name, scene in scenes.items():
                     if scene["split"] != self.split:
                         continue

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from robustseg_core.budget import parse_json
 from robustseg_core.classes import ClassSet
 from robustseg_core.config import Strict
 from robustseg_core.datasets._archive import INDEX, read_index, read_member
@@ -94,7 +95,7 @@ class Shards(Dataset):
             RobustsegError: the shard is damaged; the text names file and sample.
         """
         row = self._use[index]
-        account = json.loads(self._read(row, "json"))
+        account = parse_json(self._read(row, "json"))
         images = {}
         for name in self.modalities:
             if self._has(name)[row]:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.budget import LIMIT, budget
 from robustseg_core.decode import Compiled, as_bytes
 from robustseg_core.errors import RobustsegError
+from robustseg_core.types import Fault, Rejection
 
 MAX_SIDE = 2048
 """Rows and columns that 11 bits can name."""
+_EVENT = 13
+"""Bytes of an event: x, y, p, t. A vector of 12 has two bytes in the payload."""
 
 # Places in the state that is carried over; -1: not seen since the last resync.
 _HIGH, _LOW, _ROW, _BASE, _POLARITY, _EPOCH = range(6)
@@ -74,12 +78,22 @@ class Evt3Decoder:
     def decode(self, payload: Any) -> Events:
         """The events of the next packet: any bytes are safe, and no pixel is ever off the sensor.
 
+        A packet that is refused counts as lost: see `resync`.
+
         Raises:
-            Rejection: `payload` is not a buffer of bytes.
+            Rejection: `payload` is not a buffer of bytes, or its vectors hold more events than the
+                budget has room for.
         """
         data = as_bytes(payload)
         data.flags.writeable = False  # one signature, so one compilation
-        room = _count(data)
+        room, most = _count(data), budget().small // _EVENT
+        if room > most:
+            self.resync()
+            raise Rejection(
+                Fault.FORMAT,
+                f"packet of {len(data)} bytes holds {room} events; expected at most {most}, which "
+                f"fill {budget().small} bytes; if you trust it, raise {LIMIT}",
+            )
         x, y = np.empty(room, np.uint16), np.empty(room, np.uint16)
         p, t = np.empty(room, np.bool_), np.empty(room, np.int64)
         tally = np.zeros(5, np.int64)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robustseg_core.budget import check_zip, read_json
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.protocols import INTACT, Trial, Variant
@@ -163,7 +164,7 @@ def load(path: Path | str) -> Results:
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     try:
-        tree = json.loads(path.read_text())
+        tree = read_json(path)
     except OSError as error:
         raise RobustsegError(
             f"cannot read {path}: {error.strerror}; give a results.json of `robustseg eval`"
@@ -176,9 +177,10 @@ def load(path: Path | str) -> Results:
             f"{path} is of format {what!r}; expected {FORMAT!r}, as `robustseg eval` writes it"
         )
     try:
+        check_zip(path.with_name("counts.npz"))
         with np.load(path.with_name("counts.npz"), allow_pickle=False) as file:
             counts = file["counts"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise RobustsegError(
             f"cannot read counts.npz beside {path} ({error}); keep the two files together"
         ) from None

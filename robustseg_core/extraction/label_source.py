@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import Bag
+from robustseg_core.budget import read_json
 from robustseg_core.classes import CITYSCAPES, ClassSet
 from robustseg_core.datasets._levels import read_label_png
 from robustseg_core.errors import RobustsegError, did_you_mean
@@ -202,7 +203,7 @@ def _stamp(file: Path) -> int | None:
 def _told(path: Path) -> tuple[ClassSet, dict[str, Any]]:
     """Classes and recording, as `robustseg label` told them."""
     try:
-        tree = json.loads(path.read_text())
+        tree = read_json(path)
         palette = tuple(tuple(int(v) for v in color) for color in tree["palette"])
         return ClassSet(tuple(map(str, tree["classes"])), palette), tree["recipe"]["recording"]
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from robustseg_core.budget import read_json
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output_folder import claimed
 
@@ -46,7 +47,7 @@ def once(
             return known, False
         make(held.fresh())
         held.publish()
-    return json.loads((folder / account).read_text()), True
+    return read_json(folder / account), True
 
 
 def _known(
@@ -56,7 +57,7 @@ def _known(
     if not (folder / account).exists():
         return None  # nothing, something half, or somebody else's: `claimed` tells them apart
     try:
-        known = json.loads((folder / account).read_text())
+        known = read_json(folder / account)
         other = dict(known["recipe"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RobustsegError(

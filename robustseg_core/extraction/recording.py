@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.bag.files import find_files
+from robustseg_core.budget import read_json
 from robustseg_core.errors import RobustsegError
 from robustseg_core.replay import replay
 from robustseg_core.segmenter import Segmenter
@@ -45,7 +45,7 @@ def tags_of(path: Path) -> dict[str, str]:
     """`scene`, and the `condition` that a simulated drive's account beside it tells ("" else)."""
     condition = ""
     try:
-        recipe = json.loads(path.with_suffix(".json").read_text())["recipe"]
+        recipe = read_json(path.with_suffix(".json"))["recipe"]
         condition = "+".join(map(str, recipe["conditions"]))
     except (OSError, ValueError, TypeError, KeyError):
         pass  # no simulated drive

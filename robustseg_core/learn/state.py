@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from robustseg_core.budget import parse_json
 from robustseg_core.errors import RobustsegError
 
 
@@ -99,8 +100,8 @@ def load(
             state.setdefault(int(index), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-        return Progress(**json.loads(metadata["progress"])), json.loads(metadata["scaler"])
-    except (OSError, SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+        return Progress(**parse_json(metadata["progress"])), parse_json(metadata["scaler"])
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise RobustsegError(
             f"{path} is damaged ({error}); delete it to train from the start"
         ) from None
@@ -112,7 +113,7 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _difference(old: str, new: str) -> str:
     """The first key in which two recipes (JSON) differ."""
-    before, after = _flat(json.loads(old)), _flat(json.loads(new))
+    before, after = _flat(parse_json(old)), _flat(parse_json(new))
     keys = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     return f"{keys[0]} was {before.get(keys[0])!r}, is {after.get(keys[0])!r}" if keys else "same"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,13 +17,15 @@ from robustseg_core.decode import fingerprint, sizes, word
 from robustseg_core.decode.evt3 import MAX_SIDE, Events, Evt3Decoder
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._judge_event import EventJudge, EventLimits
-from robustseg_core.types import MS, Fault, Finding, Reading, Rejection
+from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
 from robustseg_core.view import View
 
 _RESTART = 1000
 """A packet number that is this much lower is a driver that started anew, not a late packet."""
 _SHORTEST_US = 1000.0
 """Rates are taken over no less than this: a packet of two events has no rate."""
+_KEPT_NS, _MOST_KEPT = SECOND // 4, 4096
+"""How long packets are kept, and how many: as `ring` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class Event(Modality):
         self._seq: int | None = None
         self._highest: int | None = None
         self._last: Events | None = None
+        self._kept: deque[tuple[int, int]] = deque(maxlen=_MOST_KEPT)
+        """(stamp, events kept) of the packets of late."""
         self.checks = EventJudge(self.limits)
         self.lost_packets = 0
         """Gaps in the packets' numbers, since the start."""
@@ -118,14 +123,25 @@ class Event(Modality):
         count = len(events.t)
         span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
         rate = count / span_us * 1e6
-        stride = max(1, -int(-rate // self.limits.flood_rate))
+        stride = max(1, -int(-rate // self.limits.flood_rate), -(-count // self._room(stamp_ns)))
         if stride > 1:
             events = _thin(events, stride)
+        self._kept.append((stamp_ns, len(events.t)))
         first = int(events.t[0]) if count else 0
         repeated = self._last is not None and _same(events, self._last)
         self._last = events
         zero_ns = stamp_ns - first * 1000
         return Packet(height, width, events, zero_ns, rate, stride, lost, missing, repeated)
+
+    def _room(self, stamp_ns: int) -> int:
+        """Events that may still be kept: the sensor's clock may deny what the stamps say.
+
+        Of a window of stamps, twice what a flood leaves; at least one.
+        """
+        while self._kept and not 0 <= stamp_ns - self._kept[0][0] <= _KEPT_NS:
+            self._kept.popleft()
+        most = 2 * self.limits.flood_rate * _KEPT_NS / SECOND
+        return max(1, int(most) - sum(count for _, count in self._kept))
 
     def _missing(self, seq: int) -> int:
         """Packets that are missing before this one; -1: it is one of those that were."""
@@ -188,6 +204,7 @@ class Event(Modality):
         self._decoder = None
         self._seq = self._highest = None
         self._last = None
+        self._kept.clear()
         self.checks.reset()
 
 

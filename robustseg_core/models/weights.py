@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from robustseg_core.budget import OverBudget, check_zip
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.models.head import AllMLPHead, FoldedHead
@@ -257,7 +259,11 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            check_zip(path)
         tree = torch.load(path, map_location="cpu", weights_only=True)
+    except OverBudget:
+        raise
     except pickle.UnpicklingError as error:
         raise RobustsegError(
             f"{path} holds more than tensors, or is no PyTorch file, and code from a file is never "

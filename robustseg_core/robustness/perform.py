@@ -19,6 +19,7 @@ import numpy as np
 
 from robustseg_core import __version__, metrics
 from robustseg_core.bag import Bag
+from robustseg_core.budget import read_json
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.excerpt import Excerpt
@@ -101,7 +102,7 @@ def perform(task: Task) -> dict[str, Any]:
         RobustsegError: the drive, the robot or the network cannot be used.
     """
     try:
-        kept = json.loads(task.path.read_text())
+        kept = read_json(task.path)
         if kept["key"] == task.key and not task.fresh:
             return dict(kept["result"])
     except (OSError, ValueError, KeyError):

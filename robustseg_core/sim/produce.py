@@ -16,6 +16,7 @@ from pydantic import Field
 
 from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
+from robustseg_core.budget import read_json
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import Strict, load
 from robustseg_core.errors import RobustsegError
@@ -139,8 +140,8 @@ def _known(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     if not path.exists() and not account.exists():
         return None
     try:
-        known = dict(json.loads(account.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError):
+        known = dict(read_json(account))
+    except (OSError, ValueError, TypeError):
         known = {}
     if known.get("recipe") != _plain(recipe):
         taken = path if path.exists() else account
