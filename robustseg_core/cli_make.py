@@ -62,7 +62,7 @@ def sim(
     from robustseg_core.sim.sheet import draw_drive
 
     for written in (path, path.with_suffix(".json"), *draw_drive(path)):
-        err.print(f"  {written}", highlight=False)
+        err.line(f"  {written}")
 
 
 @app.command()
@@ -99,7 +99,7 @@ def inject(
             ),
         )
     for row in done["faults"]:
-        err.print(f"  {row['fault']}: {row['messages']} messages", highlight=False)
+        err.line(f"  {row['fault']}: {row['messages']} messages")
     for notice in done["notices"]:
-        err.print(f"[yellow]notice:[/] {notice}", highlight=False)
-    err.print(f"  {out}", highlight=False)
+        err.notice(notice)
+    err.line(f"  {out}")

@@ -8,6 +8,7 @@ here and nowhere else.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,9 @@ class Strict(BaseModel):
 
 
 C = TypeVar("C", bound=Strict)
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 class StreamConfig(Strict):
@@ -190,21 +194,47 @@ def override(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
     """`tree` with `dotted.key=value` words put in; values are read as YAML.
 
     Raises:
-        RobustsegError: a word without `=`.
+        RobustsegError: a word without `=`, a key with an empty part or below a plain value, or a
+            value that is not YAML.
     """
     tree = dict(tree)
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or not key:
+        *path, leaf = key.split(".")
+        if not equals or not all(part.strip() for part in (*path, leaf)):
             raise RobustsegError(f"{word!r} is not an override; write key=value, e.g. device=cpu")
         branch = tree
-        *path, leaf = key.split(".")
-        for name in path:
+        for depth, name in enumerate(path, 1):
             child = branch.get(name)
-            branch[name] = dict(child) if isinstance(child, Mapping) else {}
+            if child is not None and not isinstance(child, Mapping):
+                above = ".".join(path[:depth])
+                raise RobustsegError(
+                    f"{word!r} sets something below {above}, which is {_SHORT.repr(child)}; "
+                    f"write {above}=... for all of it"
+                )
+            branch[name] = dict(child or {})
             branch = branch[name]
-        branch[leaf] = yaml.load(value, Loader=_Loader)
+        branch[leaf] = _value(value, key)
     return tree
+
+
+def scalar(text: str) -> str:
+    """`text` as a YAML value on one line, in ASCII, whatever is in it."""
+    quoted = None if text.isprintable() else '"'
+    width = 10 * len(text) + 100
+    return yaml.safe_dump(text, width=width, default_style=quoted).splitlines()[0]
+
+
+def _value(text: str, key: str) -> Any:
+    """The YAML value of an override."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except Exception as error:  # PyYAML breaks in many ways: `!!int ''` is an IndexError
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RobustsegError(
+            f"--set {key}: {_SHORT.repr(text)} is not YAML ({what}); "
+            "put quotes around a text that has brackets, braces or colons in it"
+        ) from None
 
 
 def parse(model: type[C], tree: Mapping[str, Any], *, where: str = "") -> C:
@@ -253,7 +283,8 @@ def _explain(model: type[Strict], error: ValidationError, where: str) -> str:
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{dotted}: {text}" if dotted else text
-    return f"{dotted} is {first['input']!r}: {text[0].lower()}{text[1:]}"
+    value = _SHORT.repr(first["input"])
+    return f"{dotted} is {value}: {text[0].lower()}{text[1:]}" if dotted else f"{value}: {text}"
 
 
 def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
