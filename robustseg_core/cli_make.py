@@ -8,13 +8,18 @@ from typing import Annotated
 
 import typer
 
+from robustseg_core.errors import RobustsegError
 from robustseg_core.terminal import err, parse_size, progress_bar
 
 app = typer.Typer()
 
+OF_ONE_DRIVE = ("seconds", "seed", "condition", "size", "preset")
+"""Options that a set's file says for itself."""
+
 
 @app.command()
 def sim(
+    context: typer.Context,
     path: Annotated[
         Path, typer.Argument(metavar="DRIVE.mcap", help="The drive; with --split: a folder.")
     ],
@@ -42,6 +47,12 @@ def sim(
     from robustseg_core.sim.produce import Recipe, parse_conditions, simulate, simulate_splits
 
     if split:
+        sources = {name: context.get_parameter_source(name) for name in OF_ONE_DRIVE}
+        given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+        if given:
+            raise RobustsegError(
+                f"--{given[0]} is of one drive, and each --split file says its own; leave it out"
+            )
         with progress_bar("drives") as progress:
             task = progress.add_task("simulating", total=None)
             simulate_splits(

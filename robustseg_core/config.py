@@ -177,8 +177,8 @@ def read_yaml(text: str, *, source: str) -> dict[str, Any]:
     """
     try:
         tree = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RobustsegError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    except Exception as error:  # PyYAML breaks in many ways: `!!int ''` is an IndexError
+        raise RobustsegError(f"{source} is not YAML: {_why(error)}") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise RobustsegError(f"{source} holds a {type(tree).__name__}; expected `key: value` lines")
@@ -187,7 +187,12 @@ def read_yaml(text: str, *, source: str) -> dict[str, Any]:
         raise RobustsegError(
             f"{source} has parameters of {len(nodes)} nodes ({list(tree)}); keep one"
         )
-    return dict(nodes[0]["ros__parameters"] or {}) if nodes else tree
+    own = (nodes[0]["ros__parameters"] or {}) if nodes else tree
+    if not isinstance(own, dict):
+        raise RobustsegError(
+            f"{source} has a {type(own).__name__} as ros__parameters; expected `key: value` lines"
+        )
+    return dict(own)
 
 
 def override(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
@@ -229,12 +234,17 @@ def _value(text: str, key: str) -> Any:
     """The YAML value of an override."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except Exception as error:  # PyYAML breaks in many ways: `!!int ''` is an IndexError
-        what = " ".join(str(error).split())[:200] or type(error).__name__
+    except Exception as error:  # as in `read_yaml`
         raise RobustsegError(
-            f"--set {key}: {_SHORT.repr(text)} is not YAML ({what}); "
+            f"--set {key}: {_SHORT.repr(text)} is not YAML ({_why(error)}); "
             "put quotes around a text that has brackets, braces or colons in it"
         ) from None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def parse(model: type[C], tree: Mapping[str, Any], *, where: str = "") -> C:

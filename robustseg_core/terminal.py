@@ -202,12 +202,21 @@ def _mendable(error: Exception) -> str:
         return f"cannot use {where}: {error.strerror}; {way_out}"
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return f"{_brief(error.object)} is not UTF-8, which is needed here; rename it"
+    if isinstance(error, RecursionError) and _in_a_parser(error):
+        return "a YAML or JSON file is nested too deeply; give one that we or you have written"
     if isinstance(error, BrokenExecutor):
         return "a process was killed, as Linux does when memory runs out; use fewer --jobs"
     text = str(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
         return "memory ran out; close other programs, or give less at once (--jobs, --batch)"
     return ""
+
+
+def _in_a_parser(error: Exception) -> bool:
+    """Whether it was raised while a text was read: its author nested too deeply, not we."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = (str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames)
+    return not {"yaml", "json"}.isdisjoint(modules)
 
 
 def _is_ours(module: str) -> bool:

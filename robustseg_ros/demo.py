@@ -32,7 +32,7 @@ from robustseg_core.kills import Kill
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
-from robustseg_core.terminal import err, guarded, literal
+from robustseg_core.terminal import err, guarded, literal, visible
 from robustseg_core.transports import carry_large_messages
 from robustseg_core.truth import open_truth
 from robustseg_core.types import Bundle, LabelMap, State
@@ -128,7 +128,7 @@ def run_demo(
                 for label_map, overlay in masks:
                     recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
         result = recorder.write_result(
-            bags=[bag_path.name],
+            bags=[visible(bag_path.name)],
             kills=[str(kill) for kill in kills],
             faults=[str(fault) for fault in faults],
             notices=_notices(listener),

@@ -31,7 +31,8 @@ class BagWriter:
     was recorded until then is what one wants to see.
 
     Raises:
-        RobustsegError: the target exists and is not empty (unless `overwrite`, and it is a bag).
+        RobustsegError: the target exists and is not empty (unless `overwrite`, and it is a bag), or
+            its name is not UTF-8.
     """
 
     def __init__(
@@ -43,6 +44,13 @@ class BagWriter:
                 f"{self.path} is a file name, and a rosbag2 is a folder; "
                 f"write to {self.path.with_suffix('')}"
             )
+        try:
+            self.path.name.encode()
+        except UnicodeEncodeError:
+            raise RobustsegError(
+                f"{self.path} is not UTF-8, and the bag's metadata.yaml holds its name; "
+                "choose another"
+            ) from None
         _clear(self.path, overwrite)
         self._store = typestore()
         self._connections: dict[str, Connection] = {}
