@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.logging import RichHandler
 from rich.table import Table
+from rich.text import Text
 
 from robustseg_core import (
     __version__,
@@ -25,12 +26,44 @@ from robustseg_core import (
     config,
     modalities,
 )
-from robustseg_core.terminal import err, guarded, progress_bar
+from robustseg_core.terminal import (
+    err,
+    guarded,
+    literal,
+    progress_bar,
+    require,
+    show_logs,
+    visible,
+)
 
 if TYPE_CHECKING:
     from robustseg_core.survey import Survey
 
+
+class _Commands(typer.core.TyperGroup):
+    """Typer's own complaints quote the command line: they are shown as it is, too."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _shown_as_it_is():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown_as_it_is():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_as_it_is() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(getattr(error, "message", None), str):
+            error.message = visible(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -111,9 +144,7 @@ def _options(
         if value:
             os.environ[name] = value  # worker processes and the node inherit it
     budget.budget()  # a wrong one is said now
-    handler = RichHandler(console=err, show_path=False, show_time=False)
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
+    show_logs(verbose=verbose)
 
 
 @app.command()
@@ -149,13 +180,15 @@ def _show(found: Survey, bags: list[Path]) -> None:
     for topic in found.topics:
         rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
         gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
-        name = f"{topic.topic}\n[dim]{topic.type}[/]"
-        name += "" if topic.decodable else f"\n[red]{topic.problem}[/]"
+        name = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
+        if not topic.decodable:
+            name.append("\n").append_text(literal(topic.problem, "red"))
         table.add_row(topic.modality or "", name, str(topic.count), rate, gap)
     err.print(table)
     for notice in found.notices:
-        err.print(f"[yellow]notice:[/] {notice}", highlight=False)
-    err.print("\nrobot.yaml, guessed (this part goes to standard output):", style="dim")
+        err.notice(notice)
+    err.print()
+    err.print("robot.yaml, guessed (this part goes to standard output):", style="dim")
     typer.echo(found.robot_yaml(), nl=False)
 
 
@@ -186,7 +219,9 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    device: Annotated[
+        Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
+    ] = None,
     strict: Strictly = False,
     overrides: Overrides = None,
 ) -> None:
@@ -198,8 +233,9 @@ def run(
     from robustseg_core.kills import parse_kill
     from robustseg_core.offline import run_bags
 
-    words = [*(overrides or []), f"device={device.value}"]
-    words += [f"weights={json.dumps(str(weights))}"] if weights else []
+    words = list(overrides or [])
+    words += [f"device={device.value}"] if device else []
+    words += [f"weights={config.scalar(str(weights))}"] if weights else []
     kills = [parse_kill(text) for text in kill or []]
     faults = [parse_fault(text) for text in fault or []]
     with progress_bar("messages") as progress:
@@ -245,6 +281,7 @@ def live(
 
     tree = config.override(config.read_file(params), overrides or [])
     parse_robot(tree)  # what users can mend is said before a node is started
+    require("rclpy")
     carry_large_messages(os.environ)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
         yaml.safe_dump({"/**": {"ros__parameters": tree}}, file)  # ROS takes no other form
@@ -309,11 +346,12 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     if "miou" in result:
         err.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
     for notice in result["notices"]:
-        err.print(f"[yellow]notice:[/] {notice}", highlight=False)
+        err.notice(notice)
     if not result["trained"]:
-        err.print("[yellow]untrained[/]: random weights; the masks show plumbing, not a scene")
+        text = "random weights; the masks show plumbing, not a scene"
+        err.line(text, head="untrained:", style="yellow")
     for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
-        err.print(f"  {out / name}", highlight=False)
+        err.line(f"  {out / name}")
 
 
 def main() -> None:

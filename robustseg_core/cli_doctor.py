@@ -18,7 +18,7 @@ import yaml
 
 from robustseg_core import config
 from robustseg_core.errors import RobustsegError
-from robustseg_core.terminal import err, progress_bar
+from robustseg_core.terminal import err, progress_bar, require
 
 app = typer.Typer()
 
@@ -87,13 +87,10 @@ def _recorded(
 
         robot = robot_for(bag, params, overrides)
         report = examine(bag, robot, seconds=seconds, on_message=tell)
-        notices = list(bag.notices)
     if as_json:
-        typer.echo(json.dumps({**report.to_json(), "notices": notices}, indent=1))
-        return report.exit_code
-    show(report, err)
-    for notice in notices:
-        err.print(f"[yellow]notice:[/] {notice}", highlight=False)
+        typer.echo(json.dumps(report.to_json(), indent=1))
+    else:
+        show(report, err)
     return report.exit_code
 
 
@@ -114,6 +111,7 @@ def _live(tree: Mapping[str, Any], seconds: float, *, as_json: bool) -> int:
     from robustseg_core.robot import parse_robot
 
     parse_robot(tree)
+    require("rclpy")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
         yaml.safe_dump({"/**": {"ros__parameters": dict(tree)}}, file)
         file.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,9 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from robustseg_core import config
 from robustseg_core.errors import RobustsegError
-from robustseg_core.terminal import err, parse_size, progress_bar
+from robustseg_core.terminal import err, parse_size, progress_bar, visible
 
 app = typer.Typer()
 
@@ -89,10 +89,10 @@ def extract(
         )
     for row in done["recordings"]:
         for notice in row["notices"]:
-            err.print(f"[yellow]notice:[/] {row['name']}: {notice}", highlight=False)
+            err.notice(f"{row['name']}: {notice}")
     parts = f"{done['labelled']} labelled, {done['complete']} with all sensors"
-    err.print(f"{done['samples']} samples ({parts}), {done['bytes'] / 1e6:.1f} MB", highlight=False)
-    err.print(f"  {out}", highlight=False)
+    err.line(f"{done['samples']} samples ({parts}), {done['bytes'] / 1e6:.1f} MB")
+    err.line(f"  {out}")
 
 
 @app.command()
@@ -131,10 +131,10 @@ def label(
         )
     for row in done["recordings"]:
         for notice in row["notices"]:
-            err.print(f"[yellow]notice:[/] {row['name']}: {notice}", highlight=False)
-    err.print(f"{done['samples']} masks, {100 * done['labelled_share']:.0f} % of their pixels "
-              "labelled", highlight=False)  # fmt: skip
-    err.print(f"  {out}", highlight=False)
+            err.notice(f"{row['name']}: {notice}")
+    share = 100 * done["labelled_share"]
+    err.line(f"{done['samples']} masks, {share:.0f} % of their pixels labelled")
+    err.line(f"  {out}")
 
 
 @app.command()
@@ -164,26 +164,27 @@ def train(
     from robustseg_core.learn.fit import fit
     from robustseg_core.learn.recipe import load_recipe
 
-    words = [*(overrides or []), *([f"teacher={json.dumps(str(teacher))}"] if teacher else [])]
+    words = [*(overrides or []), *([f"teacher={config.scalar(str(teacher))}"] if teacher else [])]
     recipe = load_recipe(recipes, words)
+    system = visible(recipe.system or "training")
     with progress_bar("steps") as progress:
-        task = progress.add_task(recipe.system or "training", total=None)
+        task = progress.add_task(system, total=None)
 
         def show(done: int, steps: int, numbers: dict[str, float]) -> None:
-            text = f"{recipe.system or 'training'}: loss {numbers['loss']:.3f}"
+            text = f"{system}: loss {numbers['loss']:.3f}"
             progress.update(task, completed=done, total=steps, description=text)
 
         result = fit(recipe, out, device=device, on_progress=show)
     if not result:  # another rank's
         return
     best = "" if result["best"] is None else f", mIoU {100 * result['best']:.1f} %"
-    err.print(f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
-              f"{result['best_step']}{best}", highlight=False)  # fmt: skip
+    err.line(f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
+             f"{result['best_step']}{best}")  # fmt: skip
     if result["left_out"]:
         names = ", ".join(result["left_out"])
-        err.print(f"[yellow]notice:[/] left out, because there are no labels: {names}")
+        err.notice(f"left out, because there are no labels: {names}")
     for name in ("best.safetensors", "result.json", "log.csv"):
-        err.print(f"  {out / name}", highlight=False)
+        err.line(f"  {out / name}")
 
 
 @app.command("eval")
@@ -237,7 +238,7 @@ def evaluate(
         for comparison in evaluation.compare(paths):
             typer.echo(comparison.markdown())
         return
-    from robustseg_core import config, datasets
+    from robustseg_core import datasets
     from robustseg_core.engines.eager import pick_device, share_cores
     from robustseg_core.evaluation.figures import KEY, figures
     from robustseg_core.output_folder import staged
@@ -274,4 +275,4 @@ def evaluate(
         table.add_row(name, f"{100 * values[name]:.2f}")
     err.print(table)
     for name in ("report.html", "table.md", "results.json", "counts.npz"):
-        err.print(f"  {out / name}", highlight=False)
+        err.line(f"  {out / name}")

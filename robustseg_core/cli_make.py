@@ -8,13 +8,18 @@ from typing import Annotated
 
 import typer
 
+from robustseg_core.errors import RobustsegError
 from robustseg_core.terminal import err, parse_size, progress_bar
 
 app = typer.Typer()
 
+OF_ONE_DRIVE = ("seconds", "seed", "condition", "size", "preset")
+"""Options that a set's file says for itself."""
+
 
 @app.command()
 def sim(
+    context: typer.Context,
     path: Annotated[
         Path, typer.Argument(metavar="DRIVE.mcap", help="The drive; with --split: a folder.")
     ],
@@ -48,6 +53,12 @@ def sim(
     )
 
     if split:
+        sources = {name: context.get_parameter_source(name) for name in OF_ONE_DRIVE}
+        given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+        if given:
+            raise RobustsegError(
+                f"--{given[0]} is of one drive, and each --split file says its own; leave it out"
+            )
         with progress_bar("drives") as progress:
             task = progress.add_task("simulating", total=None)
             simulate_splits(
@@ -69,7 +80,7 @@ def sim(
     from robustseg_core.sim.sheet import add_pictures
 
     for written in (path, path.with_suffix(".json"), *add_pictures(path)):
-        err.print(f"  {written}", highlight=False)
+        err.line(f"  {written}")
 
 
 @app.command()
@@ -106,7 +117,7 @@ def inject(
             ),
         )
     for row in done["faults"]:
-        err.print(f"  {row['fault']}: {row['messages']} messages", highlight=False)
+        err.line(f"  {row['fault']}: {row['messages']} messages")
     for notice in done["notices"]:
-        err.print(f"[yellow]notice:[/] {notice}", highlight=False)
-    err.print(f"  {out}", highlight=False)
+        err.notice(notice)
+    err.line(f"  {out}")

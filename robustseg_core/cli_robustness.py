@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,9 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from robustseg_core import config
 from robustseg_core.errors import RobustsegError
-from robustseg_core.terminal import err, progress_bar
+from robustseg_core.terminal import err, literal, progress_bar, visible
 
 app = typer.Typer()
 
@@ -31,8 +31,11 @@ def robustness(
         int, typer.Option(min=1, help="Processes; default: one per core.")
     ] = os.cpu_count() or 1,
     weights: Annotated[
-        str, typer.Option(help="Checkpoint (.safetensors); default: shipped; or `untrained`.")
-    ] = "",
+        str | None,
+        typer.Option(
+            help="Checkpoint (.safetensors), or `untrained`; default: robot.yaml's, or shipped."
+        ),
+    ] = None,
     params: Annotated[
         Path | None,
         typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; else guessed."),
@@ -81,7 +84,10 @@ def robustness(
     if sim == bool(bags):
         raise RobustsegError("give drives or --sim: robustseg robustness drive.mcap")
     words = list(overrides or [])
-    words += [f"weights={json.dumps(weights or ('' if score else 'untrained'))}"]
+    if weights is not None:
+        words.append(f"weights={config.scalar(weights)}")
+    elif not score and "weights" not in config.override(_tree(params), words):
+        words.append("weights=untrained")  # it need not even be loaded
     wanted = parse_rows(rows)
     inputs = [*(bags or []), *(healthy or []), *filter(None, (params, weights))]
     with (
@@ -119,6 +125,10 @@ def robustness(
         raise typer.Exit(1)
 
 
+def _tree(params: Path | None) -> dict[str, Any]:
+    return {} if params is None else config.read_file(params)
+
+
 def parse_rows(text: str) -> list[int]:
     """`1,5,20-23` as numbers; nothing: all rows.
 
@@ -128,7 +138,7 @@ def parse_rows(text: str) -> list[int]:
     found: list[int] = []
     for word in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise RobustsegError(f"rows are {text!r}; write numbers and ranges, e.g. 1,5,20-23")
         found += range(int(first), int(last if dash else first) + 1)
     return found
@@ -157,22 +167,22 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         table.add_row(
             str(row["row"]),
             row["fault"],
-            f"[{color}]{row['cases_passed']}/{row['cases']}[/]",
+            literal(f"{row['cases_passed']}/{row['cases']}", color),
             *("" if value is None else f"{value:.2f}" for value in numbers),
         )
     err.print(table)
     for row in summary["rows"]:
         for line in row["failed"]:
-            err.print(f"[red]failed:[/] {line}", highlight=False)
+            err.line(line, head="failed:", style="red")
     for test, outcome in {t: o for r in summary["rows"] for t, o in r["proofs"].items()}.items():
         if outcome != "passed":
-            err.print(f"[red]{outcome}:[/] {test}", highlight=False)
+            err.line(test, head=f"{visible(outcome)}:", style="red")
     for key in ("detection_within_deadline", "false_dead_per_hour", "wrong_bit_share",
                 "miou_vs_oracle"):  # fmt: skip
-        err.print(f"  {key}: {summary[key]}", highlight=False)
+        err.line(f"  {key}: {summary[key]}")
     if summary["skipped"]:
-        err.print(f"[yellow]notice:[/] {len(summary['skipped'])} cases do not fit these drives")
+        err.notice(f"{len(summary['skipped'])} cases do not fit these drives")
     if summary["scored"] and not summary["trained"]:
-        err.print("[yellow]untrained[/]: random weights; mIoU shows plumbing only")
+        err.line("random weights; mIoU shows plumbing only", head="untrained:", style="yellow")
     for name in ("report.html", "robustness.json", "robustness.csv", "robustness.md"):
-        err.print(f"  {out / name}", highlight=False)
+        err.line(f"  {out / name}")

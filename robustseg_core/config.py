@@ -30,6 +30,8 @@ C = TypeVar("C", bound=Strict)
 
 _MOST_REPEATED = 1 << 18
 """Characters and nodes that a YAML's aliases may stand for, all together."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 class StreamConfig(Strict):
@@ -227,33 +229,58 @@ def read_yaml(text: str, *, source: str) -> dict[str, Any]:
         raise RobustsegError(
             f"{source} has parameters of {len(nodes)} nodes ({list(tree)}); keep one"
         )
-    return dict(nodes[0]["ros__parameters"] or {}) if nodes else tree
+    own = (nodes[0]["ros__parameters"] or {}) if nodes else tree
+    if not isinstance(own, dict):
+        raise RobustsegError(
+            f"{source} has a {type(own).__name__} as ros__parameters; expected `key: value` lines"
+        )
+    return dict(own)
 
 
 def override(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
     """`tree` with `dotted.key=value` words put in; values are read as YAML.
 
     Raises:
-        RobustsegError: a word without `=`, or whose value is no YAML.
+        RobustsegError: a word without `=`, a key with an empty part or below a plain value, or a
+            value that is not YAML.
     """
     tree = dict(tree)
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or not key:
+        *path, leaf = key.split(".")
+        if not equals or not all(part.strip() for part in (*path, leaf)):
             raise RobustsegError(f"{word!r} is not an override; write key=value, e.g. device=cpu")
         branch = tree
-        *path, leaf = key.split(".")
-        for name in path:
+        for depth, name in enumerate(path, 1):
             child = branch.get(name)
-            branch[name] = dict(child) if isinstance(child, Mapping) else {}
+            if child is not None and not isinstance(child, Mapping):
+                above = ".".join(path[:depth])
+                raise RobustsegError(
+                    f"{word!r} sets something below {above}, which is {_SHORT.repr(child)}; "
+                    f"write {above}=... for all of it"
+                )
+            branch[name] = dict(child or {})
             branch = branch[name]
-        try:
-            branch[leaf] = parse_yaml(value)
-        except ValueError as error:
-            raise RobustsegError(
-                f"value of {key} in {reprlib.repr(word)} is not YAML: {error}; quote it"
-            ) from None
+        branch[leaf] = _value(value, key)
     return tree
+
+
+def scalar(text: str) -> str:
+    """`text` as a YAML value on one line, in ASCII, whatever is in it."""
+    quoted = None if text.isprintable() else '"'
+    width = 10 * len(text) + 100
+    return yaml.safe_dump(text, width=width, default_style=quoted).splitlines()[0]
+
+
+def _value(text: str, key: str) -> Any:
+    """The YAML value of an override."""
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise RobustsegError(
+            f"--set {key}: {_SHORT.repr(text)} is not YAML ({error}); "
+            "put quotes around a text that has brackets, braces or colons in it"
+        ) from None
 
 
 def parse(model: type[C], tree: Mapping[str, Any], *, where: str = "") -> C:
@@ -302,7 +329,8 @@ def _explain(model: type[Strict], error: ValidationError, where: str) -> str:
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{dotted}: {text}" if dotted else text
-    return f"{dotted} is {first['input']!r}: {text[0].lower()}{text[1:]}"
+    value = _SHORT.repr(first["input"])
+    return f"{dotted} is {value}: {text[0].lower()}{text[1:]}" if dotted else f"{value}: {text}"
 
 
 def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+EXTRAS: Mapping[str, str] = {
+    "rclpy": "ros",
+    "open3d": "sim",
+    "lightning": "train",
+    "tensorboard": "train",
+    "webdataset": "train",
+    "h5py": "train",
+    "hdf5plugin": "train",
+    "onnx": "engines",
+    "onnxruntime": "engines",
+    "openvino": "engines",
+    "ray": "cluster",
+}
+"""Optional module -> the extra of our package that brings it."""
 
 
 class RobustsegError(Exception):
@@ -15,3 +30,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"have {names}"
+
+
+def not_installed(module: str) -> str:
+    """The sentence about a module that cannot be imported, with the command that brings it."""
+    package = module.partition(".")[0]
+    extra = EXTRAS.get(package)
+    command = f"pip install 'robustseg[{extra}]'" if extra else "pip install robustseg"
+    also = ", or source ROS 2's setup.bash" if extra == "ros" else ""
+    return f"{package} is not installed; {command}{also}"

@@ -25,12 +25,15 @@ class Excerpt:
         self._until_ns = None if until_s is None else bag.start_ns + round(until_s * SECOND)
         self.start_ns = self.last_ns = bag.start_ns
         """When the recording begins, and the newest time that has been read."""
+        self.cut = False
+        """Whether something was left out."""
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
         """As of a bag, pass after pass."""
         for _ in range(self._passes):
             for recorded in self._bag.messages(topics):
                 if self._until_ns is not None and recorded.time_ns > self._until_ns:
+                    self.cut = True
                     break
                 self.last_ns = max(self.last_ns, recorded.time_ns)
                 yield recorded

@@ -17,6 +17,7 @@ from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig, parse_robot
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
+from robustseg_core.terminal import visible
 from robustseg_core.truth import open_truth
 
 
@@ -147,7 +148,7 @@ def _account(bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]]) -> dict
     intake = segmenter.intake
     sums = record.totals(rows)
     return {
-        "bags": [path.name for path in bag.paths],
+        "bags": [visible(path.name) for path in bag.paths],
         "config": segmenter.config.model_dump(mode="json"),
         "notices": notices(bag, segmenter, {name for row in rows for name in row["used"]}),
         "rejected": {

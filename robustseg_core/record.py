@@ -120,8 +120,13 @@ class Recorder:
             self.moments.append(Moment(at_s, label_map.used, overlay))
         self.rows.append(row)
         name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
-        if not cv2.imwrite(str(self._masks / name), label_map.ids):
-            raise RobustsegError(f"cannot write {self._masks / name}; is the disk full?")
+        try:  # not by OpenCV, which crashes where the name of a folder is not UTF-8
+            png = cv2.imencode(".png", label_map.ids)[1]
+            (self._masks / name).write_bytes(png.tobytes())
+        except OSError as error:
+            raise RobustsegError(
+                f"cannot write {self._masks / name}: {error.strerror}; is the disk full?"
+            ) from None
         self._video.add(overlay)
         fields = {
             "label_mask": outputs.label_mask(label_map),
@@ -183,9 +188,9 @@ class VideoWriter:
         if self._writer is None:
             height, width = (n // 2 * 2 for n in picture.shape[:2])  # VP8 wants even sizes
             self._size = (width, height)
-            with _quiet():
+            with _quiet(), _plain_name(self._path) as name:
                 codec = cv2.VideoWriter.fourcc(*"VP80")
-                self._writer = cv2.VideoWriter(str(self._path), codec, self._rate_hz, self._size)
+                self._writer = cv2.VideoWriter(name, codec, self._rate_hz, self._size)
         width, height = self._size
         fitting = picture[:height, :width]
         if fitting.shape[:2] != (height, width):  # the camera changed its resolution mid-run
@@ -228,6 +233,39 @@ def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in values.items()}
+
+
+@contextmanager
+def _plain_name(path: Path) -> Iterator[str]:
+    """`path` as OpenCV can open it: it crashes (4.x) on a string with bytes that are not UTF-8.
+
+    Such a folder is opened here, and has another name then while it is open.
+
+    Raises:
+        RobustsegError: the file's own name is not UTF-8, or this system has no such other names.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        yield str(path)
+        return
+    folder = None
+    try:
+        path.name.encode()
+        folder = os.open(path.parent, os.O_RDONLY)
+        name = f"/proc/self/fd/{folder}/{path.name}"
+        if not os.path.isdir(os.path.dirname(name)):
+            raise FileNotFoundError
+        yield name
+    except (UnicodeEncodeError, FileNotFoundError):
+        raise RobustsegError(
+            f"{path} is not UTF-8, and a video cannot be written under such a name; choose another"
+        ) from None
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
 @contextmanager

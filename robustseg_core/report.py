@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from robustseg_core import page
 from robustseg_core.draw import STATE_COLORS
 from robustseg_core.faults import FaultSpec
 from robustseg_core.kills import Kill
 from robustseg_core.record import Moment
+from robustseg_core.terminal import visible
 from robustseg_core.types import SECOND, State
 
 
@@ -45,10 +43,8 @@ def write(
         broken: what was done to sensors on purpose; drawn as hatched spans.
     """
     (folder / "poster.png").write_bytes(poster(result, moments, broken))
-    page = Environment(
-        loader=PackageLoader("robustseg_core", "."), autoescape=True, trim_blocks=True
-    ).get_template("report.html.j2")
     html = page.render(
+        "robustseg_core",
         title=title,
         result=result,
         broken=[str(fault) for fault in broken],
@@ -58,7 +54,7 @@ def write(
         has_video=(folder / "overlay.webm").exists(),
     )
     path = folder / "report.html"
-    path.write_text(html)
+    path.write_text(html, encoding="utf-8")
     return path
 
 
@@ -73,6 +69,7 @@ def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+@page.plain_text
 def poster(
     result: dict[str, Any], moments: Sequence[Moment] = (), broken: Sequence[Kill | FaultSpec] = ()
 ) -> bytes:
@@ -92,7 +89,7 @@ def poster(
         pictures = panels[0].subplots(1, len(shown), squeeze=False)[0]
         for axes, moment in zip(pictures, shown, strict=True):
             axes.imshow(moment.overlay)
-            axes.set_title(moment.caption, size=7)
+            axes.set_title(visible(moment.caption), size=7)
             axes.axis("off")
     scored = any("miou" in row for row in result["masks"])
     ratios = [3, 1, 1] if scored else [3, 1]
@@ -156,7 +153,7 @@ def _draw_lanes(
                 width = end_s - fault.start_s if fault.duration_s is None else fault.duration_s
                 axes.broken_barh([(fault.start_s, width)], (lane - 0.4, 0.8), facecolor="none",
                                  edgecolor="black", hatch="//", linewidth=0.8)  # fmt: skip
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), list(map(visible, names)))
     axes.invert_yaxis()
     seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
     handles = [Patch(color=np.array(STATE_COLORS[s]) / 255, label=s.value) for s in seen]

@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import yaml
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.config import StreamConfig
+from robustseg_core.config import StreamConfig, scalar
 from robustseg_core.decode import as_bytes, sizes, word
 from robustseg_core.decode.picture import picture_size
 from robustseg_core.robot import RobotConfig
@@ -124,11 +123,11 @@ class Survey:
         lines = ["/**:", "  ros__parameters:"]  # any node: the segmenter, the saboteur
         lines.append("    streams:" if self.modalities else "    streams: {}")
         for name, topic in self.modalities.items():
-            lines += [f"      {name}:", f"        topic: {_scalar(topic.topic)}"]
+            lines += [f"      {name}:", f"        topic: {scalar(topic.topic)}"]
             others = [t.topic for t in self.topics if t.alternative_for == name]
-            lines += [f"        # or: {_scalar(other)}" for other in others]
+            lines += [f"        # or: {scalar(other)}" for other in others]
             if topic.camera_info:
-                lines.append(f"        camera_info: {_scalar(topic.camera_info)}")
+                lines.append(f"        camera_info: {scalar(topic.camera_info)}")
             if topic.rate_hz:
                 lines.append(f"        rate_hz: {_rounded(topic.rate_hz)}")
         return "\n".join(lines) + "\n"
@@ -257,8 +256,3 @@ def _camera_info(image: TopicSurvey, infos: list[TopicSurvey]) -> str:
 def _rounded(rate_hz: float | None) -> float:
     """Three digits are what a measured rate is good for; 0: unknown."""
     return float(f"{rate_hz:.3g}") if rate_hz else 0.0
-
-
-def _scalar(text: str) -> str:
-    """`text` as a YAML value on one line."""
-    return yaml.safe_dump(text, width=10**6, allow_unicode=True).splitlines()[0]

@@ -1,23 +1,111 @@
-"""What all commands share: where they write, how they show progress, how they end."""
+"""What all commands share: where they write, how they show progress, how they end.
+
+Names come from recordings, folders and other people's files. They are shown as they are: nothing in
+them is markup, and what is no printable character is written out (`visible`).
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+import traceback
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, not_installed
 
-err = Console(stderr=True)
+log = logging.getLogger(__name__)
+
+MENDABLE, DEFECT, INTERRUPTED, PIPE_GONE = 2, 70, 130, 141
+"""Exit codes: for what users can mend, for our own defects (EX_SOFTWARE), and as a shell counts
+SIGINT and SIGPIPE."""
+_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 (spreadsheets believe the wide ones, too)
+
+
+def visible(text: object) -> str:
+    r"""`text` on one line, with what is no printable character written out, e.g. as \n or \x1b.
+
+    As `repr` judges: control characters, marks that turn the direction of writing, odd spaces. A
+    byte of a file name that is no UTF-8 is shown as \xff. All else stays, brackets and backslashes
+    too.
+    """
+    words = str(text)
+    if words.isprintable():
+        return words
+    return "".join(c if c.isprintable() else _written_out(c) for c in words)
+
+
+def _written_out(character: str) -> str:
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # how Python carries such a byte
+        return f"\\x{number - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+class Terminal(Console):
+    """Standard error, for people: strings are data. Colors are asked for with `Text` and `line`."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """rich's, for all that is printed as a string, in tables too."""
+        return super().render_str(visible(text), **options)
+
+    def line(self, text: object, *, head: str = "", style: str = "") -> None:
+        """One line that is not folded: `head` in `style`, then `text`."""
+        start = Text(f"{head} " if head else "", style)
+        self.print(start.append_text(Text(visible(text))), soft_wrap=True)
+
+    def notice(self, text: object) -> None:
+        """What people should know, though nothing failed."""
+        self.line(text, head="notice:", style="yellow")
+
+    def on_broken_pipe(self) -> None:
+        """rich's: nobody reads any more."""
+        self.quiet = True
+        _end_of_pipe()
+
+
+err = Terminal()
 """People read standard error; standard output is for what programs take."""
+
+
+def literal(text: object, style: str = "") -> Text:
+    """`text` as a part of a table's cell, in `style`."""
+    return Text(visible(text), style)
+
+
+def csv_cell(value: Any) -> Any:
+    """`value` for a CSV file: on one line, and no formula for those who open it as a table."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def progress_bar(unit: str) -> Progress:
     """A bar on standard error, with the time that is left."""
     return Progress(
-        TextColumn("{task.description:>12}"),
+        TextColumn("{task.description:>12}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -26,19 +114,167 @@ def progress_bar(unit: str) -> Progress:
     )
 
 
+class _Lines(logging.Formatter):
+    """Log records like all other lines; the tracebacks below them keep theirs."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(visible, super().formatException(ei).split("\n")))
+
+
+def show_logs(*, verbose: bool) -> None:
+    """Log to standard error: warnings, and with `verbose` what is going on."""
+    handler = RichHandler(console=err, show_path=False, show_time=False, markup=False)
+    handler.setFormatter(_Lines("%(message)s"))
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True
+    )
+
+
 def guarded(command: Callable[[], Any]) -> int:
-    """Run a command; what users can mend is one sentence and exit code 2, never a traceback."""
+    """Run a command and return its exit code; it never ends in a traceback.
+
+    What users can mend is one sentence and `MENDABLE`. Anything unforeseen is our own defect: the
+    sentence says so and where the traceback lies, and the code is `DEFECT`.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a name is no reason to fail, whatever the locale
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")
+    code = _ended(command)
+    late = _ended(_flush)
+    if late:
+        _hush()
+    return code or late
+
+
+def _ended(command: Callable[[], Any]) -> int:
     try:
         command()
     except RobustsegError as error:
-        err.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        return 2
+        return _fail(str(error))
     except KeyboardInterrupt:
-        err.print("interrupted")
-        return 130
+        with suppress(OSError):
+            err.line("interrupted")
+        return INTERRUPTED
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+        return _code(end)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            _hush()
+            return PIPE_GONE
+        sentence = _mendable(error)
+        log.info("the traceback:", exc_info=error)
+        return _fail(sentence) if sentence else _defect(error)
     return 0
+
+
+def _flush() -> None:
+    """What a full disk, or a reader that is gone, makes of standard output is seen here at last."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _code(end: SystemExit) -> int:
+    """As Python counts: nothing is 0, a number is itself, and a text is said and is 1."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    with suppress(OSError):
+        err.line(end.code)
+    return 1
+
+
+def _fail(sentence: str) -> int:
+    with suppress(OSError):  # standard error may be the file that is full
+        err.line(sentence, head="error:", style="red")
+    return MENDABLE
+
+
+def _mendable(error: Exception) -> str:
+    """The sentence for what a computer refuses, wherever it happened; empty: it is our defect."""
+    if isinstance(error, ModuleNotFoundError) and error.name and not _is_ours(error.name):
+        return not_installed(error.name)
+    if isinstance(error, OSError) and error.strerror:
+        files = " and ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
+        where = _brief(files) if files else "a file or a stream"
+        way_out = "check its name, its rights and the room on its disk"
+        return f"cannot use {where}: {error.strerror}; {way_out}"
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return f"{_brief(error.object)} is not UTF-8, which is needed here; rename it"
+    if isinstance(error, RecursionError) and _in_a_parser(error):
+        return "a YAML or JSON file is nested too deeply; give one that we or you have written"
+    if isinstance(error, BrokenExecutor):
+        return "a process was killed, as Linux does when memory runs out; use fewer --jobs"
+    text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return "memory ran out; close other programs, or give less at once (--jobs, --batch)"
+    return ""
+
+
+def _in_a_parser(error: Exception) -> bool:
+    """Whether it was raised while a text was read: its author nested too deeply, not we."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = (str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames)
+    return not {"yaml", "json"}.isdisjoint(modules)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("robustseg_core", "robustseg_ros")
+
+
+def _defect(error: Exception) -> int:
+    """Say that it is ours, and where it can be looked at."""
+    what = _brief(" ".join(f"{type(error).__name__}: {error}".split()))
+    way_out = "run it again with --verbose and report what it prints"
+    with suppress(OSError):
+        number, path = tempfile.mkstemp(prefix="robustseg-", suffix=".txt")
+        with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(traceback.format_exception(error))
+        way_out = f"please report it with {path}, which holds the traceback (--verbose prints it)"
+    _fail(f"a defect of robustseg, not of what it was given: {what}; {way_out}")
+    return DEFECT
+
+
+def _brief(text: str) -> str:
+    """At most 300 characters: names may be as long as files."""
+    return text if len(text) <= 300 else f"{text[:200]}...{text[-80:]}"
+
+
+def _reader_is_gone() -> bool:
+    """Whether a broken pipe is that of standard output."""
+    try:
+        _flush()
+    except OSError:
+        return True
+    return False
+
+
+def _hush() -> None:
+    """Python flushes standard output once more at its end; let that come to nothing."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _end_of_pipe() -> NoReturn:
+    _hush()
+    raise SystemExit(PIPE_GONE)
+
+
+def require(module: str) -> None:
+    """Refuse to go on without an optional module, which is not imported for that.
+
+    Raises:
+        RobustsegError: it is not installed; says how to install it.
+    """
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise RobustsegError(not_installed(module))
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -48,6 +284,6 @@ def parse_size(text: str) -> tuple[int, int]:
         RobustsegError: it is no such word.
     """
     width, times, height = text.partition("x")
-    if not (times and width.isdigit() and height.isdigit()):
+    if not (times and width.isdecimal() and height.isdecimal()):
         raise RobustsegError(f"size is {text!r}; write WIDTHxHEIGHT, e.g. 640x400")
     return int(height), int(width)

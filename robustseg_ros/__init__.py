@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.terminal import visible
 from robustseg_core.transports import carry_large_messages
 
 RCLError = rclpy_implementation.RCLError
@@ -124,5 +125,5 @@ def forward_logs(node: Worker) -> None:
 
 
 def _complain(error: object) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    print(f"error: {visible(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
     return 2

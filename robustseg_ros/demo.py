@@ -20,8 +20,8 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sensor_msgs.msg import Image
 
 from robustseg_core import config, outputs, record, report
@@ -33,6 +33,7 @@ from robustseg_core.output_folder import staged
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
+from robustseg_core.terminal import err, guarded, literal, visible
 from robustseg_core.transports import carry_large_messages
 from robustseg_core.truth import open_truth
 from robustseg_core.types import Bundle, LabelMap, State
@@ -51,7 +52,6 @@ START_S = 120.0
 """The node may take this long to load its network on a slow machine."""
 QUIET_S = 1.5
 """The run is over when the player is gone and no mask came for this long."""
-console = Console(stderr=True)
 
 
 class Listener(Node):
@@ -126,12 +126,12 @@ def _run_demo(
     try:
         with record.Recorder(out, spec, start_ns=start_ns) as recorder:
             listener = Listener(lambda parts: masks.append(_assemble(parts)))
-            console.print("waiting for the node ...", style="dim")
+            err.print("waiting for the node ...", style="dim")
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
             words = [w for kill in kills for w in ("--kill", str(kill))]
             words += [w for fault in faults for w in ("--fault", str(fault))]
             player = _start("play_node", str(bag_path), *words)
-            console.print("playing ...", style="dim")
+            err.print("playing ...", style="dim")
             while player.poll() is None or time.monotonic() - listener.heard_s < QUIET_S:
                 rclpy.spin_once(listener, timeout_sec=0.05)
                 if node.poll() is not None:
@@ -142,7 +142,7 @@ def _run_demo(
                 for label_map, overlay in masks:
                     recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
         result = recorder.write_result(
-            bags=[bag_path.name],
+            bags=[visible(bag_path.name)],
             kills=[str(kill) for kill in kills],
             faults=[str(fault) for fault in faults],
             notices=_notices(listener),
@@ -161,7 +161,7 @@ def _run_demo(
 def _guess(bag: Bag, out: Path) -> Path:
     """The robot that the recording looks like, written beside the results."""
     path = out / "robot.yaml"
-    path.write_text(survey(bag).robot_yaml())
+    path.write_text(survey(bag).robot_yaml(), encoding="utf-8")
     return path
 
 
@@ -257,13 +257,13 @@ def show(result: dict[str, Any], out: Path) -> None:
     table.add_column("masks are made of")
     table.add_column("why not the others", overflow="fold")
     for row in report.changes(result):
-        why = "\n".join(f"{name}: {text}" for name, text in row["reasons"].items())
-        table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]), why)
-    console.print(table)
+        reasons = (literal(f"{name}: {text}") for name, text in row["reasons"].items())
+        table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]), Text("\n").join(reasons))
+    err.print(table)
     if "miou" in result:
-        console.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
+        err.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
     for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
-        console.print(f"  {out / name}", highlight=False)
+        err.line(f"  {out / name}")
 
 
 def main() -> None:
@@ -272,7 +272,6 @@ def main() -> None:
 
     from robustseg_core.faults import parse_fault
     from robustseg_core.kills import parse_kill
-    from robustseg_core.terminal import guarded
 
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("bag", type=Path, help="the recording")

@@ -27,10 +27,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from robustseg_core.doctor.exam import BAD, OK, Exam, Offer
-from robustseg_core.doctor.examine import admit, judge
+from robustseg_core.doctor.examine import admit, judge, refused
 from robustseg_core.doctor.patient import Patient
 from robustseg_core.doctor.places import TF_STATIC
-from robustseg_core.doctor.report import Check, Report, Row
+from robustseg_core.doctor.report import Check, Report
 from robustseg_core.doctor.show import show
 from robustseg_core.doctor.surroundings import check_clock, check_computer, check_transports
 from robustseg_core.terminal import err
@@ -76,8 +76,7 @@ class DoctorNode(Node):
         """Listen, judge, print."""
         patient, problem = admit(self._config)
         if patient is None:
-            network = Check("network", BAD, problem)
-            report = Report("live", 0.0, (Row("node", "", (network,)),))
+            report = refused("live", problem)
         else:
             for decoder in patient.intake.modalities.values():
                 decoder.warm_up()
@@ -110,7 +109,9 @@ class DoctorNode(Node):
             check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),
             self._output(),
         ]
-        return judge(exam, "live", problem, of_node)
+        unseen = ["what happens before and after; see --seconds"]
+        unseen.append("the drivers' own shells and clocks: DDS is judged by this shell's settings")
+        return judge(exam, "live", problem, of_node, unseen=unseen)
 
     def _listen_beside(self, patient: Patient) -> None:
         """/clock and /tf: the node does not need them, the diagnosis does."""

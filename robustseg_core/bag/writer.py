@@ -30,7 +30,8 @@ class BagWriter:
     was recorded until then is what one wants to see.
 
     Raises:
-        RobustsegError: the target exists and is not an empty folder.
+        RobustsegError: the target exists and is not an empty folder, or its name is no folder's or
+            not UTF-8.
     """
 
     def __init__(self, path: Path | str, *, compress: bool = False) -> None:
@@ -128,11 +129,17 @@ def _qos(*, latched: bool) -> Qos:
 
 
 def check_is_folder_name(path: Path) -> None:
-    """Refuse names that people give to files.
+    """Refuse names that people give to files, and those that a bag's metadata.yaml cannot hold.
 
     Raises:
-        RobustsegError: it ends as a recording's file does.
+        RobustsegError: it ends as a recording's file does, or is not UTF-8.
     """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise RobustsegError(
+            f"{path} is not UTF-8, and the bag's metadata.yaml holds its name; choose another"
+        ) from None
     if path.suffix in (".mcap", ".db3", ".bag"):
         raise RobustsegError(
             f"{path} is a file name, and a rosbag2 is a folder; write to {path.with_suffix('')}"

@@ -17,7 +17,7 @@ from robustseg_core.camera import Camera
 from robustseg_core.datasets._pictures import read_bytes
 from robustseg_core.decode.evt3 import Events
 from robustseg_core.decode.points import Cloud
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, not_installed
 from robustseg_core.modalities.event import Packet
 from robustseg_core.view import View
 
@@ -80,7 +80,7 @@ def read_events(path: Path, size: tuple[int, int]) -> Packet:
         import hdf5plugin  # noqa: F401 (its import teaches HDF5 the Blosc filter)
     except ImportError as error:
         raise RobustsegError(
-            f"the events of MUSES need {error.name}; pip install robustseg[train]"
+            f"the events of MUSES cannot be read: {not_installed(error.name or 'h5py')}"
         ) from None
     _must_exist(path)
     try:

@@ -16,11 +16,14 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.excerpt import Excerpt
 from robustseg_core.replay import replay
 from robustseg_core.robot import RobotConfig
-from robustseg_core.types import Rejection
+from robustseg_core.topics import TF_TOPICS, calibrations
+from robustseg_core.types import SECOND, Rejection
 
 TF = "/tf"
 _MOVING = 1000
 """Messages of /tf that are read for a hint."""
+MOST_NAMED = 8
+"""Topics that are named one by one."""
 
 
 def examine(
@@ -46,7 +49,7 @@ def examine(
     source = ", ".join(path.name for path in bag.paths)
     patient, problem = admit(config)
     if patient is None:
-        return Report(source, 0.0, (Row("node", "", (_network(None, problem),)),))
+        return refused(source, problem)
     beginning = Excerpt(bag, seconds)
     numbers = itertools.count(1)
 
@@ -64,7 +67,17 @@ def examine(
     newest = [heard.arrivals_ns[-1] for heard in patient.heard.values() if heard.arrivals_ns]
     end_ns = max([start_ns, beginning.last_ns, *newest])  # a second bag may lie before the first
     exam = Exam(patient, recorded_offers(bag), start_ns, end_ns)
-    return judge(exam, source, problem, [])
+    unseen = ["who publishes, with which QoS, the robot's clock and DDS: see `doctor --live`"]
+    if beginning.cut:
+        text = f"what comes after the first {seconds:g} s; see --seconds"
+        unseen.insert(0, f"{text}, all in all {bag.duration_ns / SECOND:.1f} s")
+    return judge(exam, source, problem, [], unseen=unseen, notices=bag.notices)
+
+
+def refused(source: str, problem: str) -> Report:
+    """The report where nothing could be listened to."""
+    row = Row("node", "", (_network(None, problem),))
+    return Report(source, 0.0, (row,), unseen=("every sensor: mend the network first",))
 
 
 def admit(config: RobotConfig) -> tuple[Patient | None, str]:
@@ -87,7 +100,15 @@ def recorded_offers(bag: Bag) -> dict[str, Offer]:
     return {name: Offer(tuple(kinds), latched=latched[name]) for name, kinds in types.items()}
 
 
-def judge(exam: Exam, source: str, problem: str, of_node: Sequence[Check]) -> Report:
+def judge(
+    exam: Exam,
+    source: str,
+    problem: str,
+    of_node: Sequence[Check],
+    *,
+    unseen: Sequence[str] = (),
+    notices: Sequence[str] = (),
+) -> Report:
     """The report of an examination.
 
     Args:
@@ -95,6 +116,8 @@ def judge(exam: Exam, source: str, problem: str, of_node: Sequence[Check]) -> Re
         source: the recording, or "live".
         problem: why the network cannot be used, or "".
         of_node: further checks of the node: its clock, its transport, its output.
+        unseen: what could not be examined, beside what the exam itself tells.
+        notices: what is missing or damaged in the recording.
     """
     patient, rows = exam.patient, []
     for name, config in patient.config.streams.items():
@@ -114,7 +137,34 @@ def judge(exam: Exam, source: str, problem: str, of_node: Sequence[Check]) -> Re
     if not patient.masks:
         masks = Check("masks", BAD, _masks(exam), "mend the streams above")
     rows.append(Row("node", "", (_network(patient, problem), masks, *of_node)))
-    return Report(source, exam.seconds, tuple(rows))
+    return Report(
+        source,
+        exam.seconds,
+        tuple(rows),
+        heard=tuple(name for name, heard in patient.heard.items() if heard.arrivals_ns),
+        unseen=(*_unseen(exam), *unseen),
+        notices=tuple(notices),
+    )
+
+
+def _unseen(exam: Exam) -> list[str]:
+    """What no check of this exam was about."""
+    patient, found = exam.patient, []
+    streams = patient.config.streams
+    for name in dict.fromkeys((*patient.spec.modalities, *streams)):
+        if name not in streams or not streams[name].topic:
+            found.append(f"{name}: no topic is configured for it")
+        elif not streams[name].enabled:
+            found.append(f"{name}: it is switched off, enabled is false")
+        elif name in patient.heard and not patient.heard[name].arrivals_ns:
+            found.append(f"what {name} measures: no message of it came")
+    known = {stream.topic for stream in streams.values()}
+    known |= {*calibrations(patient.config), *TF_TOPICS}
+    if others := sorted(topic for topic in exam.offers if topic not in known):
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        shown = ", ".join(others[:MOST_NAMED])
+        found.append(f"topics that no stream is configured for: {shown}{more}")
+    return [*found, "what the network makes of the sensors: see `robustseg run`"]
 
 
 def _network(patient: Patient | None, problem: str) -> Check:

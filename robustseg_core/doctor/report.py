@@ -65,6 +65,12 @@ class Report:
     seconds: float
     """How long was listened."""
     rows: tuple[Row, ...]
+    heard: tuple[str, ...] = ()
+    """Streams of which something came: what the verdict is about."""
+    unseen: tuple[str, ...] = ()
+    """What was not examined, and why: of that the verdict says nothing."""
+    notices: tuple[str, ...] = ()
+    """What is missing or damaged in the recording."""
 
     @property
     def status(self) -> Status:
@@ -88,11 +94,16 @@ class Report:
         raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists: `source`, `seconds`, `status`, `rows` with their `checks`."""
+        """Plain dicts and lists: `source`, `seconds`, `status`, `heard`, `unseen`, `notices`, and
+        `rows` with their `checks`.
+        """
         return {
             "source": self.source,
             "seconds": round(self.seconds, 3),
             "status": self.status.value,
+            "heard": list(self.heard),
+            "unseen": list(self.unseen),
+            "notices": list(self.notices),
             "rows": [
                 {
                     "stream": row.name,

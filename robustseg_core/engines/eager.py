@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import torch
@@ -13,18 +14,26 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.types import Bundle, ModelSpec
 
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
 
 def pick_device(name: str) -> torch.device:
     """`auto` is the first GPU if there is one, else the CPU.
 
     Raises:
-        RobustsegError: a GPU was asked for and there is none.
+        RobustsegError: a GPU was asked for and there is none, or it is no name of a device.
     """
+    if not DEVICE.fullmatch(name):
+        raise RobustsegError(f"device is {name!r}; expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RobustsegError(
             f"device is {name!r}, but this machine has no CUDA GPU; use auto or cpu"
+        )
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        raise RobustsegError(
+            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA GPUs"
         )
     return torch.device(name)
 

@@ -12,6 +12,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.bootstrap import FEW, RESAMPLES, SHARE, draws, interval
 from robustseg_core.evaluation.figures import KEY, figures
 from robustseg_core.evaluation.results import Results, load
+from robustseg_core.terminal import visible
 
 _SAME = (
     "dataset", "split", "size", "label_size", "samples", "modalities", "protocols", "missing",
@@ -49,10 +50,11 @@ class Comparison:
 
     def markdown(self) -> str:
         """A table, in percent points."""
+        first, second = (visible(name).replace("|", "/") for name in (self.first, self.second))
         lines = [
-            f"### {self.second} against {self.first}",
+            f"### {second} against {first}",
             "",
-            f"| figure | {self.first} | {self.second} | difference | {SHARE:g} % interval |",
+            f"| figure | {first} | {second} | difference | {SHARE:g} % interval |",
             "|---|---:|---:|---:|---:|",
         ]
         for row in self.rows:
@@ -68,7 +70,7 @@ class Comparison:
         lines += [
             "",
             f"Paired bootstrap over {self.scenes} scenes, {self.resamples} resamples"
-            f"{doubt if 1 < self.scenes < FEW else ''}. {self.caption}",
+            f"{doubt if 1 < self.scenes < FEW else ''}. {visible(self.caption)}",
         ]
         return "\n".join(lines) + "\n"
 

@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -26,7 +22,9 @@ from robustseg_core.evaluation.figures import figures, trial_scores, worst_subse
 from robustseg_core.evaluation.protocols import TITLES
 from robustseg_core.evaluation.results import BadFrame, Results
 from robustseg_core.evaluation.tables import class_ious, markdown, tables
+from robustseg_core.page import plain_text, render
 from robustseg_core.subsets import short
+from robustseg_core.terminal import visible
 from robustseg_core.types import IGNORE
 
 PICTURE_WIDTH = 400
@@ -52,8 +50,8 @@ def write(results: Results, out: Path | str, *, resamples: int = RESAMPLES) -> P
     try:
         out.mkdir(parents=True, exist_ok=True)
         path = results.save(out, derived(results, spans))
-        (out / "table.md").write_text(markdown(results, spans))
-        (out / "report.html").write_text(page(results, spans))
+        (out / "table.md").write_text(markdown(results, spans), encoding="utf-8")
+        (out / "report.html").write_text(page(results, spans), encoding="utf-8")
     except OSError as error:
         raise RobustsegError(
             f"cannot write {error.filename or out}: {error.strerror}; choose a writable folder"
@@ -100,9 +98,6 @@ def derived(results: Results, spans: Mapping[str, tuple[float, float]]) -> dict[
 
 def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
     """The HTML report; nothing is loaded from anywhere else."""
-    environment = Environment(
-        loader=PackageLoader("robustseg_core.evaluation", "."), autoescape=True, trim_blocks=True
-    )
     charts = []
     for protocol in dict.fromkeys(trial.protocol for trial in results.trials):
         if protocol in ("subsets", "emm"):
@@ -111,7 +106,8 @@ def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
                 title = f"Condition by subset: {TITLES[protocol]}"
                 charts.append((title, condition_heat(results, protocol)))
     charts.insert(0, (f"Classes, {results.trials[0].protocol}", class_bars(results)))
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "robustseg_core.evaluation",
         title=f"What {results.about.checkpoint} is worth when sensors are missing",
         about=results.about,
         caption=results.about.caption(),
@@ -139,6 +135,7 @@ def condition_heat(results: Results, protocol: str) -> bytes:
     return _heat(np.stack(rows), [n or "unknown" for n in names], columns)
 
 
+@plain_text
 def class_bars(results: Results) -> bytes:
     """PNG: IoU per class with everything alive, and the mean over subsets as a tick."""
     own = class_ious(results, results.trials[0].protocol)
@@ -150,21 +147,22 @@ def class_bars(results: Results) -> bytes:
     colors = np.array(results.palette) / 255
     axes.barh(place, 100 * full, color=colors, edgecolor="black", linewidth=0.4)
     axes.plot(100 * mean, place, "k|", markersize=11)
-    axes.set_yticks(place, results.classes, fontsize=8)
+    axes.set_yticks(place, list(map(visible, results.classes)), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %; bar: all sensors, tick: mean of subsets")
     return _png(figure)
 
 
+@plain_text
 def _heat(values: NDArray[np.float64], rows: list[str] | tuple[str, ...],
           columns: list[str]) -> bytes:  # fmt: skip
     size = (1.8 + 0.55 * len(columns), 1.0 + 0.28 * len(rows))
     figure = plt.figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.imshow(100 * values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, fontsize=8)
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_xticks(range(len(columns)), list(map(visible, columns)), fontsize=8)
+    axes.set_yticks(range(len(rows)), list(map(visible, rows)), fontsize=8)
     for (y, x), value in np.ndenumerate(100 * values):
         if np.isfinite(value):
             axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7,

@@ -21,6 +21,7 @@ from robustseg_core.evaluation.protocols import TITLES
 from robustseg_core.evaluation.results import Results
 from robustseg_core.metrics import iou
 from robustseg_core.subsets import short, subsets
+from robustseg_core.terminal import visible
 
 Spans = Mapping[str, tuple[float, float]]
 
@@ -36,10 +37,10 @@ class Table:
 
     def markdown(self) -> str:
         """The table, its title above it and its note below."""
-        lines = [f"### {self.title}", "", _line(self.head)]
+        lines = [f"### {visible(self.title)}", "", _line(self.head)]
         lines.append(_line(["---"] + ["---:"] * (len(self.head) - 1)))
         lines += [_line(row) for row in self.rows]
-        return "\n".join([*lines, *(["", self.note] if self.note else [])]) + "\n"
+        return "\n".join([*lines, *(["", visible(self.note)] if self.note else [])]) + "\n"
 
 
 def tables(results: Results, spans: Spans) -> list[Table]:
@@ -57,7 +58,7 @@ def tables(results: Results, spans: Spans) -> list[Table]:
 
 def markdown(results: Results, spans: Spans) -> str:
     """All tables as one document."""
-    title = f"## Evaluation of {results.about.checkpoint}\n"
+    title = f"## Evaluation of {visible(results.about.checkpoint)}\n"
     return "\n".join([title, *(table.markdown() for table in tables(results, spans))])
 
 
@@ -182,4 +183,4 @@ def _note(results: Results) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+    return "| " + " | ".join(visible(cell).replace("|", "/") for cell in cells) + " |"

@@ -78,7 +78,7 @@ def label_bags(
         "every": every,
         "version": __version__,
     }
-    words = (*overrides, f"weights={json.dumps(str(checkpoint))}")
+    words = (*overrides, f"weights={config.scalar(str(checkpoint))}")
 
     def label_one(path: Path, *, on_progress: recording.Progress) -> dict[str, Any]:
         account, made = once(

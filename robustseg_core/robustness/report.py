@@ -7,12 +7,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from jinja2 import Environment, PackageLoader
 
+from robustseg_core import page
 from robustseg_core.robustness.table import passes
 
 STYLES = {
@@ -36,12 +33,12 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
         png = plot(summary)
         (folder / "robustness.png").write_bytes(png)
         chart = "data:image/png;base64," + base64.b64encode(png).decode()
-    page = Environment(
-        loader=PackageLoader("robustseg_core.robustness", "."), autoescape=True, trim_blocks=True
-    ).get_template("report.html.j2")
-    (folder / "robustness.md").write_text(markdown(summary))
+    (folder / "robustness.md").write_text(markdown(summary), encoding="utf-8")
+    html = page.render(
+        "robustseg_core.robustness", summary=summary, chart=chart, title=passes(summary)
+    )
     path = folder / "report.html"
-    path.write_text(page.render(summary=summary, chart=chart, title=passes(summary)))
+    path.write_text(html, encoding="utf-8")
     return path
 
 
@@ -64,6 +61,7 @@ def markdown(summary: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@page.plain_text
 def plot(summary: dict[str, Any]) -> bytes:
     """A PNG: mIoU under fault, row by row, of us, of others and of an oracle."""
     rows = [row for row in summary["rows"] if row["miou"]["ours"] is not None]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from robustseg_core import metrics
 from robustseg_core.robustness.matrix import MATRIX, ROWS_TOTAL, Row
 from robustseg_core.robustness.perform import POLICIES
+from robustseg_core.terminal import csv_cell
 
 COLUMNS = (
     "drive", "row", "target", "partner", "faults", "passed", "named", "delay_s", "limit_s",
@@ -117,14 +118,15 @@ def passes(summary: Mapping[str, Any]) -> str:
 
 def write_csv(path: Path, results: Iterable[dict[str, Any]]) -> None:
     """One line a case."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS, *(f"miou_{name}" for name in POLICIES)])
         for result in results:
             flat = {**result, "faults": " ".join(result["faults"]), "why": "; ".join(result["why"])}
             scores = result.get("miou", {})
             writer.writerow(
-                [*(flat.get(key, "") for key in COLUMNS), *(scores.get(n, "") for n in POLICIES)]
+                [csv_cell(flat.get(key, "")) for key in COLUMNS]
+                + [scores.get(n, "") for n in POLICIES]
             )
 
 

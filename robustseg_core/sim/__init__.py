@@ -1,7 +1,7 @@
 """A small procedural city that every sensor looks at: one world, one cast of rays, many devices.
 
-Needs open3d (`pip install robustseg[sim]`). Nothing here reads a clock or a file: a seed and a time
-give the same bytes every time.
+Needs open3d (`pip install 'robustseg[sim]'`). Nothing here reads a clock or a file: a seed and a
+time give the same bytes every time.
 """
 
 from __future__ import annotations

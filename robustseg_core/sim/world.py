@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, not_installed
 from robustseg_core.sim import actors, furnish
 from robustseg_core.sim.crowd import Crowd
 from robustseg_core.sim.culling import meetings, nearer
@@ -207,5 +207,5 @@ def _open3d() -> Any:
         try:
             import open3d
         except ImportError:
-            raise RobustsegError("open3d is not installed; pip install robustseg[sim]") from None
+            raise RobustsegError(not_installed("open3d")) from None
     return open3d
