@@ -32,8 +32,9 @@ from robustseg_core.kills import Kill
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
+from robustseg_core.timeline import Timeline
 from robustseg_core.transports import carry_large_messages
-from robustseg_core.truth import open_truth
+from robustseg_core.truth import Score, open_truth
 from robustseg_core.types import Bundle, LabelMap, State
 from robustseg_ros.convert import stamp_to_ns
 
@@ -102,7 +103,7 @@ def run_demo(
         RobustsegError: no such recording, nothing recognized in it, or the node did not start.
     """
     with Bag([bag_path]) as bag:
-        start_ns = bag.start_ns
+        start_ns, timeline = bag.start_ns, Timeline(bag.spans)
         robot_yaml = params or _guess(bag, out)
     spec = Segmenter.from_config(config.load(RobotConfig, robot_yaml)).spec
     masks: list[tuple[LabelMap, np.ndarray]] = []
@@ -110,7 +111,7 @@ def run_demo(
     player: subprocess.Popen[bytes] | None = None
     rclpy.init()
     try:
-        with record.Recorder(out, spec, start_ns=start_ns) as recorder:
+        with record.Recorder(out, spec, start_ns=start_ns, timeline=timeline) as recorder:
             listener = Listener(lambda parts: masks.append(_assemble(parts)))
             console.print("waiting for the node ...", style="dim")
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
@@ -125,15 +126,20 @@ def run_demo(
             if player.returncode:
                 raise RobustsegError(f"the player ended with exit code {player.returncode}")
             with open_truth([bag_path]) as truth:
+                score = Score(truth, len(spec.classes))
                 for label_map, overlay in masks:
-                    recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
+                    at_ns = recorder.place_ns(label_map)
+                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
+                score.finish()
+        sums = record.totals(recorder.rows, timeline.duration_s, labels=score.coverage)
         result = recorder.write_result(
             bags=[bag_path.name],
             kills=[str(kill) for kill in kills],
             faults=[str(fault) for fault in faults],
-            notices=_notices(listener),
+            notices=[*_notices(listener), *record.silence_notices(sums)],
             rejected=_rejected(listener.health),
-            totals=record.totals(recorder.rows) | {"messages": _received(listener.health)},
+            totals=sums | {"messages": _received(listener.health)},
+            **score.account(),
         )
     finally:
         for process in (player, node):
@@ -237,18 +243,20 @@ def _notices(listener: Listener) -> list[str]:
 
 def show(result: dict[str, Any], out: Path) -> None:
     """The table at the end of the demo."""
-    totals = result["totals"]
-    title = f"{totals['masks']} masks at {totals['rate_hz']} Hz over DDS"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"{record.masks_line(result)}, over DDS", title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("second", justify="right")
     table.add_column("masks are made of")
     table.add_column("why not the others", overflow="fold")
     for row in report.changes(result):
         why = "\n".join(f"{name}: {text}" for name, text in row["reasons"].items())
-        table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]), why)
+        table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]) or report.NO_MASK, why)
     console.print(table)
-    if "miou" in result:
-        console.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
+    if line := record.score_line(result):
+        console.print(line, highlight=False, markup=False)
+    for notice in result["notices"]:
+        console.print(f"notice: {notice}", highlight=False, markup=False)
     for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
         console.print(f"  {out / name}", highlight=False)
 
