@@ -59,7 +59,7 @@ def run_bags(
         segmenter = Segmenter.from_config(robot)
         source = _disturbed(bag, robot, faults, seed) if faults else bag
         timeline = Timeline(bag.spans)
-        silence = _Silence(segmenter)
+        silence = _Silence(segmenter, timeline.duration_ns)
         read = 0
 
         def count(recorded: Recorded) -> None:
@@ -155,12 +155,14 @@ class _Silence:
 
     Args:
         segmenter: the one that is replayed.
+        end_ns: when the recording ends, since the start.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, end_ns: int) -> None:
         self.why: dict[float, str] = {}
-        """Beginning of a silence, in seconds -> what was wrong, when most was."""
-        self._segmenter = segmenter
+        """Beginning of a silence, in seconds -> what was wrong: as soon as most was, or, of one
+        that lasts, at the end."""
+        self._segmenter, self._end_ns = segmenter, end_ns
         self._since_ns = self._alive = 0
 
     def broken(self, at_ns: int) -> None:
@@ -174,7 +176,8 @@ class _Silence:
         health = self._segmenter.health(now_ns)
         alive = sum(h.state.usable or h.state is State.RECOVERING for h in health.values())
         since_s = round(self._since_ns / SECOND, 6)
-        if since_s not in self.why or alive <= self._alive:
+        worse = alive < self._alive or (alive == self._alive and at_ns >= self._end_ns)
+        if since_s not in self.why or worse:
             self._alive = alive
             self.why[since_s] = "; ".join(f"{n} {_opinion(h)}" for n, h in health.items())
 

@@ -8,6 +8,7 @@ whether masks came or not (`timeline`).
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections import deque
@@ -278,7 +279,7 @@ class VideoWriter:
         """Show `picture` in all frames before `until_s`; dimmed after the first `plain` of them."""
         if picture is None:
             return
-        count = round(until_s * self._rate_hz) - self._left_out - self._frames
+        count = math.floor(until_s * self._rate_hz + 1e-6) - self._left_out - self._frames
         most = round(LONGEST_PAUSE_S * self._rate_hz)
         self._left_out += max(0, count - most)
         count = min(count, most)

@@ -115,10 +115,15 @@ def poster(
     ratios = [3, 1, 1] if scored else [3, 1]
     above, below, *score = panels[-1].subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     _draw_lanes(above, result, broken)
-    for axes in (above, below, *score):
-        for silence in result["totals"]["silences"]:
-            axes.axvspan(silence["from_s"], silence["to_s"], color=EMPTY, linewidth=0, zorder=0)
-    above.set_xlim(0, max(result["totals"]["duration_s"], *_seconds(result)[-1:], 0.1))
+    at_s = _seconds(result).tolist()
+    for silence in result["totals"]["silences"]:
+        heard_s = reach_s(at_s) if silence["from_s"] >= round(min(at_s, default=0.0), 3) else 0.0
+        for axes in (above, below, *score):
+            axes.axvspan(
+                min(silence["from_s"] + heard_s, silence["to_s"]), silence["to_s"],
+                color=EMPTY, linewidth=0, zorder=0,
+            )  # fmt: skip
+    above.set_xlim(0, max(result["totals"]["duration_s"], *at_s[-1:], 0.1))
     _draw_curve(below, result, lambda row: row["latency_ms"].get("total"))
     below.set_ylim(bottom=0)
     below.set_ylabel("latency, ms", fontsize=8)
