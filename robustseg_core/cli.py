@@ -330,9 +330,10 @@ def list_plugins() -> None:
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:
+    from robustseg_core import record
+
     totals = result["totals"]
-    title = f"{totals['masks']} masks at {totals['rate_hz']} Hz"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=record.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
     for name in ("modality", "messages", "rejected", "masks made with it", "at the end"):
         table.add_column(name, justify="left" if name in ("modality", "at the end") else "right")
     for name in result["modalities"]:
@@ -343,8 +344,8 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         used = totals["used"].get(name, 0)
         table.add_row(name, str(received), str(rejected), str(used), end)
     err.print(table)
-    if "miou" in result:
-        err.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
+    if line := record.score_line(result):
+        err.print(line, highlight=False)
     for notice in result["notices"]:
         err.notice(notice)
     if not result["trained"]:

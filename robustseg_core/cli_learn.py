@@ -210,7 +210,11 @@ def evaluate(
         typer.Option(help="subsets, emm, rmm, nm (repeatable); default: all."),
     ] = None,
     absent: Annotated[
-        str, typer.Option(help="Classes that do not occur: `zero` counts them, `skip` does not.")
+        str,
+        typer.Option(
+            help="Classes in neither truth nor masks: `zero` counts them as 0, `skip` leaves them "
+            "out of the mean."
+        ),
     ] = "zero",
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of RMM and NM.")] = 0,

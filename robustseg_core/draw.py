@@ -16,6 +16,8 @@ BLEND = 0.5
 STRIP = 28
 """Height of the strip below the picture, in pixels, per 480 rows of picture."""
 UNTRAINED = "UNTRAINED: random weights, plumbing only"
+DIMMED = 0.35
+"""Brightness of the last picture while there is no newer one."""
 
 STATE_COLORS: dict[State, tuple[int, int, int]] = {
     State.LIVE: (46, 160, 67),
@@ -69,6 +71,19 @@ def overlay(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
     strip = np.full((round(STRIP * scale), width, 3), 22, np.uint8)
     _chips(strip, label_map, spec, scale)
     return np.vstack([mixed, strip])
+
+
+def idle(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB: a picture that is out of date, dimmed below a banner that says so."""
+    dark = cv2.convertScaleAbs(picture, alpha=DIMMED).astype(np.uint8, copy=False)
+    height, width = dark.shape[:2]
+    scale = max(height / 480, 0.5)
+    (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, round(1.6 * scale))
+    at = (max(0, (width - text_width) // 2), height // 2)
+    cv2.rectangle(dark, (0, at[1] - round(40 * scale)), (width, at[1] + round(24 * scale)),
+                  STATE_COLORS[State.DEAD], cv2.FILLED)  # fmt: skip
+    _text(dark, text, at, scale, boxed=False)
+    return dark
 
 
 def _chips(strip: NDArray[np.uint8], label_map: LabelMap, spec: ModelSpec, scale: float) -> None:

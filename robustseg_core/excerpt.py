@@ -23,6 +23,7 @@ class Excerpt:
     ) -> None:
         self._bag, self._passes = bag, passes
         self._until_ns = None if until_s is None else bag.start_ns + round(until_s * SECOND)
+        self.spans = bag.spans
         self.start_ns = self.last_ns = bag.start_ns
         """When the recording begins, and the newest time that has been read."""
         self.cut = False

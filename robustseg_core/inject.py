@@ -83,6 +83,11 @@ class DisturbedBag:
         """Length of the recording before anything went wrong."""
         return self._bag.duration_ns
 
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Those of the recordings before anything went wrong."""
+        return self._bag.spans
+
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
         """Every message (of `topics`, if given) in the order of its disturbed log time."""
         for recorded in self.disturbed(topics):
@@ -94,7 +99,9 @@ class DisturbedBag:
         injector = self.injector = self._make()
         kinds: dict[str, str] = {}
         shift_ns, last_ns = 0, None  # where time goes back, the next recording follows at once
+        number = 0
         for recorded in self._bag.messages(topics):
+            number = recorded.recording
             now_ns = recorded.time_ns + shift_ns
             if last_ns is not None and now_ns < last_ns:
                 shift_ns, now_ns = last_ns - recorded.time_ns, last_ns
@@ -103,10 +110,11 @@ class DisturbedBag:
                 kinds[recorded.topic] = recorded.type
                 yield from self._feed(injector, recorded, now_ns, shift_ns, kinds)
             else:
-                yield from (_made(s, shift_ns, kinds) for s in injector.release(now_ns))
+                for sample in injector.release(now_ns):
+                    yield _made(sample, shift_ns, kinds, number)
                 yield recorded
             yield None
-        yield from (_made(sample, shift_ns, kinds) for sample in injector.flush())
+        yield from (_made(sample, shift_ns, kinds, number) for sample in injector.flush())
 
     @staticmethod
     def _feed(
@@ -122,7 +130,7 @@ class DisturbedBag:
             if sample.message is message:
                 yield replace(recorded, time_ns=sample.time_ns - shift_ns)
             else:
-                yield _made(sample, shift_ns, kinds)
+                yield _made(sample, shift_ns, kinds, recorded.recording)
 
 
 class _Made(Codec):
@@ -142,9 +150,9 @@ class _Made(Codec):
         return header.stamp.sec * SECOND + header.stamp.nanosec, header.frame_id
 
 
-def _made(sample: Sample, shift_ns: int, kinds: Mapping[str, str]) -> Recorded:
+def _made(sample: Sample, shift_ns: int, kinds: Mapping[str, str], number: int) -> Recorded:
     kind, time_ns = kinds[sample.topic], sample.time_ns - shift_ns
-    return Recorded(sample.topic, kind, time_ns, b"", _Made(kind, sample.message))
+    return Recorded(sample.topic, kind, time_ns, b"", _Made(kind, sample.message), number)
 
 
 def inject_bag(

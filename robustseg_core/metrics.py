@@ -1,17 +1,28 @@
-"""Counts first, IoU after: confusion matrices add up over frames, scenes and conditions."""
+"""Counts first, IoU after: confusion matrices add up over frames, scenes and conditions.
+
+One rule for all that is scored here, by `run`, `eval`, `robustness` and training: the counts of all
+labelled frames are added up before anything is divided; every labelled frame counts once; a frame
+for which nothing was predicted is missed, with all its pixels; masks are compared at the truth's
+size. What differs is said beside each number: what an absent class counts as (`ABSENT`).
+"""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.types import IGNORE
 
-ABSENT = ("zero", "skip")
+ABSENT = {
+    "zero": "absent classes count as 0",
+    "skip": "absent classes are left out of the mean",
+}
 """What a class that is neither there nor predicted does to a mean: counts as 0 and is divided by,
 as DELIVER's code has it, or is left out, as MCubeS's and most others do. The two differ by points,
-so whoever prints a mean prints the rule."""
+so whoever prints a mean prints the rule, in these words. (Missing *sensors* are another matter:
+skipped or zeroed, see `evaluation.protocols`.)"""
 
 
 def confusion(
@@ -43,6 +54,24 @@ def confusion(
     column = np.where(labels[known] == IGNORE, classes, labels[known]).astype(np.int64)
     cells = truth[known].astype(np.int64) * (classes + 1) + column
     return np.bincount(cells, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
+
+
+def missed(truth: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """(K, K + 1) counts of a truth for which there is no prediction: every pixel is a miss."""
+    return confusion(truth, np.full_like(truth, IGNORE), classes)
+
+
+def at_size(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W) class ids of (h, w) ones; nearest, since labels cannot be mixed."""
+    if labels.shape == size:
+        return labels
+    resized = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return resized.astype(np.uint8, copy=False)
+
+
+def occurring(counts: NDArray[np.int64]) -> int:
+    """How many classes of (K, K + 1) counts are in the truth or were predicted."""
+    return int((hits_and_unions(counts)[1] > 0).sum())
 
 
 def hits_and_unions(

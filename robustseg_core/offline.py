@@ -18,7 +18,9 @@ from robustseg_core.robot import RobotConfig, parse_robot
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
 from robustseg_core.terminal import visible
-from robustseg_core.truth import open_truth
+from robustseg_core.timeline import SILENCE_S, Timeline
+from robustseg_core.truth import Score, open_truth
+from robustseg_core.types import SECOND, Health, State
 
 
 def run_bags(
@@ -61,6 +63,8 @@ def run_bags(
         with staged(out, command="run", inputs=inputs) as folder:
             segmenter = Segmenter.from_config(robot)
             source = _disturbed(bag, robot, faults, seed) if faults else bag
+            timeline = Timeline(bag.spans)
+            silence = _Silence(segmenter, timeline.duration_ns)
             read = 0
 
             def count(recorded: Recorded) -> None:
@@ -69,13 +73,24 @@ def run_bags(
                 on_progress(read, bag.message_count, segmenter.masks)
 
             with (
-                record.Recorder(folder, segmenter.spec, start_ns=bag.start_ns) as recorder,
+                record.Recorder(
+                    folder, segmenter.spec, start_ns=bag.start_ns, timeline=timeline
+                ) as recorder,
                 open_truth(paths) as truth,
             ):
-                for label_map in replay(source, segmenter, kills=kills, on_message=count):
+                score = Score(truth, len(segmenter.spec.classes))
+                for label_map in replay(
+                    source, segmenter, kills=kills, on_message=count, on_time=silence.watch
+                ):
+                    at_ns = recorder.place_ns(label_map)
+                    silence.broken(at_ns)
                     overlay = draw.overlay(label_map, segmenter.spec)
-                    recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
-            account = _account(bag, segmenter, recorder.rows)
+                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
+                score.finish()
+            sums = record.totals(
+                recorder.rows, timeline.duration_s, labels=score.coverage, why=silence.why
+            )
+            account = _account(bag, segmenter, recorder.rows, sums) | score.account()
             result = recorder.write_result(
                 kills=[str(kill) for kill in kills],
                 faults=[str(fault) for fault in faults],
@@ -142,15 +157,56 @@ def _disturbed(
     return DisturbedBag(bag, faults, seed=seed, topics=topics)
 
 
-def _account(bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]]) -> dict[str, Any]:
+class _Silence:
+    """Notes what is wrong with the sensors whenever no mask has come for a while.
+
+    Args:
+        segmenter: the one that is replayed.
+        end_ns: when the recording ends, since the start.
+    """
+
+    def __init__(self, segmenter: Segmenter, end_ns: int) -> None:
+        self.why: dict[float, str] = {}
+        """Beginning of a silence, in seconds -> what was wrong: as soon as most was, or, of one
+        that lasts, at the end."""
+        self._segmenter, self._end_ns = segmenter, end_ns
+        self._since_ns = self._alive = 0
+
+    def broken(self, at_ns: int) -> None:
+        """A mask came."""
+        self._since_ns = at_ns
+
+    def watch(self, now_ns: int, at_ns: int) -> None:
+        """Time passes, on the segmenter's clock and since the start."""
+        if at_ns - self._since_ns <= SILENCE_S * SECOND:
+            return
+        health = self._segmenter.health(now_ns)
+        alive = sum(h.state.usable or h.state is State.RECOVERING for h in health.values())
+        since_s = round(self._since_ns / SECOND, 6)
+        worse = alive < self._alive or (alive == self._alive and at_ns >= self._end_ns)
+        if since_s not in self.why or worse:
+            self._alive = alive
+            self.why[since_s] = "; ".join(f"{n} {_opinion(h)}" for n, h in health.items())
+
+
+def _opinion(health: Health) -> str:
+    return health.reason or health.state.value
+
+
+def _account(
+    bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]], sums: dict[str, Any]
+) -> dict[str, Any]:
     """Where every message went: the top level of `result.json` beside the masks."""
     health = segmenter.health(bag.start_ns)
     intake = segmenter.intake
-    sums = record.totals(rows)
+    silent = record.silence_notices(sums) if rows else []  # no mask at all is said by itself
     return {
         "bags": [visible(path.name) for path in bag.paths],
         "config": segmenter.config.model_dump(mode="json"),
-        "notices": notices(bag, segmenter, {name for row in rows for name in row["used"]}),
+        "notices": [
+            *notices(bag, segmenter, {name for row in rows for name in row["used"]}),
+            *silent,
+        ],
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
             for name, stream in health.items()

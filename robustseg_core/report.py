@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,14 @@ from robustseg_core import page
 from robustseg_core.draw import STATE_COLORS
 from robustseg_core.faults import FaultSpec
 from robustseg_core.kills import Kill
-from robustseg_core.record import Moment
+from robustseg_core.record import Moment, masks_line, score_line
 from robustseg_core.terminal import visible
-from robustseg_core.types import SECOND, State
+from robustseg_core.timeline import reach_s
+from robustseg_core.types import State
+
+NO_MASK = "no mask"
+EMPTY = "#d1d5da"
+"""Color of the time in which no mask came."""
 
 
 def write(
@@ -51,6 +56,9 @@ def write(
         timeline=_embed(poster(result, (), broken)),
         pictures=[(moment.caption, _embed(_png(moment.overlay))) for moment in moments],
         changes=changes(result),
+        no_mask=NO_MASK,
+        masks=masks_line(result),
+        score=score_line(result),
         has_video=(folder / "overlay.webm").exists(),
     )
     path = folder / "report.html"
@@ -59,12 +67,21 @@ def write(
 
 
 def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows at which the set of used modalities changes; `at_s` is seconds from the start."""
+    """The rows at which the set of used modalities changes; `at_s` is seconds from the start.
+
+    Where no mask came for long, a row uses nothing; its `reasons` are what is known of that time.
+    """
+    rows = [
+        {"at_s": s["from_s"], "used": [], "reasons": {"all": s["why"]} if s["why"] else {}}
+        for s in result["totals"]["silences"]
+    ]
+    # Stable: the mask from which on none came stays before that silence.
+    rows = sorted([*result["masks"], *rows], key=lambda row: round(row["at_s"], 3))
     found: list[dict[str, Any]] = []
     last: list[str] | None = None
-    for row, at_s in zip(result["masks"], _seconds(result), strict=True):
+    for row in rows:
         if row["used"] != last:
-            found.append({**row, "at_s": float(at_s)})
+            found.append(row)
             last = row["used"]
     return found
 
@@ -94,15 +111,21 @@ def poster(
     scored = any("miou" in row for row in result["masks"])
     ratios = [3, 1, 1] if scored else [3, 1]
     above, below, *score = panels[-1].subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
-    at_s = _seconds(result)
-    _draw_lanes(above, result, at_s, broken)
-    below.plot(at_s, [r["latency_ms"].get("total", np.nan) for r in result["masks"]],
-               color="black", linewidth=0.8)  # fmt: skip
+    _draw_lanes(above, result, broken)
+    at_s = _seconds(result).tolist()
+    for silence in result["totals"]["silences"]:
+        heard_s = reach_s(at_s) if silence["from_s"] >= round(min(at_s, default=0.0), 3) else 0.0
+        for axes in (above, below, *score):
+            axes.axvspan(
+                min(silence["from_s"] + heard_s, silence["to_s"]), silence["to_s"],
+                color=EMPTY, linewidth=0, zorder=0,
+            )  # fmt: skip
+    above.set_xlim(0, max(result["totals"]["duration_s"], *at_s[-1:], 0.1))
+    _draw_curve(below, result, lambda row: row["latency_ms"].get("total"))
     below.set_ylim(bottom=0)
     below.set_ylabel("latency, ms", fontsize=8)
     for axes in score:
-        known = [(t, r["miou"]) for t, r in zip(at_s, result["masks"], strict=True) if "miou" in r]
-        axes.plot(*zip(*known, strict=True), linewidth=0.8, marker=".", markersize=2)
+        _draw_curve(axes, result, lambda row: row.get("miou"))
         axes.set_ylim(0, 1)
         axes.set_ylabel("mIoU", fontsize=8)
     (score[0] if score else below).set_xlabel("seconds", fontsize=8)
@@ -123,22 +146,31 @@ def _typical(rows: Sequence[dict[str, Any]], moments: Sequence[Moment]) -> list[
 
 
 def _seconds(result: dict[str, Any]) -> NDArray[np.float64]:
-    """Time of each mask on the recording's clock, which faults are given in."""
-    return np.array([(row["stamp_ns"] - result["start_ns"]) / SECOND for row in result["masks"]])
+    """Time of each mask since the start, which faults are given in."""
+    return np.array([row["at_s"] for row in result["masks"]], np.float64)
 
 
-def _draw_lanes(
-    axes: Axes,
-    result: dict[str, Any],
-    at_s: NDArray[np.float64],
-    broken: Sequence[Kill | FaultSpec],
+def _draw_curve(
+    axes: Axes, result: dict[str, Any], value: Callable[[dict[str, Any]], float | None]
 ) -> None:
+    """A value of each mask over time; the line breaks where it is not known for long."""
+    rows = [(row["at_s"], v) for row in result["masks"] if (v := value(row)) is not None]
+    limit_s = reach_s([at_s for at_s, _ in rows])
+    line: list[tuple[float, float]] = []
+    for at_s, v in rows:
+        if line and at_s - line[-1][0] > limit_s:
+            line.append((at_s, np.nan))
+        line.append((at_s, v))
+    axes.plot(*np.array(line).reshape(-1, 2).T, color="black", linewidth=0.8, marker=".",
+              markersize=2)  # fmt: skip
+
+
+def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[Kill | FaultSpec]) -> None:
     """One lane per modality: pale in the color of its state, solid where masks are made of it."""
-    rows, names = result["masks"], result["modalities"]
-    step_s = float(np.median(np.diff(at_s))) if len(at_s) > 1 else 0.1
+    rows, names, at_s = result["masks"], result["modalities"], _seconds(result)
+    end_s = max(result["totals"]["duration_s"], *at_s[-1:], 0.0)
     # A mask speaks until the next one, but a pause stays visible as a pause.
-    ends_s = np.minimum(np.append(at_s[1:], np.inf), at_s + 2.5 * step_s)
-    widths_s = np.where(ends_s > at_s, ends_s - at_s, step_s)  # a looped bag's stamps go back
+    widths_s = np.minimum(np.diff(np.append(at_s, end_s)), reach_s(at_s.tolist()))
     for lane, name in enumerate(names):
         for state in State:
             here = [r["states"].get(name, State.DISABLED.value) == state.value for r in rows]
@@ -148,17 +180,21 @@ def _draw_lanes(
                 spans = [(t, w) for t, w, yes in zip(at_s, widths_s, flags, strict=True) if yes]
                 axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
         for fault in broken:
-            if fault.target == name and len(at_s):
-                end_s = at_s[-1] + step_s
-                width = end_s - fault.start_s if fault.duration_s is None else fault.duration_s
-                axes.broken_barh([(fault.start_s, width)], (lane - 0.4, 0.8), facecolor="none",
+            if fault.target == name and fault.start_s < end_s:
+                until_s = end_s if fault.duration_s is None else fault.start_s + fault.duration_s
+                width_s = min(until_s, end_s) - fault.start_s
+                axes.broken_barh([(fault.start_s, width_s)], (lane - 0.4, 0.8), facecolor="none",
                                  edgecolor="black", hatch="//", linewidth=0.8)  # fmt: skip
     axes.set_yticks(range(len(names)), list(map(visible, names)))
     axes.invert_yaxis()
     seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
     handles = [Patch(color=np.array(STATE_COLORS[s]) / 255, label=s.value) for s in seen]
     if broken:
-        handles.append(Patch(facecolor="none", edgecolor="black", hatch="//", label="broken"))
+        handles.append(
+            Patch(facecolor="none", edgecolor="black", hatch="//", label="broken on purpose")
+        )
+    if result["totals"]["silences"]:
+        handles.append(Patch(color=EMPTY, label=NO_MASK))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     axes.set_title("state of each sensor; the solid band is what each mask was made of", size=9)
 

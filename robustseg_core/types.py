@@ -235,6 +235,10 @@ class LabelMap:
     """Stage -> duration; `total` is from the start of the step to the finished map."""
     bundle: Bundle
     """What the student saw: for drawing and for explaining."""
+    recording: int = 0
+    """Which of several recordings in a row it was made of, where it is a replay's."""
+    made_ns: int | None = None
+    """When it was made, in nanoseconds since the start of the replay (`timeline`); None: live."""
 
 
 class ModelSpec(BaseModel):

@@ -34,8 +34,9 @@ from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.survey import survey
 from robustseg_core.terminal import err, guarded, literal, visible
+from robustseg_core.timeline import Timeline
 from robustseg_core.transports import carry_large_messages
-from robustseg_core.truth import open_truth
+from robustseg_core.truth import Score, open_truth
 from robustseg_core.types import Bundle, LabelMap, State
 from robustseg_ros.convert import stamp_to_ns
 
@@ -116,7 +117,7 @@ def _run_demo(
 ) -> dict[str, Any]:
     """`run_demo` into a fresh folder."""
     with Bag([bag_path]) as bag:
-        start_ns = bag.start_ns
+        start_ns, timeline = bag.start_ns, Timeline(bag.spans)
         robot_yaml = params or _guess(bag, out)
     spec = Segmenter.from_config(config.load(RobotConfig, robot_yaml)).spec
     masks: list[tuple[LabelMap, np.ndarray]] = []
@@ -124,7 +125,7 @@ def _run_demo(
     player: subprocess.Popen[bytes] | None = None
     rclpy.init()
     try:
-        with record.Recorder(out, spec, start_ns=start_ns) as recorder:
+        with record.Recorder(out, spec, start_ns=start_ns, timeline=timeline) as recorder:
             listener = Listener(lambda parts: masks.append(_assemble(parts)))
             err.print("waiting for the node ...", style="dim")
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
@@ -139,15 +140,20 @@ def _run_demo(
             if player.returncode:
                 raise RobustsegError(f"the player ended with exit code {player.returncode}")
             with open_truth([bag_path]) as truth:
+                score = Score(truth, len(spec.classes))
                 for label_map, overlay in masks:
-                    recorder.add(label_map, overlay, truth.at(label_map.stamp_ns))
+                    at_ns = recorder.place_ns(label_map)
+                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
+                score.finish()
+        sums = record.totals(recorder.rows, timeline.duration_s, labels=score.coverage)
         result = recorder.write_result(
             bags=[visible(bag_path.name)],
             kills=[str(kill) for kill in kills],
             faults=[str(fault) for fault in faults],
-            notices=_notices(listener),
+            notices=[*_notices(listener), *record.silence_notices(sums)],
             rejected=_rejected(listener.health),
-            totals=record.totals(recorder.rows) | {"messages": _received(listener.health)},
+            totals=sums | {"messages": _received(listener.health)},
+            **score.account(),
         )
     finally:
         for process in (player, node):
@@ -250,18 +256,21 @@ def _notices(listener: Listener) -> list[str]:
 
 def show(result: dict[str, Any], out: Path) -> None:
     """The table at the end of the demo."""
-    totals = result["totals"]
-    title = f"{totals['masks']} masks at {totals['rate_hz']} Hz over DDS"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"{record.masks_line(result)}, over DDS", title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("second", justify="right")
     table.add_column("masks are made of")
     table.add_column("why not the others", overflow="fold")
     for row in report.changes(result):
         reasons = (literal(f"{name}: {text}") for name, text in row["reasons"].items())
-        table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]), Text("\n").join(reasons))
+        used = ", ".join(row["used"]) or report.NO_MASK
+        table.add_row(f"{row['at_s']:.2f}", used, Text("\n").join(reasons))
     err.print(table)
-    if "miou" in result:
-        err.print(f"mIoU against the recording's truth: {100 * result['miou']:.1f} %")
+    if line := record.score_line(result):
+        err.line(line)
+    for notice in result["notices"]:
+        err.notice(notice)
     for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
         err.line(f"  {out / name}")
 

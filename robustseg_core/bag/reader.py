@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -63,6 +63,8 @@ class Recorded:
     raw: bytes = field(repr=False)
     """CDR, or ROS 1's serialization; decompressed."""
     codec: Codec = field(repr=False)
+    recording: int = 0
+    """Which of several recordings, played in a row, it is of: the place in `Bag.spans`."""
 
     def header(self) -> tuple[int, str] | None:
         """(stamp in ns, frame_id) without decoding the rest; None where there is no header."""
@@ -135,9 +137,18 @@ class Bag:
 
     @property
     def _parts(self) -> list[_Part]:
+        return [part for _, part in self._numbered]
+
+    @property
+    def _numbered(self) -> list[tuple[int, _Part]]:
+        """The parts with the places of their recordings in `spans`."""
         if not self._recordings:
             raise RuntimeError("the bag is not open; write `with Bag(paths) as bag:`")
-        return [part for parts in self._recordings for part in parts]
+        found, number = [], 0
+        for parts in self._recordings:
+            found += [(number, part) for part in parts]
+            number += any(part.count for part in parts)
+        return found
 
     @property
     def topics(self) -> list[Topic]:
@@ -166,20 +177,21 @@ class Bag:
     @property
     def start_ns(self) -> int:
         """Log time of the first message played; 0 in an empty bag."""
-        for parts in self._recordings:
-            if times := [part.start_ns for part in parts if part.count]:
-                return min(times)
-        return 0
+        return self.spans[0][0] if self.spans else 0
 
     @property
     def duration_ns(self) -> int:
         """From the first to the last message of each recording, summed over the recordings."""
-        total = 0
+        return sum(last_ns - first_ns for first_ns, last_ns in self.spans)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last log time of each recording that holds messages, as they are played."""
+        found = []
         for parts in self._recordings:
-            full = [part for part in parts if part.count]
-            if full:
-                total += max(p.end_ns for p in full) - min(p.start_ns for p in full)
-        return total
+            if full := [part for part in parts if part.count]:
+                found.append((min(p.start_ns for p in full), max(p.end_ns for p in full)))
+        return found
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
         """Every message (of `topics`, if given) in log-time order, recording after recording.
@@ -187,8 +199,9 @@ class Bag:
         A name that the bag does not have is no error: that sensor is silent in it.
         """
         wanted = None if topics is None else set(topics)
-        for part in self._parts:
-            yield from part.messages(wanted)
+        for number, part in self._numbered:
+            for recorded in part.messages(wanted):
+                yield replace(recorded, recording=number) if number else recorded
         self._expect_something()
 
     def _expect_something(self) -> None:

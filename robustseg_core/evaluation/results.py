@@ -22,6 +22,7 @@ from robustseg_core.budget import check_zip, read_json
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.protocols import INTACT, Trial, Variant
+from robustseg_core.metrics import ABSENT
 
 FORMAT = "robustseg-results/1"
 
@@ -53,11 +54,10 @@ class About(Strict):
         height, width = self.size
         ways = {"subsets": "skipped in subsets", "emm": "zero in emm", "rmm": "zero in rmm"}
         missing = ", ".join(word for name, word in ways.items() if name in self.protocols)
-        rule = "count as 0" if self.absent == "zero" else "are left out of the mean"
         weights = f"{self.checkpoint}{'' if self.trained else ' (UNTRAINED)'}: {self.provenance}"
         return (
             f"{self.dataset} {self.split}, {self.samples} samples, input {height}x{width}, "
-            f"scored at {self.label_size[0]}x{self.label_size[1]}; absent classes {rule}; "
+            f"scored at {self.label_size[0]}x{self.label_size[1]}; {ABSENT[self.absent]}; "
             f"missing sensors: {missing or 'none'}; noise seed {self.seed}; weights {weights}"
         )
 

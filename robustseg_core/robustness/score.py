@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +21,7 @@ from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import stamp_of
 from robustseg_core.truth import open_truth
-from robustseg_core.types import IGNORE, Bundle, Rejection
+from robustseg_core.types import Bundle, Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,7 @@ class Scorer:
 
     def missed(self, stamp_ns: int) -> NDArray[np.int64]:
         """(K, K + 1) pixels of one label for which there is no mask."""
-        ids = self._truth[stamp_ns]
-        return metrics.confusion(ids, np.full_like(ids, IGNORE), self._classes)
+        return metrics.missed(self._truth[stamp_ns], self._classes)
 
     def _settle(self, at_ns: int) -> None:
         _, bundle = self._best.pop(at_ns)
@@ -113,9 +111,7 @@ class Scorer:
             return  # stamps went back; the first pass counts
         truth = self._truth[at_ns]
         ids, _ = self._engine(bundle)
-        if ids.shape != truth.shape:
-            height, width = truth.shape
-            ids = np.asarray(cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST))
+        ids = metrics.at_size(ids, truth.shape)
         self.counts[at_ns] = metrics.confusion(truth, ids, self._classes)
 
 

@@ -20,8 +20,9 @@ from robustseg_core.replay import replay
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.sim.produce import workshop
 from robustseg_core.survey import survey
+from robustseg_core.timeline import Places, Timeline
 from robustseg_core.truth import open_truth
-from robustseg_core.types import Bundle, LabelMap, ModelSpec
+from robustseg_core.types import SECOND, Bundle, LabelMap, ModelSpec
 
 COLUMNS = ("rgb", "depth", "lidar", "event", "label", "overlay")
 TILE = (200, 320)
@@ -50,7 +51,12 @@ def draw_drive(path: Path, folder: Path, *, rows: int = 4) -> tuple[Path, Path]:
         RobustsegError: the disk is full.
     """
     sheet, film = folder / f"{path.stem}.png", folder / f"{path.stem}.webm"
-    with Bag(path) as bag, open_truth([path]) as truth, VideoWriter(film, 15.0) as video:
+    with (
+        Bag(path) as bag,
+        open_truth([path]) as truth,
+        VideoWriter(film, 15.0, banner="not all sensors") as video,
+    ):
+        places = Places(timeline := Timeline(bag.spans))
         robot = survey(bag).robot()
         spec = checkpoint.default_spec(size=(192, 320)).model_copy(update={"trained": True})
         blank = np.zeros(spec.size, np.uint8)
@@ -58,14 +64,20 @@ def draw_drive(path: Path, folder: Path, *, rows: int = 4) -> tuple[Path, Path]:
         period_ns = bag.duration_ns // rows
         lines: list[NDArray[np.uint8]] = []
         for label_map in replay(bag, segmenter):
-            label = truth.at(label_map.stamp_ns)
+            at_ns = places.place_ns(label_map)
+            label = truth.at(label_map.stamp_ns, label_map.recording)
             if label is None or set(label_map.used) != set(spec.modalities):
                 continue
             tiles = _tiles(replace(label_map, ids=label), label, spec)
             line = np.hstack([_fit(tiles[name], name) for name in COLUMNS])
-            video.add(line)
-            if label_map.stamp_ns - bag.start_ns >= period_ns * (len(lines) + 0.5):
+            video.add(line, at_ns / SECOND)
+            if at_ns >= period_ns * (len(lines) + 0.5):
                 lines.append(line)
+        try:
+            video.finish(timeline.duration_s)
+        except RobustsegError as error:
+            film.unlink(missing_ok=True)
+            raise RobustsegError(f"{error} {path} is complete, make room to draw it") from None
     if lines:
         picture = cv2.imencode(".png", cv2.cvtColor(np.vstack(lines), cv2.COLOR_RGB2BGR))[1]
         try:

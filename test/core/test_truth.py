@@ -11,8 +11,8 @@ from makers import image, scenes
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.offline import run_bags
-from robustseg_core.truth import open_truth
-from robustseg_core.types import IGNORE, MS, SECOND
+from robustseg_core.truth import Score, open_truth
+from robustseg_core.types import IGNORE, MS, SECOND, Bundle, LabelMap
 
 START = 1_700_000_000 * SECOND
 SCENES = scenes(20, seed=3)
@@ -39,6 +39,38 @@ def test_the_truth_nearest_in_time_is_found_and_a_far_one_is_not(tmp_path):
         assert truth.at(START + 33 * MS) is None, "33 ms from both neighbours"
         assert truth.at(START + 60 * MS)[0, 0] == 2
         assert truth.at(START + 9 * SECOND) is None
+
+
+def mask(ids, stamp, recording=0):
+    return LabelMap(ids, ids, stamp, "c", (), {}, {}, {}, {}, Bundle(stamp, {}), recording)
+
+
+def test_every_label_counts_once_and_without_a_mask_it_is_missed(tmp_path):
+    right, wrong = np.full((48, 64), 1, np.uint8), np.full((48, 64), 0, np.uint8)
+    bag = record(tmp_path / "bag", lambda k: right)  # ten labels, 66 ms apart
+    with open_truth([bag, bag]) as truth:
+        score = Score(truth, 3)
+        for number in (0, 1):
+            assert score.add(mask(wrong, START - 15 * MS, number)) == 0.0
+            assert score.add(mask(right, START + 1 * MS, number)) == 1.0, "the nearer one counts"
+            assert score.add(mask(wrong, START + 10 * MS, number)) == 0.0
+            assert score.add(mask(right, START + 30 * MS, number)) is None
+            assert score.add(mask(right[::2, ::2], START + 66 * MS, number)) == 1.0, "another size"
+        score.finish()
+    account = score.account()
+    assert account["miou"] == pytest.approx(4 / 20), "16 of 20 are missed, and only class 1 occurs"
+    assert (account["truth"]["labels"], account["truth"]["with_mask"]) == (20, 4)
+    assert account["truth"]["classes_occurring"] == 1 and score.coverage == 0.2
+    assert score.counts[:, 3].tolist() == [0, 16 * 48 * 64, 0], "no prediction, no false class"
+
+
+def test_a_second_pass_of_the_same_bag_has_its_own_truth(tmp_path):
+    bag = record(tmp_path / "bag", lambda k: np.full((48, 64), k, np.uint8))
+    stamps = [START + k * 33 * MS for k in range(20)]
+    with open_truth([bag] * 3) as truth:
+        for number in range(3):
+            found = [truth.at(stamp, number) for stamp in stamps]
+            assert [ids[0, 0] for ids in found if ids is not None] == list(range(0, 20, 2))
 
 
 def test_without_truth_nothing_is_scored(tmp_path):
