@@ -224,6 +224,8 @@ class IndexedSqlite(_Bounded, Sqlite3Reader):
             if _QOS.decode() in columns:
                 for (text,) in source.execute("SELECT offered_qos_profiles FROM topics"):
                     _check_qos(str(text).encode())
+            roots = source.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 0")
+            _check_trees(self.path, [root for (root,) in roots])
         super().open()
 
     def messages(
@@ -323,6 +325,38 @@ class IndexedRos1(Ros1Reader):
             self._refused.add(place, error, counts)
             return None
         return data
+
+
+def _check_trees(path: Path, roots: list[int]) -> None:
+    """Make sure that no page is in two places: counting rows would take for ever.
+
+    A few bytes of each leaf are read, and the pages above them (sqlite.org/fileformat.html, 1.6).
+
+    Raises:
+        ValueError: one is.
+    """
+    with path.open("rb") as file:
+        (size,) = struct.unpack(">16xH", file.read(18))
+        size = 65536 if size == 1 else size
+        seen, waiting = set(roots), list(roots)
+        if len(seen) != len(waiting):
+            raise ValueError("two of its tables are in one place")
+        while waiting:
+            file.seek((waiting.pop() - 1) * size)
+            page = file.read(8)
+            if len(page) < 8 or page[0] not in (2, 5):  # a leaf, or damage that SQLite will name
+                continue
+            (cells,) = struct.unpack_from(">H", page, 3)
+            page += file.read(size - 8)
+            if len(page) < size:  # the file breaks off here
+                continue
+            places = [8, *struct.unpack_from(f">{min(cells, (size - 12) // 2)}H", page, 12)]
+            for place in places:
+                (child,) = struct.unpack_from(">I", page, min(place, size - 4))
+                if child in seen:
+                    raise ValueError(f"its page {child} is in two places")
+                seen.add(child)
+                waiting.append(child)
 
 
 def _ros1_message(data: bytes, at: int) -> tuple[int, int, bytes]:

@@ -410,6 +410,28 @@ def test_triggers_never_fire_and_do_no_harm(tmp_path):
         assert bag.notices == []
 
 
+def test_a_table_whose_pages_are_used_again_and_again_is_not_counted_for_ever(tmp_path):
+    path = database(tmp_path / "drive.db3", [
+        "INSERT INTO messages(topic_id, timestamp, data) WITH RECURSIVE n(i) AS (SELECT 6 UNION "
+        "ALL SELECT i + 1 FROM n LIMIT 20000) SELECT 1, i, zeroblob(3000) FROM n",
+        "DROP INDEX timestamp_idx",
+    ])  # fmt: skip
+    with closing(sqlite3.connect(path)) as source:
+        ((root,),) = source.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'")
+    content, page = bytearray(path.read_bytes()), 4096
+    at = (root - 1) * page
+    assert content[at] == 5  # above other pages
+    (cells,) = struct.unpack_from(">H", content, at + 3)
+    first = struct.unpack_from(">I", content, at + struct.unpack_from(">H", content, at + 12)[0])
+    for cell in range(cells):
+        place = at + struct.unpack_from(">H", content, at + 12 + 2 * cell)[0]
+        struct.pack_into(">I", content, place, *first)
+    path.write_bytes(content)
+    with Bag(path, allowed=SMALL) as bag:
+        assert any("index is damaged" in notice for notice in bag.notices)
+        assert sum(1 for _ in bag.messages()) < 40_000
+
+
 @pytest.mark.parametrize("suffix", [".db3", ".odd"])
 def test_a_row_that_is_too_large_is_passed_over(tmp_path, suffix):
     path = database(
