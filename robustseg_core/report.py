@@ -63,13 +63,17 @@ def write(
 
 
 def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows at which the set of used modalities changes; `at_s` is seconds from the start."""
+    """The rows at which the set of used modalities changes, or of those that are used in doubt.
+
+    `at_s` is seconds from the start.
+    """
     found: list[dict[str, Any]] = []
-    last: list[str] | None = None
+    last: tuple[list[str], list[str]] | None = None
     for row, at_s in zip(result["masks"], _seconds(result), strict=True):
-        if row["used"] != last:
+        now = row["used"], [name for name in row["used"] if name in row["reasons"]]
+        if now != last:
             found.append({**row, "at_s": float(at_s)})
-            last = row["used"]
+            last = now
     return found
 
 

@@ -242,7 +242,7 @@ def show(result: dict[str, Any], out: Path) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("second", justify="right")
     table.add_column("masks are made of")
-    table.add_column("why not the others", overflow="fold")
+    table.add_column("what is wrong, why not the others", overflow="fold")
     for row in report.changes(result):
         why = "\n".join(f"{name}: {text}" for name, text in row["reasons"].items())
         table.add_row(f"{row['at_s']:.2f}", ", ".join(row["used"]), why)
