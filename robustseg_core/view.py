@@ -334,8 +334,12 @@ class View:
         return Camera(*self.camera_size, *self.config.intrinsics, frame_id=self.frame_id)
 
     def _wrong_intrinsics(self) -> str:
-        """Why the configured ones belong to no camera of this size; empty: they may."""
-        configured = self._configured()
+        """Why the configured ones belong to no camera of this size; empty: they may, or nobody
+        has said the size yet.
+        """
+        config = self.config
+        sized = self._image or self._named() or (config.height and config.width)
+        configured = self._configured() if sized else None
         return configured.impossible if configured else ""
 
     def _pose_of(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
