@@ -6,7 +6,8 @@ Pixel (0, 0) is the center of the first pixel, as in `CameraInfo`; axes are REP 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.decode import MAX_PIXELS, header, sizes, word
+from robustseg_core.transforms import turned
 from robustseg_core.types import Fault, Rejection
 
 NEAR_M = 1e-3
@@ -23,6 +25,13 @@ _SHORTEST_PX = 1e-3
 """A shorter focal length sees everything in one pixel."""
 _LARGEST = 1e9
 """Of any number in a CameraInfo; keeps all that follows finite."""
+
+_NARROWEST, _WIDEST, _WIDEST_FISHEYE = 1.0, 170.0, 360.0
+"""Degrees across the image that a lens may see; a pinhole's plane has no 180."""
+_SQUAREST = 5.0
+"""fx and fy differ by less than this factor: pixels are nearly squares."""
+_SAME_PX, _SAME = 0.01, 1e-5
+"""What rounding alone changes when a calibration is published again: pixels, and other numbers."""
 
 _FISHEYE = ("equidistant", "fisheye")
 _MODELS = ("plumb_bob", "rational_polynomial", *_FISHEYE)
@@ -55,9 +64,9 @@ class Camera:
         origin in its own camera.
 
         Raises:
-            Rejection: NO_CALIB; no size or an impossible one, no focal length, numbers that are not
-                finite or beyond all lenses, or a distortion model that is not known. FORMAT; fields
-                that are none of a CameraInfo's.
+            Rejection: NO_CALIB; no size or an impossible one, no focal length or one of no lens,
+                a principal point outside the image, numbers that are not finite, or a distortion
+                model that is not known. FORMAT; fields that are none of a CameraInfo's.
         """
         height, width = sizes(message, "height", "width")
         k, r, p, d = (_numbers(message, name) for name in "krpd")
@@ -82,21 +91,71 @@ class Camera:
                 f"have {', '.join(_MODELS)}; or give the rectified image"
             )
         down, across = sizes(message, "binning_y", "binning_x")
-        roi = sizes(getattr(message, "roi", None), "height", "width", "y_offset", "x_offset")
-        if roi[0] and roi[1]:
-            if roi[0] > height or roi[1] > width:
-                raise _uncalibrated(
-                    f"CameraInfo's region of interest is {roi[0]}x{roi[1]} of {height}x{width} "
-                    "pixels; expected a part of them"
-                )
-            height, width = roi[:2]
-            cx, cy = cx - roi[3], cy - roi[2]
-        return cls(
+        whole = cls(
             height, width, float(fx), float(fy), float(cx), float(cy),
             frame_id=header(message)[1], distortion=tuple(d.tolist()),
             fisheye=model in _FISHEYE and bool(d.size), rotation=rotation,
             binning=(max(1, down), max(1, across)),
         )  # fmt: skip
+        if whole.impossible:
+            raise _uncalibrated(f"CameraInfo's {whole.impossible}; calibrate the camera")
+        roi = sizes(getattr(message, "roi", None), "height", "width", "y_offset", "x_offset")
+        if not (roi[0] and roi[1]):
+            return whole
+        if roi[0] > height or roi[1] > width:
+            raise _uncalibrated(
+                f"CameraInfo's region of interest is {roi[0]}x{roi[1]} of {height}x{width} "
+                "pixels; expected a part of them"
+            )
+        return replace(
+            whole, height=roi[0], width=roi[1], cx=whole.cx - roi[3], cy=whole.cy - roi[2]
+        )
+
+    @property
+    def impossible(self) -> str:
+        """What no camera can be, with value and limit; empty: there may be one. Before cropping."""
+        height, width = self.height, self.width
+        if not (-0.5 <= self.cx <= width - 0.5 and -0.5 <= self.cy <= height - 0.5):
+            return (
+                f"principal point ({self.cx:.1f}, {self.cy:.1f}) lies outside the image of "
+                f"{width}x{height} pixels"
+            )
+        sides = (width / self.fx, height / self.fy)
+        widest = _WIDEST_FISHEYE if self.fisheye else _WIDEST
+        fov = np.degrees(max(sides) if self.fisheye else 2 * np.arctan(max(sides) / 2))
+        if not _NARROWEST <= fov <= widest:
+            return (
+                f"focal length {self.fx:g} x {self.fy:g} px for {width}x{height} pixels sees "
+                f"{fov:.3g} degrees; expected {_NARROWEST:g} to {widest:g}"
+            )
+        if not 1 / _SQUAREST <= self.fx / self.fy <= _SQUAREST:
+            return (
+                f"focal lengths {self.fx:g} and {self.fy:g} px differ by more than a factor of "
+                f"{_SQUAREST:g}"
+            )
+        return ""
+
+    def changes(self, new: Camera) -> str:
+        """What is another in `new`, old and new value; empty: nothing, but for rounding."""
+        told = []
+        if (self.height, self.width) != (new.height, new.width):
+            told.append(f"size {self.width}x{self.height} to {new.width}x{new.height}")
+        if self.binning != new.binning:
+            (down, across), (new_down, new_across) = self.binning, new.binning
+            told.append(f"binning {across}x{down} to {new_across}x{new_down}")
+        for name in ("fx", "fy", "cx", "cy"):
+            old_px, new_px = getattr(self, name), getattr(new, name)
+            if abs(old_px - new_px) > _SAME_PX:
+                told.append(f"{name} {old_px:.2f} to {new_px:.2f} px")
+        if self.fisheye != new.fisheye or not _close(self.distortion, new.distortion):
+            told.append(f"distortion {_lens(self)} to {_lens(new)}")
+        if self.rotation != new.rotation:
+            old_turn, new_turn = (np.reshape(c.rotation or np.eye(3), (3, 3)) for c in (self, new))
+            if not _close(old_turn.ravel(), new_turn.ravel()):
+                told.append(f"rectification {turned(old_turn)} to {turned(new_turn)}")
+        if self.frame_id != new.frame_id:
+            told.append(f"frame_id {self.frame_id!r} to {new.frame_id!r}")
+        return ", ".join(told)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -212,6 +271,18 @@ def _numbers(message: Any, name: str) -> NDArray[np.float64]:
             f"CameraInfo {name.upper()} is not finite, or beyond {_LARGEST:g}; calibrate the camera"
         )
     return numbers
+
+
+def _close(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two rows of numbers, of which the shorter goes on with zeros, are the same."""
+    size = max(len(one), len(other))
+    rows = (np.pad(row, (0, size - len(row))) for row in (np.asarray(one), np.asarray(other)))
+    return bool(np.allclose(*rows, rtol=_SAME, atol=_SAME))
+
+
+def _lens(camera: Camera) -> str:
+    kind = "fisheye " if camera.fisheye else ""
+    return f"{kind}({', '.join(f'{k:.6g}' for k in camera.distortion)})"
 
 
 def _turns(matrix: NDArray[np.float64]) -> bool:

@@ -330,7 +330,7 @@ def list_plugins() -> None:
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:
-    from robustseg_core import record
+    from robustseg_core import outputs, record
 
     totals = result["totals"]
     table = Table(title=record.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
@@ -339,7 +339,7 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     for name in result["modalities"]:
         rejected = sum(result["rejected"].get(name, {}).values())
         last = result["masks"][-1] if result["masks"] else {"used": [], "reasons": {}}
-        end = "used" if name in last["used"] else last["reasons"].get(name, "")
+        end = outputs.fate(last["reasons"].get(name, ""), used=name in last["used"])
         received = totals["messages"].get(name, 0)
         used = totals["used"].get(name, 0)
         table.add_row(name, str(received), str(rejected), str(used), end)

@@ -7,6 +7,7 @@ here and nowhere else.
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -149,8 +150,14 @@ class ViewConfig(Strict):
         "replaces TF.",
     )
 
+    max_distance_m: float = Field(
+        100.0, gt=0, le=100_000,
+        description="A transform that puts a sensor farther than this from the view's camera is "
+        "refused; the last good one stays.",
+    )  # fmt: skip
+
     @model_validator(mode="after")
-    def _lengths(self) -> ViewConfig:
+    def _possible(self) -> ViewConfig:
         if len(self.intrinsics) not in (0, 4):
             raise ValueError(f"intrinsics has {len(self.intrinsics)} numbers; give fx, fy, cx, cy")
         for name, pose in self.extrinsics.items():
@@ -158,7 +165,33 @@ class ViewConfig(Strict):
                 raise ValueError(
                     f"extrinsics.{name} has {len(pose)} numbers; give x y z qx qy qz qw"
                 )
+            self._check_pose(name, pose)
+        if self.intrinsics:
+            self._check_lens(*self.intrinsics)
         return self
+
+    def _check_pose(self, name: str, pose: tuple[float, ...]) -> None:
+        shown = f"extrinsics.{name} is {list(pose)}"
+        if not all(map(math.isfinite, pose)):
+            raise ValueError(f"{shown}; give finite numbers x y z qx qy qz qw")
+        if not 0.5 <= (length := math.hypot(*pose[3:])) <= 2:
+            raise ValueError(
+                f"{shown}, whose quaternion has length {length:.3g}, expected 1; "
+                "give x y z qx qy qz qw, with 0 0 0 1 for no rotation"
+            )
+        if (distance_m := math.hypot(*pose[:3])) > self.max_distance_m:
+            raise ValueError(
+                f"{shown}, {distance_m:.1f} m from the camera, limit {self.max_distance_m:g} m; "
+                "give metres in the view's frame, or raise view.max_distance_m"
+            )
+
+    def _check_lens(self, fx: float, fy: float, cx: float, cy: float) -> None:
+        """What is wrong for every image; where its size is configured, `Camera` knows more."""
+        shown = f"intrinsics is {[fx, fy, cx, cy]}"
+        if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
+            raise ValueError(f"{shown}; give finite fx, fy > 0, cx, cy in pixels")
+        if min(cx, cy) < -0.5:
+            raise ValueError(f"{shown}, a principal point outside every image; give pixels")
 
 
 class _Loader(yaml.SafeLoader):

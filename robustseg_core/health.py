@@ -36,6 +36,8 @@ class _Stream:
     """What the newest used message is suspected of."""
     doubtful: int = 0
     """Messages in a row that are suspected of something."""
+    doubts: tuple[Finding, ...] = ()
+    """What the newest suspected message is suspected of: why the score is low."""
     notices: tuple[tuple[int, Finding], ...] = ()
     """(told until, what) of things that happened once, and that nobody need act on."""
     blocked: Finding | None = None
@@ -125,6 +127,7 @@ class HealthMonitor:
         notes = tuple(notes)
         stream.notes = tuple(note for note in notes if note.alarm)
         stream.doubtful = stream.doubtful + 1 if stream.notes else 0
+        stream.doubts = stream.notes or stream.doubts or notes
         stream.bad, stream.density = 0, max(0, stream.density - 1)
         stream.good += 1
         if stream.good == 1:
@@ -227,7 +230,10 @@ class HealthMonitor:
             stream.findings = stream.notes
         held_ns = now_ns - stream.score_side_ns if stream.score_side_ns is not None else -1
         if beyond and held_ns >= config.degraded_s * SECOND:
-            stream.become(State.DEGRADED if live else State.LIVE, now_ns, *stream.notes)
+            if live:
+                stream.become(State.DEGRADED, now_ns, *stream.doubts)
+            else:
+                stream.become(State.LIVE, now_ns, *stream.notes)
 
     def _health(self, stream: _Stream, now_ns: int) -> Health:
         findings = stream.findings

@@ -30,6 +30,14 @@ log = logging.getLogger(__name__)
 
 _TEXTS = 100
 """Reasons kept word for word: a publisher gone wild gives a new one with every message."""
+_OTHERS = "other calibrations"
+
+
+def tally(counts: Counter[str], text: str, rest: str) -> int:
+    """Count a text, those beyond the first hundred together as `rest`; how often it came."""
+    key = text if text in counts or len(counts) < _TEXTS else rest
+    counts[key] += 1
+    return counts[key]
 
 
 def stamp_of(message: Any) -> int:
@@ -66,6 +74,13 @@ class Intake:
         self.pushed: Counter[str] = Counter()
         self.jumps = 0
         self.calibration_rejected: Counter[str] = Counter()
+        """What was refused of CameraInfo and transforms, and how often; the last good stays."""
+        self.calibration_changed: Counter[str] = Counter()
+        """What became another in mid-drive, old and new value, and how often; it is used."""
+        self.ignored = tuple(
+            name for name, s in config.streams.items() if s.topic and name not in streams
+        )
+        """Streams that the network does not know: nobody listens to them."""
         self._streams = streams
         self._guard: StampGuard[Reading] = StampGuard(
             config.sync, {name: stream.rate_hz for name, stream in streams.items()}
@@ -75,6 +90,10 @@ class Intake:
         )
         self._health = HealthMonitor(config.health, streams)
         self._identities = {name: Identity() for name in streams}
+        self._notices: dict[tuple[str, Fault], Finding] = {}
+        """What is told of a stream as soon as somebody says what time it is."""
+        self._refusals: dict[tuple[str, Fault], str] = {}
+        """What was last refused of a stream's calibration and place, while nothing better came."""
         self._lock = threading.Lock()
 
     @property
@@ -112,26 +131,40 @@ class Intake:
         self._reject(modality, now_ns, finding)
 
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
-        """Take a calibration; why it was rejected, or None."""
+        """Take a calibration; why it was rejected, or None. A change is counted and told."""
         stream = self._streams[modality]
         rectified = "rect" in stream.topic if stream.rectified is None else stream.rectified
-        try:
-            with self._lock:
-                self.view.set_camera_info(modality, message, rectified=rectified)
-        except Rejection as rejection:
-            self._refused(f"CameraInfo of {modality}: {rejection}")
-            return rejection.finding
+        with self._lock:
+            try:
+                changes = self.view.set_camera_info(modality, message, rectified=rectified)
+            except Rejection as rejection:
+                self._count_refusal(f"CameraInfo of {modality}: {rejection}")
+                self._refuse(modality, Fault.NO_CALIB, str(rejection))
+                return rejection.finding
+            self._refusals.pop((modality, Fault.NO_CALIB), None)
+            if changes:
+                self._recalibrated(modality, f"CameraInfo of {modality} changed", changes)
         return None
 
     def push_transforms(self, message: Any) -> Finding | None:
         """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
-        try:
-            with self._lock:
+        with self._lock:
+            try:
                 self.view.add_transforms(message)
-        except Rejection as rejection:
-            self._refused(f"transform: {rejection}")
-            return rejection.finding
+            except Rejection as rejection:
+                self._count_refusal(f"transform: {rejection}")
+                return rejection.finding
         return None
+
+    def reject_calibration(self, topic: str, finding: Finding) -> None:
+        """Count a CameraInfo or transform that never became one (it did not parse)."""
+        with self._lock:
+            self._count_refusal(f"{topic}: {finding}")
+
+    def notice(self, modality: str, now_ns: int, finding: Finding) -> None:
+        """Tell something of a stream that people should hear of; it goes on all the same."""
+        with self._lock:
+            self._health.notice(modality, now_ns, finding)
 
     def poll(self, now_ns: int) -> Match[Reading] | None:
         """A set, if one is ready."""
@@ -146,6 +179,7 @@ class Intake:
     def health(self, now_ns: int) -> dict[str, Health]:
         """What is believed of each stream, and why."""
         with self._lock:
+            self._tell(now_ns)
             return self._health.report(now_ns)
 
     def reset(self, now_ns: int) -> None:
@@ -158,13 +192,45 @@ class Intake:
             for decoder in self.modalities.values():
                 decoder.reset()
 
-    def _refused(self, text: str) -> None:
-        """Count a calibration; those beyond the first texts are counted together."""
-        known = text in self.calibration_rejected or len(self.calibration_rejected) < _TEXTS
-        self.calibration_rejected[text if known else "other calibrations"] += 1
+    def _refuse(self, modality: str, fault: Fault, text: str) -> bool:
+        """Tell that a calibration or place is refused, once; whether this is the first time."""
+        if self._refusals.get((modality, fault)) == text:
+            return False
+        self._refusals[modality, fault] = text
+        self._notices[modality, fault] = Finding(fault, False, f"refused: {text}", score=1.0)
+        return True
+
+    def _count_refusal(self, text: str) -> None:
+        if tally(self.calibration_rejected, text, _OTHERS) == 1:
+            log.warning("refused: %s", text)
+
+    def _recalibrated(self, modality: str, what: str, changes: str) -> None:
+        if tally(self.calibration_changed, f"{what}: {changes}", _OTHERS) == 1:
+            log.warning("%s: %s", what, changes)
+        finding = Finding(Fault.RECALIBRATED, False, changes, score=1.0)
+        self._notices[modality, Fault.RECALIBRATED] = finding
+
+    def _tell(self, now_ns: int) -> None:
+        for (modality, _), finding in self._notices.items():
+            self._health.notice(modality, now_ns, finding)
+        self._notices.clear()
+
+    def _settle(self, reading: Reading) -> None:
+        """Where the data of a stream lie: told if it moved, or if its transform is refused."""
+        name = reading.modality
+        if moved := self.view.settle(name, reading.frame_id):
+            self._recalibrated(name, name, moved)
+        far = self.view.far(name, reading.frame_id)
+        if not far:
+            self._refusals.pop((name, Fault.NO_TF), None)
+        elif self._refuse(name, Fault.NO_TF, far) and f"transform: {far}" not in (
+            self.calibration_rejected  # else it was counted when it came
+        ):
+            self._count_refusal(f"transform: {far}")
 
     def _arrived(self, modality: str, now_ns: int) -> None:
         with self._lock:
+            self._tell(now_ns)
             self.pushed[modality] += 1
             self._health.arrived(modality, now_ns)
 
@@ -192,6 +258,8 @@ class Intake:
             self._health.notice(name, now_ns, change)
         if name == self._grid and size:
             self.view.set_image_size(*size, frame_id=reading.frame_id)
+        self._settle(reading)
+        self._tell(now_ns)
         missing = self.modalities[name].usable(reading.frame_id, self.view)
         self._health.block(name, _blocked(missing, reading, self.view))
         admission = self._guard.admit(Stamped(name, reading.stamp_ns, now_ns, reading))
@@ -242,11 +310,4 @@ def _blocked(missing: Fault | None, reading: Reading, view: View) -> Finding | N
     """What people are told while a sensor cannot be placed."""
     if missing is None:
         return None
-    if missing is Fault.NO_TF:
-        text = (
-            f"no transform from {reading.frame_id!r} to {view.frame_id!r}; publish /tf_static "
-            f"or set view.extrinsics.{reading.modality}"
-        )
-    else:
-        text = "no usable CameraInfo yet; publish it or set view.intrinsics"
-    return Finding(missing, False, text)
+    return Finding(missing, False, view.why(missing, reading.modality, reading.frame_id))

@@ -217,6 +217,7 @@ def _account(
             "messages": dict(intake.pushed),
             "clock_jumps": intake.jumps,
             "overtaken": intake.overtaken,
+            "lost_sets": segmenter.lost,
         },
     }
 
@@ -224,12 +225,11 @@ def _account(
 def notices(bag: Bag, segmenter: Segmenter, used: Collection[str]) -> list[str]:
     """What people should know of a replay that is over, a sentence each.
 
-    Damage of the recording, calibration that was refused, and why sensors are not in `used`.
+    Damage of the recording, the segmenter's remarks, and why sensors are not in `used`.
     """
-    refused = segmenter.intake.calibration_rejected.items()
     health = segmenter.health(bag.start_ns)
     return [
         *bag.notices,
-        *(f"{text} ({count} messages)" for text, count in refused),
+        *segmenter.remarks(),
         *(f"{name} was never used: {h.reason}" for name, h in health.items() if name not in used),
     ]

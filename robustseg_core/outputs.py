@@ -27,6 +27,8 @@ UNLABELED = "unlabeled"
 OK, WARN, ERROR = 0, 1, 2
 """`DiagnosticStatus.level`, as REP 107 uses it."""
 
+_WARNED = (Fault.SLOW, Fault.RECALIBRATED, Fault.NO_CALIB, Fault.NO_TF, Fault.INTERNAL)
+"""What makes a LIVE stream a WARN while it is told."""
 _LEVEL = {
     State.LIVE: OK,
     State.DISABLED: OK,
@@ -83,7 +85,7 @@ def label_info(spec: ModelSpec, stamp_ns: int) -> Fields:
 
 
 def status(label_map: LabelMap, spec: ModelSpec) -> Fields:
-    """diagnostic_msgs/DiagnosticArray with the mask's own stamp: who made it, and why not the rest.
+    """diagnostic_msgs/DiagnosticArray with the mask's own stamp: who made it, and what is wrong.
 
     One status per modality of `spec` (`robustseg: rgb`), and `robustseg: mask` for the whole.
     """
@@ -98,10 +100,17 @@ def status(label_map: LabelMap, spec: ModelSpec) -> Fields:
         values: Fields = {"state": state.value, "used": used}
         if name in label_map.held_ms:
             values["held_ms"] = f"{label_map.held_ms[name]:.3f}"
-        text = "used" if used else (reason or "not used")
+        if reason:
+            values["reason"] = reason
+        text = fate(reason, used=used) or "not used"
         statuses.append(_status(f"robustseg: {name}", level, text, values))
     statuses.append(_mask_status(label_map, spec))
     return {"header": header(label_map.stamp_ns, label_map.frame_id), "status": statuses}
+
+
+def fate(reason: str, *, used: bool) -> str:
+    """What became of a sensor in a mask, for people: used, why not, or used and yet in doubt."""
+    return "; ".join(filter(None, ["used" if used else "", reason]))
 
 
 def read_status(message: Any) -> Fields:
@@ -120,8 +129,8 @@ def read_status(message: Any) -> Fields:
         if values["used"] == "true":
             row["used"].append(name)
             row["held_ms"][name] = float(values.get("held_ms", 0.0))
-        else:
-            row["reasons"][name] = status.message
+        if reason := values.get("reason", "" if values["used"] == "true" else status.message):
+            row["reasons"][name] = reason
     return row
 
 
@@ -207,8 +216,8 @@ def _mask_status(label_map: LabelMap, spec: ModelSpec) -> Fields:
 def _level(stream: Health) -> int:
     if stream.state is State.WAITING:  # never seen is fatal once the grace is over
         return WARN if any(finding.fatal for finding in stream.findings) else OK
-    slow = any(finding.fault is Fault.SLOW for finding in stream.findings)
-    return max(_LEVEL[stream.state], WARN if slow else OK)
+    warned = any(finding.fault in _WARNED for finding in stream.findings)
+    return max(_LEVEL[stream.state], WARN if warned else OK)
 
 
 def _overall(healths: Mapping[str, Health], node: str) -> Fields:

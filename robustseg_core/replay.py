@@ -111,6 +111,8 @@ def _push(
     except Rejection as rejection:
         if name is not None:
             segmenter.reject(name, now_ns, rejection.finding)
+        else:
+            segmenter.reject_calibration(recorded.topic, rejection.finding)
         return
     if name is not None:
         segmenter.push(name, message, now_ns)

@@ -67,9 +67,10 @@ def write(
 
 
 def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows at which the set of used modalities changes; `at_s` is seconds from the start.
+    """The rows at which the set of used modalities changes, or of those that are used in doubt.
 
-    Where no mask came for long, a row uses nothing; its `reasons` are what is known of that time.
+    `at_s` is seconds from the start. Where no mask came for long, a row uses nothing; its `reasons`
+    are what is known of that time.
     """
     rows = [
         {"at_s": s["from_s"], "used": [], "reasons": {"all": s["why"]} if s["why"] else {}}
@@ -78,11 +79,12 @@ def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
     # Stable: the mask from which on none came stays before that silence.
     rows = sorted([*result["masks"], *rows], key=lambda row: round(row["at_s"], 3))
     found: list[dict[str, Any]] = []
-    last: list[str] | None = None
+    last: tuple[list[str], list[str]] | None = None
     for row in rows:
-        if row["used"] != last:
+        now = row["used"], [name for name in row["used"] if name in row["reasons"]]
+        if now != last:
             found.append(row)
-            last = row["used"]
+            last = now
     return found
 
 

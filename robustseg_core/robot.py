@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from robustseg_core.camera import Camera
 from robustseg_core.config import (
     HealthConfig,
     StreamConfig,
@@ -15,7 +16,7 @@ from robustseg_core.config import (
     ViewConfig,
     parse,
 )
-from robustseg_core.modalities import limits_of
+from robustseg_core.modalities import limits_of, load
 
 NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
 """Parameters that a file for `ros2 launch` may hold beside the robot's."""
@@ -52,6 +53,17 @@ class RobotConfig(Strict):
     def _limits_are_known(self) -> RobotConfig:
         for name, stream in self.streams.items():
             parse(limits_of(name), stream.limits, where=f"streams.{name}.limits")
+        return self
+
+    @model_validator(mode="after")
+    def _view_is_possible(self) -> RobotConfig:
+        view = self.view
+        for name in view.extrinsics:
+            load(name)  # an unknown one is an error with the nearest name
+        if view.intrinsics and view.height and view.width:
+            fx, fy, cx, cy = view.intrinsics
+            if wrong := Camera(view.height, view.width, fx, fy, cx, cy).impossible:
+                raise ValueError(f"view.intrinsics: {wrong}; give fx, fy, cx, cy of these pixels")
         return self
 
 

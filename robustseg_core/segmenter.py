@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from robustseg_core.engines import Engine
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
-from robustseg_core.intake import Intake
+from robustseg_core.intake import Intake, tally
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.robot import RobotConfig
@@ -36,6 +37,7 @@ from robustseg_core.types import (
     ModelSpec,
     Reading,
     Rejection,
+    State,
 )
 from robustseg_core.view import View
 
@@ -70,6 +72,10 @@ class Segmenter:
         self.spec = spec
         self.intake = Intake(config, spec)
         self.masks = 0
+        self.lost = 0
+        """Sets of which nothing could be encoded, so that they made no mask."""
+        self.lost_reasons: Counter[str] = Counter()
+        """`modality: reason` of these, and how often."""
         self._engine = engine
         self._stopwatch_ns = stopwatch_ns
         self._encoded: dict[str, tuple[tuple[int, int], Frame]] = {}
@@ -134,15 +140,40 @@ class Segmenter:
         """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
         return self.intake.push_transforms(message)
 
+    def reject_calibration(self, topic: str, finding: Finding) -> None:
+        """Count a CameraInfo or transform that never became one (it did not parse)."""
+        self.intake.reject_calibration(topic, finding)
+
+    def remarks(self) -> list[str]:
+        """What people should know of the drive so far beside each sensor's health, a sentence each.
+
+        Calibration that was refused or that changed, sets that made no mask, streams that the
+        network does not know.
+        """
+        intake, known = self.intake, ", ".join(self.spec.modalities)
+        lost = "; ".join(f"{text} ({count} times)" for text, count in self.lost_reasons.items())
+        return [
+            *(f"{text} ({n} messages)" for text, n in intake.calibration_rejected.items()),
+            *(f"{text} ({n} times)" for text, n in intake.calibration_changed.items()),
+            *([f"{self.lost} sets made no mask, nothing could be encoded: {lost}"] * bool(lost)),
+            *(f"{name} is ignored: the network knows {known}" for name in intake.ignored),
+        ]
+
     def step(self, now_ns: int) -> LabelMap | None:
-        """A label map, if one is due: made of what is alive, on time, never twice the same."""
+        """A label map, if one is due: made of what is alive, on time, never twice the same.
+
+        A set of which nothing can be encoded makes none; it is counted in `lost`.
+        """
         start_ns = self._stopwatch_ns()
         match = self.intake.poll(now_ns)
         if match is None:
             return None
-        bundle, absent = self._encode(match)
+        bundle, absent = self._encode(match, now_ns)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
+            self.lost += 1
+            for name, reason in absent.items():
+                tally(self.lost_reasons, f"{name}: {reason}", "other reasons")
             return None
         ids, confidence = self._engine(bundle)
         inferred_ns = self._stopwatch_ns()
@@ -158,7 +189,7 @@ class Segmenter:
             reasons={
                 name: _why(name, healths, absent)
                 for name in self.spec.modalities
-                if name not in bundle.frames
+                if name not in used or healths[name].state is not State.LIVE
             },
             states={name: health.state for name, health in healths.items()},
             held_ms={name: match.held_ns[name] / MS for name in used},
@@ -193,7 +224,7 @@ class Segmenter:
         for names in (*((n,) for n in frames), tuple(frames)):
             self._engine(Bundle(0, {name: frames[name] for name in names}))
 
-    def _encode(self, match: Match[Reading]) -> tuple[Bundle, dict[str, str]]:
+    def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, str]]:
         """Frames of a set; a sensor that cannot be placed after all is absent, with the reason."""
         frames: dict[str, Frame] = {}
         absent = dict(match.absent)
@@ -208,16 +239,23 @@ class Segmenter:
             try:
                 array = decoder.encode(readings, self.view, match.stamp_ns)
             except Rejection as rejection:
-                absent[name] = str(rejection.finding)
+                absent[name] = self._tell(name, now_ns, rejection.finding.fault, str(rejection))
                 continue
             except Exception as error:
                 log.exception("encoding %s failed", name)
-                absent[name] = f"{Fault.INTERNAL.value}: {type(error).__name__}: {error}"
+                text = f"{type(error).__name__}: {error}"
+                absent[name] = self._tell(name, now_ns, Fault.INTERNAL, text)
                 continue
             quality = min(reading.quality for reading in readings)
             frames[name] = Frame(name, items[-1].stamp_ns, array, quality)
             self._encoded[name] = (key, frames[name])
         return Bundle(match.stamp_ns, frames), absent
+
+    def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> str:
+        """Tell that a sensor could not be encoded; the words."""
+        finding = Finding(fault, False, text, score=1.0)
+        self.intake.notice(name, now_ns, finding)
+        return str(finding)
 
 
 def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
@@ -243,13 +281,13 @@ def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
 
 
 def _why(name: str, healths: Mapping[str, Health], absent: Mapping[str, str]) -> str:
-    """One line: why a modality is not in a mask."""
+    """One line: why a modality is not LIVE, or not in a mask though it is."""
     if name not in healths:
         return "not configured"
     health = healths[name]
     if health.state.usable and name in absent:
         return absent[name]
-    if health.state.usable:  # while this mask was being made
+    if health.state is State.LIVE:  # while this mask was being made
         return f"{Fault.STARTING.value}: believed since a moment ago"
     return health.reason or health.state.value
 

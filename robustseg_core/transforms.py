@@ -13,6 +13,8 @@ from robustseg_core.types import Fault, Rejection
 
 _FARTHEST_M = 1e9
 """Longer than any map's offset (UTM's are 1e7); keeps every chain of transforms finite."""
+_SAME = 1e-6
+"""Metres, and shares of a turn: what rounding alone changes when a pose is published again."""
 _MOST_FRAMES = 4096
 """More than any robot has; a publisher gone wild with new names must not fill the memory."""
 
@@ -46,6 +48,32 @@ def pose(
     return matrix
 
 
+def placed(matrix: NDArray[np.float64]) -> str:
+    """A (4, 4) pose in metres and degrees, for people."""
+    x, y, z = matrix[:3, 3]
+    return f"x {x:.3f} y {y:.3f} z {z:.3f} m, {turned(matrix)}"
+
+
+def turned(matrix: NDArray[np.float64]) -> str:
+    """The rotation of a (3, 3) or (4, 4) matrix about fixed x, y and z, for people."""
+    flat = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    angles = (
+        np.arctan2(matrix[2, 1], matrix[2, 2]),
+        np.arctan2(-matrix[2, 0], flat),
+        np.arctan2(matrix[1, 0], matrix[0, 0]),
+    )
+    roll, pitch, yaw = (np.degrees(angle) + 0.0 for angle in angles)
+    return f"roll {roll:.2f} pitch {pitch:.2f} yaw {yaw:.2f} degrees"
+
+
+def apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """(metres, degrees) between two (4, 4) poses."""
+    metres = float(np.linalg.norm(one[:3, 3] - other[:3, 3]))
+    # Of the chord, which is exact for small angles where the cosine is not.
+    chord = float(np.linalg.norm(one[:3, :3] - other[:3, :3])) / np.sqrt(8)
+    return metres, float(np.degrees(2 * np.arcsin(min(1.0, chord))))
+
+
 class TransformTree:
     """Every frame's newest parent; chains of any depth, in both directions."""
 
@@ -56,10 +84,11 @@ class TransformTree:
         """(whether anything changed, what was wrong) of a tf2_msgs/TFMessage.
 
         A transform that is not finite, has no rotation or is none at all is left out; all others
-        are learned.
+        are learned. What differs by rounding alone is no change.
         """
         changed = False
         wrong: Rejection | None = None
+        more = 0
         transforms = getattr(message, "transforms", None)
         if not isinstance(transforms, (list, tuple)):
             text = f"transforms is {reprlib.repr(transforms)}; expected a list"
@@ -74,39 +103,62 @@ class TransformTree:
                     text = f"{child} is one frame too many; {_MOST_FRAMES} are known already"
                     raise Rejection(Fault.NO_TF, text)
             except Rejection as rejection:
-                wrong = rejection
+                more += wrong is not None
+                wrong = wrong or rejection
                 continue
             known = self._parents.get(child)
-            if known and known[0] == parent and np.array_equal(known[1], parent_from_child):
+            if known and known[0] == parent and _same(known[1], parent_from_child):
                 continue
             self._parents[child] = (parent, parent_from_child)
             changed = True
+        if wrong is not None and more:
+            wrong = Rejection(wrong.finding.fault, f"{wrong} (and {more} more)")
         return changed, wrong
 
     def way(self, target: str, source: str) -> NDArray[np.float64] | None:
-        """(4, 4) target_from_source, or None: no chain of transforms joins them.
+        """(4, 4) target_from_source, or None: no chain of transforms joins them."""
+        return self._search(target, source)[0]
+
+    def links(self, target: str, source: str) -> frozenset[str]:
+        """The children of all transforms on the way from one to the other; empty: there is none."""
+        return self._search(target, source)[1]
+
+    def _search(
+        self, target: str, source: str
+    ) -> tuple[NDArray[np.float64] | None, frozenset[str]]:
+        """`way` and `links`.
 
         Breadth first, either way along every transform; cycles are harmless.
         """
         if not target or not source:
-            return None
+            return None, frozenset()
         parents = dict(self._parents)  # another thread may add to it meanwhile
         children: dict[str, list[str]] = {}
         for child, (parent, _) in parents.items():
             children.setdefault(parent, []).append(child)
         seen = {target: np.eye(4)}
+        came: dict[str, tuple[str, str]] = {}  # frame -> (the one before it, the link's child)
         edge = [target]
         while edge and source not in seen:
             here = edge.pop(0)
-            steps = [(child, parents[child][1]) for child in children.get(here, ())]
+            steps = [(child, child, parents[child][1]) for child in children.get(here, ())]
             if here in parents:
                 parent, here_in_parent = parents[here]
-                steps.append((parent, np.linalg.inv(here_in_parent)))
-            for there, here_from_there in steps:
+                steps.append((parent, here, np.linalg.inv(here_in_parent)))
+            for there, link, here_from_there in steps:
                 if there not in seen:
                     seen[there] = seen[here] @ here_from_there
+                    came[there] = here, link
                     edge.append(there)
-        return seen.get(source)
+        links, at = set(), source
+        while at in came:
+            at, link = came[at]
+            links.add(link)
+        return seen.get(source), frozenset(links)
+
+
+def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    return bool((np.abs(one - other) <= _SAME).all())
 
 
 def _read(stamped: Any) -> tuple[str, str, NDArray[np.float64]]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 IGNORE = 255
 """The label of a pixel that nobody knows; `vision_msgs/LabelInfo` reserves the top id for it."""
 
+BLIND = "sees nothing: covered, broken, or nothing there"
+"""What is said of a sensor whose message is empty: from it alone, nobody can tell which it is."""
+
 ALARM = 0.5
 """A content finding that leaves less quality than this crossed its limit."""
 
@@ -69,6 +72,8 @@ class Fault(str, Enum):
     """No usable `CameraInfo` for a modality that must be projected."""
     NO_TF = "no_tf"
     """No transform from the sensor's frame to the view's."""
+    RECALIBRATED = "recalibrated"
+    """Calibration or place became others in mid-drive: one notice, and the new ones are used."""
 
     STUCK = "stuck"
     """New stamps, the same payload (PX4: stuck; openpilot: frozen)."""
@@ -107,6 +112,24 @@ class Fault(str, Enum):
     INTERNAL = "internal"
     """An exception in our own code: counted, logged, survived."""
 
+    @property
+    def blind(self) -> bool:
+        """Whether a broken sensor and an empty scene look the same: a white wall, a tunnel's exit,
+        a sky without a return. State and exclusion are those of a fault; its text says so.
+        """
+        return self in _BLIND
+
+    @property
+    def partial(self) -> bool:
+        """Whether it also tells of a part of the view; such a finding is not fatal."""
+        return self in (Fault.COVERED, Fault.INVALID_DEPTH)
+
+
+_BLIND = (
+    Fault.BLACK, Fault.SATURATED, Fault.FLAT, Fault.COVERED, Fault.INVALID_DEPTH,
+    Fault.EMPTY_CLOUD, Fault.NO_EVENTS,
+)  # fmt: skip
+
 
 class State(str, Enum):
     """What the health monitor believes of one stream."""
@@ -143,8 +166,15 @@ class Finding:
         """Whether it is worth reporting; a remark above `ALARM` only lowers the quality."""
         return self.fatal or self.score < ALARM
 
+    @property
+    def told(self) -> str:
+        """`text`, and what it may mean where the sensor saw nothing at all."""
+        if not self.fault.blind or (self.fault.partial and not self.fatal):
+            return self.text
+        return f"{BLIND} ({self.text})" if self.text else BLIND
+
     def __str__(self) -> str:
-        return f"{self.fault.value}: {self.text}" if self.text else self.fault.value
+        return f"{self.fault.value}: {self.told}" if self.told else self.fault.value
 
 
 class Rejection(RobustsegError):
@@ -227,7 +257,7 @@ class LabelMap:
     used: tuple[str, ...]
     """The modalities that made this mask, in the order of `ModelSpec.modalities`."""
     reasons: Mapping[str, str]
-    """modality -> why it is not in `used`."""
+    """modality -> why it is not LIVE, used or not, or not in `used` though it is LIVE."""
     states: Mapping[str, State]
     held_ms: Mapping[str, float]
     """Age of each used frame beside the mask's stamp."""
@@ -291,7 +321,7 @@ class Health:
 
     state: State
     findings: tuple[Finding, ...] = ()
-    """Why it is not LIVE, strongest first; empty when it is."""
+    """Why it is not LIVE, strongest first; what is told of a LIVE one; mostly empty when it is."""
     since_ns: int | None = None
     """Steady time of the last change of state."""
     rate_hz: float | None = None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.camera import Camera
 from robustseg_core.config import ViewConfig
-from robustseg_core.transforms import TransformTree, pose, strip
+from robustseg_core.transforms import TransformTree, apart, placed, pose, strip
 from robustseg_core.types import Fault, Rejection
 
 _CAMERAS = ("rgb", "depth")
@@ -23,6 +23,9 @@ _CAMERAS = ("rgb", "depth")
 
 _ASPECT = 0.02
 """Image and CameraInfo may differ by this share in aspect, and be scaled copies nevertheless."""
+
+_STILL_M, _STILL_DEG = 1e-3, 0.01
+"""A sensor that moved by less is where it was."""
 
 _KEPT = 16
 """Things kept at once; no robot needs so many, and a sensor that changes its name or size with
@@ -42,6 +45,17 @@ class Projection(NamedTuple):
     """Which of the given points they are."""
 
 
+class _Place(NamedTuple):
+    """Where the data of a stream lie, as they are used."""
+
+    target: str
+    frame_id: str
+    told: NDArray[np.float64]
+    """View from sensor, as it was last told."""
+    newest: NDArray[np.float64]
+    """The same, as it is used; it may have crept on since."""
+
+
 class View:
     """Where each sensor's data lies on the common (H, W) grid of the network."""
 
@@ -52,6 +66,9 @@ class View:
         """Changes whenever something that places a sensor does."""
         self._cameras: dict[str, Camera] = {}
         self._poses: dict[str, NDArray[np.float64]] = {}
+        self._places: dict[str, _Place] = {}
+        self._frames: dict[str, str] = {}
+        """The frame of each stream's newest data."""
         self._image: tuple[tuple[int, int], str] | None = None
         self._tree = TransformTree()
         self._kept: dict[Any, Any] = {}
@@ -77,21 +94,32 @@ class View:
             return named.image_size
         return self._image[0] if self._image else self.size
 
-    def set_camera_info(
-        self, modality: str, message: Any, *, rectified: bool | None = None
-    ) -> None:
+    def set_camera_info(self, modality: str, message: Any, *, rectified: bool | None = None) -> str:
         """Learn a sensor's intrinsics; `rectified` says that its images are undistorted already.
 
-        Raises:
-            Rejection: NO_CALIB; an uncalibrated or contradictory message. The last good one stays.
-        """
-        self.set_camera(modality, Camera.from_message(message, rectified=rectified))
+        Returns:
+            As `set_camera`.
 
-    def set_camera(self, modality: str, camera: Camera) -> None:
-        """Learn a sensor's intrinsics from elsewhere: the calibration file of a data set."""
-        if self._cameras.get(modality) != camera:
+        Raises:
+            Rejection: NO_CALIB; an uncalibrated, impossible or contradictory message. The last good
+                one stays.
+        """
+        return self.set_camera(modality, Camera.from_message(message, rectified=rectified))
+
+    def set_camera(self, modality: str, camera: Camera) -> str:
+        """Learn a sensor's intrinsics from elsewhere: the calibration file of a data set.
+
+        Returns:
+            What is another than before, old and new value; empty: nothing, or these are the first.
+        """
+        known = self._cameras.get(modality)
+        if known == camera:
+            return ""
+        changes = known.changes(camera) if known else ""
+        if known is None or changes:
             self._cameras[modality] = camera
             self._changed()
+        return changes
 
     def set_pose(self, modality: str, view_from_sensor: NDArray[np.float64]) -> None:
         """Learn where a sensor hangs without TF; (4, 4). A configured extrinsic still wins."""
@@ -109,13 +137,63 @@ class View:
         """Learn the transforms of a tf2_msgs/TFMessage; a child's newest parent counts.
 
         Raises:
-            Rejection: NO_TF; a transform is not finite or has no rotation. All others are learned.
+            Rejection: NO_TF; a transform is not finite or has no rotation, and all others are
+                learned; or one puts a sensor too far away, whose last good place stays.
         """
         changed, wrong = self._tree.add(message)
         if changed:
             self._changed()
+        wrong = wrong or self._too_far(message)
         if wrong:
             raise wrong
+
+    def settle(self, modality: str, frame_id: str) -> str:
+        """A stream's data, in this frame, are used from now on.
+
+        Returns:
+            How it moved in the view since the last call, old and new pose; empty: it did not.
+        """
+        target, frame_id = self.frame_id, strip(frame_id)
+        self._frames[modality] = frame_id
+        here, known = self._pose_of(modality, frame_id), self._places.get(modality)
+        if here is None:
+            return ""
+        if known is None or known.target != target:  # the view is another: nothing to compare with
+            self._places[modality] = _Place(target, frame_id, here, here)
+            return ""
+        if known.frame_id == frame_id and known.newest is here:
+            return ""
+        metres, degrees = apart(known.told, here)
+        if metres < _STILL_M and degrees < _STILL_DEG:
+            self._places[modality] = _Place(target, frame_id, known.told, here)
+            return ""
+        self._places[modality] = _Place(target, frame_id, here, here)
+        return (
+            f"moved by {metres:.3f} m and turned by {degrees:.2f} degrees in {target!r}: "
+            f"from {placed(known.told)} to {placed(here)}"
+        )
+
+    def far(self, modality: str, frame_id: str) -> str:
+        """Why the transform of a sensor's frame is not believed; empty: it is, or there is none."""
+        return self._place_of(modality, strip(frame_id))[1]
+
+    def why(self, missing: Fault, modality: str, frame_id: str) -> str:
+        """What people are told of `missing_for`'s answer: the reason, and the way out."""
+        if missing is Fault.NO_TF:
+            return self.far(modality, frame_id) or (
+                f"no transform from {frame_id!r} to {self.frame_id!r}; publish /tf_static "
+                f"or set view.extrinsics.{modality}"
+            )
+        if wrong := self._wrong_intrinsics():
+            way_out = "give those of these pixels, or set view.width and view.height"
+            return f"view.intrinsics: {wrong}; {way_out}"
+        if (camera := self.camera) and self._image:
+            (height, width), _ = self._image
+            return (
+                f"CameraInfo is for {camera.width}x{camera.height} pixels, the images have "
+                f"{width}x{height}; publish that of these images or set view.intrinsics"
+            )
+        return "no usable CameraInfo yet; publish it or set view.intrinsics"
 
     def missing_for(self, modality: str, frame_id: str) -> Fault | None:
         """Why data of this frame cannot be projected yet (NO_CALIB, NO_TF), or None: it can."""
@@ -138,7 +216,8 @@ class View:
         if view_from_sensor is None:
             raise Rejection(
                 Fault.NO_TF,
-                f"no transform to {self.frame_id!r} from {strip(frame_id)!r}; "
+                self.far(modality, frame_id)
+                or f"no transform to {self.frame_id!r} from {strip(frame_id)!r}; "
                 f"publish it on /tf_static or set view.extrinsics.{modality}",
             )
         return view_from_sensor
@@ -245,21 +324,60 @@ class View:
         return self._cameras[wanted[0]] if wanted else None
 
     def _find_camera(self) -> Camera | None:
-        if self.config.intrinsics:
-            return Camera(*self.camera_size, *self.config.intrinsics, frame_id=self.frame_id)
-        return self._named()
+        if self._wrong_intrinsics():
+            return None
+        return self._configured() or self._named()
+
+    def _configured(self) -> Camera | None:
+        if not self.config.intrinsics:
+            return None
+        return Camera(*self.camera_size, *self.config.intrinsics, frame_id=self.frame_id)
+
+    def _wrong_intrinsics(self) -> str:
+        """Why the configured ones belong to no camera of this size; empty: they may, or nobody
+        has said the size yet.
+        """
+        config = self.config
+        sized = self._image or self._named() or (config.height and config.width)
+        configured = self._configured() if sized else None
+        return configured.impossible if configured else ""
 
     def _pose_of(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
         """View from sensor, or None."""
-        key = ("pose", modality, strip(frame_id))
-        return self._keep(key, lambda: self._find_pose(modality, strip(frame_id)))
+        return self._place_of(modality, strip(frame_id))[0]
 
-    def _find_pose(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
+    def _place_of(self, modality: str, frame_id: str) -> tuple[NDArray[np.float64] | None, str]:
+        """(view from sensor or None, why the transform is not believed or empty)."""
+        key = ("pose", modality, frame_id)
+        return self._keep(key, lambda: self._find_place(modality, frame_id))
+
+    def _find_place(self, modality: str, frame_id: str) -> tuple[NDArray[np.float64] | None, str]:
         if modality in self.config.extrinsics:
-            return pose(*self.config.extrinsics[modality])
+            return pose(*self.config.extrinsics[modality]), ""
         if modality in self._poses:
-            return self._poses[modality]
-        return self._tree.way(self.frame_id, frame_id)
+            return self._poses[modality], ""
+        way, limit_m = self._tree.way(self.frame_id, frame_id), self.config.max_distance_m
+        if way is None or (distance_m := float(np.linalg.norm(way[:3, 3]))) <= limit_m:
+            return way, ""
+        known = self._places.get(modality)
+        good = known is not None and known[:2] == (self.frame_id, frame_id)
+        return (
+            known.newest if known and good else None,
+            f"transform puts {frame_id!r} {distance_m:.1f} m from {self.frame_id!r}, "
+            f"limit {limit_m:g} m; mend it, set view.extrinsics.{modality} or raise "
+            "view.max_distance_m",
+        )
+
+    def _too_far(self, message: Any) -> Rejection | None:
+        """NO_TF, if a transform of this message is a link to a stream that it puts too far away."""
+        for modality, frame_id in self._frames.items():
+            if not (text := self.far(modality, frame_id)):
+                continue
+            links = self._tree.links(self.frame_id, frame_id)
+            children = (getattr(one, "child_frame_id", None) for one in message.transforms)
+            if any(isinstance(child, str) and strip(child) in links for child in children):
+                return Rejection(Fault.NO_TF, text)
+        return None
 
     def _keep(self, key: Any, compute: Callable[[], Any]) -> Any:
         """`compute()`, done once per version."""

@@ -261,7 +261,7 @@ def show(result: dict[str, Any], out: Path) -> None:
     )
     table.add_column("second", justify="right")
     table.add_column("masks are made of")
-    table.add_column("why not the others", overflow="fold")
+    table.add_column("what is wrong, why not the others", overflow="fold")
     for row in report.changes(result):
         reasons = (literal(f"{name}: {text}") for name, text in row["reasons"].items())
         used = ", ".join(row["used"]) or report.NO_MASK

@@ -114,12 +114,13 @@ class Inputs:
             known = [name for name in names if name in self._segmenter.streams]
             if known:
                 take = partial(self._calibrate, known)
-                yield _Input(topic, [CAMERA_INFO], 2, take, self._log_rejection)
+                yield _Input(topic, [CAMERA_INFO], 2, take, partial(self._refuse, topic))
 
     def _transforms(self) -> Iterable[_Input]:
         for topic in TF_TOPICS:
             take = self._segmenter.push_transforms
-            yield _Input(topic, [TF_MESSAGE], 100, take, self._log_rejection, latched=True)
+            refuse = partial(self._refuse, topic)
+            yield _Input(topic, [TF_MESSAGE], 100, take, refuse, latched=True)
 
     def _push(self, name: str, message: Any) -> None:
         self._segmenter.push(name, message, time.monotonic_ns())
@@ -131,7 +132,8 @@ class Inputs:
         for name in names:
             self._segmenter.push_camera_info(name, message)
 
-    def _log_rejection(self, rejection: Rejection) -> None:
+    def _refuse(self, topic: str, rejection: Rejection) -> None:
+        self._segmenter.reject_calibration(topic, rejection.finding)
         self._node.get_logger().warning(str(rejection), throttle_duration_sec=5.0)
 
     def _wanted(self, one: _Input) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -20,6 +20,8 @@ from robustseg_ros.convert import to_message
 IMAGE, DIAGNOSTICS = "sensor_msgs/msg/Image", "diagnostic_msgs/msg/DiagnosticArray"
 PICTURES = ("label_mask", "confidence", "overlay")
 DEPTH = 10
+MOST_REMARKS = 20
+"""On /diagnostics; a message once a second must not grow without end."""
 
 
 class Publishers:
@@ -56,18 +58,30 @@ class Publishers:
         self._status.publish(to_message(DiagnosticArray, status))
 
     def publish_health(
-        self, fields: dict[str, Any], complaints: Mapping[str, str], errors: int, trouble: str
+        self,
+        fields: dict[str, Any],
+        complaints: Mapping[str, str],
+        errors: int,
+        trouble: str,
+        remarks: Sequence[str] = (),
     ) -> None:
-        """`outputs.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU."""
+        """`outputs.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU.
+
+        `remarks` (`Segmenter.remarks`) are values only: what once happened is no lasting warning.
+        """
         name = self._node.get_name()
         problems = [*filter(None, [trouble]), *complaints.values()]
         if errors:
             problems.append(f"{errors} exceptions in this node; see its log")
+        shown = enumerate(remarks[:MOST_REMARKS], start=1)
         status = {
             "level": outputs.ERROR if trouble else outputs.WARN if problems else outputs.OK,
             "name": f"{name}: node",
             "message": "; ".join(problems) or "ok",
-            "values": [{"key": topic, "value": text} for topic, text in complaints.items()],
+            "values": [
+                *({"key": topic, "value": text} for topic, text in complaints.items()),
+                *({"key": f"remark {n}", "value": text} for n, text in shown),
+            ],
         }
         fields = {**fields, "status": [*fields["status"], status]}
         self._health.publish(to_message(DiagnosticArray, fields))

@@ -216,7 +216,8 @@ class SegmentNode(LifecycleNode):
         healths = self._segmenter.health(time.monotonic_ns())
         stamp_ns = self.get_clock().now().nanoseconds
         fields = outputs.health(healths, stamp_ns, node=self.get_name())
-        self._sinks.publish_health(fields, complaints, errors, self._segmenter.trouble)
+        trouble, remarks = self._segmenter.trouble, self._segmenter.remarks()
+        self._sinks.publish_health(fields, complaints, errors, trouble, remarks)
 
     def _on_jump(self, _jump: Any) -> None:
         self.get_logger().warning("the ROS clock jumped: one reset")

@@ -49,7 +49,7 @@ class Heard:
     def note(self, finding: Finding | None) -> None:
         """Keep the first text of each fault."""
         if finding is not None:
-            self.texts.setdefault(finding.fault, finding.text)
+            self.texts.setdefault(finding.fault, finding.told)
 
 
 class Patient(Segmenter):

@@ -22,7 +22,7 @@ def check_place(stream: Stream) -> list[Check]:
     """Frame, TF and calibration of a stream that has been heard."""
     if not stream.heard.frames:
         return []
-    return [_frame(stream), _tf(stream), _calibration(stream)]
+    return [_frame(stream), _tf(stream), _changed(stream) or _calibration(stream)]
 
 
 def transforms_row(exam: Exam) -> Row:
@@ -81,6 +81,7 @@ def _tf(stream: Stream) -> Check:
     if name in patient.config.view.extrinsics:
         return stream.ok("tf", f"view.extrinsics.{name}")
     projected = stream.kind.needs_view
+    far, fix = cut(patient.view.far(name, frame))
     if not target or (not projected and frame == target):
         return Check("tf", NONE)  # to where? or: the camera that makes the grid
     if not projected and patient.view.camera_of(name) is None:
@@ -90,10 +91,14 @@ def _tf(stream: Stream) -> Check:
     except Rejection:
         pass
     else:
+        if far:
+            return stream.warn("tf", f"{far}: refused, the last good one is used", fix)
         return stream.ok("tf", f"{frame} to {target}")
+    tell = stream.bad if projected else stream.warn
+    if far:
+        return tell("tf", f"{far}: refused", fix)
     found = f"no transform from {frame!r} to {target!r}"
     found += "" if projected else ": it is taken to see just what the camera sees"
-    tell = stream.bad if projected else stream.warn
     ways = "or set view.extrinsics.<name>: [x, y, z, qx, qy, qz, qw]"
     if patient.moving.way(target, frame) is not None:
         found += "; /tf has one, and only /tf_static is listened to"
@@ -107,6 +112,18 @@ def _tf(stream: Stream) -> Check:
         f"--x X --y Y --z Z --qx .. (its measured pose), {ways}"
     )
     return tell("tf", found, fix)
+
+
+def _changed(stream: Stream) -> Check | None:
+    """Calibration or place that became another while we listened, or tried to."""
+    again = "keep one; look for a second publisher: ros2 topic info -v"
+    if text := stream.heard.texts.get(Fault.RECALIBRATED):
+        return stream.warn("calibration", f"it changed: {text}", again)
+    own = stream.exam.patient.view.camera_of(stream.name)
+    if own is None or not stream.heard.info_refused:
+        return None
+    found, fix = cut(stream.heard.info_refused)
+    return stream.warn("calibration", f"{found}: refused, the last good one is used", fix or again)
 
 
 def _calibration(stream: Stream) -> Check:

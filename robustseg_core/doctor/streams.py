@@ -26,8 +26,8 @@ TIME = (
     Fault.SENSOR_CLOCK,
 )  # fmt: skip
 ELSEWHERE = (
-    *TIME, Fault.FRAME_ID, Fault.NO_TF, Fault.NO_CALIB, Fault.SILENT, Fault.SLOW, Fault.LOSSY,
-    Fault.NEVER_SEEN, Fault.STARTING, Fault.RECOVERING, Fault.DISABLED,
+    *TIME, Fault.FRAME_ID, Fault.NO_TF, Fault.NO_CALIB, Fault.RECALIBRATED, Fault.SILENT,
+    Fault.SLOW, Fault.LOSSY, Fault.NEVER_SEEN, Fault.STARTING, Fault.RECOVERING, Fault.DISABLED,
 )  # fmt: skip
 """What is not about the payload."""
 

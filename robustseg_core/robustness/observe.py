@@ -83,13 +83,14 @@ class Watched(Segmenter):
         self._looked_ns = now_ns
         at_s = (now_ns - self._start_ns) / SECOND
         reasons = {} if label_map is None else label_map.reasons
+        used = () if label_map is None else label_map.used
         for name, health in self.health(now_ns).items():
             if not self.states[name] or self.states[name][-1][1] is not health.state:
                 since_ns = now_ns if health.since_ns is None else health.since_ns
                 began_s = (since_ns - self._start_ns) / SECOND
                 self.states[name].append((began_s, health.state))
             saying = frozenset(finding.fault for finding in health.findings)
-            told = reasons.get(name, "").partition(":")[0]
+            told = "" if name in used else reasons.get(name, "").partition(":")[0]
             news = set(saying - self._saying[name]) | {f for f in Fault if f.value == told}
             for fault, count in health.rejected.items():
                 if count != self._rejected[name].get(fault, 0):
@@ -98,8 +99,8 @@ class Watched(Segmenter):
             self._saying[name], self._rejected[name] = saying, dict(health.rejected)
         if label_map is not None:
             believed = frozenset(n for n, state in label_map.states.items() if state.usable)
-            used = frozenset(label_map.used)
-            self.seen.append(Seen(at_s, label_map.stamp_ns, used, believed - used))
+            made = frozenset(label_map.used)
+            self.seen.append(Seen(at_s, label_map.stamp_ns, made, believed - made))
 
 
 def rates(bag: Bag, robot: RobotConfig) -> dict[str, float]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from robustseg_core.config import HealthConfig, StreamConfig
 from robustseg_core.health import HealthMonitor
-from robustseg_core.types import MS, SECOND, Fault, Finding, State
+from robustseg_core.types import BLIND, MS, SECOND, Fault, Finding, State
 
 BLACK = Finding(Fault.BLACK, True, "mean 0.4 grey levels, limit 8")
 BLUR = Finding(Fault.BLURRED, False, "sharpness 0.1 of its median", score=0.2)
@@ -158,6 +158,27 @@ def test_a_blurred_camera_is_degraded_still_used_and_comes_back():
     assert "rgb" in health.usable(round(end * SECOND))
     end = feed(health, "rgb", end, 2)
     assert state(health, "rgb", end) is State.LIVE
+
+
+def test_a_camera_that_is_good_every_other_time_says_what_it_is_degraded_for():
+    bad = Finding(Fault.BLURRED, False, "sharpness 0.01 of its median", score=0.0)
+    for first in (0, 1):
+        health = monitor(degraded_below=0.6)
+        end = feed(health, "rgb", 0, 1)
+        for k in range(40):
+            end = feed(health, "rgb", end, 0.1, notes=(bad,) * ((k + first) % 2))
+            reported = health.report(round(end * SECOND))["rgb"]
+            assert (reported.state is State.LIVE) or reported.reason
+        assert state(health, "rgb", end) is State.DEGRADED
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_an_empty_message_may_mean_an_empty_scene_and_no_other_fault_may(fault):
+    fatal = Finding(fault, True, "4 of 9, limit 8")
+    assert (BLIND in str(fatal)) == fault.blind
+    assert str(fatal).startswith(f"{fault.value}: ") and "4 of 9, limit 8" in str(fatal)
+    doubt = Finding(fault, False, "4 of 9, limit 8", score=0.1)
+    assert (BLIND in str(doubt)) == (fault.blind and not fault.partial)
 
 
 def test_a_slower_camera_is_used_and_reported():

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import camera_info, compressed, events, image, transform, xyz
 
-from robustseg_core import config, draw
+from robustseg_core import config, draw, outputs, record, report
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import IGNORE, MS, SECOND, Fault, State
+from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Fault, State
 
 EPOCH = 1_700_000_000 * SECOND
 ALL = ("rgb", "depth", "event", "lidar")
@@ -123,10 +123,73 @@ def test_a_black_or_blinded_camera_is_named_and_nothing_else_is(shade, fault):
     made = segmenter()
     last = drive(made, schedule(2), make)[-1][1]
     assert last.used == ("depth", "event", "lidar")
-    assert last.reasons["rgb"].startswith(fault.value)
+    assert last.reasons["rgb"].startswith(f"{fault.value}: {BLIND} (")
+    assert "limit" in last.reasons["rgb"]
     healths = made.health(2 * SECOND)
     assert set(healths["rgb"].rejected) == {fault}
     assert not any(healths[name].rejected for name in ALL[1:])
+
+
+def test_a_sensor_that_is_used_in_doubt_has_its_reason_wherever_people_look():
+    def make(name, stamp, k):
+        if name == "rgb" and k >= 30:
+            half = SCENES[k % 40].copy()
+            half[:, 26:] = 90 + k % 7  # a little more than half the lens is covered
+            return image(half, "rgb8", stamp)
+        return message(name, stamp, k)
+
+    maps = [m for _, m in drive(segmenter(), schedule(3), make)]
+    doubted = [m for m in maps if m.states["rgb"] is State.DEGRADED and "rgb" in m.used]
+    assert doubted
+    for label_map in maps:
+        for name in ALL:
+            wrong = label_map.states[name] is not State.LIVE or name not in label_map.used
+            assert bool(label_map.reasons.get(name)) == wrong
+    last = doubted[-1]
+    assert last.reasons["rgb"].startswith("covered: ")
+    row = record.row_of(last)
+    assert row["reasons"] == last.reasons
+    fields = outputs.status(last, ENGINE.spec)
+    sent = outputs.to_rosbags("diagnostic_msgs/msg/DiagnosticArray", fields)
+    back = outputs.read_status(sent)
+    assert (back["reasons"], back["used"]) == (last.reasons, list(last.used))
+    said = {status["name"]: status["message"] for status in fields["status"]}
+    assert said["robustseg: rgb"] == f"used; {last.reasons['rgb']}"
+    rows = [record.row_of(m) for m in maps]
+    shown = report.changes({"masks": rows, "start_ns": EPOCH})
+    assert any("rgb" in r["used"] and "covered" in r["reasons"].get("rgb", "") for r in shown)
+
+
+def test_a_set_of_which_nothing_can_be_encoded_is_counted_and_named(monkeypatch):
+    made = segmenter()
+    rows = schedule(1.5)
+    maps = drive(made, [r for r in rows if r[0] < SECOND])
+    assert maps and made.lost == 0 and not made.remarks()
+
+    def fails(readings, view, stamp_ns):
+        raise ValueError("no such grid")
+
+    for name in ALL:
+        monkeypatch.setattr(made.intake.modalities[name], "encode", fails)
+    made._encoded.clear()
+    made._encoded = {}
+    late = [r for r in rows if r[0] >= SECOND]
+    assert not drive(made, late)
+    assert made.lost >= 10
+    (remark,) = made.remarks()
+    assert remark.startswith(f"{made.lost} sets made no mask")
+    assert all(f"{name}: internal: ValueError: no such grid" in remark for name in ALL)
+    healths = made.health(round(1.5 * SECOND))
+    assert all("internal: ValueError" in healths[name].reason for name in ALL)
+    levels = [s["level"] for s in outputs.health(healths, 0)["status"]]
+    assert levels == [outputs.WARN] * 5
+
+
+def test_a_stream_that_the_network_does_not_know_is_named():
+    spec = ENGINE.spec.model_copy(update={"modalities": ("rgb", "depth")})
+    streams = {name: {"topic": f"/{name}"} for name in ALL}
+    made = Segmenter(config.parse(RobotConfig, {"streams": streams}), spec, ENGINE)
+    assert [text.partition(" ")[0] for text in made.remarks()] == ["event", "lidar"]
 
 
 def test_a_frozen_camera_is_named_and_nothing_else_is():
