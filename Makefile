@@ -84,4 +84,4 @@ bench: $(INSTALLED)
 	$(BIN)/python test/bench/run.py
 
 clean:
-	rm -rf build dist install log out *.egg-info
+	rm -rf build dist install log *.egg-info
