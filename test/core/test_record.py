@@ -23,6 +23,7 @@ from robustseg_core.kills import parse_kill
 from robustseg_core.models import checkpoint
 from robustseg_core.offline import run_bags
 from robustseg_core.record import TOPICS, VideoWriter, masks_line, score_line, silence_notices
+from robustseg_core.sim.sheet import draw_drive
 from robustseg_core.terminal import guarded
 from robustseg_core.types import MS, SECOND
 
@@ -66,9 +67,9 @@ def healthy(tmp_path_factory):
     return drives.write_drive(path, 2.0, drives.truths(2.0))
 
 
-def frames(path: Path) -> list[np.ndarray]:
+def frames(path: Path, rate_hz: int = 30) -> list[np.ndarray]:
     film = cv2.VideoCapture(str(path))
-    assert film.get(cv2.CAP_PROP_FPS) == 30
+    assert film.get(cv2.CAP_PROP_FPS) == rate_hz
     found = []
     while (read := film.read())[0]:
         found.append(read[1])
@@ -334,3 +335,9 @@ def test_a_film_for_which_the_disk_is_too_small_is_an_error(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "is the disk full?" in done.stdout
+
+
+def test_the_film_of_a_drive_lasts_as_long_as_the_drive(healthy):
+    sheet, film = draw_drive(healthy)
+    assert sheet.exists()
+    assert len(frames(film, 15)) == pytest.approx(1.975 * 15, abs=1)
