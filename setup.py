@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
+from setuptools.command.develop import develop
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = ElementTree.parse(HERE / "package.xml").getroot()
@@ -20,8 +21,17 @@ def share(folder):
     ]
 
 
+class Develop(develop):
+    """`colcon build --symlink-install`, whose executables get setup.cfg's first line, too."""
+
+    def write_script(self, script_name, contents, *rest):
+        python = self.get_finalized_command("build_scripts").executable
+        super().write_script(script_name, f"#!{python}\n" + contents.partition("\n")[2], *rest)
+
+
 setup(
     name=NAME,
+    cmdclass={"develop": Develop},
     version=MANIFEST.findtext("version"),
     description=" ".join(MANIFEST.findtext("description").split()),
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),

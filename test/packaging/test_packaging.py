@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,13 +21,29 @@ BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.packaging
 
 
-def run(*words, cwd: Path) -> str:
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+def run(*words, cwd: Path, first: Path = BIN) -> str:
+    """What a program prints, with the programs of `first` first on the path."""
+    environment = {**os.environ, "PATH": f"{first}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         [str(word) for word in words], cwd=cwd, env=environment, text=True, capture_output=True
     )
     assert done.returncode == 0, f"{words} failed:\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def interpreter(venv: Path) -> Path:
+    """The `bin` of another Python with the same packages, which writes down what it starts."""
+    run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=venv.parent)
+    site = next(venv.glob("lib/*/site-packages"))
+    (site / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "sitecustomize.py").write_text(
+        f"import sys\nprint(*sys.orig_argv, file=open({str(venv / 'started')!r}, 'a'))\n"
+    )
+    return venv / "bin"
+
+
+def first_lines(folder: Path) -> set[str]:
+    return {path.read_text().splitlines()[0] for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -81,7 +98,12 @@ def check_wheel(wheel: zipfile.ZipFile) -> None:
 
 def test_pip_installs_the_two_packages_and_nothing_else(tree, tmp_path):
     (tmp_path / "wheel").mkdir()
-    check_wheel(wheel_of(tree, tmp_path / "wheel"))
+    wheel = wheel_of(tree, tmp_path / "wheel")
+    check_wheel(wheel)
+    # Unlike colcon's, pip's executables belong to the environment that they are in.
+    run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--ignore-installed",
+        "--prefix", tmp_path / "prefix", wheel.filename, cwd=tmp_path)  # fmt: skip
+    assert first_lines(tmp_path / "prefix" / "bin") == {f"#!{sys.executable}"}
 
 
 def test_an_sdist_installs_the_same(tree, tmp_path):
@@ -108,3 +130,19 @@ def test_colcon_knows_it_as_an_ament_python_package_builds_and_tests_it(tree, tm
         "--pytest-args", "test/core/test_plugins.py", cwd=workspace)  # fmt: skip
     summary = run("colcon", "test-result", cwd=workspace)
     assert "0 failures" in summary and "Summary: 0 tests" not in summary
+
+
+@pytest.mark.parametrize("how", [(), ("--symlink-install",)], ids=["copied", "linked"])
+def test_what_colcon_built_with_one_python_starts_with_another(tree, tmp_path, how):
+    """The Python that built it is gone: a moved workspace, a new virtual environment."""
+    builder = interpreter(tmp_path / "builder")
+    run(builder / "python", "-c", "from colcon_core.command import main; main()",
+        "build", "--base-paths", "src", *how, cwd=tmp_path, first=builder)  # fmt: skip
+    assert f"{builder}/python" in (tmp_path / "builder" / "started").read_text()
+    programs = tmp_path / "install" / "robustseg" / "lib" / "robustseg"
+    assert first_lines(programs) == {"#!/usr/bin/env python3"}
+    shutil.rmtree(tmp_path / "builder")
+    other = interpreter(tmp_path / "other")
+    start = f". install/setup.sh && {programs}/robustseg --help"
+    assert "Usage: robustseg" in run("sh", "-c", start, cwd=tmp_path, first=other)
+    assert f"python3 {programs}/robustseg" in (tmp_path / "other" / "started").read_text()
