@@ -41,10 +41,10 @@ $(INSTALLED): setup.py package.xml constraints.txt | libraries
 	@touch $@
 
 plan-test:
-	@echo "make test: ruff and mypy, then the whole suite; up to 20 minutes on two idle cores"
+	@echo 'make test: ruff and mypy, then the whole suite; up to 20 minutes on two idle cores'
 
 plan-demo:
-	@echo "make demo: $(BAG) through the live node, with $(KILL) silent and $(FAULT) broken; to $(OUT)"
+	@echo 'make demo: $(BAG) through the live node; KILL="$(KILL)" FAULT="$(FAULT)" OUT=$(OUT)'
 
 recording:
 	@test '$(BAG)' = '$(DRIVE)' -o -e '$(BAG)' || { \

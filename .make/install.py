@@ -112,10 +112,12 @@ class Installer:
     def by_uv(self, again: bool) -> bool:
         """Whether uv could do it; `again` lays what is there once more."""
         pip = self.find_pip()
-        if not pip or not (uv := self.find_uv(pip)):
+        uv = os.environ.get("UV") or (pip and self.fetch_uv(pip))
+        if not uv:
             return False
-        listed = subprocess.run([*pip, "config", "list"], cwd=ROOT, capture_output=True, text=True)
-        settings = pip_settings(listed.stdout)
+        listed = [*pip, "config", "list"] if pip else ["true"]
+        done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True)
+        settings = pip_settings(done.stdout)
         env = uv_environment(settings, os.environ)
         offline = ["--no-index"] * (settings.get("no-index", "0").lower() in ("1", "true", "yes"))
         if not run(uv, "venv", "--quiet", "--seed", "--allow-existing", *offline,
@@ -148,16 +150,14 @@ class Installer:
         return False
 
     def find_pip(self) -> list[str | Path]:
-        """The command of a pip: this Python's, or that of the environment, which is then made."""
-        ours = [sys.executable, "-m", "pip"]
-        if run(*ours, "--version", capture_output=True):
-            return [*ours]
-        return [self.python, "-m", "pip"] if self.by_venv() else []
+        """The command of a pip: this Python's, or that of the environment, made for it; or none."""
+        if run(sys.executable, "-m", "pip", "--version", capture_output=True):
+            return [sys.executable, "-m", "pip"]
+        makes = "UV" not in os.environ and self.by_venv()
+        return [self.python, "-m", "pip"] if makes else []
 
-    def find_uv(self, pip: list[str | Path]) -> str | Path | None:
-        """The uv that $UV names, or the pinned one, which `pip` fetches if it is not there yet."""
-        if named := os.environ.get("UV"):
-            return named
+    def fetch_uv(self, pip: list[str | Path]) -> Path | None:
+        """The pinned uv, which `pip` fetches if it is not there yet."""
         pin = re.search(r"^uv==(\S+)", (ROOT / CONSTRAINTS).read_text(encoding="utf-8"), re.M)
         folder = self.venv / ".uv"
         if not (folder / f"uv-{pin[1]}.dist-info").is_dir():
@@ -186,6 +186,9 @@ def main(words: list[str]) -> int:
     except KeyboardInterrupt:
         say("Interrupted; the next run goes on where this one stopped.")
         return 130
+    except OSError as error:
+        say(f"{error.filename}: {error.strerror}; give another folder: make VENV=...")
+        return 1
 
 
 if __name__ == "__main__":

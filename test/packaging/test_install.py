@@ -139,6 +139,13 @@ def test_uv_and_pip_make_the_same_environment(project, wheels, how):
     assert not (project / ".venv" / ".unfinished").exists()
 
 
+def test_a_file_in_the_place_of_the_environment_is_named_and_stays(project):
+    (project / ".venv").write_text("mine")
+    done = install(project, UV="false")
+    assert done.returncode == 1 and "File exists" in done.stdout and not done.stderr
+    assert (project / ".venv").read_text() == "mine"
+
+
 @pytest.mark.skipif(not UV, reason="no uv here")
 def test_what_an_interrupted_run_left_in_part_is_laid_again(project, wheels):
     settings = {"UV": UV, "PIP_FIND_LINKS": str(wheels), "PIP_NO_INDEX": "1"}
@@ -255,18 +262,27 @@ def test_what_uv_was_told_itself_wins(module):
     assert env["UV_INDEX_STRATEGY"] == "x"
 
 
-def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["make", "-n", *words], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, **environment},
+def make(*words: str) -> str:
+    """What make prints, with an environment in place and nobody writing bytecode."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", *words], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, check=True,
     )  # fmt: skip
+    return done.stdout
 
 
-def test_make_says_first_what_it_is_going_to_do():
-    for goal in ("test", "demo"):
-        assert f'echo "make {goal}: ' in make(goal).stdout.splitlines()[0]
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
-    assert "UV=false" in shown and "leaves the bytecode" not in shown
+@pytest.mark.parametrize("goal", ["test", "demo"])
+def test_make_says_first_what_it_is_going_to_do(goal):
+    assert make("-n", goal).startswith(f"echo 'make {goal}: ")
+
+
+def test_make_help_tells_of_uv_and_shows_no_remarks():
+    assert "UV=false" in (told := make("help")) and "bytecode" not in told
+
+
+def test_programs_that_make_starts_may_keep_their_bytecode():
+    asked = "show: ; @echo kept=$$PYTHONDONTWRITEBYTECODE"
+    assert make("--eval", asked, "show") == "kept=\n"
 
 
 def test_a_python_that_is_too_old_is_refused_by_a_sentence(tmp_path):
