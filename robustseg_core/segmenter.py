@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustseg_core.engines import Engine
+from robustseg_core.engines import Engine, NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
@@ -70,6 +71,9 @@ class Segmenter:
         self.spec = spec
         self.intake = Intake(config, spec)
         self.masks = 0
+        self.refused: Counter[str] = Counter()
+        """Why the network made no mask of a set -> of how many."""
+        self._refusal = ""
         self._engine = engine
         self._stopwatch_ns = stopwatch_ns
         self._encoded: dict[str, tuple[tuple[int, int], Frame]] = {}
@@ -98,7 +102,12 @@ class Segmenter:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the network's device; empty: nothing. Masks come all the same."""
+        """What is wrong with the network or its device; empty: nothing.
+
+        Where it is the device, masks come all the same.
+        """
+        if self._refusal:
+            return f"{Fault.INTERNAL.value}: {self._refusal} ({self.refused.total()} sets)"
         return self._engine.trouble if isinstance(self._engine, FallbackEngine) else ""
 
     @property
@@ -144,7 +153,15 @@ class Segmenter:
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             return None
-        ids, confidence = self._engine(bundle)
+        try:
+            ids, confidence = self._engine(bundle)
+        except NotFiniteError as error:
+            self._refusal = str(error)
+            if self._refusal not in self.refused:
+                log.error(self._refusal)
+            self.refused[self._refusal] += 1
+            return None
+        self._refusal = ""
         inferred_ns = self._stopwatch_ns()
         healths = self.intake.health(now_ns)
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)
