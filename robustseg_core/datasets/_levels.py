@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.datasets._pictures import decoded
 from robustseg_core.errors import RobustsegError
 
 Values = list[list[float]]
@@ -86,10 +87,7 @@ def read_label_png(data: bytes) -> NDArray[np.uint8]:
 
 
 def _decoded(data: bytes) -> NDArray[np.unsignedinteger]:
-    try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # an empty buffer
-        picture = None
+    picture = decoded(data)
     if picture is None:
         raise RobustsegError(f"its {len(data)} bytes are no picture")
     return picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.decode import most_pixels
+from robustseg_core.decode.picture import picture_size
 from robustseg_core.errors import RobustsegError
+
+MOST_BYTES = 1 << 30
+"""Of one file of a sample."""
+MOST_JSON = 1 << 27
+"""Bytes of JSON, which takes ten times as much in memory: 300,000 samples of one recording."""
 
 _PNG_SIZE = slice(16, 24)
 """Width and height in the IHDR chunk, which every PNG begins with (ISO/IEC 15948, 11.2.2)."""
@@ -27,12 +35,7 @@ def read_picture(path: Path) -> NDArray[Any]:
     data = read_bytes(path)
     # OpenCV fills up what is missing of a truncated PNG, and says nothing that we could catch.
     whole = path.suffix.lower() != ".png" or _PNG_END in data[-12:]
-    picture = None
-    if whole:
-        try:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            picture = None
+    picture = decoded(data) if whole else None
     if picture is None:
         raise RobustsegError(
             f"{path} is no readable picture ({len(data)} bytes); unpack it from the archive again"
@@ -44,18 +47,59 @@ def read_picture(path: Path) -> NDArray[Any]:
     return np.ascontiguousarray(picture[..., 2::-1])
 
 
+def decoded(data: bytes) -> NDArray[Any] | None:
+    """(H, W[, C]) uint8 or uint16 of a png, jpeg or webp; None: it is none.
+
+    Nothing is allocated for one that claims more pixels than its bytes can hold.
+    """
+    raw = np.frombuffer(data, np.uint8)
+    size = picture_size(raw)
+    if size is None or not 0 < size[0] * size[1] <= most_pixels(len(data)):
+        return None
+    try:
+        picture = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    return picture if picture is not None and picture.dtype in (np.uint8, np.uint16) else None
+
+
 def read_bytes(path: Path) -> bytes:
     """What is in the file.
 
     Raises:
-        RobustsegError: it is missing or cannot be read.
+        RobustsegError: it is missing, larger than any file of a sample, or cannot be read.
     """
     try:
+        _expect_bytes(path, MOST_BYTES)
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
+        text = getattr(error, "strerror", None) or error
         raise RobustsegError(
-            f"cannot read {path}: {error.strerror}; unpack it from the archive again"
+            f"cannot read {path}: {text}; unpack it from the archive again"
         ) from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        RobustsegError: it cannot be read, is too large, or is no JSON.
+    """
+    if path.is_file():
+        _expect_bytes(path, MOST_JSON)
+    data = read_bytes(path)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        text = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise RobustsegError(f"{path} cannot be read as JSON ({text}); make it again") from None
+
+
+def _expect_bytes(path: Path, most: int) -> None:
+    if (size := path.stat().st_size) > most:
+        raise RobustsegError(
+            f"{path} has {size} bytes; expected at most {most}; make or unpack it again"
+        )
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -84,13 +128,18 @@ def read_array(path: Path) -> NDArray[np.float32]:
         RobustsegError: it is missing, damaged, or not two-dimensional.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        _expect_bytes(path, MOST_BYTES)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # no more than the file has
     except FileNotFoundError:
         raise RobustsegError(f"cannot read {path}: no such file; unpack it again") from None
-    except (OSError, ValueError, EOFError) as error:
+    except RobustsegError:
+        raise
+    except Exception as error:  # a damaged header may raise anything at all
         text = " ".join(str(error).split())
         raise RobustsegError(f"{path} is no readable array: {text}; unpack it again") from None
-    array = array[..., 0] if array.ndim == 3 else array
+    if not isinstance(array, np.ndarray):
+        raise RobustsegError(f"{path} is an archive of arrays; expected one; unpack it again")
+    array = array[..., 0] if array.ndim == 3 and array.shape[2] else array
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise RobustsegError(
             f"{path} holds {array.dtype} of shape {array.shape}; expected (H, W) numbers"
