@@ -22,9 +22,9 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 
 
 class Strict(BaseModel):
-    """Base of every configuration group: frozen, and deaf to no typo."""
+    """Base of every configuration group: frozen, deaf to no typo, and without infinite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Strict)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustseg_core.engines import Engine
+from robustseg_core.engines import Engine, NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
@@ -76,6 +76,9 @@ class Segmenter:
         """Sets of which nothing could be encoded, so that they made no mask."""
         self.lost_reasons: Counter[str] = Counter()
         """`modality: reason` of these, and how often."""
+        self.refused: Counter[str] = Counter()
+        """Why the network made no mask of a set -> of how many."""
+        self._refusal = ""
         self._engine = engine
         self._stopwatch_ns = stopwatch_ns
         self._encoded: dict[str, tuple[tuple[int, int], Frame]] = {}
@@ -104,7 +107,12 @@ class Segmenter:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the network's device; empty: nothing. Masks come all the same."""
+        """What is wrong with the network or its device; empty: nothing.
+
+        Where it is the device, masks come all the same.
+        """
+        if self._refusal:
+            return f"{Fault.INTERNAL.value}: {self._refusal} ({self.refused.total()} sets)"
         return self._engine.trouble if isinstance(self._engine, FallbackEngine) else ""
 
     @property
@@ -147,8 +155,8 @@ class Segmenter:
     def remarks(self) -> list[str]:
         """What people should know of the drive so far beside each sensor's health, a sentence each.
 
-        Calibration that was refused or that changed, sets that made no mask, streams that the
-        network does not know.
+        Calibration that was refused or that changed, sets that made no mask, those that the network
+        made none of, streams that it does not know.
         """
         intake, known = self.intake, ", ".join(self.spec.modalities)
         lost = "; ".join(f"{text} ({count} times)" for text, count in self.lost_reasons.items())
@@ -156,6 +164,7 @@ class Segmenter:
             *(f"{text} ({n} messages)" for text, n in intake.calibration_rejected.items()),
             *(f"{text} ({n} times)" for text, n in intake.calibration_changed.items()),
             *([f"{self.lost} sets made no mask, nothing could be encoded: {lost}"] * bool(lost)),
+            *(f"{text} ({n} sets)" for text, n in self.refused.items()),
             *(f"{name} is ignored: the network knows {known}" for name in intake.ignored),
         ]
 
@@ -175,7 +184,15 @@ class Segmenter:
             for name, reason in absent.items():
                 tally(self.lost_reasons, f"{name}: {reason}", "other reasons")
             return None
-        ids, confidence = self._engine(bundle)
+        try:
+            ids, confidence = self._engine(bundle)
+        except NotFiniteError as error:
+            self._refusal = str(error)
+            if self._refusal not in self.refused:
+                log.error(self._refusal)
+            self.refused[self._refusal] += 1
+            return None
+        self._refusal = ""
         inferred_ns = self._stopwatch_ns()
         healths = self.intake.health(now_ns)
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)

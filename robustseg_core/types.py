@@ -8,14 +8,15 @@ N packed (sample, modality) images. Times are integers of nanoseconds, and alway
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from robustseg_core.errors import RobustsegError
 
@@ -271,28 +272,67 @@ class LabelMap:
     """When it was made, in nanoseconds since the start of the replay (`timeline`); None: live."""
 
 
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, if people can read each of them, and none is there twice.
+
+    Raises:
+        ValueError: one that cannot be shown, or that means two things.
+    """
+    for name in names:
+        if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+            raise ValueError(
+                f"{name[:LONGEST_NAME]!r} is no name; give 1 to {LONGEST_NAME} characters that "
+                "can be printed"
+            )
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise ValueError(f"{twice[0]!r} is there twice; give each name once")
+    return names
+
+
+LONGEST_NAME = 100
+"""Characters of the name of a class or a modality."""
+WIDEST_HEAD = 4096
+LONGEST_SIDE = 8192
+"""Pixels along a side of a network's input."""
+MOST_SCORES = 1 << 28
+"""Classes times pixels of one mask: 1 GiB of logits."""
+_FEW_CLASSES = 16
+"""Features of fewer classes than this take more memory than their logits."""
+LONGEST_TEXT = 10_000
+"""Characters of a provenance, and of all encodings as JSON."""
+
+Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+"""Names of classes or modalities."""
+_Level = Annotated[int, Field(ge=0, le=255)]
+Color = tuple[_Level, _Level, _Level]
+"""RGB."""
+
+
 class ModelSpec(BaseModel):
-    """Everything needed to rebuild and feed a network; stored inside every checkpoint."""
+    """Everything needed to rebuild and feed a network; stored inside every checkpoint.
+
+    It may come from anywhere, so each field is bounded: by what a network of that form costs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    modalities: tuple[str, ...] = Field(min_length=1)
+    modalities: Names = Field(min_length=1, max_length=32)
     """Order of the columns of `alive`."""
-    classes: tuple[str, ...] = Field(min_length=2, max_length=IGNORE)
-    palette: tuple[tuple[int, int, int], ...]
+    classes: Names = Field(min_length=2, max_length=IGNORE)
+    palette: tuple[Color, ...] = Field(max_length=IGNORE)
     """RGB per class."""
-    backbone: str = "tiny"
+    backbone: str = Field(default="tiny", max_length=LONGEST_NAME)
     size: tuple[int, int] = (384, 512)
     """(H, W) of the network's input; both divide by 32."""
-    fusion: str = "mean"
-    head_width: int = Field(default=768, gt=0)
+    fusion: str = Field(default="mean", max_length=LONGEST_NAME)
+    head_width: int = Field(default=768, gt=0, le=WIDEST_HEAD)
     """Embedding width of the all-MLP head; the published systems use 768 for every backbone."""
     stem: str = Field(default="shared", pattern="^(shared|per_modality)$")
     norm: str = Field(default="shared", pattern="^(shared|per_modality)$")
     encodings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     """modality -> options of its encoding, as the modality's `Encoding` model spells them."""
     trained: bool = False
-    provenance: str = "random weights"
+    provenance: str = Field(default="random weights", max_length=LONGEST_TEXT)
     """Where the weights come from: recipe, data, commit."""
 
     @model_validator(mode="after")
@@ -308,10 +348,24 @@ class ModelSpec(BaseModel):
             raise ValueError(
                 f"size is {height}x{width}; both must divide by 32; use {up[0]}x{up[1]}"
             )
+        scores = height * width * max(len(self.classes), _FEW_CLASSES)
+        if max(height, width) > LONGEST_SIDE or scores > MOST_SCORES:
+            raise ValueError(
+                f"size is {height}x{width} for {len(self.classes)} classes, more than a network "
+                f"here may hold ({LONGEST_SIDE} along a side, {MOST_SCORES} classes times pixels); "
+                "use a smaller one"
+            )
         if strange := set(self.encodings) - set(self.modalities):
             raise ValueError(
                 f"encodings name {sorted(strange)}, which are not in {self.modalities}"
             )
+        try:
+            length = len(json.dumps(self.encodings, default=str))
+        except (RecursionError, ValueError):  # endlessly deep, or in a circle
+            length = LONGEST_TEXT + 1
+        if length > LONGEST_TEXT:
+            raise ValueError(f"encodings have more than {LONGEST_TEXT} characters; give the options"
+                             " of each modality's `Encoding`, and no more")  # fmt: skip
         return self
 
 

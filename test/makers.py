@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import Any
 
 import cv2
@@ -225,3 +226,15 @@ def transform(
         transform=make("geometry_msgs/msg/Transform", translation=vector, rotation=rotation),
     )
     return make("tf2_msgs/msg/TFMessage", transforms=[stamped])
+
+
+def pretend_png(height: int, width: int) -> bytes:
+    """A complete png of a few bytes that claims any size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + crc
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body

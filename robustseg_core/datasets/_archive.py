@@ -16,14 +16,24 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
-from robustseg_core.budget import read_json
+from pydantic import Field, field_validator, model_validator
+
+from robustseg_core.config import Strict, parse
+from robustseg_core.datasets._pictures import read_json
 from robustseg_core.errors import RobustsegError
+from robustseg_core.types import IGNORE, LONGEST_SIDE, Color, Names
 
 FORMAT = "robustseg-shards/1"
 INDEX = "index.json"
 _BLOCK = 512
+
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Size = Annotated[int, Field(ge=0, le=1 << 28)]
+"""Bytes of one member: a quarter of a gigabyte, and a picture of the largest size has less."""
+Crc = Annotated[int, Field(ge=0, lt=1 << 32)]
+Side = Annotated[int, Field(gt=0, le=LONGEST_SIDE)]
 
 
 class ShardWriter:
@@ -96,30 +106,101 @@ def write_index(folder: Path, index: Mapping[str, Any]) -> None:
     (folder / INDEX).write_text("{\n " + ",\n ".join(entries) + "\n}\n")
 
 
-def read_index(folder: Path) -> dict[str, Any]:
+class Shard(Strict):
+    """A tar file, as the index knows it."""
+
+    file: str = Field(min_length=1, max_length=255, description="Name, in the index's folder.")
+    bytes: int = Field(ge=0, description="Size of the whole file.")
+
+    @field_validator("file")
+    @classmethod
+    def _lies_here(cls, name: str) -> str:
+        if Path(name).name != name or name == ".." or not name.isprintable():
+            raise ValueError(f"{name!r} is no name of a file in this folder")
+        return name
+
+
+class Row(Strict, extra="ignore"):
+    """A sample, as the index knows it."""
+
+    id: str = Field(min_length=1, max_length=1000, description="Unique; `scene/name`.")
+    shard: int = Field(ge=0, description="Place of its file among the shards.")
+    members: dict[str, tuple[Count, Size, Crc]] = Field(
+        description="Name -> offset, size and crc32 of its content."
+    )
+
+
+class Counts(Strict, extra="ignore"):
+    """How many samples there are."""
+
+    used: dict[str, Count] = Field(description="Modality -> samples that have it.")
+
+
+class Index(Strict, extra="ignore"):
+    """What is read of an index; it says more, for people."""
+
+    modalities: Names = Field(min_length=1, max_length=32, description="Columns of samples.")
+    classes: Names = Field(max_length=IGNORE, description="Names of the label's ids.")
+    palette: tuple[Color, ...] = Field(max_length=IGNORE, description="RGB per class.")
+    size: tuple[Side, Side] = Field(description="(H, W) of samples.")
+    encodings: dict[str, dict[str, Any]] = Field(description="modality -> options.")
+    tags: dict[str, str] = Field(description="`scene` and `condition`.")
+    counts: Counts = Field(description="How many there are.")
+    notices: tuple[str, ...] = Field((), description="What people should know.")
+    shards: tuple[Shard, ...] = Field(description="Files.")
+    samples: tuple[Row, ...] = Field(description="Where each sample is.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Index:
+        if len(self.palette) != len(self.classes):
+            raise ValueError(f"{len(self.palette)} colors for {len(self.classes)} classes")
+        if "scene" not in self.tags:
+            raise ValueError("tags have no scene")
+        if odd := set(self.modalities) & {"label", "json"}:
+            raise ValueError(f"{odd.pop()!r} is no modality")
+        if len({row.id for row in self.samples}) < len(self.samples):
+            raise ValueError("a sample is there twice")
+        for row in self.samples:
+            if row.shard >= len(self.shards) or "json" not in row.members:
+                raise ValueError(f"sample {row.id!r} is in no shard, or has no account")
+            whole = self.shards[row.shard].bytes
+            for name, (offset, size, _) in row.members.items():
+                if offset + size > whole:
+                    raise ValueError(
+                        f"{name} of {row.id!r} ends at byte {offset + size} of {whole}"
+                    )
+        return self
+
+
+def read_index(folder: Path) -> Index:
     """The index of a shard folder; that its files are there and complete is checked.
 
     Raises:
-        RobustsegError: no index of ours, or a shard that is missing or cut short.
+        RobustsegError: no index of ours, one that contradicts itself, or a shard that is missing or
+            cut short.
     """
     path = folder / INDEX
     try:
-        index = read_json(path)
-    except (OSError, ValueError) as error:
-        raise RobustsegError(f"{path} cannot be read ({error}); {_again(folder)}") from None
-    form = index.get("format") if isinstance(index, dict) else None
+        tree = read_json(path)
+    except RobustsegError as error:
+        raise RobustsegError(f"{error}; {_again(folder)}") from None
+    form = tree.get("format") if isinstance(tree, dict) else None
     if form != FORMAT:
         raise RobustsegError(
-            f"{path} is of format {form!r}; expected {FORMAT!r}; give a folder that "
+            f"{path} is of format {form!r:.80}; expected {FORMAT!r}; give a folder that "
             "`robustseg extract` wrote"
         )
-    for shard in index["shards"]:
-        file = folder / Path(shard["file"]).name
+    try:
+        index = parse(Index, tree)
+    except RobustsegError as error:
+        raise RobustsegError(f"{path} is damaged ({error!s:.300}); {_again(folder)}") from None
+    for shard in index.shards:
+        file = folder / shard.file
         if not file.is_file():
             raise RobustsegError(f"{file} is missing, though it is in {INDEX}; {_again(folder)}")
-        if (have := file.stat().st_size) != shard["bytes"]:
+        if (have := file.stat().st_size) != shard.bytes:
             raise RobustsegError(
-                f"{file} has {have} bytes; expected {shard['bytes']}; {_again(folder)}"
+                f"{file} has {have} bytes; expected {shard.bytes}; {_again(folder)}"
             )
     return index
 

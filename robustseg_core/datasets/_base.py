@@ -6,6 +6,8 @@ resuming to the exact step and splitting over processes are then one line each, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from robustseg_core.classes import ClassSet
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
+from robustseg_core.types import LONGEST_SIDE
 
 SPLITS = ("train", "val", "test")
 
@@ -84,6 +87,12 @@ class Dataset(ABC):
         self.name: str = name
         self.paths = tuple(Path(path) for path in paths)
         self.split = split
+        if size is not None and not all(0 < side <= LONGEST_SIDE for side in size):
+            raise RobustsegError(
+                f"size is {size[0]}x{size[1]}; a side has 1 to {LONGEST_SIDE} pixels"
+            )
+        if len(set(modalities or ())) < len(modalities or ()):
+            raise RobustsegError(f"modalities are {', '.join(modalities)}; give each of them once")
         self.size = size
         self.options = parse(self.Options, options or {}, where=f"options of {name}")
         strange = [m for m in modalities or () if self.known and m not in self.known]
@@ -115,7 +124,21 @@ class Dataset(ABC):
         """(H, W) of the samples."""
         return self.size or next(iter(self[0].images.values())).shape[1:]
 
+    def fingerprint(self) -> str:
+        """What differs when the samples do, and not when they only moved: names, and options."""
+        return digest(
+            [self.name, self.split, self.size, self.modalities, self.encodings],
+            self.options.model_dump(mode="json"),
+            [path.name for path in self.paths],
+            len(self),
+        )
+
     @property
     def labelled(self) -> bool:
         """Whether samples have labels, as far as can be told without reading them all."""
         return True
+
+
+def digest(*parts: Any) -> str:
+    """A hash of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.datasets._base import Dataset, Sample
+from robustseg_core.datasets._base import Dataset, Sample, digest
 from robustseg_core.datasets._pictures import resize
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities.rgb import Rgb
@@ -110,6 +110,8 @@ class Collection(Dataset):
         entry = self.entries[index]
         label = self.read_label(entry)
         native = self.native(entry) if label is None else (label.shape[0], label.shape[1])
+        if 0 in native:
+            raise RobustsegError(f"{entry.id} is {native[0]}x{native[1]}; unpack it again")
         size = self.size or native
         images = {}
         for modality in self.modalities:
@@ -123,6 +125,14 @@ class Collection(Dataset):
     def tags(self, index: int) -> Mapping[str, str]:
         """The tags of sample `index`, from its path alone."""
         return self.entries[index].tags
+
+    def fingerprint(self) -> str:
+        """Names of all samples, wherever the root is, and the options."""
+        return digest(
+            [self.name, self.split, self.size, self.modalities, self.encodings],
+            self.options.model_dump(mode="json"),
+            [entry.id for entry in self.entries],
+        )
 
     @property
     def labelled(self) -> bool:

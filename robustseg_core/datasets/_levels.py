@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.decode.picture import check_claim
+from robustseg_core.datasets._pictures import decoded
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import Rejection
 
@@ -88,14 +88,10 @@ def read_label_png(data: bytes) -> NDArray[np.uint8]:
 
 
 def _decoded(data: bytes) -> NDArray[np.unsignedinteger]:
-    content = np.frombuffer(data, np.uint8)
     try:
-        check_claim(content, "png")
-        picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        picture = decoded(data)
     except Rejection as rejection:
         raise RobustsegError(f"{rejection}") from None
-    except cv2.error:  # an empty buffer
-        picture = None
     if picture is None:
         raise RobustsegError(f"its {len(data)} bytes are no picture")
     return picture

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.budget import budget, parse_json
+from robustseg_core.budget import budget
 from robustseg_core.camera import Camera
-from robustseg_core.datasets._pictures import read_bytes
+from robustseg_core.datasets._pictures import read_bytes, read_json
 from robustseg_core.decode.evt3 import Events
 from robustseg_core.decode.points import Cloud
 from robustseg_core.errors import RobustsegError, not_installed
@@ -29,6 +29,8 @@ STAMP_NS = WINDOW_US * 1000 - 1
 """The end of the window: a set stamped so, looking back 30 ms, has every event of the file."""
 
 _COLUMNS = 6
+_MOST_EVENTS = 1 << 26
+"""In 30 ms: twenty times what the fastest sensor can send."""
 _LOST_SHARE = 0.01
 """More events than this off the sensor mean that its size is not what we believe."""
 
@@ -37,8 +39,8 @@ class Calibration:
     """`calib.json`: who sees what, on a grid of any size (no lens: the data are undistorted)."""
 
     def __init__(self, path: Path, event_size: tuple[int, int]) -> None:
+        tree = read_json(path)
         try:
-            tree = parse_json(read_bytes(path))
             intrinsics, extrinsics = tree["intrinsics"], tree["extrinsics"]
             self._rgb = _camera(intrinsics["rgb"]["K"], CAMERA_SIZE)
             self._event = _camera(intrinsics["event"]["K"], event_size)
@@ -46,9 +48,11 @@ class Calibration:
                 modality: np.asarray(extrinsics[f"{modality}2rgb"], np.float64).reshape(4, 4)
                 for modality in ("lidar", "event")
             }
+            if not all(np.isfinite(pose).all() for pose in self._poses.values()):
+                raise ValueError("a pose is not finite")
         except KeyError as error:
             raise RobustsegError(f"{path} has no entry {error}; unpack it again") from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError) as error:
             text = " ".join(str(error).split())
             raise RobustsegError(f"{path} is no calibration: {text}; unpack it again") from None
         self._views: dict[tuple[int, int], View] = {}
@@ -87,12 +91,21 @@ def read_events(path: Path, size: tuple[int, int]) -> Packet:
         with h5py.File(path, "r") as file:
             columns = [file[f"events/{name}"] for name in "xytp"]
             for column in columns:
+                if (
+                    column.ndim != 1
+                    or column.size > _MOST_EVENTS
+                    or column.dtype.kind not in "biuf"
+                ):
+                    raise ValueError(
+                        f"{column.name} is {column.dtype} {column.shape}; expected one number for "
+                        f"each of at most {_MOST_EVENTS} events"
+                    )
                 stored = column.id.get_storage_size()
                 budget().check(column.nbytes, f"{path}: {column.name} claims", packed=stored)
             x, y, t, p = (np.asarray(column[()]) for column in columns)
     except KeyError:
         raise RobustsegError(f"{path} has no events/x, y, t and p; unpack it again") from None
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         text = " ".join(str(error).split())
         raise RobustsegError(f"{path} is no readable HDF5 file: {text}; unpack it again") from None
     if not x.shape == y.shape == t.shape == p.shape:

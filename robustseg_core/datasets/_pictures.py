@@ -9,9 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core import budget
 from robustseg_core.decode.picture import check_claim, picture_size
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import Rejection
+
+MOST_BYTES = 1 << 30
+"""Of one file of a sample."""
 
 _PNG_SIZE = slice(16, 24)
 """Width and height in the IHDR chunk, which every PNG begins with (ISO/IEC 15948, 11.2.2)."""
@@ -28,19 +32,11 @@ def read_picture(path: Path) -> NDArray[Any]:
     """
     data = read_bytes(path)
     # OpenCV fills up what is missing of a truncated PNG, and says nothing that we could catch.
-    content = np.frombuffer(data, np.uint8)
+    whole = path.suffix.lower() != ".png" or _PNG_END in data[-12:]
     try:
-        if picture_size(content) is not None:
-            check_claim(content, path.name)
+        picture = decoded(data) if whole else None
     except Rejection as rejection:
         raise RobustsegError(f"{path}: {rejection}; unpack it from the archive again") from None
-    whole = path.suffix.lower() != ".png" or _PNG_END in data[-12:]
-    picture = None
-    if whole:
-        try:
-            picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            picture = None
     if picture is None:
         raise RobustsegError(
             f"{path} is no readable picture ({len(data)} bytes); unpack it from the archive again"
@@ -52,18 +48,56 @@ def read_picture(path: Path) -> NDArray[Any]:
     return np.ascontiguousarray(picture[..., 2::-1])
 
 
+def decoded(data: bytes) -> NDArray[Any] | None:
+    """(H, W[, C]) uint8 or uint16 of a png, jpeg or webp; None: it is none.
+
+    Raises:
+        Rejection: it claims more pixels than its bytes can hold, or more than the budget allows.
+    """
+    raw = np.frombuffer(data, np.uint8)
+    if picture_size(raw) is None:
+        return None
+    check_claim(raw, "picture")
+    try:
+        picture = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    return picture if picture is not None and picture.dtype in (np.uint8, np.uint16) else None
+
+
 def read_bytes(path: Path) -> bytes:
     """What is in the file.
 
     Raises:
-        RobustsegError: it is missing or cannot be read.
+        RobustsegError: it is missing, larger than any file of a sample, or cannot be read.
     """
     try:
+        _expect_bytes(path, MOST_BYTES)
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
+        text = getattr(error, "strerror", None) or error
         raise RobustsegError(
-            f"cannot read {path}: {error.strerror}; unpack it from the archive again"
+            f"cannot read {path}: {text}; unpack it from the archive again"
         ) from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        RobustsegError: it cannot be read, is too large, or is no JSON.
+    """
+    try:
+        return budget.read_json(path)
+    except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
+        raise RobustsegError(f"{path} cannot be read as JSON ({error}); make it again") from None
+
+
+def _expect_bytes(path: Path, most: int) -> None:
+    if (size := path.stat().st_size) > most:
+        raise RobustsegError(
+            f"{path} has {size} bytes; expected at most {most}; make or unpack it again"
+        )
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -92,13 +126,18 @@ def read_array(path: Path) -> NDArray[np.float32]:
         RobustsegError: it is missing, damaged, or not two-dimensional.
     """
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")  # believes no claimed shape
+        _expect_bytes(path, MOST_BYTES)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # no more than the file has
     except FileNotFoundError:
         raise RobustsegError(f"cannot read {path}: no such file; unpack it again") from None
-    except (OSError, ValueError, EOFError) as error:
+    except RobustsegError:
+        raise
+    except Exception as error:  # a damaged header may raise anything at all
         text = " ".join(str(error).split())
         raise RobustsegError(f"{path} is no readable array: {text}; unpack it again") from None
-    array = array[..., 0] if array.ndim == 3 else array
+    if not isinstance(array, np.ndarray):
+        raise RobustsegError(f"{path} is an archive of arrays; expected one; unpack it again")
+    array = array[..., 0] if array.ndim == 3 and array.shape[2] else array
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise RobustsegError(
             f"{path} holds {array.dtype} of shape {array.shape}; expected (H, W) numbers"

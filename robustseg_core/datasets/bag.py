@@ -91,6 +91,10 @@ class BagDataset(Dataset):
         """`scene` and `condition` of sample `index`."""
         return self._shards.tags(index)
 
+    def fingerprint(self) -> str:
+        """That of the shards."""
+        return self._shards.fingerprint()
+
     @property
     def labelled(self) -> bool:
         """Whether any sample has a label."""

@@ -82,6 +82,8 @@ class Mcubes(Collection):
         except (OSError, UnicodeDecodeError) as error:
             raise RobustsegError(f"cannot read {path}: {error}; unpack it again") from None
         for name in dict.fromkeys(line.split()[0] for line in lines if line.strip()):
+            if Path(name).name != name or not name.isprintable():
+                raise RobustsegError(f"{path} names {name!r:.80}, which is no file's name")
             files = {
                 folder: self.root / folder / f"{name}{'.npy' if folder in _ARRAYS else '.png'}"
                 for modality in self.modalities

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.budget import parse_json
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
@@ -27,7 +26,7 @@ from robustseg_core.datasets._muses_raw import (
     read_events,
     read_scan,
 )
-from robustseg_core.datasets._pictures import levels, png_size, read_bytes, read_picture
+from robustseg_core.datasets._pictures import levels, png_size, read_json, read_picture
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities.event import Event
 from robustseg_core.modalities.lidar import Lidar
@@ -180,14 +179,17 @@ class Muses(Collection):
         """`weather/time/REC####_frame_######` of all moments of the split."""
         meta = self.root / "meta.json"
         if meta.exists():
+            scenes = read_json(meta)
             try:
-                scenes = parse_json(read_bytes(meta))
                 for name, scene in scenes.items():
                     if scene["split"] != self.split:
                         continue
                     if path := scene.get("path_to_frame_camera"):
                         name = PurePosixPath(path).name.removesuffix("_frame_camera.png")
-                    yield PurePosixPath(scene["weather"], scene["time_of_day"], name)
+                    stem = PurePosixPath(scene["weather"], scene["time_of_day"], name)
+                    if len(stem.parts) != 3 or stem.is_absolute() or ".." in stem.parts:
+                        raise ValueError(f"{str(stem)!r:.80} is no weather/time/name")
+                    yield stem
             except (ValueError, AttributeError, TypeError, KeyError) as error:
                 raise RobustsegError(
                     f"{meta} is no list of scenes with split, weather and time_of_day "

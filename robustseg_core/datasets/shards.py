@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.budget import parse_json
 from robustseg_core.classes import ClassSet
 from robustseg_core.config import Strict
-from robustseg_core.datasets._archive import INDEX, read_index, read_member
-from robustseg_core.datasets._base import Dataset, Sample
+from robustseg_core.datasets._archive import INDEX, Index, read_index, read_member
+from robustseg_core.datasets._base import Dataset, Sample, digest
 from robustseg_core.datasets._levels import from_png, read_label_png
+from robustseg_core.decode.picture import picture_size
 from robustseg_core.errors import RobustsegError, did_you_mean
 
 _AGREE = ("modalities", "classes", "palette", "encodings", "size")
@@ -56,28 +59,27 @@ class Shards(Dataset):
         indexes = [read_index(folder) for folder in folders]
         _expect_agreement(folders, indexes)
         first = indexes[0]
-        have = tuple(first["size"])
+        have = first.size
         if size is not None and tuple(size) != have:
             raise RobustsegError(
                 f"{folders[0]} has samples of {have[0]}x{have[1]}, wanted is {size[0]}x{size[1]}; "
                 f"use size {have[0]},{have[1]}, or extract again with --size"
             )
-        self.size = (have[0], have[1])
-        palette = tuple(tuple(color) for color in first["palette"])
-        self.classes = ClassSet(tuple(first["classes"]), palette)
-        self._columns = (*first["modalities"], "label", "json")
-        self.modalities = _chosen(modalities, first["modalities"], indexes)
-        self.encodings = {name: first["encodings"].get(name, {}) for name in self.modalities}
-        self._tags = [index["tags"] for index in indexes]
+        self.size = have
+        self.classes = ClassSet(first.classes, first.palette)
+        self._columns = (*first.modalities, "label", "json")
+        self.modalities = _chosen(modalities, first.modalities, indexes)
+        self.encodings = {name: first.encodings.get(name, {}) for name in self.modalities}
+        self._tags = [index.tags for index in indexes]
         self._files = [
-            [folder / Path(shard["file"]).name for shard in index["shards"]]
+            [folder / shard.file for shard in index.shards]
             for folder, index in zip(folders, indexes, strict=True)
         ]
-        rows = [(k, row) for k, index in enumerate(indexes) for row in index["samples"]]
-        self._ids = [row["id"] for _, row in rows]
-        self._where = np.array([(k, row["shard"]) for k, row in rows], np.int64).reshape(-1, 2)
-        absent = [0, -1, 0]
-        table = [[row["members"].get(name, absent) for name in self._columns] for _, row in rows]
+        rows = [(k, row) for k, index in enumerate(indexes) for row in index.samples]
+        self._ids = [row.id for _, row in rows]
+        self._where = np.array([(k, row.shard) for k, row in rows], np.int64).reshape(-1, 2)
+        absent = (0, -1, 0)
+        table = [[row.members.get(name, absent) for name in self._columns] for _, row in rows]
         self._members = np.array(table, np.int64).reshape(len(rows), len(self._columns), 3)
         """(samples, columns, 3): offset, size and checksum; size -1 where there is none. One array
         and no lists, so that worker processes share its memory."""
@@ -95,20 +97,29 @@ class Shards(Dataset):
             RobustsegError: the shard is damaged; the text names file and sample.
         """
         row = self._use[index]
-        account = parse_json(self._read(row, "json"))
-        images = {}
-        for name in self.modalities:
-            if self._has(name)[row]:
-                image = from_png(self._read(row, name), account["values"][name])
-                if image.shape[1:] != self.size:
-                    raise RobustsegError(f"{name} of {self._ids[row]} is {image.shape}; {_AGAIN}")
-                images[name] = image
-        label = read_label_png(self._read(row, "label")) if self._has("label")[row] else None
+        account = self._parsed(row, "json", parse_json)
+        images = {
+            name: self._parsed(row, name, partial(_image, account, name, self.size))
+            for name in self.modalities
+            if self._has(name)[row]
+        }
+        label = None
+        if self._has("label")[row]:
+            label = self._parsed(row, "label", partial(_label, self.size))
         return Sample(self._ids[row], images, label, self.tags(index))
 
     def tags(self, index: int) -> Mapping[str, str]:
         """`scene` and `condition` of sample `index`."""
         return self._tags[self._where[self._use[index], 0]]
+
+    def fingerprint(self) -> str:
+        """Sizes and checksums of all that is read, wherever the shards are."""
+        used = [self._columns.index(name) for name in (*self.modalities, "label", "json")]
+        return digest(
+            [self.size, self.modalities, self.encodings, self.classes],
+            [self._ids[row] for row in self._use],
+            self._members[self._use][:, used, 1:].tolist(),
+        )
 
     @property
     def labelled(self) -> bool:
@@ -138,8 +149,35 @@ class Shards(Dataset):
         file = self._files[folder][shard]
         return read_member(file, f"{name} of {self._ids[row]}", offset, size, crc)
 
+    def _parsed(self, row: int, name: str, parser: Callable[[bytes], Any]) -> Any:
+        data = self._read(row, name)
+        try:
+            return parser(data)
+        except (RobustsegError, ValueError, TypeError, KeyError, RecursionError) as error:
+            folder = self._files[self._where[row, 0]][0].parent
+            raise RobustsegError(
+                f"{name} of {self._ids[row]} in {folder} is not what was extracted "
+                f"({type(error).__name__}: {error!s:.200}); extract it again"
+            ) from None
 
-_AGAIN = "its index is of other shards; extract it again"
+
+def _image(account: Any, name: str, size: tuple[int, int], data: bytes) -> NDArray[np.float32]:
+    values = account["values"][name]
+    if not np.isfinite(np.array(values, np.float64)).all():
+        raise ValueError(f"levels of {values}")
+    _expect_size(data, size)
+    return from_png(data, values)
+
+
+def _label(size: tuple[int, int], data: bytes) -> NDArray[np.uint8]:
+    _expect_size(data, size)
+    return read_label_png(data)
+
+
+def _expect_size(data: bytes, size: tuple[int, int]) -> None:
+    """Read off the header: a picture of another size is never decoded."""
+    if (have := picture_size(np.frombuffer(data, np.uint8))) != size:
+        raise ValueError(f"is {have}, expected {size}")
 
 
 def _folders(path: Path) -> list[Path]:
@@ -155,25 +193,27 @@ def _folders(path: Path) -> list[Path]:
     )
 
 
-def _expect_agreement(folders: Sequence[Path], indexes: Sequence[Mapping[str, Any]]) -> None:
+def _expect_agreement(folders: Sequence[Path], indexes: Sequence[Index]) -> None:
     scenes: dict[str, Path] = {}
     for folder, index in zip(folders, indexes, strict=True):
         for key in _AGREE:
-            if index[key] != indexes[0][key]:
+            ours, theirs = getattr(indexes[0], key), getattr(index, key)
+            if ours != theirs:
                 raise RobustsegError(
-                    f"{folders[0]} has {key} {_short(indexes[0][key])}, {folder} has "
-                    f"{_short(index[key])}; extract both with the same options"
+                    f"{folders[0]} has {key} {_short(ours)}, {folder} has {_short(theirs)}; "
+                    "extract both with the same options"
                 )
-        other = scenes.setdefault(index["tags"]["scene"], folder)
+        scene = index.tags["scene"]
+        other = scenes.setdefault(scene, folder)
         if other is not folder:
             raise RobustsegError(
-                f"{other} and {folder} are both of the recording {index['tags']['scene']!r}; "
+                f"{other} and {folder} are both of the recording {scene!r}; "
                 "give each recording once"
             )
 
 
 def _chosen(
-    wanted: Sequence[str] | None, known: Sequence[str], indexes: Sequence[Mapping[str, Any]]
+    wanted: Sequence[str] | None, known: Sequence[str], indexes: Sequence[Index]
 ) -> tuple[str, ...]:
     for name in wanted or ():
         if name not in known:
@@ -181,8 +221,8 @@ def _chosen(
                 f"the shards have no modality {name!r}; {did_you_mean(name, known)}"
             )
     for name in wanted or ():
-        if not any(index["counts"]["used"][name] for index in indexes):
-            why = [n for index in indexes for n in index["notices"] if n.startswith(f"{name} was")]
+        if not any(index.counts.used.get(name) for index in indexes):
+            why = [n for index in indexes for n in index.notices if n.startswith(f"{name} was")]
             raise RobustsegError(f"no sample has {name!r} ({'; '.join(why[:1])}); leave it out")
     return tuple(wanted or known)
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from robustseg_core.engines import NotFiniteError
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.types import Bundle, ModelSpec
@@ -21,7 +22,7 @@ def pick_device(name: str) -> torch.device:
     """`auto` is the first GPU if there is one, else the CPU.
 
     Raises:
-        RobustsegError: a GPU was asked for and there is none, or it is no name of a device.
+        RobustsegError: no such device, or a GPU was asked for and there is none.
     """
     if not DEVICE.fullmatch(name):
         raise RobustsegError(f"device is {name!r}; expected auto, cpu, cuda or cuda:N")
@@ -31,11 +32,13 @@ def pick_device(name: str) -> torch.device:
         raise RobustsegError(
             f"device is {name!r}, but this machine has no CUDA GPU; use auto or cpu"
         )
-    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+    device = torch.device(name)
+    if device.index is not None and device.index >= torch.cuda.device_count():
         raise RobustsegError(
-            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA GPUs"
+            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA GPUs; "
+            "they count from cuda:0"
         )
-    return torch.device(name)
+    return device
 
 
 def share_cores(device: torch.device, *, threads: int = 0, processes: int = 1) -> None:
@@ -72,17 +75,28 @@ class EagerEngine:
         self._model = model.folded().to(device)
 
     def __call__(self, bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """(H, W) class ids and (H, W) confidence 0..255, at the network's size."""
+        """(H, W) class ids and (H, W) confidence 0..255, at the network's size.
+
+        Raises:
+            NotFiniteError: the logits are not finite, as of damaged weights.
+        """
         images, alive, quality = self._tensors(bundle)
         with torch.inference_mode():
             logits = self._model(images, alive, quality).logits  # (1, K, h, w)
+            extremes = torch.stack(torch.aminmax(logits))  # a NaN anywhere makes both NaN
             logits = F.interpolate(
                 logits, size=self.spec.size, mode="bilinear", align_corners=False
             )  # (1, K, H, W)
             best, ids = logits[0].max(0)  # (H, W) each
             confidence = (best - logits[0].logsumexp(0)).exp()  # softmax of the winner
+            finite = torch.isfinite(extremes).all() & torch.isfinite(confidence.sum())
             ids_u8 = ids.to(torch.uint8).cpu().numpy()
             confidence_u8 = (confidence * 255).round().to(torch.uint8).cpu().numpy()
+        if not finite:
+            raise NotFiniteError(
+                f"the network's logits of {', '.join(bundle.frames)} are not finite, so no mask "
+                "was made; use other weights"
+            )
         return ids_u8, confidence_u8
 
     def _tensors(

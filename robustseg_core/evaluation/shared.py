@@ -75,6 +75,9 @@ class SharedForward:
         Returns:
             (n, K, h, w) logits, and the n places in the batch that they belong to, ascending. Blind
             samples are left out: none of their sensors shows anything of the scene.
+
+        Raises:
+            RobustsegError: logits that are not finite; the text names sample and trial.
         """
         shown: dict[tuple[int, Variant], list[int]] = defaultdict(list)
         seeing = [i for i, sample in enumerate(self._samples) if self._sees(sample, trial)]
@@ -96,7 +99,15 @@ class SharedForward:
             fuse(torch.cat(stage), sample, modality, len(seeing))  # (n, C_s, H_s, W_s)
             for fuse, stage in zip(self.model.fusions, zip(*parts, strict=True), strict=True)
         ]
-        return self.model.head(fused), seeing
+        logits = self.model.head(fused)
+        if not torch.isfinite(torch.stack(torch.aminmax(logits))).all():
+            row = int((~torch.isfinite(logits)).flatten(1).any(1).nonzero()[0])
+            raise RobustsegError(
+                f"the network's logits of sample {self._samples[seeing[row]].id} are not finite "
+                f"({trial.protocol} with {', '.join(trial.subset)}), so nothing can be scored; use "
+                "other weights, or look whether the sample's images are finite"
+            )
+        return logits, seeing
 
     def _variants(self, sample: Sample, trial: Trial) -> list[tuple[int, Variant]]:
         """Column and variant of every sensor that is alive in this trial."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from robustseg_core import config
 from robustseg_core.config import Strict
-from robustseg_core.types import IGNORE
+from robustseg_core.types import IGNORE, Color, Names
 
 
 class ClassMap(Strict):
@@ -20,8 +20,8 @@ class ClassMap(Strict):
     others: str = Field(
         "ignore", pattern="^(ignore|keep)$", description="What becomes of ids that are not named."
     )
-    classes: tuple[str, ...] = Field((), max_length=IGNORE, description="Names of the ids.")
-    palette: tuple[tuple[int, int, int], ...] = Field((), description="RGB of each class.")
+    classes: Names = Field((), max_length=IGNORE, description="Names of the ids.")
+    palette: tuple[Color, ...] = Field((), description="RGB of each class.")
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassMap:

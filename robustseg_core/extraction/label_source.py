@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import Bag
-from robustseg_core.budget import read_json
 from robustseg_core.classes import CITYSCAPES, ClassSet
 from robustseg_core.datasets._levels import read_label_png
+from robustseg_core.datasets._pictures import read_json
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.class_map import ClassMap
@@ -24,6 +24,7 @@ from robustseg_core.types import IGNORE, MS
 
 ACCOUNT = "labels.json"
 """Written by `robustseg label` beside its masks."""
+_LATEST_NS = (1 << 63) - 1
 WORDS = ("auto", "required", "none")
 
 
@@ -197,17 +198,25 @@ def _folder(path: Path, told: str) -> Path | None:
 
 def _stamp(file: Path) -> int | None:
     digits = file.stem.rpartition("_")[2]
-    return int(digits) if digits.isdecimal() else None
+    if not digits.isdecimal() or len(digits) > len(str(_LATEST_NS)):
+        return None
+    stamp_ns = int(digits)
+    return stamp_ns if stamp_ns <= _LATEST_NS else None
 
 
 def _told(path: Path) -> tuple[ClassSet, dict[str, Any]]:
     """Classes and recording, as `robustseg label` told them."""
+    tree = read_json(path)
     try:
-        tree = read_json(path)
-        palette = tuple(tuple(int(v) for v in color) for color in tree["palette"])
-        return ClassSet(tuple(map(str, tree["classes"])), palette), tree["recipe"]["recording"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RobustsegError(f"{path} cannot be read ({error}); label again") from None
+        told = ClassMap.model_validate(
+            {"ids": {}, "classes": tree["classes"], "palette": tree["palette"]}
+        )
+        whose = tree["recipe"]["recording"]
+        whose = {**whose, "name": str(whose["name"])}
+    except (ValueError, TypeError, KeyError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise RobustsegError(f"{path} cannot be read ({text}); label again") from None
+    return ClassSet(told.classes, told.palette), whose
 
 
 def _nearest(ids: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

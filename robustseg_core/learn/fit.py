@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,15 @@ from robustseg_core.learn.journal import Journal
 from robustseg_core.learn.loader import Loader
 from robustseg_core.learn.prepare import frozen_teacher, network, optimizer_of, splits
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
+from robustseg_core.learn.sameness import run_of
 from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -49,7 +54,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train as the recipe says; go on if `out` holds an unfinished run of the same recipe.
 
-    Started by `torchrun`, the processes share the work (DDP: NCCL on GPUs, gloo on CPUs).
+    Started by `torchrun`, the processes share the work (DDP: NCCL on GPUs, gloo on CPUs). A run
+    goes on in another number of them with the batch and the order that it had; what does not change
+    the result (`learn/sameness.py`) may differ, too.
 
     Args:
         recipe: everything that the result depends on.
@@ -62,8 +69,9 @@ def fit(
         The content of `result.json`.
 
     Raises:
-        RobustsegError: recipe and data do not fit; another recipe's run is in `out`; the loss is
-            not finite (the batch is saved, and the text says which term).
+        RobustsegError: recipe and data do not fit; another recipe's run is in `out`, or one whose
+            batch the processes cannot share; the loss is not finite (the batch is saved, and the
+            text says which term), or a weight is not.
     """
     fabric = _fabric(recipe, device)
     inputs = [*recipe.data.train, *recipe.data.val, *filter(None, [recipe.teacher])]
@@ -82,15 +90,6 @@ def _train(
     model = network(recipe, train)
     task = Task(recipe, train.modalities, teacher=teacher, labelled=train.labelled)
     task.to(fabric.device)
-    loader = Loader(
-        train, batch=recipe.optim.batch, augment=recipe.augment, corrupt=recipe.corrupt,
-        seed=recipe.seed, workers=recipe.data.workers, cache=recipe.data.cache,
-        rank=fabric.global_rank, world=fabric.world_size,
-    )  # fmt: skip
-    per_epoch = max(1, len(loader) // recipe.optim.accumulate)
-    steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
-    judge_every = recipe.validate_.every or per_epoch
-
     average = copy.deepcopy(model) if recipe.optim.ema else None
     student, optimizer = fabric.setup(model, optimizer_of(model, recipe.optim))
     if average is not None:
@@ -98,17 +97,29 @@ def _train(
 
     identity = recipe.model_dump_json(by_alias=True)
     saved = out / "state.safetensors"
+    run = run_of(recipe, train, val, processes=fabric.world_size)
     progress = state.Progress()
     if saved.exists():
-        progress, scaler = state.load(saved, model, average, optimizer, identity)
+        progress, scaler, whole = state.load(saved, model, average, optimizer, run)
         fabric.strategy.precision.load_state_dict(scaler)
+        run = replace(run, batch=whole)
+    loader = Loader(
+        train, batch=_share(run.batch, fabric.world_size, out),
+        augment=recipe.augment, corrupt=recipe.corrupt,
+        seed=recipe.seed, workers=recipe.data.workers, cache=recipe.data.cache,
+        rank=fabric.global_rank, world=fabric.world_size,
+    )  # fmt: skip
+    per_epoch = max(1, len(loader) // recipe.optim.accumulate)
+    steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
+    judge_every = recipe.validate_.every or per_epoch
+    _say(out, recipe, loader, progress.step, steps)
     if held is not None:
         held.open()
     journal = Journal(out, progress.step) if first else None
     if first:
         with replacing(out / "recipe.yaml") as path:
             path.write_text(yaml.safe_dump(json.loads(identity), sort_keys=False))
-    before_s, started = progress.seconds, time.perf_counter()
+    before_s, waited_s, started = progress.seconds, progress.waited, time.perf_counter()
 
     batches = loader.batches(progress.step * recipe.optim.accumulate)
     for step in range(progress.step, steps):
@@ -142,6 +153,7 @@ def _train(
         done = step + 1
         progress.step, progress.last = done, numbers
         progress.seconds = before_s + time.perf_counter() - started
+        progress.waited = waited_s + loader.waited_s
         judged = average if average is not None else model
         if val is not None and (done % judge_every == 0 or done == steps):
             if first:
@@ -156,7 +168,7 @@ def _train(
             on_progress(done, steps, numbers)
             if done % recipe.save_every == 0 or done == steps:
                 scaler = fabric.strategy.precision.state_dict()
-                state.save(saved, model, average, optimizer, scaler, progress, identity)
+                state.save(saved, model, average, optimizer, scaler, progress, run)
 
     result: dict[str, Any] = {}
     if first and journal is not None:
@@ -178,7 +190,7 @@ def _train(
             "best_step": progress.best_step,
             "rule": recipe.validate_.rule if val is not None else "last step",
             "seconds": round(progress.seconds, 1),
-            "waited_share": round(loader.waited_s / max(1e-9, progress.seconds - before_s), 4),
+            "waited_share": round(progress.waited / max(1e-9, progress.seconds), 4),
             "version": __version__,
         }
         with replacing(out / "result.json") as path:
@@ -220,6 +232,41 @@ def _fabric(recipe: Recipe, device: str) -> Any:
     )
     fabric.launch()
     return fabric
+
+
+def _share(batch: int, processes: int, out: Path) -> int:
+    """Samples of each process, when all together see `batch`.
+
+    Raises:
+        RobustsegError: it does not divide.
+    """
+    if batch % processes:
+        raise RobustsegError(
+            f"{out} holds a run with a batch of {batch}, which {processes} processes cannot share "
+            "evenly; start a number of processes that divides it, or choose another --out"
+        )
+    return batch // processes
+
+
+def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> None:
+    """Tell where a run that was there goes on, and with what.
+
+    Raises:
+        RobustsegError: it is beyond its end, so it was another one.
+    """
+    if step > steps:
+        raise RobustsegError(
+            f"{out} holds a run of {step} steps, and there are {steps} with this number of "
+            "processes; start as many as before, or choose another --out"
+        )
+    if loader.rank:
+        return
+    if step == steps:
+        log.warning("%s holds a finished run: all its %d steps are done; choose another --out to "
+                    "train again", out, steps)  # fmt: skip
+    elif step and loader.batch != recipe.optim.batch:
+        log.warning("the run goes on with the batch that it had, %d samples in each of the %d "
+                    "processes", loader.batch, loader.world)  # fmt: skip
 
 
 def _dice(seed: int, step: int, part: int, rank: int) -> tuple[torch.Generator, torch.Generator]:

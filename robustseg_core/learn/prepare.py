@@ -17,7 +17,6 @@ from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.models.weights import import_weights
-from robustseg_core.types import ModelSpec
 
 
 def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
@@ -58,20 +57,24 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
     """The student at step 0, with random or imported weights.
 
     Raises:
-        RobustsegError: a plug-in that does not exist, or weights that do not fit.
+        RobustsegError: a plug-in that does not exist, data that no network takes, or weights that
+            do not fit.
     """
     wanted = recipe.network
-    spec = ModelSpec(
-        modalities=train.modalities,
-        classes=train.classes.names,
-        palette=train.classes.palette,
-        backbone=wanted.backbone,
-        size=train.shape,
-        fusion=wanted.fusion,
-        head_width=wanted.head_width,
-        stem=wanted.stem,
-        norm=wanted.norm,
-        encodings=train.encodings,
+    spec = checkpoint.make_spec(
+        {
+            "modalities": train.modalities,
+            "classes": train.classes.names,
+            "palette": train.classes.palette,
+            "backbone": wanted.backbone,
+            "size": train.shape,
+            "fusion": wanted.fusion,
+            "head_width": wanted.head_width,
+            "stem": wanted.stem,
+            "norm": wanted.norm,
+            "encodings": train.encodings,
+        },
+        source="network of this recipe and its data",
     )
     model = checkpoint.untrained(
         spec, seed=recipe.seed, head=wanted.head, drop_path=wanted.drop_path, dropout=wanted.dropout

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
 from robustseg_core.subsets import LAWS
+from robustseg_core.types import WIDEST_HEAD
 
 
 class DataRecipe(Strict):
@@ -45,7 +46,7 @@ class NetworkRecipe(Strict):
     head: str = Field(
         "published", pattern="^(published|folded)$", description="Form of the head in training."
     )
-    head_width: int = Field(768, gt=0, description="Embedding width of the head.")
+    head_width: int = Field(768, gt=0, le=WIDEST_HEAD, description="Embedding width of the head.")
     fusion: str = Field("mean", description="A fusion, as `robustseg list` names them.")
     stem: str = Field("shared", pattern="^(shared|per_modality)$", description="Patch embedding.")
     norm: str = Field("shared", pattern="^(shared|per_modality)$", description="LayerNorms.")
@@ -61,8 +62,12 @@ class OptimRecipe(Strict):
 
     epochs: int = Field(200, gt=0, description="Passes over the data; `steps` replaces it.")
     steps: int = Field(0, ge=0, description="Optimizer steps; 0: as many as `epochs` make.")
-    batch: int = Field(8, gt=0, description="Samples per step and process.")
-    accumulate: int = Field(1, gt=0, description="Batches that make one step.")
+    batch: int = Field(
+        8, gt=0, le=65_536,
+        description="Samples per step and process; a run that goes on in another number of "
+        "processes keeps what all of them together had.",
+    )  # fmt: skip
+    accumulate: int = Field(1, gt=0, le=65_536, description="Batches that make one step.")
     lr: float = Field(6e-5, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Not applied to 1-D parameters.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps that warm up,")
@@ -85,7 +90,9 @@ class StudentRecipe(Strict):
     missing: str = Field(
         "skip", pattern="^(skip|zero)$", description="Not encoded at all, or a zero image."
     )
-    fragile: tuple[float, ...] = Field((), description="Weights of being kept, for `fragile`.")
+    fragile: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (), description="Weights of being kept, for `fragile`."
+    )
     with_full: bool = Field(False, description="Also a cross-entropy on all sensors.")
 
 
@@ -128,17 +135,24 @@ class Recipe(Strict):
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     corrupt: CorruptConfig = Field(default_factory=CorruptConfig)
     validate_: ValidationRecipe = Field(default_factory=ValidationRecipe, alias="validate")
-    seed: int = Field(3407, ge=0, description="Of weights, order, subsets and augmentation.")
+    seed: int = Field(
+        3407, ge=0, lt=1 << 63, description="Of weights, order, subsets and augmentation."
+    )
     log_every: int = Field(10, gt=0, description="Steps between rows of the log.")
     save_every: int = Field(200, gt=0, description="Steps between states that can be resumed.")
 
     @model_validator(mode="after")
-    def _plugins_exist(self) -> Recipe:
+    def _fits_together(self) -> Recipe:
         for name, options in self.distill.items():
             parse(distill.load(name).Options, options, where=f"distill.{name}")
         if self.student.dropout not in LAWS:
             law = self.student.dropout
             raise ValueError(f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}")
+        if self.student.fragile and self.student.dropout != "fragile":
+            raise ValueError(
+                f"student.fragile has weights, but student.dropout is {self.student.dropout!r}; "
+                "set student.dropout=fragile, or leave them out"
+            )
         return self
 
 

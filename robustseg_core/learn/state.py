@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustseg_core.budget import parse_json
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.sameness import Run, batch_of
+from robustseg_core.models.checkpoint import expect_finite
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Progress:
     """The newest row of the log."""
     seconds: float = 0.0
     """Wall time of all sessions of this run."""
+    waited: float = 0.0
+    """Seconds of it in which the step waited for data."""
 
 
 def save(
@@ -44,9 +49,13 @@ def save(
     optimizer: torch.optim.Optimizer,
     scaler: Mapping[str, Any] | None,
     progress: Progress,
-    recipe: str,
+    run: Run,
 ) -> None:
-    """Write everything; the file at `path` is the old state or the new one, never half of one."""
+    """Write everything; the file at `path` is the old state or the new one, never half of one.
+
+    Raises:
+        RobustsegError: a value is not finite, or the file cannot be written.
+    """
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
@@ -55,8 +64,15 @@ def save(
     metadata = {
         "progress": json.dumps({k: getattr(progress, k) for k in Progress.__slots__}),
         "scaler": json.dumps(scaler or {}),
-        "recipe": recipe,
+        "recipe": run.recipe,
+        "identity": run.identity,
+        "batch": str(run.batch),
     }
+    expect_finite(
+        tensors,
+        source=f"the run at step {progress.step}",
+        way_out=f"{path} is left as it was; lower optim.lr, or set optim.clip_norm",
+    )
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         clones = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
@@ -74,55 +90,74 @@ def load(
     model: nn.Module,
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
-    recipe: str,
-) -> tuple[Progress, dict[str, Any]]:
-    """Put a saved state back; returns where the run stood, and the scaler's state.
+    run: Run,
+) -> tuple[Progress, dict[str, Any], int]:
+    """Put a saved state back.
+
+    Returns:
+        Where the run stood, the scaler's state, and the batch of all processes together.
 
     Raises:
-        RobustsegError: damaged, or the state of another recipe.
+        RobustsegError: damaged, a value that is not finite, or the state of another run.
     """
+    damaged = "delete it to train from the start"
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
+            batch = batch_of(_told(metadata, run), run, folder=path.parent)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["recipe"] != recipe:
-            what = _difference(metadata["recipe"], recipe)
-            raise RobustsegError(
-                f"{path.parent} holds a run of another recipe ({what}); choose another --out, or "
-                "go on with the old recipe"
-            )
-        model.load_state_dict(_under(tensors, "model."))
+        expect_finite(tensors, source=str(path), way_out=damaged)
+        _put(model, _under(tensors, "model."))
         if average is not None:
-            average.load_state_dict(_under(tensors, "average."))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(tensors, "optimizer.").items():
-            index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
+            _put(average, _under(tensors, "average."))
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-        return Progress(**parse_json(metadata["progress"])), parse_json(metadata["scaler"])
-    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise RobustsegError(
-            f"{path} is damaged ({error}); delete it to train from the start"
-        ) from None
+        entries = _moments(optimizer, _under(tensors, "optimizer."))
+        optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        progress = TypeAdapter(Progress).validate_json(metadata["progress"])
+        scaler = parse_json(metadata["scaler"])
+        if progress.step < 0 or not isinstance(scaler, dict):
+            raise ValueError(f"it stands at step {progress.step}")
+        return progress, scaler, batch
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise RobustsegError(f"{path} is damaged ({text}); {damaged}") from None
+
+
+def _told(metadata: Mapping[str, str], run: Run) -> Run:
+    """The run that a state belongs to; one of an earlier version knows its recipe alone."""
+    recipe = metadata["recipe"]
+    if "identity" in metadata:
+        return Run(recipe, metadata["identity"], int(metadata["batch"]))
+    same = recipe == run.recipe
+    return Run(recipe, run.identity if same else recipe, run.batch)
+
+
+def _put(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load a state strictly: names, shapes and types."""
+    for name, like in model.state_dict().items():
+        if tensors[name].dtype != like.dtype:
+            raise ValueError(f"{name} is {tensors[name].dtype}, not {like.dtype}")
+    model.load_state_dict(tensors)
+
+
+def _moments(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> dict[int, dict[str, Tensor]]:
+    """AdamW's entry of each parameter that has had a gradient."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        like = parameters[int(index)] if int(index) < len(parameters) else None
+        shape = None if like is None else torch.Size() if key == "step" else like.shape
+        if tensor.shape != shape or (key != "exp_avg" and tensor.min() < 0):
+            raise ValueError(f"optimizer.{name} does not fit its parameter")
+        entries.setdefault(int(index), {})[key] = tensor
+    for index, entry in entries.items():
+        if set(entry) != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"optimizer.{index} has {sorted(entry)}")
+    return entries
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _difference(old: str, new: str) -> str:
-    """The first key in which two recipes (JSON) differ."""
-    before, after = _flat(parse_json(old)), _flat(parse_json(new))
-    keys = [k for k in {**before, **after} if before.get(k) != after.get(k)]
-    return f"{keys[0]} was {before.get(keys[0])!r}, is {after.get(keys[0])!r}" if keys else "same"
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {
-        key: value
-        for name, branch in tree.items()
-        for key, value in _flat(branch, f"{prefix}.{name}" if prefix else name).items()
-    }

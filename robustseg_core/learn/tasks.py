@@ -32,8 +32,8 @@ class Task:
             teaches.
 
     Raises:
-        RobustsegError: the recipe distills and there is no teacher, or it needs labels that the
-            data has not.
+        RobustsegError: the recipe distills and there is no teacher, it needs labels that the data
+            has not, or its weights are not one for each modality.
     """
 
     def __init__(
@@ -46,6 +46,11 @@ class Task:
     ) -> None:
         self.recipe = recipe
         self.modalities = tuple(modalities)
+        if len(recipe.student.fragile) not in (0, len(modalities)):
+            raise RobustsegError(
+                f"student.fragile has {len(recipe.student.fragile)} weights for "
+                f"{', '.join(modalities)}; give one for each"
+            )
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         if recipe.distill and teacher is None:
             raise RobustsegError(

@@ -1,14 +1,16 @@
 """A checkpoint is one safetensors file that needs no configuration beside it, and runs no code.
 
 The weights are the tensors; the metadata holds the format version, the form of the head and the
-`ModelSpec` as JSON. Loading is strict: a tensor too many, too few or of another shape is an error.
+`ModelSpec` as JSON. Loading is strict: a tensor too many, too few, of another shape or with a value
+that is not finite is an error, and nothing is allocated that the file does not hold.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -25,6 +27,10 @@ FORMAT = "robustseg/1"
 
 SHIPPED = Path(__file__).resolve().parent.parent / "weights" / "street.safetensors"
 """The student that comes with the package; how it was made is in the .json beside it."""
+
+_LONGEST_SPEC = 1 << 20
+"""Characters of a spec as JSON."""
+_HALF = torch.finfo(torch.float16).max
 
 _SHAPING = ("modalities", "backbone", "fusion", "head_width", "stem", "norm")
 """Fields of the spec that a network is built from; the others may change after training."""
@@ -43,10 +49,12 @@ def save(
         path: ends in .safetensors by convention.
         model: in either form of its head.
         spec: what to store instead of `model.spec`, e.g. with another provenance.
-        half: store floats as float16, which halves the file; `load` gives float32 back.
+        half: store floats as float16, which halves the file; `load` gives float32 back. A tensor
+            with a value beyond float16 stays as it is.
 
     Raises:
-        RobustsegError: the spec belongs to another network, or the file cannot be written.
+        RobustsegError: the spec belongs to another network, a weight is not finite, or the file
+            cannot be written.
     """
     spec = model.spec if spec is None else spec
     for field in _SHAPING:
@@ -58,9 +66,10 @@ def save(
     expect_classes(spec, model.spec.classes, source="spec", expected="the network")
     metadata = {"format": FORMAT, "head": model.head_form, "spec": spec.model_dump_json()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    if half:
-        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     path = Path(path)
+    expect_finite(tensors, source="the network", way_out=f"{path} is left as it was; train again")
+    if half:
+        tensors = {k: _halved(v) if v.is_floating_point() else v for k, v in tensors.items()}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, unfinished, metadata=metadata)
@@ -83,16 +92,47 @@ def load(
 
     Raises:
         RobustsegError: no such file, not safetensors or cut short, not from robustseg, another
-            version, tensors that do not fit its spec, or other classes than expected.
+            version, a spec that no network can have, tensors that do not fit it or are not finite,
+            or other classes than expected.
     """
-    metadata, tensors = _read(Path(path))
-    spec = _spec(path, metadata)
-    if classes is not None:
-        expect_classes(spec, classes, source=f"checkpoint {path}")
-    model = untrained(spec, head=metadata["head"])
-    _fit(path, model.state_dict(), tensors)
+    path = Path(path)
+    spec, head, tensors = _read(path, classes)
+    model = untrained(spec, head=head)
+    for name, like in model.state_dict().items():
+        if tensors[name].dtype != like.dtype:
+            raise RobustsegError(
+                f"{path} has {name} of {_kind(tensors[name])}, its network needs {_kind(like)}; "
+                f"{_AGAIN}"
+            )
+    expect_finite(tensors, source=str(path), way_out=_AGAIN)
     model.load_state_dict(tensors)
     return model.to(device)
+
+
+def expect_finite(tensors: Mapping[str, Tensor], *, source: str, way_out: str) -> None:
+    """Nothing, if all values of a network are finite, and its variances not negative.
+
+    Args:
+        tensors: name -> weights or buffers, as `state_dict` names them.
+        source: what has them: the beginning of the sentence.
+        way_out: its end.
+
+    Raises:
+        RobustsegError: names the first tensor that is otherwise, and how much of it is.
+    """
+    for name, tensor in tensors.items():
+        finite = torch.isfinite(tensor)
+        if not finite.all():
+            bad = tensor[~finite].flatten()
+            raise RobustsegError(
+                f"{source} has {name} with {len(bad)} of {tensor.numel()} values not finite (the "
+                f"first is {bad[0].item()}); {way_out}"
+            )
+        if name.endswith("running_var") and tensor.numel() and tensor.min() < 0:
+            raise RobustsegError(
+                f"{source} has {name} with {tensor.min().item():g} in it, and a variance is never "
+                f"negative; {way_out}"
+            )
 
 
 def expect_classes(
@@ -144,10 +184,19 @@ def default_spec(
             name: load_modality(name).Encoding().model_dump(mode="json") for name in modalities
         },
     }
+    return make_spec(values | fields, source="spec of a network")
+
+
+def make_spec(values: Mapping[str, Any], *, source: str) -> ModelSpec:
+    """A spec of these fields.
+
+    Raises:
+        RobustsegError: one that does not fit; the text begins with `source`.
+    """
     try:
-        return ModelSpec.model_validate(values | fields)
+        return ModelSpec.model_validate(values)
     except ValidationError as error:
-        raise RobustsegError(f"spec of a network: {_first(error)}") from None
+        raise RobustsegError(f"{source}: {_first(error)}") from None
 
 
 def untrained(
@@ -162,8 +211,8 @@ def untrained(
         return AnyModalSegmenter(spec, head=head, **dropouts).eval()
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata, and tensors on the CPU with floats as float32."""
+def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, dict[str, Tensor]]:
+    """Spec, form of the head, and the tensors that belong to them, with floats as float32."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise RobustsegError(
@@ -172,16 +221,22 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            spec = _spec(path, metadata)
+            if classes is not None:
+                expect_classes(spec, classes, source=f"checkpoint {path}")
+            shapes = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+            _expect_shapes(path, spec, metadata["head"], shapes)
+            tensors = {name: file.get_tensor(name) for name in shapes}
     except (SafetensorError, OSError) as error:
         raise RobustsegError(
             f"{path} is not a safetensors file, or is cut short ({error}); copy it again, and "
             "import public .pth weights with `robustseg_core.models.weights.import_weights`"
         ) from None
-    return metadata, {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    floats = {k: v.float() for k, v in tensors.items() if v.is_floating_point()}
+    return spec, metadata["head"], tensors | floats
 
 
-def _spec(path: Path | str, metadata: dict[str, str]) -> ModelSpec:
+def _spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
     if not {"format", "head", "spec"} <= set(metadata):
         raise RobustsegError(
             f"{path} has no robustseg metadata, so it is no checkpoint of this package; import "
@@ -192,6 +247,11 @@ def _spec(path: Path | str, metadata: dict[str, str]) -> ModelSpec:
             f"{path} is of format {metadata['format']!r}; this version reads {FORMAT!r}; "
             "install the version of robustseg that wrote it, or train again"
         )
+    if len(metadata["spec"]) > _LONGEST_SPEC:
+        raise RobustsegError(
+            f"{path} has a spec of {len(metadata['spec'])} characters; expected at most "
+            f"{_LONGEST_SPEC}; {_AGAIN}"
+        )
     try:
         return ModelSpec.model_validate_json(metadata["spec"])
     except ValidationError as error:
@@ -201,20 +261,35 @@ def _spec(path: Path | str, metadata: dict[str, str]) -> ModelSpec:
         ) from None
 
 
-def _fit(path: Path | str, model: dict[str, Tensor], file: dict[str, Tensor]) -> None:
-    problems = [f"lacks {name}" for name in model if name not in file]
-    problems += [f"has {name}, which its spec does not" for name in file if name not in model]
+def _expect_shapes(
+    path: Path, spec: ModelSpec, head: str, have: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Nothing, if the tensors of a file are those of its network, of which none is allocated."""
+    with torch.device("meta"):
+        model = AnyModalSegmenter(spec, head=head)
+    want = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    problems = [f"lacks {name}" for name in want if name not in have]
+    problems += [f"has {name}, which its spec does not" for name in have if name not in want]
     problems += [
-        f"has {name} of {tuple(file[name].shape)} where its spec says {tuple(model[name].shape)}"
-        for name in model
-        if name in file and file[name].shape != model[name].shape
+        f"has {name} of {have[name]} where its spec says {shape}"
+        for name, shape in want.items()
+        if name in have and have[name] != shape
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise RobustsegError(
-            f"{path} does not fit its own spec: it {problems[0]}{more}; "
-            "the file was edited or damaged; take it again from where it was made"
-        )
+        raise RobustsegError(f"{path} does not fit its own spec: it {problems[0]}{more}; {_AGAIN}")
+
+
+_AGAIN = "the file was edited or damaged; take it again from where it was made"
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """float16, if that holds all values."""
+    return tensor.half() if tensor.numel() == 0 or tensor.abs().max() <= _HALF else tensor
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _first(error: ValidationError) -> str:
@@ -223,7 +298,14 @@ def _first(error: ValidationError) -> str:
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         text = "unknown field"
+    elif first["type"] not in ("value_error", "missing"):
+        where = f"{where} is {_shown(first['input'])}" if where else where
     return f"{where}: {text}" if where else text
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _few(names: Sequence[str]) -> str:

@@ -257,6 +257,8 @@ def _needed(modality: Tensor | None) -> Tensor:
 
 def _initialize(module: nn.Module) -> None:
     """As published: truncated normal for linear layers, fan-out normal for convolutions."""
+    if any(weight.is_meta for weight in module.parameters(recurse=False)):
+        return  # shapes without memory: nothing to fill, and PyTorch would take 6 s to say so
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

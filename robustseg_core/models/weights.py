@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from robustseg_core.budget import OverBudget, check_zip
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.checkpoint import expect_finite
 from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
 
@@ -95,7 +96,7 @@ def import_weights(
 
     Raises:
         RobustsegError: unreadable file, unknown naming, another backbone, a tensor that is missing,
-            misshapen or unknown; the model is then unchanged.
+            misshapen, unknown or not finite; the model is then unchanged.
     """
     if head not in ("auto", "need", "skip"):
         raise RobustsegError(f"head is {head!r}; {did_you_mean(head, ('auto', 'need', 'skip'))}")
@@ -155,7 +156,8 @@ class _Source:
         found = {m.groups() for key in self.tensors if (m := blocks.match(key))}
         stages = sorted({stage for stage, _ in found})
         depths = tuple(sum(stage == s for s, _ in found) for stage in stages)
-        width = len(self.tensors[_ENCODER[0][self.column].format(s=0, S=1) + ".weight"])
+        probe = self.tensors[_ENCODER[0][self.column].format(s=0, S=1) + ".weight"]
+        width = probe.shape[0] if probe.ndim else 0
         want = BACKBONES[name]
         if (width, depths) != (want.channels[0], want.depths):
             known = [
@@ -179,12 +181,22 @@ class _Source:
             if missing:
                 raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
             parts = [self.tensors[name] for name in names]
-            value = parts[0] if len(parts) == 1 else torch.cat(parts)
+            name, value = self.original[names[0]], parts[0]
+            if len(parts) > 1 and value.ndim and len({part.shape[1:] for part in parts}) == 1:
+                value = torch.cat(parts)
             if value.shape != like.shape:
                 raise RobustsegError(
-                    f"{self.path} has {self.original[names[0]]} of {tuple(value.shape)}; this "
+                    f"{self.path} has {name} of {tuple(value.shape)}; this "
                     f"network needs {tuple(like.shape)}; build it with the sizes of the file"
                 )
+            whole = like.is_floating_point() and not value.is_floating_point()
+            if value.layout != torch.strided or value.is_complex() or whole:
+                raise RobustsegError(
+                    f"{self.path} has {name} of {value.layout} {value.dtype}; this network needs "
+                    f"{like.dtype}; save plain weights"
+                )
+            value = value.to(like.dtype)
+            expect_finite({name: value}, source=str(self.path), way_out="take it again")
             self.used |= {self.original[name] for name in names}
             self.staged += [(copy.state_dict()[leaf], value) for copy in copies]
 
@@ -193,7 +205,7 @@ class _Source:
         if classifier is None:
             return "left as it was: the file has none"
         theirs, ours = tuple(classifier.shape[:2]), tuple(head.classifier.weight.shape[:2])
-        if theirs != ours:
+        if len(theirs) == 2 and theirs != ours:
             return (
                 f"left as it was: the file's has {theirs[0]} classes at width {theirs[1]}, "
                 f"this network's {ours[0]} at {ours[1]}"

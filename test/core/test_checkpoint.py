@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from robustseg_core.classes import CITYSCAPES
@@ -212,3 +215,153 @@ def test_the_plumbing_network_knows_every_sensor_and_its_encoding(path: Path):
         checkpoint.default_spec(("ldar",))
     with pytest.raises(RobustsegError, match="width: unknown field"):
         checkpoint.default_spec(width=3)
+
+
+def _first_of(state: dict[str, torch.Tensor], end: str) -> str:
+    return next(name for name in state if name.endswith(end))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("end", ["embed.proj.0.weight", "running_mean", "classifier.bias"])
+def test_a_weight_that_is_not_finite_is_named_with_its_file(path: Path, end: str, value: float):
+    model = network()
+    state = model.state_dict()
+    name = _first_of(state, end)
+    state[name].view(-1)[1] = value
+    save_file(state, path, metadata=_metadata(model))
+    with pytest.raises(
+        RobustsegError, match=rf"{path} has {name} with 1 of \d+ values not finite .*{value}"
+    ):
+        checkpoint.load(path)
+    with pytest.raises(RobustsegError, match=rf"the network has {name} .*not finite"):
+        checkpoint.save(path.with_name("other.safetensors"), model)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("end", "tensor", "text"),
+    [
+        ("running_var", torch.full((8,), -1.0), "running_var with -1 in it.*never negative"),
+        ("norm.weight", torch.full((8,), 1e300, dtype=torch.float64), "not finite"),
+        ("norm.weight", torch.ones(8, dtype=torch.int64), "of int64, its network needs float32"),
+        ("norm.weight", torch.ones(8, dtype=torch.complex64), "of complex64, its network needs"),
+        ("num_batches_tracked", torch.tensor(0.5), "of float32, its network needs int64"),
+        ("norm.weight", torch.ones(0), r"norm.weight of \(0,\) where its spec says \(8,\)"),
+        ("norm.weight", torch.tensor(1.0), r"norm.weight of \(\) where its spec says \(8,\)"),
+    ],
+)
+def test_a_tensor_that_no_network_can_have_is_named(path: Path, end: str, tensor, text: str):
+    model = network()
+    state = model.head.state_dict()
+    name = f"head.{_first_of(state, end)}"
+    save_file(model.state_dict() | {name: tensor}, path, metadata=_metadata(model))
+    with pytest.raises(RobustsegError, match=text):
+        checkpoint.load(path)
+
+
+def test_what_float16_cannot_hold_is_kept_in_single_precision(path: Path):
+    model = network()
+    with torch.no_grad():
+        model.head.norm.running_var[0] = 1e6
+    checkpoint.save(path, model, half=True)
+    assert checkpoint.load(path).head.norm.running_var[0] == 1e6
+
+
+LONG = "x" * 200
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"head_width": 10**9}, "head_width is 1000000000: .*4096"),
+        ({"head_width": 10**40}, "head_width is 1000"),
+        ({"head_width": -1}, "head_width is -1"),
+        ({"head_width": "wide"}, "head_width is 'wide'"),
+        ({"palette": [[256, 0, 0], *CITYSCAPES.palette[1:]]}, "palette.0.0 is 256"),
+        ({"palette": [[0, 0, -1], *CITYSCAPES.palette[1:]]}, "palette.0.2 is -1"),
+        ({"palette": [[0, 0], *CITYSCAPES.palette[1:]]}, "palette.0.2: "),
+        ({"palette": [[0, 0, 0]] * 10**4}, "palette is"),
+        ({"palette": 7}, "palette is 7"),
+        ({"size": [8224, 8224]}, "size is 8224x8224 for 19 classes, more than"),
+        ({"size": [8192, 8192]}, "size is 8192x8192 for 19 classes, more than"),
+        ({"size": [-32, 32]}, "size is -32x32"),
+        ({"size": [32, 0]}, "size is 32x0"),
+        ({"classes": ["", *CITYSCAPES.names[1:]]}, "classes: '' is no name"),
+        ({"classes": ["a\nb", *CITYSCAPES.names[1:]]}, "is no name"),
+        ({"classes": ["\u202egpj.exe", *CITYSCAPES.names[1:]]}, "is no name"),
+        ({"classes": [LONG, *CITYSCAPES.names[1:]]}, "is no name"),
+        ({"classes": ["wall", *CITYSCAPES.names[1:]]}, "classes: 'wall' is there twice"),
+        ({"classes": ["a"] * 300}, "classes"),
+        ({"modalities": ["rgb", "rgb"]}, "modalities: 'rgb' is there twice"),
+        ({"modalities": [f"m{k}" for k in range(1000)], "encodings": {}}, "modalities"),
+        ({"modalities": []}, "modalities"),
+        ({"encodings": {"lidar": {"max_range_m": "9" * 20_000}}}, "encodings have more than"),
+        ({"encodings": {"lidar": 3}}, "encodings.lidar is 3"),
+        ({"encodings": []}, "encodings is"),
+        ({"provenance": "x" * 20_000}, "provenance is"),
+        ({"backbone": LONG}, "backbone is"),
+        ({"fusion": "../../evil"}, "no Fusion called '../../evil'"),
+        ({"stem": 3}, "stem is 3"),
+        ({"trained": "maybe"}, "trained is 'maybe'"),
+    ],
+)
+def test_a_spec_that_no_network_can_have_is_named_before_anything_is_allocated(
+    path: Path, change: dict, text: str
+):
+    model = network()
+    save_file(model.state_dict(), path, metadata=_metadata(model, **change))
+    tracemalloc.start()
+    with pytest.raises(RobustsegError, match=text) as caught:
+        checkpoint.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+    assert str(path) in str(caught.value) or "Fusion" in text
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("spec", ["", "{", "null", "[]", "NaN", "[" * 10**5, " " * (1 << 21)])
+def test_metadata_that_is_no_spec_is_named(path: Path, spec: str):
+    model = network()
+    save_file(model.state_dict(), path, metadata=_metadata(model) | {"spec": spec})
+    with pytest.raises(RobustsegError, match=f"{path} has a spec"):
+        checkpoint.load(path)
+
+
+def test_a_network_that_the_file_does_not_hold_is_never_allocated(path: Path, monkeypatch):
+    """The largest that a spec may claim has 150 million weights."""
+    model = network()
+    huge = {"head_width": 4096, "backbone": "b5", "stem": "per_modality", "norm": "per_modality"}
+    save_file(model.state_dict(), path, metadata=_metadata(model, **huge))
+    monkeypatch.delattr(checkpoint, "untrained")  # what allocates it
+    with pytest.raises(RobustsegError, match="does not fit its own spec"):
+        checkpoint.load(path)
+
+
+NETWORK = network()
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_change_of_a_file_is_a_network_or_a_sentence(path: Path, data):
+    """Bytes of the header or the tensors, or a field of the spec."""
+    field = data.draw(st.none() | st.sampled_from(list(ModelSpec.model_fields)))
+    change = {} if field is None else {field: data.draw(JUNK)}
+    save_file(NETWORK.state_dict(), path, metadata=_metadata(NETWORK, **change))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 4)) if field is None else 0):
+        end = data.draw(st.sampled_from((9, 20_000, len(content))))
+        content[data.draw(st.integers(0, end - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        assert isinstance(checkpoint.load(path), AnyModalSegmenter)
+    except RobustsegError as error:
+        assert len(str(error)) < 1000

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import tracemalloc
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 import webdataset
 from drives import write_drive
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from makers import pretend_png
 
 from robustseg_core import datasets
+from robustseg_core.datasets._archive import Index
 from robustseg_core.datasets._levels import from_png, read_label_png, to_png
 from robustseg_core.datasets.shards import Shards
 from robustseg_core.errors import RobustsegError
@@ -212,3 +217,226 @@ def test_the_registry_knows_the_data_set(packed):
     png = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     with pytest.raises(RobustsegError, match="expected class ids in one channel of 8 bits"):
         read_label_png(png)
+
+
+def reindexed(folder, **change):
+    """The index with other entries; None takes one away."""
+    index = json.loads((folder / "index.json").read_text()) | change
+    index = {key: value for key, value in index.items() if value is not None}
+    (folder / "index.json").write_text(json.dumps(index))
+    return index
+
+
+def sample(packed, **change):
+    """The samples of the index, the first one changed."""
+    first, *others = json.loads((packed / "drive" / "index.json").read_text())["samples"]
+    return {"samples": [first | change, *others]}
+
+
+BAD = [
+    ({"format": "robustseg-shards/2"}, "format 'robustseg-shards/2'; expected"),
+    ({"format": 1}, "format 1; expected"),
+    ({"format": "x" * 10_000}, "of format"),
+    ({"modalities": None}, "modalities"),
+    ({"modalities": "rgb"}, "modalities is 'rgb'"),
+    ({"modalities": []}, "modalities"),
+    ({"modalities": ["rgb", "rgb"]}, "'rgb' is there twice"),
+    ({"modalities": ["rgb", "label"]}, "'label' is no modality"),
+    ({"modalities": ["r\ngb"]}, "is no name"),
+    ({"classes": 3}, "classes is 3"),
+    ({"classes": ["road"]}, "19 colors for 1 classes"),
+    ({"classes": ["a"] * 300, "palette": [[0, 0, 0]] * 300}, "classes"),
+    ({"palette": [[0, 0, 256]] * 19}, "palette.0.2 is 256"),
+    ({"palette": {}}, "palette is"),
+    ({"size": [32]}, "size.1"),
+    ({"size": [-32, 64]}, "size.0 is -32"),
+    ({"size": [10**12, 64]}, "size.0 is 1000000000000"),
+    ({"size": "32x64"}, "size is '32x64'"),
+    ({"encodings": []}, "encodings is"),
+    ({"encodings": {"rgb": 3}}, "encodings.rgb is 3"),
+    ({"tags": {}}, "tags have no scene"),
+    ({"tags": {"scene": ["a"]}}, "tags.scene is"),
+    ({"tags": None}, "tags"),
+    ({"counts": {"used": {"rgb": -1}}}, "counts.used.rgb is -1"),
+    ({"counts": []}, "counts is"),
+    ({"notices": {"a": 1}}, "notices is"),
+    ({"shards": {}}, "shards is"),
+    ({"shards": []}, "is in no shard"),
+    ({"shards": [{"file": "../../etc/passwd", "bytes": 1}]}, "no name of a file in this folder"),
+    ({"shards": [{"file": "/etc/passwd", "bytes": 1}]}, "no name of a file in this folder"),
+    ({"shards": [{"file": "..", "bytes": 1}]}, "no name of a file in this folder"),
+    ({"shards": [{"file": "a\0", "bytes": 1}]}, "no name of a file in this folder"),
+    ({"shards": [{"file": "000000.tar", "bytes": -1}]}, "shards.0.bytes is -1"),
+    ({"shards": [{"file": "000000.tar"}]}, "shards.0.bytes"),
+    ({"shards": ["000000.tar"]}, "shards.0 is '000000.tar'"),
+    ({"samples": {}}, "samples is"),
+    ({"samples": []}, "none of the 0 samples"),
+    ({"samples": [3]}, "samples.0 is 3"),
+    ({"samples": None}, "samples"),
+]
+SAMPLES = [
+    ({"shard": 99}, "is in no shard"),
+    ({"shard": -1}, "samples.0.shard is -1"),
+    ({"shard": 2**70}, "is in no shard|shard is"),
+    ({"id": ["a"]}, "samples.0.id is"),
+    ({"id": "x" * 10_000}, "samples.0.id is"),
+    ({"members": []}, "samples.0.members is"),
+    ({"members": {}}, "has no account"),
+    ({"members": {"json": [0, 10]}}, "members.json.2"),
+    ({"members": {"json": [-1, 10, 0]}}, "members.json.0 is -1"),
+    ({"members": {"json": [0, -1, 0]}}, "members.json.1 is -1"),
+    ({"members": {"json": [0, 10**13, 0]}}, "members.json.1 is 10000000000000"),
+    ({"members": {"json": [10**13, 10, 0]}}, "json of .* ends at byte 10000000000010 of"),
+    ({"members": {"json": [0, 10, 2**32]}}, "members.json.2 is 4294967296"),
+    ({"members": {"json": [2**70, 10, 0]}}, "members.json.0 is"),
+    ({"members": {"json": [0.5, 10, 0]}}, "members.json.0 is 0.5"),
+    ({"members": {"json": None}}, "members.json is None"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), BAD)
+def test_an_index_that_cannot_be_is_a_sentence(packed, tmp_path, change, said):
+    folder = copy(packed, tmp_path)
+    reindexed(folder, **change)
+    with pytest.raises(RobustsegError, match=said) as caught:
+        Shards([folder])
+    assert len(str(caught.value)) < 700 and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(("change", "said"), SAMPLES)
+def test_a_sample_that_cannot_be_is_a_sentence(packed, tmp_path, change, said):
+    folder = copy(packed, tmp_path)
+    reindexed(folder, **sample(packed, **change))
+    with pytest.raises(RobustsegError, match=said) as caught:
+        Shards([folder])
+    assert len(str(caught.value)) < 700 and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"null", b"[]", b"3", b"NaN", b"\xff\xfe", b"[" * 10**6, b'{"a":' * 10**5],
+)
+def test_an_index_that_is_no_index_is_a_sentence(packed, tmp_path, content):
+    folder = copy(packed, tmp_path)
+    (folder / "index.json").write_bytes(content)
+    with pytest.raises(RobustsegError, match=r"index.json .*(cannot be read|of format)"):
+        Shards([folder])
+
+
+def test_an_index_of_terabytes_is_not_read(packed, tmp_path):
+    folder = copy(packed, tmp_path)
+    os.truncate(folder / "index.json", 1 << 40)  # sparse: it takes no room
+    with pytest.raises(RobustsegError, match="has 1099511627776 bytes; expected at most"):
+        Shards([folder])
+    (folder / "index.json").unlink()
+    (folder / "index.json").mkdir()
+    with pytest.raises(RobustsegError, match=r"cannot read .*directory"):
+        Shards([folder])
+
+
+def test_the_same_samples_under_another_index_twice_are_refused(packed, tmp_path):
+    folder = copy(packed, tmp_path)
+    rows = json.loads((folder / "index.json").read_text())["samples"]
+    reindexed(folder, samples=[*rows, rows[0]])
+    with pytest.raises(RobustsegError, match="a sample is there twice"):
+        Shards([folder])
+
+
+def replaced(folder, name, content):
+    """A member of the first sample with depth, with a checksum that says all is well."""
+    index = json.loads((folder / "index.json").read_text())
+    row = next(row for row in index["samples"] if "depth" in row["members"])
+    file = folder / index["shards"][row["shard"]]["file"]
+    offset = file.stat().st_size
+    with file.open("ab") as shard:
+        shard.write(content)
+    row["members"][name] = [offset, len(content), zlib.crc32(content)]
+    index["shards"][row["shard"]]["bytes"] += len(content)
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def png(*shape, dtype=np.uint8):
+    return cv2.imencode(".png", np.zeros(shape, dtype))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("json", b"{", "json of .* is not what was extracted"),
+        ("json", b"[" * 10**5, "json of .* is not what was extracted .RecursionError"),
+        ("json", b"3", "of drive/.* is not what was extracted .TypeError"),
+        ("json", b"{}", "is not what was extracted .KeyError: 'values'"),
+        ("json", b'{"values": {"depth": 3, "event": 3, "lidar": 3, "rgb": 3}}', "TypeError"),
+        ("json", b'{"values": {"depth": [[0, NaN]], "event": [[0]], "rgb": "x"}}', "ValueError"),
+        ("depth", b"", "depth of .* is None, expected .32, 64."),
+        ("depth", pretend_png(9000, 9000), r"is \(9000, 9000\), expected \(32, 64\)"),
+        ("depth", pretend_png(32, 64), "are no picture"),
+        ("depth", png(32, 64, 4), "channels; expected"),
+        ("label", png(64, 64), r"label of .*is \(64, 64\), expected"),
+        ("label", png(32, 64, dtype=np.uint16), "expected class ids in one channel"),
+    ],
+)
+def test_a_member_that_is_not_what_was_extracted_is_a_sentence(
+    packed, tmp_path, name, content, said
+):
+    folder = copy(packed, tmp_path)
+    replaced(folder, name, content)
+    shards = Shards([folder], modalities=["depth"])
+    with pytest.raises(RobustsegError, match=said) as caught:
+        shards[0]
+    assert str(folder) in str(caught.value)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def places(tree, path=()):
+    """Paths of everything in a tree of JSON."""
+    yield path
+    pairs = (
+        tree.items() if isinstance(tree, dict) else enumerate(tree) if type(tree) is list else ()
+    )
+    for key, value in pairs:
+        yield from places(value, (*path, key))
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_change_of_an_index_is_a_data_set_or_a_sentence(packed, tmp_path, data):
+    """One to three values anywhere in it become anything; memory stays small."""
+    folder = tmp_path / "shards" / "drive"
+    if not folder.exists():
+        copy(packed, tmp_path)
+    index = json.loads((packed / "drive" / "index.json").read_text())
+    tree = {"": index}
+    read = [key for key in index if key in Index.model_fields]
+    for _ in range(data.draw(st.integers(1, 3))):
+        first = data.draw(st.sampled_from(read))
+        found = (
+            list(places(tree[""].get(first), ("", first))) if type(tree[""]) is dict else [("",)]
+        )
+        *path, last = data.draw(st.sampled_from(found))
+        branch = tree
+        for key in path:
+            branch = branch[key]
+        branch[last] = data.draw(JUNK)
+    (folder / "index.json").write_text(json.dumps(tree[""]))
+    tracemalloc.start()
+    try:
+        shards = Shards([folder])
+        for k in range(len(shards)):
+            assert shards[k].images
+    except RobustsegError as error:
+        assert len(str(error)) < 1500
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 20_000_000

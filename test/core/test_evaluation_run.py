@@ -233,3 +233,16 @@ def test_the_global_dice_are_left_alone(model):
     before = torch.random.get_rng_state()
     evaluate(model, InMemory(random_samples(1)), protocols=["rmm", "nm"])
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_logits_that_are_not_finite_are_no_figure():
+    model = network(stem="per_modality")
+    with torch.no_grad():
+        model.encoder.stages[0].embed.proj[1].weight.fill_(torch.inf)
+    text = r"logits of sample f0 are not finite \(subsets with (rgb, )?depth"
+    with pytest.raises(RobustsegError, match=text):
+        evaluate(model, InMemory(random_samples(2)), protocols=["subsets"])
+    samples = random_samples(2)
+    samples[1].images["rgb"][0, 3, 4] = np.nan
+    with pytest.raises(RobustsegError, match=r"logits of sample f1 .*whether the sample's images"):
+        evaluate(network(), InMemory(samples), protocols=["subsets"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +15,16 @@ from pathlib import Path
 import pytest
 import torch
 from learn_data import CLASSES, make_shards, words
+from lightning.fabric import Fabric
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import journal
 from robustseg_core.learn.fit import fit, learning_rate
 from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe
 from robustseg_core.models import checkpoint
+from robustseg_core.models.anymodal import AnyModalSegmenter
 
 
 @pytest.fixture(scope="module")
@@ -134,24 +139,222 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
     if system == "robustseg_v1":
         same["distill"] = {"prediction": {"weight": 2.0}}
     run([system], data, tmp_path / "one", optim__batch=8, **same)
-    settings = words(*data, optim__batch=4, **same)
-    code = """
+    train([system], words(*data, optim__batch=4, **same), tmp_path / "two", processes=2)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+TRAIN = """
 import json, sys
 from pathlib import Path
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.recipe import load_recipe
-fit(load_recipe([sys.argv[1]], json.loads(sys.argv[2])), Path(sys.argv[3]), device="cpu")
+def die(step, steps, numbers):
+    if step == int(sys.argv[4]):
+        sys.exit(1)
+recipe = load_recipe(json.loads(sys.argv[1]), json.loads(sys.argv[2]))
+fit(recipe, Path(sys.argv[3]), device="cpu", on_progress=die)
 """
-    script = tmp_path / "train.py"
-    script.write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2",
-               "--master_port=29519", str(script), system, json.dumps(settings)]  # fmt: skip
+
+
+def train(names, settings, out, *, processes, die=0) -> str:
+    """In processes of their own, as torchrun starts them; returns what they say."""
+    script = out.with_name("train.py")
+    script.write_text(TRAIN)
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}",
+               "--standalone", str(script)]  # fmt: skip
+    told = [json.dumps(names), json.dumps(settings), str(out), str(die)]
     done = subprocess.run(
-        [*command, str(tmp_path / "two")], check=False, capture_output=True, text=True,
+        [*command, *told], check=False, capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert (done.returncode == 0) == (die == 0), done.stderr[-2000:]
+    return done.stderr
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load(out / "best.safetensors").state_dict()
+
+
+class Interrupted(Exception):
+    """What `interrupt_at` ends a run with."""
+
+
+def interrupt_at(step: int):
+    def stop(done: int, steps: int, numbers: dict[str, float]) -> None:
+        if done == step:
+            raise Interrupted
+
+    return stop
+
+
+PLAIN = {
+    "loss__ohem_threshold": 1.0, "network__drop_path": 0.0, "network__dropout": 0.0,
+    "optim__steps": 0, "optim__epochs": 2, "save_every": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_run_goes_on_in_another_number_of_processes_as_if_nothing_had_been(
+    before, after, data, tmp_path
+):
+    """Two epochs of 3 steps with 8 samples, however many see them; dead after 4, a state of 3."""
+    run(["dropout"], data, tmp_path / "whole", **PLAIN, optim__batch=8)
+    settings, out = words(*data, **PLAIN, optim__batch=8 // before), tmp_path / "run"
+    if before == 1:
+        with pytest.raises(Interrupted):
+            fit(load_recipe(["dropout"], settings), out, on_progress=interrupt_at(4))
+        train(["dropout"], settings, out, processes=after)
+    else:
+        train(["dropout"], settings, out, processes=before, die=4)
+        fit(load_recipe(["dropout"], settings), out)
+    assert len(losses(out)) == 6
+    assert losses(out) == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+    ours, whole = weights(out), weights(tmp_path / "whole")
+    for name in whole:
+        torch.testing.assert_close(ours[name], whole[name], rtol=1e-2, atol=1e-4)
+    again = fit(load_recipe(["dropout"], settings), out)  # finished, whoever looks
+    assert again["steps"] == 6
+
+
+def test_processes_that_cannot_share_the_batch_are_refused(stopped, data, tmp_path, monkeypatch):
+    """What each of three processes would do with a batch of 4, before any talks to another."""
+    out = shutil.copytree(stopped, tmp_path / "run")
+    before = (out / "state.safetensors").read_bytes()
+    real = Fabric.setup
+
+    def setup(self, *parts):
+        monkeypatch.setattr(type(self), "world_size", 3)
+        return real(self, *parts)
+
+    monkeypatch.setattr(Fabric, "setup", setup)
+    with pytest.raises(RobustsegError, match="a batch of 4, which 3 processes cannot share evenly"):
+        run(["teacher"], data, out)
+    assert (out / "state.safetensors").read_bytes() == before
+
+
+def interrupted(names, data, out, **more):
+    with pytest.raises(Interrupted):
+        fit(load_recipe(names, words(*data, **more)), out, on_progress=interrupt_at(4))
+
+
+def test_what_does_not_change_the_result_does_not_stop_a_resume(data, teacher, tmp_path):
+    """Workers, cache, rows of the log, states, and data and teacher that lie elsewhere."""
+    more = {"teacher": str(teacher), "optim__steps": 5}
+    whole = tmp_path / "whole"
+    fit(load_recipe(["anyseg"], words(*data, **more)), whole)
+    out = tmp_path / "out"
+    interrupted(["anyseg"], data, out, **more)
+    moved = [shutil.copytree(folder, tmp_path / "moved" / name)
+             for folder, name in zip(data, "xy", strict=True)]  # fmt: skip
+    more["teacher"] = str(shutil.copy(teacher, tmp_path / "other.safetensors"))
+    others = {"data__workers": 1, "log_every": 3, "save_every": 1, "data__cache": True}
+    result = fit(load_recipe(["anyseg"], words(*moved, **more, **others)), out)
+    assert result["steps"] == 5
+    ours, theirs = weights(out), weights(whole)
+    for name in theirs:  # the cache rounds images to float16
+        torch.testing.assert_close(ours[name], theirs[name], rtol=2e-2, atol=1e-3)
+
+
+def test_data_or_a_teacher_that_changed_is_another_recipe(data, teacher, tmp_path):
+    more = {"teacher": str(teacher), "optim__steps": 5}
+    out = tmp_path / "out"
+    interrupted(["anyseg"], data, out, **more)
+    other = make_shards(tmp_path / "other" / "a", 24, seed=9)
+    with pytest.raises(RobustsegError, match=r"another recipe .data.train was \['.*a'\], is"):
+        run(["anyseg"], (other, data[1]), out, **more)
+    another = tmp_path / "another.safetensors"
+    model = checkpoint.load(teacher)
+    with torch.no_grad():
+        model.head.classifier.bias.add_(1)
+    checkpoint.save(another, model)
+    with pytest.raises(RobustsegError, match=r"another recipe .teacher was .*teacher.*another"):
+        run(["anyseg"], data, out, **more | {"teacher": str(another)})
+    with pytest.raises(RobustsegError, match=r"batch of 4, have one of 6"):
+        run(["anyseg"], data, out, **more, optim__batch=6)
+
+
+def test_a_state_of_an_earlier_version_goes_on_with_its_own_recipe(data, tmp_path):
+    interrupted(["teacher"], data, tmp_path)
+    path = tmp_path / "state.safetensors"
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = {k: v for k, v in file.metadata().items() if k not in ("identity", "batch")}
+    save_file(tensors, path, metadata)
+    with pytest.raises(RobustsegError, match=r"another recipe .optim.lr was 0.003, is 0.1"):
+        run(["teacher"], data, tmp_path, optim__lr=0.1)
+    assert run(["teacher"], data, tmp_path)["steps"] == 6
+
+
+def changed(path: Path, metadata=None, **tensors) -> None:
+    with safe_open(path, "pt") as file:
+        old = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        words = file.metadata() | (metadata or {})
+    new = {k: v for k, v in {**old, **tensors}.items() if v is not None}
+    save_file(new, path, words)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name", "value", "text"),
+    [
+        ({}, "model.head.classifier.bias", torch.full((3,), torch.nan), "bias with 3 of 3 values"),
+        ({}, "model.head.classifier.bias", torch.zeros(3).long(), "is torch.int64, not"),
+        ({}, "model.head.classifier.bias", torch.zeros(4), "size mismatch for head.classifier"),
+        ({}, "model.head.classifier.bias", None, "is damaged .*head.classifier.bias"),
+        ({}, "optimizer.0.exp_avg", torch.zeros(1), "optimizer.0.exp_avg does not fit"),
+        ({}, "optimizer.0.exp_avg", None, "optimizer.0 has"),
+        ({}, "optimizer.9999.exp_avg", torch.zeros(1), "optimizer.9999.exp_avg does not fit"),
+        ({}, "optimizer.x.exp_avg", torch.zeros(1), "is damaged .*invalid literal"),
+        ({"progress": "[1]"}, "", None, "is damaged"),
+        ({"progress": '{"step": -1}'}, "", None, "is damaged .it stands at step -1"),
+        ({"progress": '{"step": "two"}'}, "", None, "is damaged .*step"),
+        ({"progress": '{"step": 10000}'}, "", None, "a run of 10000 steps, and there are 6"),
+        ({"scaler": "[" * 100_000}, "", None, "is damaged"),
+        ({"identity": "[]"}, "", None, "another recipe"),
+        ({"identity": "{"}, "", None, "is damaged"),
+        ({"batch": "many"}, "", None, "is damaged"),
+        ({"recipe": "3"}, "", None, "is damaged"),
+    ],
+)
+def test_a_state_that_no_run_can_have_left_is_a_sentence(
+    metadata, name, value, text, stopped, data, tmp_path
+):
+    out = shutil.copytree(stopped, tmp_path / "run")
+    changed(out / "state.safetensors", metadata, **({name: value} if name else {}))
+    before = (out / "state.safetensors").read_bytes()
+    with pytest.raises(RobustsegError, match=text) as caught:
+        run(["teacher"], data, out)
+    assert "\n" not in str(caught.value)
+    assert (out / "state.safetensors").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def stopped(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("stopped")
+    interrupted(["teacher"], data, out)
+    return out
+
+
+def test_a_finished_run_says_so(data, tmp_path, caplog):
+    run(["teacher"], data, tmp_path)
+    before = json.loads((tmp_path / "result.json").read_text())
+    assert "finished" not in caplog.text
+    assert run(["teacher"], data, tmp_path) == before
+    assert "holds a finished run: all its 6 steps are done" in caplog.text
+
+
+def test_weights_that_are_not_finite_replace_no_state(data, tmp_path):
+    """The last gradient of a run is in no loss any more."""
+    interrupted(["teacher"], data, tmp_path)
+    state = (tmp_path / "state.safetensors").read_bytes()
+
+    def spoil(step, steps, numbers):
+        for model in [m for m in gc.get_objects() if type(m) is AnyModalSegmenter and m.training]:
+            model.head.classifier.bias.data[0] = torch.nan
+
+    text = r"the run at step 3 has model.head.classifier.bias .*not finite.*is left as it was"
+    with pytest.raises(RobustsegError, match=text):
+        fit(load_recipe(["teacher"], words(*data, save_every=1)), tmp_path, on_progress=spoil)
+    assert (tmp_path / "state.safetensors").read_bytes() == state
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(data, tmp_path):

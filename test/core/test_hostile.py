@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import struct
 import tracemalloc
-import zlib
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from drives import message, segmenter
 from fuzz.bags import sound, whole
-from makers import camera_info, compressed, events, image, rvl, transform, xyz
+from makers import camera_info, compressed, events, image, pretend_png, rvl, transform, xyz
 
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.camera import Camera
@@ -29,18 +28,6 @@ from robustseg_core.types import Fault, Rejection
 from robustseg_core.view import View
 
 NAN, INF = float("nan"), float("inf")
-
-
-def pretend_png(height: int, width: int) -> bytes:
-    """A complete png of a few bytes that claims any size."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + crc
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body
 
 
 def message_of(data: np.ndarray):

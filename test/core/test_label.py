@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 from drives import SIZE, engine, robot, write_drive
 
 from robustseg_core.bag import Bag
@@ -14,7 +15,9 @@ from robustseg_core.datasets.shards import Shards
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.extract import Extraction, extract
 from robustseg_core.extraction.label import label_bags
+from robustseg_core.kills import parse_kill
 from robustseg_core.models import checkpoint
+from robustseg_core.offline import run_bags
 from robustseg_core.replay import replay
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE
@@ -149,3 +152,33 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(bags, teacher, t
     with pytest.raises(RobustsegError, match=said):
         label_bags(bags[:1], weights, tmp_path / "out", **given)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_weights_that_overflow_make_no_label_and_no_run_a_success(bags, tmp_path):
+    """Finite on disk, and not where they are used: exit code 2, and how many sets it cost."""
+    model = checkpoint.untrained(checkpoint.default_spec(size=SIZE, trained=True))
+    with torch.no_grad():
+        model.head.classifier.weight.fill_(3e38)
+        model.head.norm.bias.fill_(3.0)
+    path = tmp_path / "overflows.safetensors"
+    checkpoint.save(path, model)
+    text = r"no mask (came|was made).*logits of rgb, .* are not finite.*\(\d+ sets\)"
+    with pytest.raises(RobustsegError, match=text):
+        label_bags(bags[:1], path, tmp_path / "labels", overrides=["device=cpu"])
+    words = [f"weights={path}", "device=cpu"]
+    with pytest.raises(RobustsegError, match=text):
+        run_bags(bags[:1], overrides=words, out=tmp_path / "run")
+
+
+def test_weights_that_overflow_on_one_sensor_are_a_notice(bags, tmp_path):
+    spec = checkpoint.default_spec(size=SIZE, trained=True, stem="per_modality")
+    model = checkpoint.untrained(spec)
+    with torch.no_grad():
+        model.encoder.stages[0].embed.proj[1].weight.fill_(3e38)
+    path = tmp_path / "overflows.safetensors"
+    checkpoint.save(path, model)
+    words = [f"weights={path}", "device=cpu"]
+    kills = [parse_kill("depth@0.2+9")]
+    result = run_bags(bags[:1], overrides=words, out=tmp_path / "run", kills=kills)
+    assert any("are not finite" in notice and "sets)" in notice for notice in result["notices"])
+    assert result["masks"]

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from eval_samples import NAMES, InMemory, network, random_samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn.recipe import ValidationRecipe, load_recipe
+from robustseg_core.learn.recipe import Recipe, ValidationRecipe, load_recipe
 from robustseg_core.learn.validate import Picked, score
 from robustseg_core.subsets import short, subsets
 
@@ -61,3 +64,70 @@ def test_validation_takes_samples_from_all_over_the_split(count, picked):
     ids = [part[k].id for k in range(len(part))]
     assert len(ids) == len(set(ids)) == picked
     assert (ids[0], ids[-1]) == ("f0", "f8")
+
+
+WRONG = [
+    ("optim=3", "optim is 3"),
+    ("optim.lr=.inf", "optim.lr is inf"),
+    ("optim.lr=.nan", "optim.lr is nan"),
+    ("optim.lr=fast", "optim.lr is 'fast'"),
+    ("optim.batch=1000000000", "optim.batch is 1000000000.*65536"),
+    ("optim.batch=2.5", "optim.batch is 2.5"),
+    ("optim.precision=8", "optim.precision is 8"),
+    ("optim.presicion=32-true", "unknown key 'optim.presicion'; did you mean 'precision'"),
+    ("network.head_width=1000000", "network.head_width is 1000000.*4096"),
+    ("network.stem=both", "network.stem is 'both'"),
+    ("seed=1180591620717411303424", "seed is 1180591620717411303424"),
+    ("data.train=shards", "data.train is 'shards'"),
+    ("data.size=[32]", "data.size"),
+    ("data.size=32", "data.size is 32"),
+    ("student.fragile=[1,-1]", "student.fragile.1 is -1"),
+    ("student.fragile=[1,1]", "student.fragile has weights, but student.dropout is 'all'"),
+    ("distill=prediction", "distill is 'prediction'"),
+    ("distill.predicton={}", "no Distiller called 'predicton'; did you mean 'prediction'"),
+    ("distill.prediction=3", "distill.prediction is 3"),
+    ("corrupt.faults=[nonsense]", "no corruption called 'nonsense'"),
+    ("augment.scale=[2,1]", "augment.scale: 2 to 1 is no range"),
+    ("validate=never", "validate is 'never'"),
+    ("validate_={}", "unknown key 'validate_'.*validate"),
+    ("save_every=0", "save_every is 0"),
+    ("=3", "is not an override"),
+]
+
+
+@pytest.mark.parametrize(("word", "complaint"), WRONG)
+def test_a_word_that_no_recipe_takes_is_a_sentence(word, complaint):
+    with pytest.raises(RobustsegError, match=complaint) as caught:
+        load_recipe(["teacher"], [word])
+    assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+
+
+def test_a_recipe_that_is_none_is_a_sentence(tmp_path):
+    for name, said in (("teachr", "did you mean 'teacher'"), (str(tmp_path), "or give a file")):
+        with pytest.raises(RobustsegError, match=said):
+            load_recipe([name])
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_value_anywhere_is_a_recipe_or_a_sentence(data):
+    tree = Recipe().model_dump(mode="json", by_alias=True)
+    branch = tree
+    key = data.draw(st.sampled_from(sorted(branch)))
+    while isinstance(branch[key], dict) and branch[key] and data.draw(st.booleans()):
+        branch = branch[key]
+        key = data.draw(st.sampled_from(sorted(branch)))
+    branch[key] = data.draw(JUNK)
+    try:
+        parse(Recipe, tree)
+    except RobustsegError as error:
+        assert "pydantic" not in str(error)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import camera_info, compressed, events, image, transform, xyz
 
 from robustseg_core import config, draw, outputs, record, report
+from robustseg_core.engines import NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Fault, State
+from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State
 
 EPOCH = 1_700_000_000 * SECOND
 ALL = ("rgb", "depth", "event", "lidar")
@@ -347,3 +349,75 @@ def test_a_jpeg_camera_works_as_well():
 
     maps = drive(segmenter(("rgb",)), schedule(0.5, ("rgb",)), make)
     assert len(maps) >= 14 and maps[-1][1].used == ("rgb",)
+
+
+def overflowing(names=ALL, *, only: str | None = None) -> EagerEngine:
+    """Finite weights that overflow at run time; `only`: where this sensor is in the set."""
+    model = checkpoint.untrained(checkpoint.default_spec(names, size=SIZE, stem="per_modality"))
+    with torch.no_grad():
+        if only is None:
+            model.head.classifier.weight.fill_(3e38)
+            model.head.norm.bias.fill_(3.0)
+        else:
+            model.encoder.stages[0].embed.norm[0].weight.fill_(1.0)
+            model.encoder.stages[0].embed.proj[names.index(only)].weight.fill_(3e38)
+    assert all(p.isfinite().all() for p in model.parameters())
+    return EagerEngine(model, pick_device("cpu"))
+
+
+def made_of(engine: EagerEngine, names=ALL) -> Segmenter:
+    made = segmenter(names)
+    made._engine = engine
+    return made
+
+
+def test_logits_that_are_not_finite_make_no_mask_and_are_named():
+    made = made_of(overflowing())
+    assert drive(made, schedule(0.5)) == []
+    assert made.masks == 0 and made.refused.total() > 5
+    assert "internal: the network's logits of rgb" in made.trouble
+    assert "are not finite" in made.trouble and f"({made.refused.total()} sets)" in made.trouble
+
+
+def test_one_sensor_that_overflows_costs_its_masks_and_no_others():
+    """Held readings are in most sets; once the sensor is dead, masks come and nothing is wrong."""
+    names = ("rgb", "depth")
+    made = made_of(overflowing(names, only="depth"), names)
+    rows = [row for row in schedule(2.0, names) if row[1] == "rgb" or row[0] < SECOND]
+    maps = drive(made, rows)
+    assert maps and all(m.used == ("rgb",) for _, m in maps)
+    assert set(made.refused) == {
+        "the network's logits of rgb, depth are not finite, so no mask was made; use other weights"
+    }
+    assert made.trouble == ""
+    healthy = segmenter(names)
+    drive(healthy, rows)
+    assert len(maps) + made.refused.total() == healthy.masks
+    assert not healthy.refused and healthy.trouble == ""
+
+
+@given(seed=st.integers(0, 2**32 - 1), exponent=st.integers(0, 38))
+@settings(max_examples=25, deadline=None)
+def test_a_mask_is_made_of_finite_logits_or_not_at_all(seed, exponent):
+    """Any scale of the last layer: what leaves the engine is what its logits say."""
+    model = checkpoint.untrained(checkpoint.default_spec(("rgb",), size=(32, 32)), seed=seed % 3)
+    with torch.no_grad():
+        model.head.classifier.weight.mul_(10.0**exponent)
+    frame = Frame("rgb", 0, np.random.default_rng(seed).normal(size=(3, 32, 32)).astype("f4"))
+    engine = EagerEngine(model, pick_device("cpu"))
+    with torch.inference_mode():
+        images, alive = {"rgb": torch.from_numpy(frame.array)[None]}, torch.ones(1, 1).bool()
+        logits = model.folded()(images, alive).logits
+    try:
+        ids, confidence = engine(Bundle(0, {"rgb": frame}))
+    except NotFiniteError:
+        assert not logits.isfinite().all() or logits.abs().max() > 1e38
+    else:
+        assert logits.isfinite().all()
+        assert ids.max() < 19 and confidence.min() >= 255 // 19
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "meta", "CPU", "cuda:99999"])
+def test_a_device_that_is_none_is_explained(name):
+    with pytest.raises(RobustsegError, match="device is "):
+        pick_device(name)

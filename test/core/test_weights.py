@@ -289,3 +289,38 @@ def test_a_file_that_holds_no_weights_is_explained(tmp_path: Path, make, text: s
 def test_an_unknown_wish_for_the_head_is_explained(tmp_path: Path):
     with pytest.raises(RobustsegError, match="head is 'ned'; did you mean 'need'"):
         import_weights(tmp_path / "x.pth", network(), head="ned")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("backbone.norm1.bias", torch.full((16,), torch.nan), "norm1.bias with 16 of 16 values"),
+        ("backbone.norm1.bias", torch.full((16,), 1e300, dtype=torch.float64), "not finite"),
+        ("decode_head.linear_fuse.bn.running_var", torch.full((8,), -1.0), "never negative"),
+        ("backbone.norm1.bias", torch.ones(16, dtype=torch.int64), "torch.int64; this network"),
+        ("backbone.norm1.bias", torch.ones(16, dtype=torch.complex64), "torch.complex64; this"),
+        ("backbone.norm1.bias", torch.ones(16).to_sparse(), "torch.sparse_coo"),
+        ("backbone.norm1.bias", torch.tensor(1.0), r"norm1.bias of \(\); this network needs"),
+        ("backbone.patch_embed1.proj.weight", torch.tensor(1.0), "first width of 0"),
+        ("backbone.block1.0.attn.kv.bias", torch.zeros(0), r"of \(0,\)"),
+        ("decode_head.linear_pred.weight", torch.tensor(1.0), r"linear_pred.weight of \(\)"),
+    ],
+)
+def test_public_weights_that_no_network_can_have_are_named_and_change_nothing(
+    tmp_path: Path, name: str, value: torch.Tensor, text: str
+):
+    path = tmp_path / "odd.pth"
+    torch.save(nvlabs() | {name: value}, path)
+    model = network()
+    before = logits(model)
+    with pytest.raises(RobustsegError, match=text):
+        import_weights(path, model)
+    assert torch.equal(logits(model), before)
+
+
+def test_keys_and_values_of_different_widths_are_named(tmp_path: Path):
+    hub = _as_transformers(nvlabs())
+    name = "segformer.encoder.block.0.0.attention.self.value.weight"
+    save_file(hub | {name: torch.zeros(16, 3)}, tmp_path / "hub.safetensors")
+    with pytest.raises(RobustsegError, match=r"attention.self.key.weight of \(16, 16\)"):
+        import_weights(tmp_path / "hub.safetensors", network())
