@@ -5,7 +5,7 @@ with its functions, which never make more than one byte beyond the limit. Shares
 
     everything unpacked out of one file      all of it, or `ratio` times the file
     what lies unpacked in memory at once     a half
-    one piece: chunk, message, row           a quarter; and what is beyond a sixteenth may be no
+    one piece: chunk, message, row           an eighth; and what is beyond a sixteenth may be no
                                              more than `ratio` times its packed size
 """
 
@@ -70,7 +70,7 @@ class Budget:
     @property
     def largest(self) -> int:
         """Bytes of the largest piece: it lies there packed, unpacked, cut out and decoded."""
-        return self.limit // 4
+        return self.limit // 8
 
     @property
     def small(self) -> int:
@@ -106,7 +106,7 @@ class Budget:
         )
 
     def _way_out(self, size: int, packed: int | None) -> str:
-        wanted, options, names = max(self.limit, 4 * size), [], []
+        wanted, options, names = max(self.limit, 8 * size), [], []
         if wanted > self.limit:
             options.append(f"--unpack-limit to {_gib(wanted)}")
             names.append(LIMIT)

@@ -128,7 +128,7 @@ def _options(
             metavar="SIZE",
             envvar=budget.LIMIT,
             help="Most that may be unpacked out of a file, e.g. 4GiB; default: 1GiB. A chunk or "
-            "message may have a quarter of it.",
+            "message may have an eighth of it.",
         ),
     ] = "",
     unpack_ratio: Annotated[

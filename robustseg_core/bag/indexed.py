@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,33 @@ class IndexedSqlite(_Bounded, Sqlite3Reader):
                     yield wanted[number], time_ns, data
 
 
+class _Careful:
+    """A path whose file gives no more at once than one piece may have."""
+
+    def __init__(self, path: Path, budget: Budget) -> None:
+        self._path, self._budget = path, budget
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def exists(self) -> bool:
+        """Whether it does."""
+        return self._path.exists()
+
+    def open(self, _mode: str) -> BufferedReader:
+        """The file, to be read."""
+        budget = self._budget
+
+        class File(BufferedReader):
+            def read(self, size: int | None = -1, /) -> bytes:
+                return super().read(budget.check(size or 0, f"piece at byte {self.tell()} has"))
+
+            def readline(self, _size: int | None = -1, /) -> bytes:
+                return super().readline(_LONGEST_QOS)
+
+        return File(FileIO(self._path))
+
+
 class IndexedRos1(Ros1Reader):
     """A ROS 1 bag; a chunk that becomes too much is passed over.
 
@@ -262,7 +290,7 @@ class IndexedRos1(Ros1Reader):
     """
 
     def __init__(self, path: Path, budget: Budget, refused: Refusals) -> None:
-        super().__init__(path)
+        super().__init__(_Careful(path, budget))
         self._budget, self._refused = budget, refused
         self._size = path.stat().st_size
         self._indexed: set[int] = set()

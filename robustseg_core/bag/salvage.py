@@ -183,7 +183,7 @@ class SalvagedMcap(Salvage):
                     whole = len(content) == length
                     if operation == CHUNK:
                         yield from self._chunk(memoryview(content), position, whole=whole)
-                    elif whole and (row := self._record(operation, content)):
+                    elif whole and (row := self._record(operation, memoryview(content))):
                         yield row
                 except OverBudget as error:
                     self._refused.add(position, error)
@@ -209,18 +209,18 @@ class SalvagedMcap(Salvage):
             raise ValueError("chunk does not fit its checksum")
         try:
             for operation, start, end in records(data):
-                if row := self._record(operation, bytes(data[start:end])):
+                if row := self._record(operation, memoryview(data)[start:end]):
                     yield row
         except EOFError:
             self.skipped += whole
 
-    def _record(self, operation: int, content: bytes) -> Row | None:
+    def _record(self, operation: int, content: memoryview) -> Row | None:
         if operation == MESSAGE:
             number, time_ns = struct.unpack_from("<H4xQ", content)
             if len(content) < 22:
                 raise ValueError("message record is too short")
             connection = self._connections.get(number)
-            return (connection, time_ns, content[22:]) if connection else None
+            return (connection, time_ns, bytes(content[22:])) if connection else None
         if operation == SCHEMA:
             (number,) = struct.unpack_from("<H", content)
             name, at = _string(content, 2)

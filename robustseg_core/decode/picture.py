@@ -83,7 +83,9 @@ def _check_png(data: NDArray[np.uint8], form: str) -> None:
     content, at, others, extra = data.data, 8, 0, 0
     what = f"{form!r} of {len(data)} bytes"
     try:
-        budget().check(size, f"{what} claims pixels of")
+        if size > budget().limit // 4:
+            text = f"{what} claims pixels of {size} bytes; expected at most {budget().limit // 4}"
+            raise Rejection(Fault.FORMAT, text)
         while at + 12 <= len(data):
             length, kind = struct.unpack_from(">I4s", content, at)
             chunk = content[at + 8 : at + 8 + length]
