@@ -245,3 +245,25 @@ def test_a_stream_that_is_switched_off_is_not_ill(diagnose):
     report = diagnose(healthy(), robot(streams={"lidar": {"enabled": False}}))
     assert report.row("lidar").status is Status.OK and report.exit_code == 0
     assert "switched off" in report.row("lidar").check("topic").found
+
+
+def test_a_place_that_no_sensor_can_have_is_told_with_its_limit(diagnose):
+    others = [row for row in healthy() if row[1] != "/tf_static"]
+    tf = transform("camera", "lidar", (500, 0, 0), OPTICAL)
+    report = diagnose([(0, "/tf_static", tf), *others])
+    expect(report, "lidar", "tf", "bad", "500.0 m from 'camera', limit 100 m", "max_distance_m")
+
+
+def test_a_lens_that_changes_meanwhile_is_told(diagnose):
+    report = diagnose(changed(INFO, lambda k, m: camera_info(48, 64, fx=60.0 + 30 * (k > 1))))
+    told = ("it changed: fx 60.00 to 90.00 px", "second publisher")
+    expect(report, "rgb", "calibration", "warn", *told)
+
+
+def test_a_lens_that_becomes_impossible_is_told(diagnose):
+    def outside(k, sent):
+        sent.k[2] += 100 * (k > 1)
+        return sent
+
+    told = ("principal point (131.5, 23.5)", "the last good one is used")
+    expect(diagnose(changed(INFO, outside)), "rgb", "calibration", "warn", *told)
