@@ -131,7 +131,6 @@ LINES = (
     ("train", "recipe1.yaml", "--out", "t"),
     ("train", "recipe2.yaml", "--out", "t"),
     ("train", "recipe3.yaml", "--out", "t"),
-    ("train", "recipe4.yaml", "--out", "t", "--device", "[/red]"),
     ("train", "[/red]", "--out", "t"),
     (*RUN, "--seed", "-1"),
     (*RUN, "--device", "[/red]"),

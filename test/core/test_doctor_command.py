@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,8 @@ def drive(tmp_path, *, seconds: int = 2, others: int = 0) -> Path:
 def healthy(monkeypatch):
     """A network for a camera alone, so that nothing is to be complained about."""
     spec = checkpoint.default_spec(("rgb",), size=(64, 64)).model_copy(update={"trained": True})
-    monkeypatch.setattr("robustseg_core.doctor.examine.network_of", lambda config: (spec, ""))
+    module = import_module("robustseg_core.doctor.examine")  # the package has a function called so
+    monkeypatch.setattr(module, "network_of", lambda config: (spec, ""))
 
 
 def told(path: Path, capsys, *words: str) -> tuple[int, str]:
