@@ -27,6 +27,7 @@ from robustseg_core import (
     modalities,
 )
 from robustseg_core.terminal import (
+    broken_pipe,
     err,
     guarded,
     literal,
@@ -56,6 +57,8 @@ class _Commands(typer.core.TyperGroup):
 def _shown_as_it_is() -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError as error:  # Typer would end without a word
+        raise SystemExit(broken_pipe(error)) from None
     except Exception as error:
         if isinstance(getattr(error, "message", None), str):
             error.message = visible(error.message)  # type: ignore[attr-defined]

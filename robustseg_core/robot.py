@@ -73,5 +73,5 @@ def parse_robot(tree: Mapping[str, Any]) -> RobotConfig:
     Raises:
         RobustsegError: an unknown key, or a value of the wrong kind or range.
     """
-    own = {key: value for key, value in tree.items() if key.partition(".")[0] not in NODE_ONLY}
+    own = {key: value for key, value in tree.items() if str(key).partition(".")[0] not in NODE_ONLY}
     return parse(RobotConfig, own)

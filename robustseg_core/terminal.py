@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import select
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -74,7 +75,8 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """rich's: nobody reads any more."""
         self.quiet = True
-        _end_of_pipe()
+        _hush()
+        raise SystemExit(PIPE_GONE)
 
 
 err = Terminal()
@@ -160,14 +162,24 @@ def _ended(command: Callable[[], Any]) -> int:
         return INTERRUPTED
     except SystemExit as end:
         return _code(end)
+    except BrokenPipeError as error:
+        return broken_pipe(error)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            _hush()
-            return PIPE_GONE
         sentence = _mendable(error)
         log.info("the traceback:", exc_info=error)
         return _fail(sentence) if sentence else _defect(error)
     return 0
+
+
+def broken_pipe(error: BrokenPipeError) -> int:
+    """The exit code: who reads our output wants no more, or it was another pipe and is an error."""
+    watch = select.poll()
+    with suppress(OSError, ValueError, AttributeError):
+        watch.register(sys.stdout.fileno(), 0)
+    if any(event & select.POLLERR for _, event in watch.poll(0)):
+        _hush()
+        return PIPE_GONE
+    return _fail(_mendable(error))
 
 
 def _flush() -> None:
@@ -241,26 +253,12 @@ def _brief(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:200]}...{text[-80:]}"
 
 
-def _reader_is_gone() -> bool:
-    """Whether a broken pipe is that of standard output."""
-    try:
-        _flush()
-    except OSError:
-        return True
-    return False
-
-
 def _hush() -> None:
     """Python flushes standard output once more at its end; let that come to nothing."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-
-
-def _end_of_pipe() -> NoReturn:
-    _hush()
-    raise SystemExit(PIPE_GONE)
 
 
 def require(module: str) -> None:

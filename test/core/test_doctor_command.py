@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from drives import EPOCH, message
+from makers import camera_info, make
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.cli_doctor import app
 from robustseg_core.doctor import Status
 from robustseg_core.doctor.exam import cut
 from robustseg_core.doctor.surroundings import check_clock, check_computer, check_transports
+from robustseg_core.models import checkpoint
 from robustseg_core.robot import RobotConfig, parse_robot
 from robustseg_core.terminal import guarded
 from robustseg_core.transports import ROOMY, VARIABLE
@@ -99,3 +102,83 @@ def test_real_recordings_have_no_bad_row(realdata, capsys):
         for row in tree["rows"] for check in row["checks"] if check["check"] == "rate"
     }  # fmt: skip
     assert rates["rgb"] == "30.0 Hz" and rates["lidar"] == "5.0 Hz"
+
+
+def drive(tmp_path, *, seconds: int = 2, others: int = 0) -> Path:
+    """A camera with its calibration at 20 Hz, and topics that nobody asks for."""
+    with BagWriter(tmp_path / "drive") as writer:
+        for k in range(20 * seconds):
+            time_ns = EPOCH + k * SECOND // 20
+            sent, info = message("rgb", k), camera_info(48, 64, fx=60.0)
+            info.header = sent.header
+            writer.write("/rgb", sent.__msgtype__, sent, time_ns)
+            writer.write("/camera_info", info.__msgtype__, info, time_ns)
+        for k in range(others):
+            text = make("std_msgs/msg/String", data="hello")
+            writer.write(f"/other_{k:02d}", "std_msgs/msg/String", text, EPOCH)
+    return tmp_path / "drive"
+
+
+@pytest.fixture
+def healthy(monkeypatch):
+    """A network for a camera alone, so that nothing is to be complained about."""
+    spec = checkpoint.default_spec(("rgb",), size=(64, 64)).model_copy(update={"trained": True})
+    module = import_module("robustseg_core.doctor.examine")  # the package has a function called so
+    monkeypatch.setattr(module, "network_of", lambda config: (spec, ""))
+
+
+def told(path: Path, capsys, *words: str) -> tuple[int, str]:
+    code = guarded(lambda: app([str(path), "--set", "streams.rgb.topic=/rgb", *words]))
+    return code, capsys.readouterr().err
+
+
+def test_all_is_well_only_with_what_was_examined(tmp_path, capsys, healthy):
+    code, text = told(drive(tmp_path), capsys)
+    lines = text.splitlines()
+    assert code == 0 and lines[-1].startswith("all is well in what was examined: rgb, for "), text
+    unseen = [line for line in lines if line.startswith("not examined: ")]
+    assert any("what the network makes" in line for line in unseen)
+    assert any("QoS" in line and "--live" in line for line in unseen)
+    assert not any("seconds" in line or "topics" in line for line in unseen), text
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--seconds", "1"], "what comes after the first 1 s; see --seconds, all in all"),
+        ([], "topics that no stream is configured for: /other_00, /other_01, /other_02"),
+        ([], "/other_07 and 4 more"),
+    ],
+)
+def test_what_was_left_out_is_named(tmp_path, capsys, healthy, words, named):
+    _, text = told(drive(tmp_path, others=12), capsys, *words)
+    assert any(named in line for line in text.splitlines() if "not examined" in line), text
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("streams.lidar.topic=/points", "what lidar measures: no message of it came"),
+        ("streams.lidar.topic=''", "lidar: no topic is configured for it"),
+        ("streams.lidar={topic: /points, enabled: false}", "lidar: it is switched off"),
+    ],
+)
+def test_sensors_that_were_not_heard_are_named(tmp_path, capsys, word, named):
+    _, text = told(drive(tmp_path), capsys, "--set", word)
+    assert any(named in line for line in text.splitlines() if "not examined" in line), text
+
+
+def test_a_damaged_recording_is_not_called_well(tmp_path, capsys, healthy):
+    path = next(drive(tmp_path).glob("*.mcap"))
+    cut_off = tmp_path / "cut.mcap"
+    cut_off.write_bytes(path.read_bytes()[:-2000])
+    code, text = told(cut_off, capsys)
+    assert code == 0 and "all is well" not in text and "notice:" in text
+    assert "notice" in text.splitlines()[-1]
+
+
+def test_the_json_says_what_was_not_examined(tmp_path, capsys):
+    guarded(lambda: app([str(drive(tmp_path)), "--json"]))
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["heard"] == ["rgb"] and tree["notices"] == []
+    assert any("network" in text for text in tree["unseen"])
