@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustseg_core.budget import parse_json
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import Recipe
@@ -56,8 +57,8 @@ def batch_of(old: Run, new: Run, *, folder: Path) -> int:
     Raises:
         RobustsegError: it is another run; the text names a key in which they differ.
     """
-    before, after = _flat(json.loads(old.identity)), _flat(json.loads(new.identity))
-    wrote, writes = _flat(json.loads(old.recipe)), _flat(json.loads(new.recipe))
+    before, after = _flat(parse_json(old.identity)), _flat(parse_json(new.identity))
+    wrote, writes = _flat(parse_json(old.recipe)), _flat(parse_json(new.recipe))
     what = ""
     if keys := [k for k in {**before, **after} if before.get(k) != after.get(k)]:
         known = dict.fromkeys(name for key in keys for name in _known_as(key, {**wrote, **writes}))
