@@ -37,6 +37,12 @@ class Punctuality:
         if self._meter.lossy or interrupted:
             self._patient_until_ns = now_ns + PATIENCE_NS
 
+    def missed(self, until_ns: int) -> None:
+        """Messages came until then, and were lost on our side: that gap is not the sensor's."""
+        if until_ns > (self.last_ns or 0):
+            self._meter.interrupt()
+            self.last_ns = until_ns
+
     def reset(self) -> None:
         """Forget the newest message; what was learned stays."""
         self._meter.interrupt()

@@ -22,9 +22,11 @@ from rclpy.utilities import remove_ros_args
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.transports import carry_large_messages
+from robustseg_ros.arrivals import Ear
 
 RCLError = rclpy_implementation.RCLError
-LOOK_UP_S = 0.5
+LOOK_UP_S = 0.05
+"""An idle executor looks up this often: one that does not is busy, or kept from running."""
 UnknownArguments = rclpy_implementation.UnknownROSArgsError
 
 
@@ -82,19 +84,20 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
     return 0
 
 
-def spin(node: Node) -> None:
-    """Serve callbacks until the context ends.
+def spin(node: Node, ear: Ear | None = None) -> None:
+    """Serve callbacks until the context ends; `ear` is told how far they have come.
 
     One thread, rclpy's plain executor: `rclpy.experimental.EventsExecutor` of 9.1.2 was tried with
     this node and neither fired a timer nor ended at Ctrl-C.
     """
+    ear = ear or Ear(lambda: None)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         # `executor.spin` waits without end, and a SIGTERM that comes between two waits of an idle
         # node is lost (seen with rclpy 9.1.2, about once in ten): look up now and then.
         while node.context.ok():
-            executor.spin_once(timeout_sec=LOOK_UP_S)
+            ear.turn(executor, LOOK_UP_S)
     finally:
         executor.remove_node(node)
         executor.shutdown(timeout_sec=0)

@@ -79,7 +79,7 @@ class Listener(Node):
         return collect
 
     def _diagnose(self, message: DiagnosticArray) -> None:
-        if any(status.name.startswith("robustseg: ") for status in message.status):
+        if any(outputs.part_of(status.name)[0] == outputs.NODE for status in message.status):
             self.health = message
 
     def missing(self) -> dict[str, int]:
@@ -207,7 +207,7 @@ def _pixels(message: Image) -> np.ndarray:
 def _received(health: DiagnosticArray | None) -> dict[str, int]:
     """Messages that the node received, by modality, as /diagnostics last counted them."""
     return {
-        status.name.partition(": ")[2]: int(pair.value)
+        outputs.part_of(status.name)[1]: int(pair.value)
         for status in (health.status if health else ())
         for pair in status.values
         if pair.key == "received"
@@ -224,7 +224,7 @@ def _rejected(health: DiagnosticArray | None) -> dict[str, dict[str, int]]:
             if pair.key.startswith("rejected_")
         }
         if faults:
-            found[status.name.partition(": ")[2]] = faults
+            found[outputs.part_of(status.name)[1]] = faults
     return found
 
 

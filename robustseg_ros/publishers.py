@@ -34,6 +34,7 @@ class Publishers:
     def __init__(self, node: Node, spec: ModelSpec) -> None:
         self._node = node
         self._spec = spec
+        self._name = node.get_fully_qualified_name()
         self.matches = qos.Matches(node, "publisher")
         self._pictures = {name: self._advertise(IMAGE, f"~/{name}") for name in PICTURES}
         self._status = self._advertise(DIAGNOSTICS, "~/status")
@@ -52,23 +53,19 @@ class Publishers:
         for name, make in makers.items():
             if self._pictures[name].rcl.get_subscription_count():
                 self._pictures[name].publish(to_message(Image, make(label_map)))
-        status = outputs.status(label_map, self._spec)
+        status = outputs.status(label_map, self._spec, self._name)
         self._status.publish(to_message(DiagnosticArray, status))
 
     def publish_health(
         self, fields: dict[str, Any], complaints: Mapping[str, str], errors: int, trouble: str
     ) -> None:
         """`outputs.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU."""
-        name = self._node.get_name()
         problems = [*filter(None, [trouble]), *complaints.values()]
         if errors:
             problems.append(f"{errors} exceptions in this node; see its log")
-        status = {
-            "level": outputs.ERROR if trouble else outputs.WARN if problems else outputs.OK,
-            "name": f"{name}: node",
-            "message": "; ".join(problems) or "ok",
-            "values": [{"key": topic, "value": text} for topic, text in complaints.items()],
-        }
+        level = outputs.ERROR if trouble else outputs.WARN if problems else outputs.OK
+        text = "; ".join(problems) or "ok"
+        status = outputs.of_node(self._name, "node", level, text, complaints)
         fields = {**fields, "status": [*fields["status"], status]}
         self._health.publish(to_message(DiagnosticArray, fields))
 

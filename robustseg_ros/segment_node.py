@@ -1,6 +1,6 @@
 """The node `robustseg`: sensors in, masks out, each saying which sensors made it.
 
-    executor thread   callbacks push messages into the `Segmenter`, nothing else
+    executor thread   callbacks push messages into the `Segmenter`, in the order of their arrival
     inference thread  steps it when something came or when it asked to be woken, and publishes
 
 Subscriptions and publishers exist while the node is active. Watchdogs and diagnostics run on the
@@ -25,15 +25,20 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from robustseg_core import outputs
+from robustseg_core.doctor.exam import OK
+from robustseg_core.doctor.surroundings import ClockWatch, check_clock
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
 from robustseg_ros import parameters, run, spin
+from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
 
 DIAGNOSTICS_S = 1.0
+CLOCK, CLOCK_GRACE_S = "/clock", 2.0
+"""So long after activation nobody is missed on /clock: discovery takes its time."""
 LONGEST_NAP_S = 0.5
 """The inference thread looks around this often even if nobody woke it."""
 AUTOSTART = ParameterDescriptor(
@@ -52,7 +57,7 @@ class SegmentNode(LifecycleNode):
     """
 
     def __init__(self, overrides: list[Parameter] | None = None) -> None:
-        super().__init__("robustseg", parameter_overrides=overrides or [])
+        super().__init__(outputs.NODE, parameter_overrides=overrides or [])
         self.problem = ""
         """Why the last transition failed, in one sentence."""
         self._starting = False
@@ -64,10 +69,15 @@ class SegmentNode(LifecycleNode):
         self._sinks: Publishers | None = None
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
+        self._ear = Ear(self._news.set)
         self._stopping = threading.Event()
         self._failures = 0
+        self._clock_trouble = ""
+        """What was last said of /clock."""
+        self._active_ns = 0
         self._timer: Any = None
         self._jumps: Any = None
+        self._clock_watch = ClockWatch(time.monotonic_ns())
         self.create_service(Trigger, "~/reset", self._on_reset)
 
     def work(self) -> None:
@@ -84,7 +94,7 @@ class SegmentNode(LifecycleNode):
                         raise ExternalShutdownException
                     raise RobustsegError(self.problem)
             self._starting = False
-        spin(self)
+        spin(self, self._ear)
 
     def close(self) -> None:
         """Stop listening and thinking."""
@@ -150,12 +160,14 @@ class SegmentNode(LifecycleNode):
         if self._segmenter is None or parameters.read(self) != self._config:
             self._load()
         segmenter = self._segmenter
-        segmenter.reset(time.monotonic_ns())
+        segmenter.reset(self._ear.heard_ns())
         self._sinks = Publishers(self, segmenter.spec)
-        self._inputs = Inputs(self, segmenter, self._news.set)
+        self._inputs = Inputs(self, segmenter, self._ear)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._think, name="inference", daemon=True)
         self._thread.start()
+        self._active_ns = time.monotonic_ns()
+        self._clock_watch = ClockWatch(self._active_ns)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(DIAGNOSTICS_S, self._on_timer, clock=steady)
         threshold = JumpThreshold(
@@ -185,16 +197,15 @@ class SegmentNode(LifecycleNode):
 
     def _think(self) -> None:
         """The inference thread: step, publish, sleep until there is something to do."""
-        segmenter, publishers = self._segmenter, self._sinks
+        segmenter, publishers, ear = self._segmenter, self._sinks, self._ear
         while not self._stopping.is_set():
             self._news.clear()  # before the step: what comes during it is seen by the next
             try:
-                label_map = segmenter.step(time.monotonic_ns())
+                label_map = segmenter.step(ear.heard_ns())
                 if label_map is not None:
                     publishers.publish(label_map)
                     continue
-                now_ns = time.monotonic_ns()
-                wake_ns = segmenter.wake_ns(now_ns)
+                wake_ns = segmenter.wake_ns(ear.heard_ns())
             except Exception:
                 if self._stopping.is_set() or not self.context.ok():
                     return
@@ -203,28 +214,46 @@ class SegmentNode(LifecycleNode):
                 self.get_logger().error(text, throttle_duration_sec=5.0)
                 self._stopping.wait(0.1)
                 continue
-            nap_s = LONGEST_NAP_S if wake_ns is None else (wake_ns - now_ns) / SECOND
-            self._news.wait(min(max(nap_s, 0.0), LONGEST_NAP_S))
+            nap_ns = ear.nap_ns(wake_ns)
+            nap_s = LONGEST_NAP_S if nap_ns is None else nap_ns / SECOND
+            self._news.wait(min(nap_s, LONGEST_NAP_S))
 
     def _on_timer(self) -> None:
         """Once a second, whatever the ROS clock does: diagnostics, and a look at the graph."""
         self._inputs.watch()
         complaints = {**self._inputs.matches.complaints(), **self._sinks.matches.complaints()}
+        complaints |= self._clock_complaint()
         errors = self._inputs.errors + self._failures
-        healths = self._segmenter.health(time.monotonic_ns())
+        healths = self._segmenter.health(self._ear.heard_ns())
         stamp_ns = self.get_clock().now().nanoseconds
-        fields = outputs.health(healths, stamp_ns, node=self.get_name())
+        fields = outputs.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._sinks.publish_health(fields, complaints, errors, self._segmenter.trouble)
 
+    def _clock_complaint(self) -> dict[str, str]:
+        """What is wrong with /clock; said once it has had the time to be found."""
+        now_ns, clock_ns = time.monotonic_ns(), self.get_clock().now().nanoseconds
+        if not self.get_parameter("use_sim_time").value:
+            self._clock_watch, self._clock_trouble = ClockWatch(now_ns), ""
+            return {}
+        self._clock_watch.look(clock_ns, now_ns)
+        check = check_clock(True, self.count_publishers(CLOCK), self._clock_watch, now_ns)
+        young = now_ns - self._active_ns < CLOCK_GRACE_S * SECOND
+        text = "" if check.status is OK or young else f"{check.found}; {check.fix}"
+        if text and text != self._clock_trouble:
+            self.get_logger().warning(text)
+        self._clock_trouble = text
+        return {CLOCK: text} if text else {}
+
     def _on_jump(self, _jump: Any) -> None:
+        self._clock_watch.look(self.get_clock().now().nanoseconds, time.monotonic_ns())
         self.get_logger().warning("the ROS clock jumped: one reset")
-        self._segmenter.reset(time.monotonic_ns())
+        self._segmenter.reset(self._ear.heard_ns())
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._segmenter is not None
         response.message = "reset" if response.success else "not configured; configure first"
         if self._segmenter is not None:
-            self._segmenter.reset(time.monotonic_ns())
+            self._segmenter.reset(self._ear.heard_ns())
         return response
 
 
