@@ -8,6 +8,8 @@ with one sentence for what the user can mend, a traceback for our own bugs.
 
 from __future__ import annotations
 
+import argparse
+import gc
 import logging
 import os
 import sys
@@ -74,6 +76,9 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
         # somebody has switched us off in the middle of something.
         return _complain(error) if node is None else 0
     finally:
+        # The interpreter's last collections would visit every object of PyTorch and Numba: a second
+        # of CPU at each Ctrl-C, for memory that goes back to the system anyway.
+        gc.freeze()
         try:
             if node is not None:
                 node.close()
@@ -82,6 +87,21 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
         except KeyboardInterrupt:  # a second Ctrl-C, from someone in a hurry
             return 0
     return 0
+
+
+def command_line(program: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of an executable of ours; `--help` says how ROS parameters are given, too.
+
+    Args:
+        program: as `ros2 run robustseg` calls it.
+        description: a module's docstring, of which the first sentence is shown.
+    """
+    return argparse.ArgumentParser(
+        prog=program,
+        description=(description or "").partition("\n\n")[0],
+        epilog="ROS arguments come last: --ros-args --params-file robot.yaml -p device:=cpu "
+        "-r __ns:=/front --log-level debug. `robustseg params` prints all parameters.",
+    )
 
 
 def spin(node: Node, ear: Ear | None = None) -> None:

@@ -67,6 +67,41 @@ class SteadyTimes:
         self._offset_ns = offset_ns
 
 
+class Arrivals:
+    """When messages came, by stream; the times of a stream never go back.
+
+    Args:
+        clock_ns: the steady clock.
+        system_ns: the clock of the middleware's time stamps.
+    """
+
+    def __init__(
+        self,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        system_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._times = SteadyTimes(clock_ns, system_ns)
+        self._last_ns: dict[str, int] = {}
+
+    def arrival_ns(self, stream: str, info: Mapping[str, Any] | None, now_ns: int) -> int:
+        """When a message came: as the middleware says, or now, where it does not.
+
+        Args:
+            stream: whose message it is.
+            info: rclpy's `MessageInfo`; some middlewares leave `received_timestamp` out, or zero.
+            now_ns: steady clock.
+        """
+        received_ns = (info or {}).get("received_timestamp") or 0
+        arrival_ns = self._times.steady_ns(received_ns, now_ns) if received_ns > 0 else now_ns
+        arrival_ns = max(arrival_ns, self._last_ns.get(stream, arrival_ns))
+        self._last_ns[stream] = arrival_ns
+        return arrival_ns
+
+    def forget(self) -> None:
+        """Streams begin anew."""
+        self._last_ns.clear()
+
+
 class _Waiting(NamedTuple):
     """A message of a backlog."""
 
@@ -96,8 +131,7 @@ class Ear:
     ) -> None:
         self.wake = wake
         self._clock_ns = clock_ns
-        self._times = SteadyTimes(clock_ns, system_ns)
-        self._last_ns: dict[str, int] = {}
+        self._arrivals = Arrivals(clock_ns, system_ns)
         self._waiting: list[_Waiting] = []
         self._lossy: dict[str, tuple[int, Callable[[int], None]]] = {}
         """Stream -> depth of its queue, and who is told of losses."""
@@ -111,7 +145,7 @@ class Ear:
     def begin(self) -> None:
         """Forget what was heard: subscriptions are new, or gone."""
         self._waiting.clear()
-        self._last_ns.clear()
+        self._arrivals.forget()
         self._lossy.clear()
         if self._until_ns is not None:
             self._until_ns = self._clock_ns()
@@ -138,17 +172,14 @@ class Ear:
         """Call `hand_on` with the time of arrival: now, or when a backlog has been collected.
 
         Args:
-            stream: whose message it is; its times never go back.
-            info: rclpy's `MessageInfo`; some middlewares leave `received_timestamp` out, or zero.
+            stream: whose message it is.
+            info: rclpy's `MessageInfo`.
             hand_on: does what is to be done with the message.
             depth: of the subscription's queue; a backlog that fills it has lost messages.
             missed: told then until when they came.
         """
         now_ns = self._clock_ns()
-        received_ns = (info or {}).get("received_timestamp") or 0
-        arrival_ns = self._times.steady_ns(received_ns, now_ns) if received_ns > 0 else now_ns
-        arrival_ns = max(arrival_ns, self._last_ns.get(stream, arrival_ns))
-        self._last_ns[stream] = arrival_ns
+        arrival_ns = self._arrivals.arrival_ns(stream, info, now_ns)
         old = now_ns - arrival_ns > BEHIND_NS
         self._old = self._old or old
         if self._until_ns is None or not (old or self._catching_up):

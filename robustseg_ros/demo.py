@@ -35,6 +35,7 @@ from robustseg_core.survey import survey
 from robustseg_core.transports import carry_large_messages
 from robustseg_core.truth import open_truth
 from robustseg_core.types import Bundle, LabelMap, State
+from robustseg_ros import command_line
 from robustseg_ros.convert import stamp_to_ns
 
 TOPICS: dict[str, type] = {
@@ -255,13 +256,11 @@ def show(result: dict[str, Any], out: Path) -> None:
 
 def main() -> None:
     """Entry point of `python -m robustseg_ros.demo`."""
-    import argparse
-
     from robustseg_core.faults import parse_fault
     from robustseg_core.kills import parse_kill
     from robustseg_core.terminal import guarded
 
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser = command_line("demo", __doc__)
     parser.add_argument("bag", type=Path, help="the recording")
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     parser.add_argument("--params", type=Path, help="robot.yaml; default: guessed")

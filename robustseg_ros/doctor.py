@@ -39,11 +39,12 @@ from robustseg_core.doctor.surroundings import (
     check_computer,
     check_transports,
 )
+from robustseg_core.errors import RobustsegError
 from robustseg_core.outputs import NODE
 from robustseg_core.terminal import err
 from robustseg_core.topics import calibrations
 from robustseg_core.types import MS, SECOND
-from robustseg_ros import optional, parameters, qos, run
+from robustseg_ros import command_line, optional, parameters, qos, run
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.convert import stamp_to_ns
 from robustseg_ros.inputs import TF_MESSAGE, Inputs
@@ -134,7 +135,10 @@ class DoctorNode(Node):
                 left[0] -= 1
                 patient.moving.add(message)
 
-        optional.subscribe(self, TF_MESSAGE, "/tf", learn, loose)
+        try:
+            optional.subscribe(self, TF_MESSAGE, "/tf", learn, loose)
+        except RobustsegError as error:  # /tf_static has the same type, and is complained about
+            self.get_logger().warning(str(error))
 
     def _tick(self, message: Clock) -> None:
         self._clock_watch.look(stamp_to_ns(message.clock), time.monotonic_ns())
@@ -166,7 +170,7 @@ class DoctorNode(Node):
         """Topics with publishers: those of the robot as it spells them, then all others."""
         streams = [s.topic for s in self._config.streams.values() if s.topic]
         ours = {*streams, *calibrations(self._config), TF_STATIC}
-        mismatches = self._inputs.matches.complaints()
+        mismatches = self._inputs.complaints()
         offers: dict[str, Offer] = {}
         for topic in ours:
             name = self.resolve_topic_name(topic)
@@ -224,7 +228,7 @@ class DoctorNode(Node):
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="doctor", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("doctor", __doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to listen")
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
     return parser.parse_args(words)

@@ -8,7 +8,7 @@ next heartbeat, seconds later, and by then nobody wants the old image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
+from robustseg_core.errors import RobustsegError
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.topics import TF_TOPICS, calibrations
 from robustseg_core.types import Rejection
@@ -80,6 +81,7 @@ class Inputs:
         self._node = node
         self._segmenter = segmenter
         self._ear = ear
+        self._deaf: dict[str, str] = {}
         ear.begin()
         self.errors = 0
         """Exceptions that callbacks raised."""
@@ -95,6 +97,10 @@ class Inputs:
             if (wanted := self._wanted(one)) != one.asked:
                 one.asked = wanted
                 self._subscribe(one, wanted[0], latched=wanted[1])
+
+    def complaints(self) -> Mapping[str, str]:
+        """Topic -> why it is not heard: its type cannot be subscribed to, or its QoS mismatches."""
+        return {**self._deaf, **self.matches.complaints()}
 
     def close(self) -> None:
         """Destroy all subscriptions."""
@@ -161,6 +167,7 @@ class Inputs:
     def _subscribe(self, one: _Input, kind: str, *, latched: bool) -> None:
         if one.subscription is not None:
             self._node.destroy_subscription(one.subscription)
+            one.subscription = None
         profile = QoSProfile(depth=one.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         if latched:
             profile.reliability = ReliabilityPolicy.RELIABLE
@@ -184,19 +191,25 @@ class Inputs:
             hand_on = partial(guarded, act, message)
             self._ear.take(one.topic, info, hand_on, depth=profile.depth, missed=one.missed)
 
-        one.subscription = optional.subscribe(
-            self._node,
-            kind,
-            one.topic,
-            partial(heard, one.take),
-            profile,
-            rejected=partial(heard, one.refuse),
-            informed=True,
-            qos_overriding_options=overridable,
-            event_callbacks=SubscriptionEventCallbacks(
-                matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
-            ),
-        )
+        self._deaf.pop(name, None)
+        try:
+            one.subscription = optional.subscribe(
+                self._node,
+                kind,
+                one.topic,
+                partial(heard, one.take),
+                profile,
+                rejected=partial(heard, one.refuse),
+                informed=True,
+                qos_overriding_options=overridable,
+                event_callbacks=SubscriptionEventCallbacks(
+                    matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
+                ),
+            )
+        except RobustsegError as error:
+            self._deaf[name] = f"{one.topic} is not heard: {error}"
+            self._node.get_logger().warning(self._deaf[name])
+            return
         self.matches.add(name, profile)  # with the user's qos_overrides in it
         self._node.get_logger().info(f"listening to {one.topic} ({kind})")
 

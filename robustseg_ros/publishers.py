@@ -12,6 +12,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 
 from robustseg_core import draw, outputs
+from robustseg_core.errors import RobustsegError
 from robustseg_core.types import LabelMap, ModelSpec
 from robustseg_core.typestore import LABEL_INFO
 from robustseg_ros import optional, qos
@@ -39,9 +40,7 @@ class Publishers:
         self._pictures = {name: self._advertise(IMAGE, f"~/{name}") for name in PICTURES}
         self._status = self._advertise(DIAGNOSTICS, "~/status")
         self._health = self._advertise(DIAGNOSTICS, "/diagnostics")
-        self._names = self._advertise(LABEL_INFO, "~/label_info", latched=True)
-        now_ns = node.get_clock().now().nanoseconds
-        self._names.publish(outputs.to_rosbags(LABEL_INFO, outputs.label_info(spec, now_ns)))
+        self._names = self._advertise_names()
 
     def publish(self, label_map: LabelMap) -> None:
         """One mask and what belongs to it; what nobody listens to is neither drawn nor sent."""
@@ -72,7 +71,19 @@ class Publishers:
     def close(self) -> None:
         """Destroy all publishers."""
         for publisher in (*self._pictures.values(), self._status, self._health, self._names):
-            self._node.destroy_publisher(publisher.rcl)
+            if publisher is not None:
+                self._node.destroy_publisher(publisher.rcl)
+
+    def _advertise_names(self) -> optional.Publisher | None:
+        """What ids mean, said once; None: the type is not to be had under this middleware."""
+        try:
+            names = self._advertise(LABEL_INFO, "~/label_info", latched=True)
+        except RobustsegError as error:
+            self._node.get_logger().warning(f"no ~/label_info: {error}")
+            return None
+        now_ns = self._node.get_clock().now().nanoseconds
+        names.publish(outputs.to_rosbags(LABEL_INFO, outputs.label_info(self._spec, now_ns)))
+        return names
 
     def _draw(self, label_map: LabelMap) -> dict[str, Any]:
         return outputs.overlay(draw.overlay(label_map, self._spec), label_map)
