@@ -72,7 +72,7 @@ class Punctuality:
 
     def silence(self, now_ns: int) -> Finding:
         """What to say of a silent stream."""
-        quiet_ms = 0.0 if self.last_ns is None else (now_ns - self.last_ns) / MS
+        quiet_ms = self.age_ms(now_ns) or 0.0
         text = f"nothing for {quiet_ms:.0f} ms, limit {self.limit_ns / MS:.0f} ms"
         return Finding(Fault.SILENT, True, text)
 
@@ -94,7 +94,7 @@ class Punctuality:
 
     def age_ms(self, now_ns: int) -> float | None:
         """How long ago the newest message came."""
-        return None if self.last_ns is None else (now_ns - self.last_ns) / MS
+        return None if self.last_ns is None else max(now_ns - self.last_ns, 0) / MS
 
     @property
     def _longest_ns(self) -> int:

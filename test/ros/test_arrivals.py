@@ -286,11 +286,14 @@ sys.exit(main())
 def test_two_seconds_in_which_we_do_not_listen_are_no_sensors_fault(world, tmp_path):
     sensors = Sensors(world.node)
     ear = Listener(world, sensors)
-    words = ("--ros-args", "--params-file", str(parameter_file(tmp_path)))
+    # Lenient beside what a starved machine does to the sensors, strict beside two seconds.
+    file = parameter_file(tmp_path, health="{silence_min_s: 0.8}")
+    words = ("--ros-args", "--params-file", str(file))
     node = world.start("-c", BLOCKED, *words)
     world.until(lambda: ear.used(ALL), "a mask made of all sensors")
     number = len(ear.heard)
     world.until(lambda: len(ear.heard) > number + 12, "the periods to be learned")
+    world.until(lambda: ear.used(ALL, len(ear.heard) - 1), "all to be well")
     number, count = len(ear.heard), ear.diagnoses
     world.call(Trigger, "/robustseg/reset", Trigger.Request())  # the fault: it takes 2 s
     world.until(lambda: len(ear.heard) > number + 12, "masks after it")
@@ -299,8 +302,8 @@ def test_two_seconds_in_which_we_do_not_listen_are_no_sensors_fault(world, tmp_p
         why = " ".join(one.row["reasons"].values())
         assert not any(word in why for word in ("silent", "offset", "recover", "behind")), one.row
         assert set(one.row["states"].values()) <= {"LIVE", "DEGRADED"}, one.row
-    late = [one.row for one in ear.heard[number:] if one.row["reasons"]]
-    assert len(late) <= 1, late  # what the machine itself may cost
+    early = [set(one.row["used"]) for one in ear.heard[number : number + 4]]
+    assert ALL in early, early  # no probation
     rejected = {
         pair.key: pair.value
         for status in ear.health.values()
