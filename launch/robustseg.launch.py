@@ -39,6 +39,8 @@ def segment_node(context: LaunchContext) -> list[Node]:
             overrides[name] = _truth(name, given[name])
     if given["weights"]:
         overrides["weights"] = given["weights"]
+    around = context.launch_configurations.get("ros_namespace", "")  # of PushRosNamespace
+    logger = logger_of("robustseg", given["namespace"], around)
     return [
         Node(
             package="robustseg",
@@ -46,10 +48,22 @@ def segment_node(context: LaunchContext) -> list[Node]:
             name="robustseg",
             namespace=given["namespace"],
             parameters=[given["params_file"], overrides],
-            arguments=["--ros-args", "--log-level", f"robustseg:={given['log_level']}"],
+            arguments=["--ros-args", "--log-level", f"{logger}:={given['log_level']}"],
             output="screen",
         )
     ]
+
+
+def logger_of(name: str, namespace: str, around: str = "") -> str:
+    """The name of a node's logger: its full name, with dots.
+
+    Args:
+        name: the node's.
+        namespace: its own; relative to `around` unless it begins with a slash.
+        around: that of the group which the node is started in.
+    """
+    full = namespace if namespace.startswith("/") else f"{around}/{namespace}"
+    return ".".join([*filter(None, full.split("/")), name])
 
 
 def _truth(name: str, word: str) -> bool:

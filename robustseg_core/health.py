@@ -92,6 +92,10 @@ class HealthMonitor:
         stream.arrival.arrived(now_ns)
         stream.received += 1
 
+    def missed(self, name: str, until_ns: int) -> None:
+        """Messages came until then, and were lost before we could take them."""
+        self._streams[name].arrival.missed(until_ns)
+
     def block(self, name: str, finding: Finding | None) -> None:
         """The stream speaks but cannot be placed (no calibration, no TF), or again can."""
         stream = self._streams[name]

@@ -130,6 +130,11 @@ class Intake:
         self._arrived(modality, now_ns)
         self._reject(modality, now_ns, finding)
 
+    def missed(self, modality: str, until_ns: int) -> None:
+        """Messages came until then, and were lost on our side: no silence of the sensor."""
+        with self._lock:
+            self._health.missed(modality, until_ns)
+
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take a calibration; why it was rejected, or None. A change is counted and told."""
         stream = self._streams[modality]

@@ -22,6 +22,8 @@ from robustseg_core.typestore import typestore
 
 Fields = dict[str, Any]
 
+NODE = "robustseg"
+"""The node's name, where no namespace makes it longer."""
 UNLABELED = "unlabeled"
 """The name of `IGNORE`: vision_msgs keeps the highest id of a mask for it."""
 OK, WARN, ERROR = 0, 1, 2
@@ -84,10 +86,11 @@ def label_info(spec: ModelSpec, stamp_ns: int) -> Fields:
     }
 
 
-def status(label_map: LabelMap, spec: ModelSpec) -> Fields:
+def status(label_map: LabelMap, spec: ModelSpec, node: str = NODE) -> Fields:
     """diagnostic_msgs/DiagnosticArray with the mask's own stamp: who made it, and what is wrong.
 
-    One status per modality of `spec` (`robustseg: rgb`), and `robustseg: mask` for the whole.
+    One status per modality of `spec` (`robustseg: rgb`), and `robustseg: mask` for the whole; in a
+    namespace `front/robustseg: rgb`, as `node` (a node's full name) says.
     """
     statuses = []
     for name in spec.modalities:
@@ -103,8 +106,8 @@ def status(label_map: LabelMap, spec: ModelSpec) -> Fields:
         if reason:
             values["reason"] = reason
         text = fate(reason, used=used) or "not used"
-        statuses.append(_status(f"robustseg: {name}", level, text, values))
-    statuses.append(_mask_status(label_map, spec))
+        statuses.append(of_node(node, name, level, text, values))
+    statuses.append(_mask_status(label_map, spec, node))
     return {"header": header(label_map.stamp_ns, label_map.frame_id), "status": statuses}
 
 
@@ -119,7 +122,7 @@ def read_status(message: Any) -> Fields:
     row: Fields = {"stamp_ns": stamp.sec * SECOND + stamp.nanosec}
     row |= {"used": [], "reasons": {}, "states": {}, "held_ms": {}, "latency_ms": {}}
     for status in message.status:
-        name = status.name.partition(": ")[2]
+        name = part_of(status.name)[1]
         values = {pair.key: pair.value for pair in status.values}
         if name == "mask":
             stages = {key: value for key, value in values.items() if key.startswith("latency_ms.")}
@@ -134,12 +137,12 @@ def read_status(message: Any) -> Fields:
     return row
 
 
-def health(healths: Mapping[str, Health], stamp_ns: int, node: str = "robustseg") -> Fields:
+def health(healths: Mapping[str, Health], stamp_ns: int, node: str = NODE) -> Fields:
     """diagnostic_msgs/DiagnosticArray for /diagnostics: the monitor's opinion of every stream.
 
-    The first status, `{node}: sensors`, is OK with all enabled streams LIVE, WARN with some of
-    them, ERROR with none usable; a stream that waits within its grace at the start does no harm,
-    and nothing but such streams is a WARN.
+    Named as in `status`. The first, `robustseg: sensors`, is OK with all enabled streams LIVE, WARN
+    with some of them, ERROR with none usable; a stream that waits within its grace at the start
+    does no harm, and nothing but such streams is a WARN.
     """
     statuses = []
     for name, stream in healths.items():
@@ -154,9 +157,31 @@ def health(healths: Mapping[str, Health], stamp_ns: int, node: str = "robustseg"
             "rejected": sum(stream.rejected.values()),
         }
         text = ": ".join(filter(None, (stream.state.value, stream.reason)))
-        statuses.append(_status(f"{node}: {name}", _level(stream), text, values | rejected))
+        statuses.append(of_node(node, name, _level(stream), text, values | rejected))
     overall = _overall(healths, node)
     return {"header": header(stamp_ns, ""), "status": [overall, *statuses]}
+
+
+def of_node(node: str, part: str, level: int, message: str, values: Mapping[str, Any]) -> Fields:
+    """diagnostic_msgs/DiagnosticStatus of a part of a node: a modality, mask, sensors, or node.
+
+    The name says which node by its full name, so that no two robots or cameras share one: without
+    the first slash, as diagnostic_aggregator compares names. `hardware_id` is the full name.
+    """
+    full = f"/{node.strip('/')}"
+    return {
+        "level": level,
+        "name": f"{full[1:]}: {part}",
+        "message": message,
+        "hardware_id": full,
+        "values": [{"key": key, "value": _word(value)} for key, value in values.items()],
+    }
+
+
+def part_of(name: str) -> tuple[str, str]:
+    """(node, part) of a status' name, as `of_node` made it."""
+    node, _, part = name.partition(": ")
+    return node, part
 
 
 def to_rosbags(msgtype: str, fields: Mapping[str, Any]) -> Any:
@@ -197,7 +222,7 @@ def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture
 
 
-def _mask_status(label_map: LabelMap, spec: ModelSpec) -> Fields:
+def _mask_status(label_map: LabelMap, spec: ModelSpec, node: str) -> Fields:
     absent = [name for name in spec.modalities if name not in label_map.used]
     off = [name for name in absent if label_map.states.get(name) is State.DISABLED]
     text = f"made of {' '.join(label_map.used)}" if label_map.used else "no sensor was usable"
@@ -210,7 +235,7 @@ def _mask_status(label_map: LabelMap, spec: ModelSpec) -> Fields:
         "provenance": spec.provenance,
     }
     values |= {f"latency_ms.{stage}": f"{ms:.3f}" for stage, ms in label_map.latency_ms.items()}
-    return _status("robustseg: mask", level if label_map.used else ERROR, text, values)
+    return of_node(node, "mask", level if label_map.used else ERROR, text, values)
 
 
 def _level(stream: Health) -> int:
@@ -230,14 +255,7 @@ def _overall(healths: Mapping[str, Health], node: str) -> Fields:
     text = f"{len(usable)} of {len(enabled)} sensors usable"
     text += f"; not well: {', '.join(bad)}" if bad else ""
     text += f"; waiting for: {', '.join(waiting)}" if waiting else ""
-    return _status(f"{node}: sensors", level, text, {"usable": " ".join(usable)})
-
-
-def _status(name: str, level: int, message: str, values: Mapping[str, Any]) -> Fields:
-    pairs = [{"key": key, "value": _word(value)} for key, value in values.items()]
-    return {
-        "level": level, "name": name, "message": message, "hardware_id": "", "values": pairs,
-    }  # fmt: skip
+    return of_node(node, "sensors", level, text, {"usable": " ".join(usable)})
 
 
 def _word(value: Any) -> str:

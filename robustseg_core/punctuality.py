@@ -37,6 +37,12 @@ class Punctuality:
         if self._meter.lossy or interrupted:
             self._patient_until_ns = now_ns + PATIENCE_NS
 
+    def missed(self, until_ns: int) -> None:
+        """Messages came until then, and were lost on our side: that gap is not the sensor's."""
+        if until_ns > (self.last_ns or 0):
+            self._meter.interrupt()
+            self.last_ns = until_ns
+
     def reset(self) -> None:
         """Forget the newest message; what was learned stays."""
         self._meter.interrupt()
@@ -66,7 +72,7 @@ class Punctuality:
 
     def silence(self, now_ns: int) -> Finding:
         """What to say of a silent stream."""
-        quiet_ms = 0.0 if self.last_ns is None else (now_ns - self.last_ns) / MS
+        quiet_ms = self.age_ms(now_ns) or 0.0
         text = f"nothing for {quiet_ms:.0f} ms, limit {self.limit_ns / MS:.0f} ms"
         return Finding(Fault.SILENT, True, text)
 
@@ -88,7 +94,7 @@ class Punctuality:
 
     def age_ms(self, now_ns: int) -> float | None:
         """How long ago the newest message came."""
-        return None if self.last_ns is None else (now_ns - self.last_ns) / MS
+        return None if self.last_ns is None else max(now_ns - self.last_ns, 0) / MS
 
     @property
     def _longest_ns(self) -> int:

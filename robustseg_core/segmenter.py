@@ -140,6 +140,10 @@ class Segmenter:
         """Count a message that never became one (its serialized form did not parse)."""
         self.intake.reject(modality, now_ns, finding)
 
+    def missed(self, modality: str, until_ns: int) -> None:
+        """Messages came until then, and were lost on our side: no silence of the sensor."""
+        self.intake.missed(modality, until_ns)
+
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
         return self.intake.push_camera_info(modality, message)

@@ -8,6 +8,8 @@ with one sentence for what the user can mend, a traceback for our own bugs.
 
 from __future__ import annotations
 
+import argparse
+import gc
 import logging
 import os
 import sys
@@ -23,9 +25,11 @@ from rclpy.utilities import remove_ros_args
 from robustseg_core.errors import RobustsegError
 from robustseg_core.terminal import visible
 from robustseg_core.transports import carry_large_messages
+from robustseg_ros.arrivals import Ear
 
 RCLError = rclpy_implementation.RCLError
-LOOK_UP_S = 0.5
+LOOK_UP_S = 0.05
+"""An idle executor looks up this often: one that does not is busy, or kept from running."""
 UnknownArguments = rclpy_implementation.UnknownROSArgsError
 
 
@@ -73,6 +77,9 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
         # somebody has switched us off in the middle of something.
         return _complain(error) if node is None else 0
     finally:
+        # The interpreter's last collections would visit every object of PyTorch and Numba: a second
+        # of CPU at each Ctrl-C, for memory that goes back to the system anyway.
+        gc.freeze()
         try:
             if node is not None:
                 node.close()
@@ -83,19 +90,35 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
     return 0
 
 
-def spin(node: Node) -> None:
-    """Serve callbacks until the context ends.
+def command_line(program: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of an executable of ours; `--help` says how ROS parameters are given, too.
+
+    Args:
+        program: as `ros2 run robustseg` calls it.
+        description: a module's docstring, of which the first sentence is shown.
+    """
+    return argparse.ArgumentParser(
+        prog=program,
+        description=(description or "").partition("\n\n")[0],
+        epilog="ROS arguments come last: --ros-args --params-file robot.yaml -p device:=cpu "
+        "-r __ns:=/front --log-level debug. `robustseg params` prints all parameters.",
+    )
+
+
+def spin(node: Node, ear: Ear | None = None) -> None:
+    """Serve callbacks until the context ends; `ear` is told how far they have come.
 
     One thread, rclpy's plain executor: `rclpy.experimental.EventsExecutor` of 9.1.2 was tried with
     this node and neither fired a timer nor ended at Ctrl-C.
     """
+    ear = ear or Ear(lambda: None)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         # `executor.spin` waits without end, and a SIGTERM that comes between two waits of an idle
         # node is lost (seen with rclpy 9.1.2, about once in ten): look up now and then.
         while node.context.ok():
-            executor.spin_once(timeout_sec=LOOK_UP_S)
+            ear.turn(executor, LOOK_UP_S)
     finally:
         executor.remove_node(node)
         executor.shutdown(timeout_sec=0)

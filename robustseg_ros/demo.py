@@ -38,6 +38,7 @@ from robustseg_core.timeline import Timeline
 from robustseg_core.transports import carry_large_messages
 from robustseg_core.truth import Score, open_truth
 from robustseg_core.types import Bundle, LabelMap, State
+from robustseg_ros import command_line
 from robustseg_ros.convert import stamp_to_ns
 
 TOPICS: dict[str, type] = {
@@ -81,7 +82,7 @@ class Listener(Node):
         return collect
 
     def _diagnose(self, message: DiagnosticArray) -> None:
-        if any(status.name.startswith("robustseg: ") for status in message.status):
+        if any(outputs.part_of(status.name)[0] == outputs.NODE for status in message.status):
             self.health = message
 
     def missing(self) -> dict[str, int]:
@@ -226,7 +227,7 @@ def _pixels(message: Image) -> np.ndarray:
 def _received(health: DiagnosticArray | None) -> dict[str, int]:
     """Messages that the node received, by modality, as /diagnostics last counted them."""
     return {
-        status.name.partition(": ")[2]: int(pair.value)
+        outputs.part_of(status.name)[1]: int(pair.value)
         for status in (health.status if health else ())
         for pair in status.values
         if pair.key == "received"
@@ -243,7 +244,7 @@ def _rejected(health: DiagnosticArray | None) -> dict[str, dict[str, int]]:
             if pair.key.startswith("rejected_")
         }
         if faults:
-            found[status.name.partition(": ")[2]] = faults
+            found[outputs.part_of(status.name)[1]] = faults
     return found
 
 
@@ -277,12 +278,10 @@ def show(result: dict[str, Any], out: Path) -> None:
 
 def main() -> None:
     """Entry point of `python -m robustseg_ros.demo`."""
-    import argparse
-
     from robustseg_core.faults import parse_fault
     from robustseg_core.kills import parse_kill
 
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser = command_line("demo", __doc__)
     parser.add_argument("bag", type=Path, help="the recording")
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     parser.add_argument("--params", type=Path, help="robot.yaml; default: guessed")

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,14 +33,23 @@ from robustseg_core.doctor.patient import Patient
 from robustseg_core.doctor.places import TF_STATIC
 from robustseg_core.doctor.report import Check, Report
 from robustseg_core.doctor.show import show
-from robustseg_core.doctor.surroundings import check_clock, check_computer, check_transports
+from robustseg_core.doctor.surroundings import (
+    ClockWatch,
+    check_clock,
+    check_computer,
+    check_transports,
+)
+from robustseg_core.errors import RobustsegError
+from robustseg_core.outputs import NODE
 from robustseg_core.terminal import err
 from robustseg_core.topics import calibrations
 from robustseg_core.types import MS, SECOND
-from robustseg_ros import optional, parameters, qos, run
+from robustseg_ros import command_line, optional, parameters, qos, run
+from robustseg_ros.arrivals import Ear
+from robustseg_ros.convert import stamp_to_ns
 from robustseg_ros.inputs import TF_MESSAGE, Inputs
 
-NODE, MASKS = "robustseg", "label_mask"
+MASKS = "label_mask"
 LOOK_NS = SECOND
 """How often the graph is looked at, as the node does."""
 NAP_NS = 20 * MS
@@ -67,10 +77,10 @@ class DoctorNode(Node):
         self._as_json: bool = options.json
         self._environment = environment
         self._config = parameters.declare(self)
-        self._ticks: list[int] = []
-        """What /clock said."""
+        self._clock_watch = ClockWatch(time.monotonic_ns())
         self._held_up_s = 0.0
         self._inputs: Inputs | None = None
+        self._ear = Ear(lambda: None)
 
     def work(self) -> None:
         """Listen, judge, print."""
@@ -94,17 +104,19 @@ class DoctorNode(Node):
             self._inputs = None
 
     def _examine(self, patient: Patient, problem: str) -> Report:
-        self._inputs = Inputs(self, patient, lambda: None)
+        self._inputs = Inputs(self, patient, self._ear)
         self._listen_beside(patient)
         start_ns = time.monotonic_ns()
         self._listen(patient, start_ns + round(self._seconds * SECOND))
-        end_ns = time.monotonic_ns()
+        end_ns = self._ear.heard_ns()
         exam = Exam(
             patient, self._offers(), start_ns, end_ns, live=True, ages_ms=self._ages(patient)
         )
         sim = bool(self.get_parameter("use_sim_time").value)
         of_node = [
-            check_clock(sim, self.count_publishers("/clock"), self._ticks),
+            check_clock(
+                sim, self.count_publishers("/clock"), self._clock_watch, time.monotonic_ns()
+            ),
             check_transports(self._environment, rclpy.get_rmw_implementation_identifier()),
             check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),
             self._output(),
@@ -124,10 +136,13 @@ class DoctorNode(Node):
                 left[0] -= 1
                 patient.moving.add(message)
 
-        optional.subscribe(self, TF_MESSAGE, "/tf", learn, loose)
+        try:
+            optional.subscribe(self, TF_MESSAGE, "/tf", learn, loose)
+        except RobustsegError as error:  # /tf_static has the same type, and is complained about
+            self.get_logger().warning(str(error))
 
     def _tick(self, message: Clock) -> None:
-        self._ticks.append(message.clock.sec * SECOND + message.clock.nanosec)
+        self._clock_watch.look(stamp_to_ns(message.clock), time.monotonic_ns())
 
     def _listen(self, patient: Patient, end_ns: int) -> None:
         """One thread: callbacks push, and the patient is stepped when it asks for it."""
@@ -143,11 +158,11 @@ class DoctorNode(Node):
                 if now_ns >= look_ns:
                     self._inputs.watch()
                     look_ns = now_ns + LOOK_NS
-                while patient.step(time.monotonic_ns()) is not None:
+                while patient.step(self._ear.heard_ns()) is not None:
                     pass
-                wake_ns = patient.wake_ns(now_ns)
+                wake_ns = patient.wake_ns(self._ear.heard_ns())
                 nap_ns = NAP_NS if wake_ns is None else min(max(wake_ns - now_ns, 0), NAP_NS)
-                executor.spin_once(timeout_sec=nap_ns / SECOND)
+                self._ear.turn(executor, nap_ns / SECOND)
         finally:
             executor.remove_node(self)
             executor.shutdown(timeout_sec=0)
@@ -156,7 +171,7 @@ class DoctorNode(Node):
         """Topics with publishers: those of the robot as it spells them, then all others."""
         streams = [s.topic for s in self._config.streams.values() if s.topic]
         ours = {*streams, *calibrations(self._config), TF_STATIC}
-        mismatches = self._inputs.matches.complaints()
+        mismatches = self._inputs.complaints()
         offers: dict[str, Offer] = {}
         for topic in ours:
             name = self.resolve_topic_name(topic)
@@ -188,12 +203,18 @@ class DoctorNode(Node):
 
     def _output(self) -> Check:
         """Whether the node itself runs, is active, and is understood by those who listen."""
-        where = [ns for name, ns in self.get_node_names_and_namespaces() if name == NODE]
+        named = self.get_node_names_and_namespaces()
+        where = Counter(f"{ns.rstrip('/')}/{name}" for name, ns in named if name == NODE)
         if not where:
             return Check("output", OK, f"the node {NODE!r} does not run; listened in its place")
-        full = f"{where[0].rstrip('/')}/{NODE}"
-        if len(where) > 1:
-            found = f"{len(where)} nodes are called {NODE!r}"
+        checks = [self._output_of(full, count) for full, count in sorted(where.items())]
+        worst = next((check for check in checks if check.status is not OK), None)
+        return worst or Check("output", OK, "; ".join(check.found for check in checks))
+
+    def _output_of(self, full: str, count: int) -> Check:
+        """The same of the nodes with this full name."""
+        if count > 1:
+            found = f"{count} nodes are called {full!r}"
             return Check("output", BAD, found, "stop all but one, or give each a namespace")
         topic = f"{full}/{MASKS}"
         publishers = self.get_publishers_info_by_topic(topic)
@@ -208,7 +229,7 @@ class DoctorNode(Node):
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="doctor", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("doctor", __doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to listen")
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
     return parser.parse_args(words)

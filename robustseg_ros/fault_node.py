@@ -23,7 +23,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from robustseg_core import modalities
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, Sample, parse_fault
-from robustseg_ros import optional, parameters, run, spin
+from robustseg_ros import command_line, optional, parameters, run, spin
 from robustseg_ros.inputs import choose_type
 
 LOOK_S = 0.5
@@ -109,7 +109,12 @@ class FaultNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point; the exit code."""
-    return run(lambda _words: FaultNode(), args)
+
+    def make(words: list[str]) -> FaultNode:
+        command_line("fault_node", __doc__).parse_args(words)
+        return FaultNode()
+
+    return run(make, args)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
 from robustseg_core import config
 from robustseg_core.config import HealthConfig, StreamConfig, SyncConfig
 from robustseg_core.decode import header
@@ -27,7 +30,8 @@ from robustseg_core.stamps import Stamped, StampGuard
 from robustseg_core.sync import Match, Synchronizer
 from robustseg_core.types import MS, SECOND, Fault, Rejection
 from robustseg_ros.alarm import alarm_for
-from robustseg_ros.optional import filter_base
+from robustseg_ros.arrivals import Arrivals
+from robustseg_ros.optional import MessageInfo, filter_base
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,25 @@ class Account:
     """How much older than `stamp_ns` each message is; negative: newer."""
 
 
+class Subscriber(filter_base()):  # type: ignore[misc]
+    """As `message_filters.Subscriber`; it also says when the middleware received each message.
+
+    Args:
+        node: the subscription's owner.
+        kind: the message class.
+        topic: its topic.
+        qos: of the subscription.
+    """
+
+    def __init__(self, node: Node, kind: type, topic: str, qos: QoSProfile | int = 10) -> None:
+        super().__init__()
+        self.node = node
+        self.sub = node.create_subscription(kind, topic, self._heard, qos)
+
+    def _heard(self, message: Any, info: MessageInfo) -> None:
+        self.signalMessage(message, info)
+
+
 class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
     """Calls back with one argument per input, on time, `None` where an input has nothing.
 
@@ -66,7 +89,9 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
     raise is counted in `errors` and logged, and the next set comes all the same.
 
     Args:
-        fs: filters; anything with `registerCallback`, such as `message_filters.Subscriber`.
+        fs: filters; anything with `registerCallback`, such as `message_filters.Subscriber`. With
+            `Subscriber` of this module a message counts as arrived when the middleware received it,
+            however long the executor was busy; else when the filter is called.
         queue_size: messages kept per input.
         slop: seconds between messages that count as simultaneous.
         allow_headerless: stamp messages that have no header when they arrive, instead of refusing.
@@ -113,6 +138,7 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         self._held = hold > slop
         self._headerless = allow_headerless
         self._clock_ns = clock_ns or time.monotonic_ns
+        self._arrivals = Arrivals(self._clock_ns)
         self._node = node or next((n for f in fs if (n := getattr(f, "node", None))), None)
         slop_ms = max(slop * 1e3, LEAST_SLOP_MS)
         stream = {"slop_ms": slop_ms, "max_age_ms": max(slop_ms, hold * 1e3)}
@@ -137,9 +163,15 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         self._alarm = alarm_for(self._node, self.poll) if clock_ns is None else None
         self.input_connections = [f.registerCallback(self.add, n) for n, f in enumerate(fs)]
 
-    def add(self, message: Any, number: int) -> None:
-        """Take a message of input `number`; the filters in `fs` call this."""
-        now_ns, name = self._clock_ns(), self._names[number]
+    def add(self, message: Any, *told: Any) -> None:
+        """Take a message; filters in `fs` call this.
+
+        Args:
+            message: of any type with a header.
+            told: the input's number; before it rclpy's `MessageInfo`, if the filter has it.
+        """
+        name, info = self._names[told[-1]], told[0] if len(told) > 1 else None
+        now_ns = self._arrivals.arrival_ns(name, info, self._clock_ns())
         stamp_ns = self._stamp_ns(message)
         if stamp_ns is None:
             return

@@ -8,8 +8,7 @@ next heartbeat, seconds later, and by then nobody wants the old image.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,10 +19,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
+from robustseg_core.errors import RobustsegError
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.topics import TF_TOPICS, calibrations
 from robustseg_core.types import Rejection
 from robustseg_ros import optional, qos
+from robustseg_ros.arrivals import Ear
+from robustseg_ros.optional import MessageInfo
 
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
@@ -52,8 +54,11 @@ class _Input:
     topic: str
     accepted: Sequence[str]
     depth: int
-    take: Callable[[Any], None]
-    refuse: Callable[[Rejection], None]
+    take: Callable[[Any, int], None]
+    """Gets a message, and when it came on the steady clock."""
+    refuse: Callable[[Rejection, int], None]
+    missed: Callable[[int], None] = lambda _until_ns: None
+    """Told until when messages came that were lost on our side."""
     latched: bool = False
     asked: tuple[str, bool] | None = None
     """Type and durability (latched or not): as it is subscribed now."""
@@ -69,13 +74,15 @@ class Inputs:
     Args:
         node: the subscriptions' owner.
         segmenter: where messages go.
-        on_news: called after each of them.
+        ear: says when messages came; woken after each of them.
     """
 
-    def __init__(self, node: Node, segmenter: Segmenter, on_news: Callable[[], None]) -> None:
+    def __init__(self, node: Node, segmenter: Segmenter, ear: Ear) -> None:
         self._node = node
         self._segmenter = segmenter
-        self._on_news = on_news
+        self._ear = ear
+        self._deaf: dict[str, str] = {}
+        ear.begin()
         self.errors = 0
         """Exceptions that callbacks raised."""
         self.matches = qos.Matches(node, "subscription")
@@ -91,8 +98,13 @@ class Inputs:
                 one.asked = wanted
                 self._subscribe(one, wanted[0], latched=wanted[1])
 
+    def complaints(self) -> Mapping[str, str]:
+        """Topic -> why it is not heard: its type cannot be subscribed to, or its QoS mismatches."""
+        return {**self._deaf, **self.matches.complaints()}
+
     def close(self) -> None:
         """Destroy all subscriptions."""
+        self._ear.begin()
         self._node.destroy_guard_condition(self._rematch)
         for one in self._inputs:
             if one.subscription is not None:
@@ -107,7 +119,8 @@ class Inputs:
             kind = modalities.load(name)
             take = partial(self._push, name)
             refuse = partial(self._reject, name)
-            yield _Input(stream.topic, kind.messages, kind.queue, take, refuse)
+            missed = partial(self._segmenter.missed, name)
+            yield _Input(stream.topic, kind.messages, kind.queue, take, refuse, missed)
 
     def _calibrations(self) -> Iterable[_Input]:
         for topic, names in calibrations(self._segmenter.config).items():
@@ -118,21 +131,23 @@ class Inputs:
 
     def _transforms(self) -> Iterable[_Input]:
         for topic in TF_TOPICS:
-            take = self._segmenter.push_transforms
             refuse = partial(self._refuse, topic)
-            yield _Input(topic, [TF_MESSAGE], 100, take, refuse, latched=True)
+            yield _Input(topic, [TF_MESSAGE], 100, self._transform, refuse, latched=True)
 
-    def _push(self, name: str, message: Any) -> None:
-        self._segmenter.push(name, message, time.monotonic_ns())
+    def _push(self, name: str, message: Any, arrival_ns: int) -> None:
+        self._segmenter.push(name, message, arrival_ns)
 
-    def _reject(self, name: str, rejection: Rejection) -> None:
-        self._segmenter.reject(name, time.monotonic_ns(), rejection.finding)
+    def _reject(self, name: str, rejection: Rejection, arrival_ns: int) -> None:
+        self._segmenter.reject(name, arrival_ns, rejection.finding)
 
-    def _calibrate(self, names: Sequence[str], message: Any) -> None:
+    def _calibrate(self, names: Sequence[str], message: Any, _arrival_ns: int) -> None:
         for name in names:
             self._segmenter.push_camera_info(name, message)
 
-    def _refuse(self, topic: str, rejection: Rejection) -> None:
+    def _transform(self, message: Any, _arrival_ns: int) -> None:
+        self._segmenter.push_transforms(message)
+
+    def _refuse(self, topic: str, rejection: Rejection, _arrival_ns: int) -> None:
         self._segmenter.reject_calibration(topic, rejection.finding)
         self._node.get_logger().warning(str(rejection), throttle_duration_sec=5.0)
 
@@ -153,6 +168,7 @@ class Inputs:
     def _subscribe(self, one: _Input, kind: str, *, latched: bool) -> None:
         if one.subscription is not None:
             self._node.destroy_subscription(one.subscription)
+            one.subscription = None
         profile = QoSProfile(depth=one.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         if latched:
             profile.reliability = ReliabilityPolicy.RELIABLE
@@ -162,28 +178,39 @@ class Inputs:
         follows = one.accepted == [CAMERA_INFO]
         overridable = qos.overridden(self._node, name) if follows else qos.OVERRIDABLE
 
-        def guarded(act: Callable[[Any], None], message: Any) -> None:
+        def guarded(act: Callable[[Any, int], None], message: Any, arrival_ns: int) -> None:
             try:
-                act(message)
+                act(message, arrival_ns)
             except Exception as error:
                 self.errors += 1
                 self._node.get_logger().error(
                     f"{one.topic}: {type(error).__name__}: {error}", throttle_duration_sec=5.0
                 )
-            self._on_news()
+            self._ear.wake()
 
-        one.subscription = optional.subscribe(
-            self._node,
-            kind,
-            one.topic,
-            partial(guarded, one.take),
-            profile,
-            rejected=partial(guarded, one.refuse),
-            qos_overriding_options=overridable,
-            event_callbacks=SubscriptionEventCallbacks(
-                matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
-            ),
-        )
+        def heard(act: Callable[[Any, int], None], message: Any, info: MessageInfo) -> None:
+            hand_on = partial(guarded, act, message)
+            self._ear.take(one.topic, info, hand_on, depth=profile.depth, missed=one.missed)
+
+        self._deaf.pop(name, None)
+        try:
+            one.subscription = optional.subscribe(
+                self._node,
+                kind,
+                one.topic,
+                partial(heard, one.take),
+                profile,
+                rejected=partial(heard, one.refuse),
+                informed=True,
+                qos_overriding_options=overridable,
+                event_callbacks=SubscriptionEventCallbacks(
+                    matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
+                ),
+            )
+        except RobustsegError as error:
+            self._deaf[name] = f"{one.topic} is not heard: {error}"
+            self._node.get_logger().warning(self._deaf[name])
+            return
         self.matches.add(name, profile)  # with the user's qos_overrides in it
         self._node.get_logger().info(f"listening to {one.topic} ({kind})")
 

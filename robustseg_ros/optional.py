@@ -9,9 +9,9 @@ the same.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -20,6 +20,9 @@ from rclpy.subscription import Subscription
 from robustseg_core.types import Fault, Rejection
 from robustseg_core.typestore import typestore
 from robustseg_ros.typesupport import forget_error, stand_in
+
+MessageInfo: TypeAlias = Mapping[str, Any]
+"""What rclpy tells beside a message: `received_timestamp`, ns on the system clock, and more."""
 
 
 @cache
@@ -63,33 +66,37 @@ def subscribe(
     node: Node,
     msgtype: str,
     topic: str,
-    callback: Callable[[Any], None],
+    callback: Callable[..., None],
     qos: QoSProfile | int,
     *,
-    rejected: Callable[[Rejection], None] | None = None,
+    rejected: Callable[..., None] | None = None,
+    informed: bool = False,
     **options: Any,
 ) -> Subscription:
     """A subscription to any known type; `callback` gets a message with the type's fields.
 
     Arrays of numbers arrive as `array.array` (compiled) or `numpy` (stand-in); both offer the
     buffer protocol. A stand-in's payload that does not deserialize goes to `rejected` as a FORMAT
-    rejection (a compiled type's never leaves rclpy). `options` go to `create_subscription`.
+    rejection (a compiled type's never leaves rclpy). With `informed`, both get the `MessageInfo` as
+    a second argument. `options` go to `create_subscription`.
 
     Raises:
-        RobustsegError: the type is neither installed nor defined in the type store.
+        RobustsegError: the type is neither installed nor defined in the type store, or has no
+            stand-in under this middleware.
     """
     if real := message_class(msgtype):
         return node.create_subscription(real, topic, callback, qos, **options)
 
-    def decode(raw: bytes) -> None:
+    def decode(raw: bytes, info: MessageInfo) -> None:
+        told = (info,) if informed else ()
         try:
             message = typestore().deserialize_cdr(raw, msgtype)
         except Exception as error:  # damaged bytes meet generated code: anything can come out
             if rejected is not None:
                 text = f"{len(raw)} bytes are no {msgtype}: {type(error).__name__}: {error}"
-                rejected(Rejection(Fault.FORMAT, text))
+                rejected(Rejection(Fault.FORMAT, text), *told)
             return
-        callback(message)
+        callback(message, *told)
 
     kind = stand_in(msgtype)
     subscription = node.create_subscription(kind, topic, decode, qos, raw=True, **options)

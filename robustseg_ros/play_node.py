@@ -30,7 +30,7 @@ from robustseg_core.kills import Kill, parse_kill
 from robustseg_core.replay import TF_TOPICS
 from robustseg_core.survey_guess import Candidate, rank
 from robustseg_core.types import SECOND, Rejection
-from robustseg_ros import optional, run
+from robustseg_ros import command_line, optional, run
 from robustseg_ros.restamp import restamp
 
 BULKY = (
@@ -189,7 +189,7 @@ def _topic(word: str, modalities: dict[str, str], known: set[str]) -> str:
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="play_node", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("play_node", __doc__)
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG")
     parser.add_argument(
         "--only", nargs="+", metavar="TOPIC", help="topics or modalities; default: all"

@@ -12,6 +12,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 
 from robustseg_core import draw, outputs
+from robustseg_core.errors import RobustsegError
 from robustseg_core.types import LabelMap, ModelSpec
 from robustseg_core.typestore import LABEL_INFO
 from robustseg_ros import optional, qos
@@ -36,13 +37,12 @@ class Publishers:
     def __init__(self, node: Node, spec: ModelSpec) -> None:
         self._node = node
         self._spec = spec
+        self._name = node.get_fully_qualified_name()
         self.matches = qos.Matches(node, "publisher")
         self._pictures = {name: self._advertise(IMAGE, f"~/{name}") for name in PICTURES}
         self._status = self._advertise(DIAGNOSTICS, "~/status")
         self._health = self._advertise(DIAGNOSTICS, "/diagnostics")
-        self._names = self._advertise(LABEL_INFO, "~/label_info", latched=True)
-        now_ns = node.get_clock().now().nanoseconds
-        self._names.publish(outputs.to_rosbags(LABEL_INFO, outputs.label_info(spec, now_ns)))
+        self._names = self._advertise_names()
 
     def publish(self, label_map: LabelMap) -> None:
         """One mask and what belongs to it; what nobody listens to is neither drawn nor sent."""
@@ -54,7 +54,7 @@ class Publishers:
         for name, make in makers.items():
             if self._pictures[name].rcl.get_subscription_count():
                 self._pictures[name].publish(to_message(Image, make(label_map)))
-        status = outputs.status(label_map, self._spec)
+        status = outputs.status(label_map, self._spec, self._name)
         self._status.publish(to_message(DiagnosticArray, status))
 
     def publish_health(
@@ -69,27 +69,33 @@ class Publishers:
 
         `remarks` (`Segmenter.remarks`) are values only: what once happened is no lasting warning.
         """
-        name = self._node.get_name()
         problems = [*filter(None, [trouble]), *complaints.values()]
         if errors:
             problems.append(f"{errors} exceptions in this node; see its log")
-        shown = enumerate(remarks[:MOST_REMARKS], start=1)
-        status = {
-            "level": outputs.ERROR if trouble else outputs.WARN if problems else outputs.OK,
-            "name": f"{name}: node",
-            "message": "; ".join(problems) or "ok",
-            "values": [
-                *({"key": topic, "value": text} for topic, text in complaints.items()),
-                *({"key": f"remark {n}", "value": text} for n, text in shown),
-            ],
-        }
+        level = outputs.ERROR if trouble else outputs.WARN if problems else outputs.OK
+        text = "; ".join(problems) or "ok"
+        shown = {f"remark {n}": told for n, told in enumerate(remarks[:MOST_REMARKS], start=1)}
+        values = {**complaints, **shown}
+        status = outputs.of_node(self._name, "node", level, text, values)
         fields = {**fields, "status": [*fields["status"], status]}
         self._health.publish(to_message(DiagnosticArray, fields))
 
     def close(self) -> None:
         """Destroy all publishers."""
         for publisher in (*self._pictures.values(), self._status, self._health, self._names):
-            self._node.destroy_publisher(publisher.rcl)
+            if publisher is not None:
+                self._node.destroy_publisher(publisher.rcl)
+
+    def _advertise_names(self) -> optional.Publisher | None:
+        """What ids mean, said once; None: the type is not to be had under this middleware."""
+        try:
+            names = self._advertise(LABEL_INFO, "~/label_info", latched=True)
+        except RobustsegError as error:
+            self._node.get_logger().warning(f"no ~/label_info: {error}")
+            return None
+        now_ns = self._node.get_clock().now().nanoseconds
+        names.publish(outputs.to_rosbags(LABEL_INFO, outputs.label_info(self._spec, now_ns)))
+        return names
 
     def _draw(self, label_map: LabelMap) -> dict[str, Any]:
         return outputs.overlay(draw.overlay(label_map, self._spec), label_map)

@@ -1,6 +1,6 @@
 """The node `robustseg`: sensors in, masks out, each saying which sensors made it.
 
-    executor thread   callbacks push messages into the `Segmenter`, nothing else
+    executor thread   callbacks push messages into the `Segmenter`, in the order of their arrival
     inference thread  steps it when something came or when it asked to be woken, and publishes
 
 Subscriptions and publishers exist while the node is active. Watchdogs and diagnostics run on the
@@ -26,15 +26,22 @@ from std_srvs.srv import Trigger
 
 from robustseg_core import outputs
 from robustseg_core.budget import budget
+from robustseg_core.doctor.exam import OK
+from robustseg_core.doctor.surroundings import ClockWatch, check_clock
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robot import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
-from robustseg_ros import parameters, run, spin
+from robustseg_ros import command_line, parameters, run, spin
+from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
 
 DIAGNOSTICS_S = 1.0
+JOIN_S = 5.0
+"""An inference that takes longer than this to end has hung, as on a lost GPU."""
+CLOCK, CLOCK_GRACE_S = "/clock", 2.0
+"""So long after activation nobody is missed on /clock: discovery takes its time."""
 LONGEST_NAP_S = 0.5
 """The inference thread looks around this often even if nobody woke it."""
 AUTOSTART = ParameterDescriptor(
@@ -53,7 +60,7 @@ class SegmentNode(LifecycleNode):
     """
 
     def __init__(self, overrides: list[Parameter] | None = None) -> None:
-        super().__init__("robustseg", parameter_overrides=overrides or [])
+        super().__init__(outputs.NODE, parameter_overrides=overrides or [])
         self.problem = ""
         """Why the last transition failed, in one sentence."""
         self._starting = False
@@ -65,10 +72,18 @@ class SegmentNode(LifecycleNode):
         self._sinks: Publishers | None = None
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
+        self._ear = Ear(self._news.set)
         self._stopping = threading.Event()
+        """Ends the inference thread of this activation, and no other."""
+        self._hung: list[threading.Thread] = []
+        """Inference threads that did not end when told to."""
         self._failures = 0
+        self._clock_trouble = ""
+        """What was last said of /clock."""
+        self._active_ns = 0
         self._timer: Any = None
         self._jumps: Any = None
+        self._clock_watch = ClockWatch(time.monotonic_ns())
         self.create_service(Trigger, "~/reset", self._on_reset)
 
     def work(self) -> None:
@@ -85,7 +100,7 @@ class SegmentNode(LifecycleNode):
                         raise ExternalShutdownException
                     raise RobustsegError(self.problem)
             self._starting = False
-        spin(self)
+        spin(self, self._ear)
 
     def close(self) -> None:
         """Stop listening and thinking."""
@@ -152,12 +167,15 @@ class SegmentNode(LifecycleNode):
         if self._segmenter is None or parameters.read(self) != self._config:
             self._load()
         segmenter = self._segmenter
-        segmenter.reset(time.monotonic_ns())
+        segmenter.reset(self._ear.heard_ns())
         self._sinks = Publishers(self, segmenter.spec)
-        self._inputs = Inputs(self, segmenter, self._news.set)
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._think, name="inference", daemon=True)
+        self._inputs = Inputs(self, segmenter, self._ear)
+        self._stopping = threading.Event()
+        own = (segmenter, self._sinks, self._stopping)
+        self._thread = threading.Thread(target=self._think, args=own, name="inference", daemon=True)
         self._thread.start()
+        self._active_ns = time.monotonic_ns()
+        self._clock_watch = ClockWatch(self._active_ns)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(DIAGNOSTICS_S, self._on_timer, clock=steady)
         threshold = JumpThreshold(
@@ -169,7 +187,9 @@ class SegmentNode(LifecycleNode):
         self._stopping.set()
         self._news.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(JOIN_S)
+            if self._thread.is_alive():
+                self._abandon(self._thread)
         for part in (self._inputs, self._sinks):
             if part is not None:
                 part.close()
@@ -179,61 +199,98 @@ class SegmentNode(LifecycleNode):
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
 
+    def _abandon(self, thread: threading.Thread) -> None:
+        """Leave a hung thread with its segmenter: the next activation loads another."""
+        self._hung.append(thread)
+        self._segmenter = None
+        self.get_logger().error(
+            f"inference has not ended within {JOIN_S:g} s and is left alone; the next activation "
+            "loads the network anew; restart the node if that hangs, too"
+        )
+
     def _unload(self) -> None:
         self._deactivate()
         self._segmenter = None
 
     # -- threads ----------------------------------------------------------------------------------
 
-    def _think(self) -> None:
+    def _think(
+        self, segmenter: Segmenter, publishers: Publishers, stopping: threading.Event
+    ) -> None:
         """The inference thread: step, publish, sleep until there is something to do."""
-        segmenter, publishers = self._segmenter, self._sinks
-        while not self._stopping.is_set():
+        ear = self._ear
+        while not stopping.is_set():
             self._news.clear()  # before the step: what comes during it is seen by the next
             try:
-                label_map = segmenter.step(time.monotonic_ns())
+                label_map = segmenter.step(ear.heard_ns())
+                if stopping.is_set():
+                    return  # it took so long that nobody waits for it any more
                 if label_map is not None:
                     publishers.publish(label_map)
                     continue
-                now_ns = time.monotonic_ns()
-                wake_ns = segmenter.wake_ns(now_ns)
+                wake_ns = segmenter.wake_ns(ear.heard_ns())
             except Exception:
-                if self._stopping.is_set() or not self.context.ok():
+                if stopping.is_set() or not self.context.ok():
                     return
                 self._failures += 1
                 text = f"inference failed {self._failures} times: {traceback.format_exc()}"
                 self.get_logger().error(text, throttle_duration_sec=5.0)
-                self._stopping.wait(0.1)
+                stopping.wait(0.1)
                 continue
-            nap_s = LONGEST_NAP_S if wake_ns is None else (wake_ns - now_ns) / SECOND
-            self._news.wait(min(max(nap_s, 0.0), LONGEST_NAP_S))
+            nap_ns = ear.nap_ns(wake_ns)
+            nap_s = LONGEST_NAP_S if nap_ns is None else nap_ns / SECOND
+            self._news.wait(min(nap_s, LONGEST_NAP_S))
 
     def _on_timer(self) -> None:
         """Once a second, whatever the ROS clock does: diagnostics, and a look at the graph."""
         self._inputs.watch()
-        complaints = {**self._inputs.matches.complaints(), **self._sinks.matches.complaints()}
+        complaints = {**self._inputs.complaints(), **self._sinks.matches.complaints()}
+        complaints |= self._clock_complaint()
         errors = self._inputs.errors + self._failures
-        healths = self._segmenter.health(time.monotonic_ns())
+        healths = self._segmenter.health(self._ear.heard_ns())
         stamp_ns = self.get_clock().now().nanoseconds
-        fields = outputs.health(healths, stamp_ns, node=self.get_name())
-        trouble, remarks = self._segmenter.trouble, self._segmenter.remarks()
-        self._sinks.publish_health(fields, complaints, errors, trouble, remarks)
+        fields = outputs.health(healths, stamp_ns, node=self.get_fully_qualified_name())
+        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
+        trouble = "; ".join(filter(None, [self._segmenter.trouble, hung]))
+        self._sinks.publish_health(fields, complaints, errors, trouble, self._segmenter.remarks())
+
+    def _clock_complaint(self) -> dict[str, str]:
+        """What is wrong with /clock; said once it has had the time to be found."""
+        now_ns, clock_ns = time.monotonic_ns(), self.get_clock().now().nanoseconds
+        if not self.get_parameter("use_sim_time").value:
+            self._clock_watch, self._clock_trouble = ClockWatch(now_ns), ""
+            return {}
+        self._clock_watch.look(clock_ns, now_ns)
+        check = check_clock(True, self.count_publishers(CLOCK), self._clock_watch, now_ns)
+        young = now_ns - self._active_ns < CLOCK_GRACE_S * SECOND
+        text = "" if check.status is OK or young else f"{check.found}; {check.fix}"
+        if text and text != self._clock_trouble:
+            self.get_logger().warning(text)
+        self._clock_trouble = text
+        return {CLOCK: text} if text else {}
 
     def _on_jump(self, _jump: Any) -> None:
+        self._clock_watch.look(self.get_clock().now().nanoseconds, time.monotonic_ns())
         self.get_logger().warning("the ROS clock jumped: one reset")
-        self._segmenter.reset(time.monotonic_ns())
+        self._segmenter.reset(self._ear.heard_ns())
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._segmenter is not None
         response.message = "reset" if response.success else "not configured; configure first"
         if self._segmenter is not None:
-            self._segmenter.reset(time.monotonic_ns())
+            self._segmenter.reset(self._ear.heard_ns())
         return response
 
 
 def main(args: list[str] | None = None) -> int:
     """Entry point; the exit code."""
-    return run(lambda _words: SegmentNode(), args)
+
+    def make(words: list[str]) -> SegmentNode:
+        command_line("segment_node", __doc__).parse_args(words)
+        return SegmentNode()
+
+    return run(make, args)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def stand_in(msgtype: str) -> type:
             f"{msgtype.partition('/')[0]}"
         )
     package = msgtype.partition("/")[0].replace("_", "-")
-    way_out = f"install ros-<distro>-{package}, or set RMW_IMPLEMENTATION={FAST_DDS}"
+    way_out = f"`apt install ros-$ROS_DISTRO-{package}`, or set RMW_IMPLEMENTATION={FAST_DDS}"
     if importlib.util.find_spec("rclpy.type_hash") is None:
         raise RobustsegError(f"{msgtype} cannot be stood in for before ROS 2 Iron; {way_out}")
     middleware = rclpy.get_rmw_implementation_identifier()

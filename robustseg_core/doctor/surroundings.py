@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from robustseg_core.doctor.exam import BAD, NONE, OK, WARN
 from robustseg_core.doctor.report import Check
 from robustseg_core.transports import ROOMY, VARIABLE
+from robustseg_core.types import SECOND
 
 HELD_UP_S = 0.3
 """A pause of the doctor's own; a node that pauses so long takes living sensors for silent."""
+STILL_NS = SECOND * 9 // 10
+"""A clock that has not moved for this long stands still; the node looks once a second."""
+BACK_TOLD_NS = 5 * SECOND
+"""That a clock went back is told for so long."""
 RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 FAST_DDS = "rmw_fastrtps_cpp"
 
 
-def check_clock(use_sim_time: bool, publishers: int, ticks_ns: Sequence[int]) -> Check:
+class ClockWatch:
+    """What /clock has said, looked at now and then; the doctor's rule, and the node's.
+
+    Args:
+        now_ns: steady clock, when watching begins.
+    """
+
+    def __init__(self, now_ns: int) -> None:
+        self._said_ns: int | None = None
+        self._moved_ns = now_ns
+        """When /clock was last seen to have moved, on the steady clock."""
+        self._back: tuple[int, int] | None = None
+        """(when it last went back, by how much), ns."""
+
+    def look(self, said_ns: int, now_ns: int) -> None:
+        """/clock says `said_ns` now."""
+        if said_ns != self._said_ns:
+            self._moved_ns = now_ns if self._said_ns is not None else self._moved_ns
+            if self._said_ns is not None and said_ns < self._said_ns:
+                self._back = now_ns, self._said_ns - said_ns
+            self._said_ns = said_ns
+
+    def stands_still(self, now_ns: int) -> bool:
+        """Whether it has not been seen to move for `STILL_NS`."""
+        return now_ns - self._moved_ns >= STILL_NS
+
+    def went_back_ns(self, now_ns: int) -> int:
+        """By how much it went back within the last `BACK_TOLD_NS`; 0: it did not."""
+        recent = self._back is not None and now_ns - self._back[0] <= BACK_TOLD_NS
+        return self._back[1] if self._back is not None and recent else 0
+
+
+def check_clock(use_sim_time: bool, publishers: int, watch: ClockWatch, now_ns: int) -> Check:
     """Whether the clock that the node goes by is there and goes (ros_anchors 4.4, rows 15, 16).
 
     Args:
         use_sim_time: the node's parameter.
         publishers: how many publish /clock.
-        ticks_ns: what /clock said while it was listened to.
+        watch: has looked at /clock.
+        now_ns: steady clock.
     """
     masks = "masks come all the same, by their stamps"
     if not use_sim_time:
@@ -35,9 +73,13 @@ def check_clock(use_sim_time: bool, publishers: int, ticks_ns: Sequence[int]) ->
         found = f"use_sim_time is true, and nobody publishes /clock; {masks}"
         fix = "run the simulator, `ros2 bag play --clock`, or set use_sim_time: false"
         return Check("clock", WARN, found, fix)
-    if len(set(ticks_ns)) < 2:
+    if watch.stands_still(now_ns):
         found = f"/clock stands still; {masks}"
         return Check("clock", WARN, found, "let the simulator, or the bag player, go on")
+    if back_ns := watch.went_back_ns(now_ns):
+        found = f"/clock went back by {back_ns / SECOND:.1f} s; {masks}"
+        fix = "nothing, if a bag was played again or a simulation reset; else stop what sets it"
+        return Check("clock", WARN, found, fix)
     return Check("clock", OK, "/clock")
 
 

@@ -136,9 +136,12 @@ MATRIX: tuple[Row, ...] = (
          see="test/core/test_segmenter.py::test_a_bag_loop_keeps_the_number_of_sets "
          "test/ros/test_matrix_live.py::test_a_bag_in_a_loop_gives_as_many_masks_in_each_pass"),
     _row(15, "/clock stops", "watchdog alive, named", "2 s",
-         see="test/ros/test_life.py::test_a_clock_that_stops_and_jumps_stops_nobody"),
+         see="test/ros/test_clock_live.py::"
+         "test_a_clock_that_is_missing_stops_or_goes_back_is_named_and_masks_go_on "
+         "test/ros/test_life.py::test_a_clock_that_stops_and_jumps_stops_nobody"),
     _row(16, "/clock missing", "named, masks go on", "5 s",
-         see="test/ros/test_life.py::test_a_clock_that_stops_and_jumps_stops_nobody"),
+         see="test/ros/test_clock_live.py::"
+         "test_a_clock_that_is_missing_stops_or_goes_back_is_named_and_masks_go_on"),
     _row(17, "bag paused for 10 s", "DEAD meanwhile, back without restart", "1 s",
          _everywhere("all:delayed(seconds=10)", lasts_s=10.0, after_s=2.0, goes_on=False,
                      dark_s=(0.5, 10.0), reaches=State.DEAD),

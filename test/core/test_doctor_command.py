@@ -14,7 +14,13 @@ from robustseg_core.bag import BagWriter
 from robustseg_core.cli_doctor import app
 from robustseg_core.doctor import Status
 from robustseg_core.doctor.exam import cut
-from robustseg_core.doctor.surroundings import check_clock, check_computer, check_transports
+from robustseg_core.doctor.report import Check
+from robustseg_core.doctor.surroundings import (
+    ClockWatch,
+    check_clock,
+    check_computer,
+    check_transports,
+)
 from robustseg_core.models import checkpoint
 from robustseg_core.robot import RobotConfig, parse_robot
 from robustseg_core.terminal import guarded
@@ -23,14 +29,26 @@ from robustseg_core.types import SECOND
 
 
 def test_the_clock_row_names_the_missing_clock():
-    missing = check_clock(True, 0, [])
+    def check(sim: bool, publishers: int, said_s: list[float], now_s: float = 10.0) -> Check:
+        """What /clock said once a second, from the first second on."""
+        watch = ClockWatch(0)
+        for second, each_s in enumerate(said_s, 1):
+            watch.look(round(each_s * SECOND), second * SECOND)
+        return check_clock(sim, publishers, watch, round(now_s * SECOND))
+
+    missing = check(True, 0, [])
     assert missing.status is Status.WARN and "nobody publishes /clock" in missing.found
     assert "ros2 bag play --clock" in missing.fix
-    assert "stands still" in check_clock(True, 1, [5, 5]).found
-    assert check_clock(True, 1, [5, 6]).status is Status.OK
-    assert check_clock(True, 2, [5, 6]).status is Status.WARN
-    assert check_clock(False, 0, []).status is Status.OK
-    assert "use_sim_time: true" in check_clock(False, 1, [5, 6]).fix
+    assert "stands still" in check(True, 1, [5, 5], 2.0).found
+    assert "stands still" in check(True, 1, [], 2.0).found  # there, and silent
+    assert "stands still" in check(True, 1, [5, 6], 3.0).found  # paused
+    assert check(True, 1, [5, 6, 6, 7], 4.5).status is Status.OK  # and goes on
+    assert check(True, 1, [5, 6], 2.5).status is Status.OK
+    assert check(True, 2, [5, 6], 2.5).status is Status.WARN
+    assert "went back by 5.5 s" in check(True, 1, [5, 6, 0.5, 1], 4.5).found
+    assert check(True, 1, [5, 6, 0, 1, 2, 3, 4, 5, 6], 9.5).status is Status.OK
+    assert check(False, 0, []).status is Status.OK
+    assert "use_sim_time: true" in check(False, 1, [5, 6]).fix
 
 
 @pytest.mark.parametrize(

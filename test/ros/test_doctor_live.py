@@ -24,6 +24,7 @@ from robustseg_core.doctor.streams import LATE_S
 from robustseg_core.robot import RobotConfig
 from robustseg_core.types import SECOND
 from robustseg_ros import optional
+from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 
 pytestmark = pytest.mark.ros
@@ -154,7 +155,7 @@ def test_a_camera_info_that_is_said_once_is_heard_whenever_its_driver_starts(wor
     """Subscribed as volatile while nobody was there, the node must ask anew, as latched."""
     robot = config.parse(RobotConfig, {"weights": "untrained", "streams": {"rgb": {"topic": "/a"}}})
     patient, _ = admit(robot)
-    inputs = Inputs(world.node, patient, lambda: None)
+    inputs = Inputs(world.node, patient, Ear(lambda: None))
     Sensors(world).tell("/camera_info", camera_info(48, 64, fx=60.0), LATCHED)
 
     def latched() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo
 
+from robustseg_core.stamps import Admission
 from robustseg_core.types import MS, SECOND
 from robustseg_ros import optional
-from robustseg_ros.filter import DeadlineSynchronizer
+from robustseg_ros.filter import DeadlineSynchronizer, Subscriber
 
 EPOCH = 1_700_000_000 * SECOND
 PATIENCE_S = 30.0
@@ -42,15 +46,6 @@ def test_without_a_node_a_thread_keeps_the_deadline():
     assert came.wait(PATIENCE_S)
     synchronizer.close()
     assert not [t for t in threading.enumerate() if t.name == "deadline"]
-
-
-class Subscriber(optional.filter_base()):
-    """What message_filters.Subscriber is, for machines without it."""
-
-    def __init__(self, node: Any, kind: type, topic: str) -> None:
-        super().__init__()
-        self.node = node
-        self.sub = node.create_subscription(kind, topic, self.signalMessage, 10)
 
 
 @pytest.mark.ros
@@ -86,6 +81,30 @@ def test_over_dds_the_sets_go_on_when_a_topic_dies(world):
     world.until(lambda: sum(a is None for a, _ in sets[before:]) >= 10, "sets of the other alone")
     assert threads == {threading.get_ident()} and not synchronizer.errors
     synchronizer.close()
+
+
+@pytest.mark.ros
+def test_over_dds_a_message_came_when_the_middleware_received_it(world):
+    """Though nobody spun the node for a while, as an executor that is busy does not."""
+    node = Node("busy", context=world.context)
+    executor = SingleThreadedExecutor(context=world.context)
+    executor.add_node(node)
+    synchronizer = DeadlineSynchronizer([Subscriber(node, CameraInfo, "/left")], 10, 0.02)
+    came: list[int] = []
+    synchronizer._guard.admit = lambda message: came.append(message.arrival_ns) or Admission()
+    publisher = world.node.create_publisher(CameraInfo, "/left", 10)
+    world.until(publisher.get_subscription_count, "a match")
+    sent = CameraInfo()
+    sent.header.stamp.sec = 1
+    publisher.publish(sent)
+    world.until(publisher.wait_for_all_acked, "its delivery")
+    delivered_ns = time.monotonic_ns()
+    while not came:
+        executor.spin_once(timeout_sec=1.0)
+    assert came[0] <= delivered_ns < time.monotonic_ns()
+    synchronizer.close()
+    executor.shutdown()
+    node.destroy_node()
 
 
 def test_the_side_by_side_example_shows_the_difference(realdata):

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import gc
+import importlib.util
 import signal
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from live_ear import Ear as Listener
+from live_sensors import Sensors, parameter_file
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
+from robustseg_core import config, outputs
+from robustseg_core.doctor import Check, Status
+from robustseg_core.doctor.examine import admit
+from robustseg_core.models import checkpoint
+from robustseg_core.robot import RobotConfig
+from robustseg_core.types import Bundle, Health, LabelMap, State
 from robustseg_core.typestore import EVENT_PACKET
-from robustseg_ros import optional
+from robustseg_ros import optional, run, typesupport
+from robustseg_ros.arrivals import Ear
+from robustseg_ros.doctor import DoctorNode
+from robustseg_ros.inputs import Inputs
+from robustseg_ros.publishers import Publishers
 
 pytestmark = pytest.mark.ros
 ROBOT = Path(__file__).resolve().parents[2] / "config" / "robot.yaml"
@@ -192,3 +211,196 @@ def test_a_player_that_nobody_listens_to_ends_at_ctrl_c(world, realdata):
     world.until(lambda: world.node.count_publishers("/velodyne_points"), "the player")
     assert player.end(signal.SIGINT) == 0, player.output
     assert "Traceback" not in player.output
+
+
+@pytest.mark.parametrize("program", ["segment_node", "play_node", "fault_node", "doctor", "demo"])
+def test_every_executable_says_how_it_is_used(program, capsys, monkeypatch):
+    main = importlib.import_module(f"robustseg_ros.{program}").main
+    monkeypatch.setattr(sys, "argv", [program, "--help"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert end.value.code == 0 and not said.err
+    assert said.out.startswith(f"usage: {program}")
+    text = " ".join(said.out.split())
+    assert "--params-file robot.yaml" in text and "robustseg params" in text
+    assert not rclpy.ok()
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("program", ["segment_node", "fault_node"])
+def test_words_that_mean_nothing_are_refused(program, capsys):
+    main = importlib.import_module(f"robustseg_ros.{program}").main
+    with pytest.raises(SystemExit) as end:
+        main(["--device", "cpu", "--ros-args", "-r", "__ns:=/front"])
+    assert end.value.code == 2 and "unrecognized arguments: --device cpu" in capsys.readouterr().err
+    gc.unfreeze()
+
+
+def test_the_end_does_not_walk_through_all_of_pytorch(capsys):
+    """The interpreter's last collections of everything were a second of CPU at each Ctrl-C."""
+    gc.unfreeze()
+    assert run(lambda words: (_ for _ in ()).throw(KeyboardInterrupt), []) == 0
+    assert gc.get_freeze_count() > 10_000
+    gc.unfreeze()
+
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch" / "robustseg.launch.py"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "around", "full"),
+    [
+        ("", "", "/"),
+        ("front", "", "/front"),
+        ("/front/left/", "", "/front/left"),
+        ("left", "/front", "/front/left"),
+        ("/left", "/front", "/left"),
+    ],
+)
+def test_the_launch_file_sets_the_level_of_the_nodes_own_logger(
+    world, monkeypatch, namespace, around, full
+):
+    for name in ("launch", "launch_ros"):  # PyPI has neither
+        for part in ("", ".actions", ".conditions", ".substitutions"):
+            monkeypatch.setitem(sys.modules, name + part, MagicMock())
+    spec = importlib.util.spec_from_file_location("robustseg_launch", LAUNCH)
+    launch = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(launch)
+    node = Node("robustseg", namespace=full, context=world.context, enable_rosout=False)
+    assert launch.logger_of("robustseg", namespace, around) == node.get_logger().name
+    context = MagicMock(launch_configurations={"ros_namespace": around})
+    given = {name: default for name, (default, _) in launch.ARGUMENTS.items()}
+    given |= {"namespace": namespace, "log_level": "debug"}
+    launch.LaunchConfiguration = lambda name: MagicMock(perform=lambda _context: given[name])
+    launch.segment_node(context)
+    arguments = launch.Node.call_args.kwargs["arguments"]
+    assert arguments[-1] == f"{node.get_logger().name}:=debug"
+    node.destroy_node()
+
+
+def test_two_nodes_in_two_namespaces_are_told_apart(world):
+    """By name and hardware_id, in /diagnostics and ~/status; the doctor sees two, and no clash."""
+    spec, heard = checkpoint.default_spec(("rgb",)), {}
+
+    def hear(message: DiagnosticArray) -> None:
+        heard.update({status.name: status for status in message.status})
+
+    world.node.create_subscription(DiagnosticArray, "/diagnostics", hear, 10)
+    nodes, sinks = [], []
+    for side in ("/left", "/right"):
+        node = Node("robustseg", namespace=side, context=world.context, enable_rosout=False)
+        nodes.append(node)
+        sinks.append(Publishers(node, spec))
+        world.node.create_subscription(DiagnosticArray, f"{side}/robustseg/status", hear, 10)
+
+    def all_heard() -> bool:
+        for node, sink in zip(nodes, sinks, strict=True):
+            full = node.get_fully_qualified_name()
+            fields = outputs.health({"rgb": Health(State.LIVE)}, 1, full)
+            sink.publish_health(fields, {}, 0, "")
+            sink.publish(a_label_map())
+        return len(heard) == 8
+
+    world.until(all_heard, "eight statuses of different names")
+    parts = ("sensors", "rgb", "node", "mask")
+    assert set(heard) == {f"{s}/robustseg: {p}" for s in ("left", "right") for p in parts}
+    ids = {name: status.hardware_id for name, status in heard.items()}
+    assert all(ids[name] == f"/{outputs.part_of(name)[0]}" for name in heard)
+    doctor = MagicMock(
+        get_node_names_and_namespaces=lambda: [("robustseg", "/left"), ("robustseg", "/right")],
+        _output_of=lambda full, count: Check("output", Status.OK, f"{full} {count}"),
+    )
+    assert DoctorNode._output(doctor).found == "/left/robustseg 1; /right/robustseg 1"
+    for node, sink in zip(nodes, sinks, strict=True):
+        sink.close()
+        node.destroy_node()
+
+
+def a_label_map() -> LabelMap:
+    return LabelMap(
+        ids=np.zeros((2, 2), np.uint8), confidence=np.zeros((2, 2), np.uint8), stamp_ns=1,
+        frame_id="", used=("rgb",), reasons={}, states={"rgb": State.LIVE}, held_ms={},
+        latency_ms={}, bundle=Bundle(1, {}),
+    )  # fmt: skip
+
+
+def test_what_another_middleware_cannot_carry_is_named_and_the_rest_works(world, monkeypatch):
+    """Stand-ins need Fast DDS; where the ROS packages are installed, nothing of this happens."""
+    said: list[str] = []
+    logger = type(world.node.get_logger())
+    monkeypatch.setattr(logger, "warning", lambda self, text, **_: said.append(text))
+    monkeypatch.setattr(
+        typesupport.rclpy, "get_rmw_implementation_identifier", lambda: "rmw_cyclonedds_cpp"
+    )
+    typesupport.stand_in.cache_clear()
+    streams = {name: {"topic": f"/{name}"} for name in ("rgb", "event")}
+    robot = config.parse(RobotConfig, {"weights": "untrained", "streams": streams})
+    patient, _ = admit(robot)
+    sinks, inputs = Publishers(world.node, patient.spec), Inputs(world.node, patient, Ear(bool))
+    for _ in range(3):
+        inputs.watch()
+    found = inputs.complaints()
+    assert set(found) == {"/event", "/tf_static"}
+    for package, text in {"event-camera-msgs": found["/event"], "tf2-msgs": found["/tf_static"],
+                          "vision-msgs": said[0]}.items():  # fmt: skip
+        assert f"apt install ros-$ROS_DISTRO-{package}" in text
+        assert "rmw_cyclonedds_cpp" in text
+    assert len(said) == 3 and said[0].startswith("no ~/label_info: ")  # each of them once
+    world.until(lambda: listeners(world, "/rgb") == 1, "what needs no stand-in")
+    assert not listeners(world, "/event")
+    assert not world.node.count_publishers("/test/label_info")
+    world.until(lambda: world.node.count_publishers("/test/label_mask"), "masks")
+    inputs.close()
+    sinks.close()
+    typesupport.stand_in.cache_clear()
+
+
+HANGS = """
+import sys
+from pathlib import Path
+from threading import Event
+from robustseg_core.engines.eager import EagerEngine
+from robustseg_ros import segment_node
+segment_node.JOIN_S = 0.2
+think, hangs = EagerEngine.__call__, {hangs!r}
+def maybe(self, bundle):
+    if Path(hangs).exists() and bundle.stamp_ns:
+        Path(hangs).unlink()
+        while not Path(hangs + ".over").exists():
+            Event().wait(0.05)
+    return think(self, bundle)
+EagerEngine.__call__ = maybe
+sys.exit(segment_node.main())
+"""
+
+
+def test_inference_that_hangs_is_named_left_alone_and_replaced(world, tmp_path):
+    sensors, hangs = Sensors(world.node), tmp_path / "hangs"
+    ear = Listener(world, sensors)
+    file = parameter_file(tmp_path, weights="untrained")
+    words = ("--ros-args", "--params-file", str(file))
+    node = world.start("-c", HANGS.format(hangs=str(hangs)), *words)
+    world.until(lambda: ear.heard, "a mask")
+    hangs.touch()
+    world.until(lambda: not hangs.exists(), "the inference to hang")
+    assert change(world, "deactivate")
+    assert "inference has not ended within 0.2 s" in node.output
+    assert change(world, "activate")
+    number = len(ear.heard)
+    world.until(lambda: len(ear.heard) > number + 2, "masks of another thread and network")
+    status = "robustseg: node"
+    world.until(
+        lambda: status in ear.health and "1 inference threads hang" in ear.health[status].message,
+        "diagnostics that tell it",
+    )
+    assert ear.health[status].level == b"\x02"
+    (tmp_path / "hangs.over").touch()
+    world.until(lambda: ear.health[status].message == "ok", "the hung one to end")
+    number = len(ear.heard)
+    world.until(lambda: len(ear.heard) > number + 2, "masks")
+    stamps = [one.row["stamp_ns"] for one in ear.heard]
+    assert stamps == sorted(set(stamps))  # not one of the late thread
+    assert change(world, "deactivate")
+    assert node.end() == 0, node.output
+    assert "Traceback" not in node.output

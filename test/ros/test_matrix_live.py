@@ -9,25 +9,23 @@ import signal
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy")
 
 import drives
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from live_sensors import EVERY, LATCHED, TICK_S, Sensors, parameter_file, write_bag
+from live_ear import Ear
+from live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
 from std_srvs.srv import Trigger
 
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import SyncConfig
-from robustseg_core.outputs import ERROR, OK, WARN, read_status
+from robustseg_core.outputs import ERROR, OK, WARN
 from robustseg_core.types import SECOND
-from robustseg_core.typestore import LABEL_INFO
-from robustseg_ros import optional
 
 pytestmark = pytest.mark.ros
 SPEAKER = str(Path(__file__).resolve().parents[1] / "live_sensors.py")
@@ -36,49 +34,6 @@ TOPICS = (*drives.TOPICS.values(), "/camera_info", "/tf_static")
 OK_LEVEL, WARN_LEVEL, ERROR_LEVEL = (bytes([level]) for level in (OK, WARN, ERROR))
 LENIENT = "{backoff_max_s: 1.0}"
 """A sensor that dies again and again is believed as soon as one that died once."""
-
-
-class Heard(NamedTuple):
-    """One mask's account, and where the sensors were when it came."""
-
-    tick: int
-    camera: int
-    """The tick of the newest image."""
-    row: dict[str, Any]
-
-
-class Ear:
-    """What the node says of its masks and of itself."""
-
-    def __init__(self, world: Any, sensors: Sensors | None = None) -> None:
-        self.heard: list[Heard] = []
-        self.health: dict[str, Any] = {}
-        """Status name -> the newest of /diagnostics."""
-        self.diagnoses = 0
-        self._sensors = sensors
-        node = world.node
-        node.create_subscription(DiagnosticArray, "/robustseg/status", self._status, 100)
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosis, 10)
-        self.classes: list[dict[int, str]] = []
-        """Every LabelInfo: id -> name."""
-        info = "/robustseg/label_info"
-        optional.subscribe(node, LABEL_INFO, info, self._label_info, LATCHED)
-
-    def used(self, names: set[str], after: int = 0) -> Heard | None:
-        """The first after number `after` whose mask was made of exactly these sensors."""
-        return next((one for one in self.heard[after:] if set(one.row["used"]) == names), None)
-
-    def _status(self, message: DiagnosticArray) -> None:
-        ticks = self._sensors.ticks if self._sensors else 0
-        camera = self._sensors.spoke.get("rgb", 0) if self._sensors else 0
-        self.heard.append(Heard(ticks, camera, read_status(message)))
-
-    def _label_info(self, message: Any) -> None:
-        self.classes.append({one.class_id: one.class_name for one in message.class_map})
-
-    def _diagnosis(self, message: DiagnosticArray) -> None:
-        self.diagnoses += 1
-        self.health.update({status.name: status for status in message.status})
 
 
 def listeners(world: Any, topic: str) -> list[Any]:

@@ -1,0 +1,67 @@
+"""Rows 15 and 16: what the node itself says of /clock, while its masks go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from live_ear import Ear
+from live_sensors import Sensors, parameter_file
+from rosgraph_msgs.msg import Clock
+
+from robustseg_core.types import SECOND
+from robustseg_ros.convert import ns_to_stamp
+
+pytestmark = pytest.mark.ros
+
+
+class Simulator:
+    """Publishes /clock on the world's executor; it can be paused, and set."""
+
+    def __init__(self, node: Any) -> None:
+        self.said_ns = 100 * SECOND
+        self.paused = False
+        self._publisher = node.create_publisher(Clock, "/clock", 10)
+        node.create_timer(0.05, self._tick)
+
+    def _tick(self) -> None:
+        if not self.paused:
+            self.said_ns += SECOND // 20
+            self._publisher.publish(Clock(clock=ns_to_stamp(self.said_ns)))
+
+
+def test_a_clock_that_is_missing_stops_or_goes_back_is_named_and_masks_go_on(world, tmp_path):
+    sensors = Sensors(world.node)
+    ear = Ear(world, sensors)
+    file = parameter_file(tmp_path, use_sim_time="true", weights="untrained")
+    node = world.segment("--params-file", str(file))
+
+    def told(words: str) -> None:
+        """The node says so with its way out, as a warning, and masks come while it does."""
+        found = world.until(
+            lambda: (s := ear.health.get("robustseg: node")) and words in s.message and s,
+            f"diagnostics that say {words!r}",
+        )
+        assert (found.level == b"\0") == (words == "ok"), found
+        assert words == "ok" or ";" in found.message
+        number, count = len(ear.heard), ear.diagnoses
+        world.until(lambda: len(ear.heard) > number + 2, "masks, which go on")
+        world.until(lambda: ear.diagnoses > count, "diagnostics, which go on")
+
+    told("nobody publishes /clock; masks come all the same")
+    simulator = Simulator(world.node)
+    told("ok")
+    simulator.paused = True
+    told("/clock stands still")
+    simulator.paused = False
+    told("ok")
+    simulator.said_ns = 0
+    told("/clock went back by")
+    told("ok")
+    assert node.end() == 0, node.output
+    assert node.output.count("nobody publishes /clock") == 1  # once, not every second
+    assert node.output.count("the ROS clock jumped: one reset") == 1
+    assert "Traceback" not in node.output
