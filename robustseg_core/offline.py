@@ -161,12 +161,14 @@ def _account(bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]]) -> dict
 def notices(bag: Bag, segmenter: Segmenter, used: Collection[str]) -> list[str]:
     """What people should know of a replay that is over, a sentence each.
 
-    Damage of the recording, calibration that was refused, and why sensors are not in `used`.
+    Damage of the recording, calibration that was refused, sensors that come in bursts, and why some
+    are not in `used`.
     """
     refused = segmenter.intake.calibration_rejected.items()
     health = segmenter.health(bag.start_ns)
     return [
         *bag.notices,
         *(f"{text} ({count} messages)" for text, count in refused),
+        *(f"{name}: {finding}" for name, finding in segmenter.intake.bursts.items()),
         *(f"{name} was never used: {h.reason}" for name, h in health.items() if name not in used),
     ]

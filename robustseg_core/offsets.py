@@ -177,7 +177,7 @@ class Offsets:
     """
 
     def __init__(self, limit_ns: int, names: Iterable[str]) -> None:
-        self._limit_ns = limit_ns
+        self.limit_ns = limit_ns
         self._streams = {name: _Stream() for name in names}
         self._now_ns = 0
         self._compared_ns: int | None = None
@@ -210,11 +210,14 @@ class Offsets:
         usual_ns = self._streams[name].usual_ns
         return None if usual_ns is None else arrival_ns - stamp_ns - usual_ns
 
-    def ahead(self) -> set[str]:
+    def ahead(self) -> dict[str, float]:
         """Streams whose newest stamp is ahead of where two peers or more put it.
 
         No delivery does that: what they say is not of the moment that they claim. Nobody has moved
         yet, but neither should anybody be held against such a stamp.
+
+        Returns:
+            name -> how far the delay of its newest message is from the usual one (negative), ns.
         """
         left_ns = {
             name: stream.newest[1] - stream.usual_ns
@@ -222,15 +225,15 @@ class Offsets:
             if stream.newest is not None and stream.usual_ns is not None
             and self._now_ns - stream.newest[0] <= 2 * FRESH_NS
         }  # fmt: skip
-        found = set()
+        found: dict[str, float] = {}
         for name, own_ns in left_ns.items():
-            limit_ns = self._limit_ns + self._streams[name].usual_slack_ns
+            limit_ns = self.limit_ns + self._streams[name].usual_slack_ns
             if own_ns >= -limit_ns:
                 continue
             peers = [peer_ns for other, peer_ns in left_ns.items() if other != name]
             apart = sum(own_ns - peer_ns < -limit_ns for peer_ns in peers)
             if apart >= 2 and 2 * apart > len(peers):
-                found.add(name)
+                found[name] = own_ns
         return found
 
     def _compare(self, elapsed_ns: int) -> None:
@@ -260,7 +263,7 @@ class Offsets:
         stream.usual_ns = float(min(item.least_ns for item in closed))
         stream.counted_ns = 0
         stream.deliveries = stream.late = 0.0
-        stream.count_late(closed[-1].start_ns, self._limit_ns)
+        stream.count_late(closed[-1].start_ns, self.limit_ns)
         if len(closed) < min(stream.needed(), BINS - 1):
             stream.usual_ns = None
             stream.deliveries = stream.late = 0.0
@@ -275,7 +278,7 @@ class Offsets:
         if one is None or two is None:
             return None
         slacks = (self._streams[n].slack_ns(windows[n]) for n in (a, b))
-        limit_ns = self._limit_ns + max(slacks)
+        limit_ns = self.limit_ns + max(slacks)
         gap_ns = max(one[0], two[0]) - min(one[1], two[1])
         widest_ns = max(one[1] - two[0], two[1] - one[0])
         return _Pair(gap_ns > limit_ns, widest_ns <= limit_ns, one[0] - two[0])
@@ -317,10 +320,10 @@ class Offsets:
         where = "behind" if step_ns > 0 else "ahead of"
         text = (
             f"stamps are {abs(step_ns) / SECOND:.2f} s {where} where {' and '.join(against)} put "
-            f"them until now, limit {self._limit_ns / SECOND:g} s; stamp or delivery moved"
+            f"them until now, limit {self.limit_ns / SECOND:g} s; stamp or delivery moved"
         )
         if decided:
-            return Finding(Fault.OFFSET, True, text)
+            return Finding(Fault.OFFSET, True, text, final=True)
         return Finding(Fault.OFFSET, False, f"{text}, undecided on which of the two", score=1.0)
 
     def _follow(self, names: list[str], windows: dict[str, _Window], elapsed_ns: int) -> None:
@@ -330,23 +333,23 @@ class Offsets:
         span_ns = max(windows[name].span_ns for name in names)
         found = {n: self._streams[n].envelope(self._now_ns, span_ns) for n in names}
         known = {name: envelope for name, envelope in found.items() if envelope is not None}
-        settled = all(most - least <= self._limit_ns for least, most in known.values())
+        settled = all(most - least <= self.limit_ns for least, most in known.values())
         if settled and known:
             common_ns = median(least for least, _ in known.values())
             slacks = (self._streams[name].slack_ns(windows[name]) for name in known)
-            if abs(common_ns) > self._limit_ns + max(slacks):
+            if abs(common_ns) > self.limit_ns + max(slacks):
                 self._shift(common_ns, alone=len(known) == 1, who=set(known))
                 return
         far_ns = FOLLOW * elapsed_ns
         for name, (least_ns, _) in known.items():
             stream, window = self._streams[name], windows[name]
             slack_ns = stream.slack_ns(window)
-            if stream.usual_ns is None or abs(least_ns) > self._limit_ns + slack_ns:
+            if stream.usual_ns is None or abs(least_ns) > self.limit_ns + slack_ns:
                 continue
             # An envelope is the least there was; what bursts add to it will go with them.
             over_ns = least_ns if least_ns < 0 else max(0.0, least_ns - slack_ns)
             stream.usual_ns += min(over_ns, far_ns)
-            stream.count_late(self._now_ns - windows[name].span_ns, self._limit_ns)
+            stream.count_late(self._now_ns - windows[name].span_ns, self.limit_ns)
             if not window.bursts:
                 stream.usual_slack_ns = max(0.0, stream.usual_slack_ns - far_ns)
                 weight = min(1.0, elapsed_ns / (30 * SECOND))

@@ -193,7 +193,7 @@ def test_a_stamp_ahead_is_seen_at_once():
     for arrival, name, stamp in rows:
         offsets.see(name, EPOCH + round(stamp * SECOND), round(arrival * SECOND))
         last = max((a for a, n, _ in rows if n == "rgb" and a <= arrival), default=0)
-        assert offsets.ahead() == ({"rgb"} if last >= 4.0 else set())
+        assert set(offsets.ahead()) == ({"rgb"} if last >= 4.0 else set())
 
 
 def test_after_a_loop_it_learns_anew():
