@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 from robustseg_core.types import MS, SECOND, Fault, Finding
 
@@ -81,8 +82,7 @@ class Bursts:
         if newest.span_ns < SHARE * newest.pause_ns:
             return None  # there is more to come of it, and then it is told how much
         self._told = True
-        each = round(sum(d.count for d in known[:-1]) / (SIGNS - 1))
-        every_s = sum(d.every_ns for d in known) / SIGNS / SECOND
+        each, every_s = known[-2].count, median(d.every_ns for d in known) / SECOND
         text = f"delivery in bursts: {each} messages at once every {every_s:.1f} s"
         return Finding(Fault.BURSTS, False, text, score=1.0)
 

@@ -144,7 +144,7 @@ class Intake:
             match = self._sync.poll(now_ns, usable)
             if match is None:
                 return None
-            disputed = {n: str(f) for n, f in self._offsets.undecided.items() if n in match.absent}
+            disputed = self._disputed(match)
             if not ahead and not disputed:
                 return match
             return replace(match, absent={**match.absent, **disputed, **ahead})
@@ -251,6 +251,21 @@ class Intake:
             if far_ns is not None and abs(far_ns) <= self._jump_ns:
                 self._offsets.see(sent.modality, sent.stamp_ns, sent.arrival_ns)
         self._health.dispute(self._offsets.undecided)
+
+    def _disputed(self, match: Match[Reading]) -> dict[str, str]:
+        """Why streams are not in a set whose opener, and not they, may have the wrong clock."""
+        told = {n: str(f) for n, f in self._offsets.undecided.items() if n in match.absent}
+        if match.opened_by is None or not match.absent:
+            return told
+        opener = match.items[match.opened_by][0]
+        far_ns = self._offsets.distance_ns(opener.modality, opener.stamp_ns, opener.arrival_ns)
+        if far_ns is None or far_ns >= -self._offsets.limit_ns:
+            return told
+        text = (
+            f"{Fault.OFFSET.value}: the mask's stamp is {-far_ns / SECOND:.2f} s ahead of where "
+            f"that of {opener.modality} was until now; undecided which of the two moved"
+        )
+        return {**dict.fromkeys(match.absent, text), **told}
 
     def _believed(self, now_ns: int) -> tuple[list[str], dict[str, str]]:
         """The streams that may enter a set, and why those may not whose stamps are ahead.

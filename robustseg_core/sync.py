@@ -21,6 +21,8 @@ from robustseg_core.types import MS, SECOND, Fault
 
 T = TypeVar("T")
 
+STALL_NS = 150 * MS
+"""Where nobody speaks for so long after the reference was due, it is the network that pauses."""
 TARDY_NS = MS
 """A consumer that asks later than this after a set should have left is busy."""
 
@@ -237,9 +239,13 @@ class Synchronizer(Generic[T]):
         # next ones follow at its rate. Where nobody has spoken since, all have stopped: no tick.
         since_ns = clock.beat_ns if clock.reference is None else clock.reference.arrival_ns
         expected_ns = since_ns + self._beat_ns(usable)
-        newest_ns = [self._rings[n].items[-1].arrival_ns for n in usable if self._rings[n].items]
-        if max(newest_ns, default=0) <= expected_ns:
+        spoken_ns = [
+            i.arrival_ns for n in usable for i in self._rings[n].items if i.arrival_ns > expected_ns
+        ]
+        if not spoken_ns:
             return None
+        if min(spoken_ns) > expected_ns + STALL_NS:  # all were away: the reference is not late yet
+            expected_ns = min(spoken_ns)
         return expected_ns + self._deadline_ns(opener)
 
     def _lag_ns(self, name: str, usable: list[str]) -> int:
