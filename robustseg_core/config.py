@@ -83,6 +83,11 @@ class SyncConfig(Strict):
     jump_s: float = Field(
         1.0, gt=0, description="A stamp this far from its peers' is an outlier or a clock jump."
     )
+    offset_ms: float = Field(
+        50.0, gt=0, le=1000,
+        description="A sensor whose stamps, or delivery, have moved by more than this against two "
+        "others is left out until they are back.",
+    )  # fmt: skip
     loop_s: float = Field(
         0.1, gt=0, description="All stamps going back by more than this is a bag loop: one reset."
     )

@@ -41,10 +41,16 @@ class _Stream:
     notices: tuple[tuple[int, Finding], ...] = ()
     """(told until, what) of things that happened once, and that nobody need act on."""
     blocked: Finding | None = None
+    disputed: Finding | None = None
+    """That it and another disagree about the time, and nobody knows which of them is wrong."""
+    delivered: Finding | None = None
+    """That it comes in bursts, since it was found."""
     good: int = 0
     bad: int = 0
     density: int = 0
     good_since_ns: int = 0
+    good_from_ns: int = 0
+    """Arrival, and stamp, of the first of those messages in a row."""
     score: float = 1.0
     score_side_ns: int | None = None
     """Since when the smoothed score has been beyond the threshold that would change the state."""
@@ -122,11 +128,20 @@ class HealthMonitor:
         elif stream.state in ALIVE and enough:
             self._die(stream, now_ns, finding)
 
-    def accept(self, name: str, now_ns: int, notes: Iterable[Finding] = ()) -> None:
+    def accept(
+        self,
+        name: str,
+        now_ns: int,
+        notes: Iterable[Finding] = (),
+        *,
+        stamp_ns: int | None = None,
+    ) -> None:
         """This message is good enough to be used; `notes` are non-fatal findings about it.
 
-        Only alarms are reported, and only after some in a row; remarks lower the score.
+        Only alarms are reported, and only after some in a row; remarks lower the score. Without a
+        stamp, only arrivals say for how long the stream has been good.
         """
+        stamp_ns = now_ns if stamp_ns is None else stamp_ns
         stream, config = self._streams[name], self._config
         notes = tuple(notes)
         stream.notes = tuple(note for note in notes if note.alarm)
@@ -135,7 +150,7 @@ class HealthMonitor:
         stream.bad, stream.density = 0, max(0, stream.density - 1)
         stream.good += 1
         if stream.good == 1:
-            stream.good_since_ns = now_ns
+            stream.good_since_ns, stream.good_from_ns = now_ns, stamp_ns
         quality = min((note.score for note in notes), default=1.0)
         stream.score += SMOOTHING * (quality - stream.score)
         if stream.state is State.WAITING and stream.blocked is None:
@@ -143,7 +158,7 @@ class HealthMonitor:
             if stream.good >= (1 if alone else config.good_to_start):
                 stream.become(State.LIVE, now_ns)
         elif stream.state in (State.DEAD, State.RECOVERING):
-            self._recover(stream, now_ns)
+            self._recover(stream, now_ns, stamp_ns)
         elif stream.state in (State.LIVE, State.DEGRADED):
             self._grade(stream, now_ns)
 
@@ -157,6 +172,24 @@ class HealthMonitor:
         until_ns = now_ns + round(self._config.notice_s * SECOND)
         kept = [(t, f) for t, f in stream.notices if t > now_ns and f.fault is not finding.fault]
         stream.notices = (*kept, (until_ns, finding))
+
+    def delivered(self, name: str, stamp_ns: int, now_ns: int) -> None:
+        """A message with a believable stamp came: how are they delivered? Said once, and kept."""
+        stream = self._streams[name]
+        finding = stream.arrival.bursts.see(stamp_ns, now_ns)
+        if finding is not None:
+            stream.delivered = finding
+            self.notice(name, now_ns, finding)
+
+    def dispute(self, findings: Mapping[str, Finding]) -> None:
+        """Streams that disagree about the time, all of them; they are used all the same."""
+        for name, stream in self._streams.items():
+            stream.disputed = findings.get(name)
+
+    @property
+    def bursts(self) -> dict[str, Finding]:
+        """The streams that have been found to come in bursts, and how."""
+        return {n: s.delivered for n, s in self._streams.items() if s.delivered is not None}
 
     # -- opinion ----------------------------------------------------------------------------------
 
@@ -205,9 +238,11 @@ class HealthMonitor:
         stream.good = 0
         stream.become(State.DEAD, now_ns, finding)
 
-    def _recover(self, stream: _Stream, now_ns: int) -> None:
+    def _recover(self, stream: _Stream, now_ns: int, stamp_ns: int) -> None:
         config = self._config
-        good_s = (now_ns - stream.good_since_ns) / SECOND
+        # What came at once, after a stall of the network, is as good as its stamps are long.
+        spans_ns = now_ns - stream.good_since_ns, stamp_ns - stream.good_from_ns
+        good_s = max(spans_ns) / SECOND
         if stream.good >= config.recover_count and good_s >= stream.need_s:
             stream.recovered_ns = now_ns
             stream.density, stream.score = 0, 1.0
@@ -258,7 +293,8 @@ class HealthMonitor:
             live = stream.state is State.LIVE
             told = stream.notes if live and stream.doubtful >= self._config.doubts_to_warn else ()
             notices = (finding for until_ns, finding in stream.notices if now_ns < until_ns)
-            findings = (*findings, *told, *stream.arrival.delay(), *notices)
+            disputed = (stream.disputed,) if stream.disputed is not None else ()
+            findings = (*findings, *told, *disputed, *stream.arrival.delay(), *notices)
         elif stream.state is State.RECOVERING:
             findings = (*findings, *stream.arrival.delay())
         return Health(

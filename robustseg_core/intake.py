@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from robustseg_core import modalities
@@ -20,10 +21,11 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.health import HealthMonitor
 from robustseg_core.identity import Identity
 from robustseg_core.modalities import Modality
+from robustseg_core.offsets import Offsets
 from robustseg_core.robot import RobotConfig
-from robustseg_core.stamps import Stamped, StampGuard
+from robustseg_core.stamps import Admission, Stamped, StampGuard
 from robustseg_core.sync import Match, Synchronizer
-from robustseg_core.types import SECOND, Fault, Finding, Health, ModelSpec, Reading, Rejection
+from robustseg_core.types import MS, SECOND, Fault, Finding, Health, ModelSpec, Reading, Rejection
 from robustseg_core.view import View
 
 log = logging.getLogger(__name__)
@@ -88,6 +90,8 @@ class Intake:
         self._sync: Synchronizer[Reading] = Synchronizer(
             config.sync, streams, [n for n, m in self.modalities.items() if m.accumulates]
         )
+        self._offsets = Offsets(round(config.sync.offset_ms * MS), streams)
+        self._jump_ns = round(config.sync.jump_s * SECOND)
         self._health = HealthMonitor(config.health, streams)
         self._identities = {name: Identity() for name in streams}
         self._notices: dict[tuple[str, Fault], Finding] = {}
@@ -174,12 +178,24 @@ class Intake:
     def poll(self, now_ns: int) -> Match[Reading] | None:
         """A set, if one is ready."""
         with self._lock:
-            return self._sync.poll(now_ns, self._health.usable(now_ns))
+            usable, ahead = self._believed(now_ns)
+            match = self._sync.poll(now_ns, usable)
+            if match is None:
+                return None
+            disputed = self._disputed(match)
+            if not ahead and not disputed:
+                return match
+            return replace(match, absent={**match.absent, **disputed, **ahead})
 
     def wake_ns(self, now_ns: int) -> int | None:
         """When `poll` wants to be called if nothing arrives before; None: no need."""
         with self._lock:
-            return self._sync.wake_ns(now_ns, self._health.usable(now_ns))
+            return self._sync.wake_ns(now_ns, self._believed(now_ns)[0])
+
+    @property
+    def bursts(self) -> dict[str, Finding]:
+        """The streams that were found to be delivered in bursts, and how."""
+        return self._health.bursts
 
     def health(self, now_ns: int) -> dict[str, Health]:
         """What is believed of each stream, and why."""
@@ -192,6 +208,7 @@ class Intake:
         with self._lock:
             self._sync.reset()
             self._guard.reset()
+            self._offsets.reset()
             self._health.reset(now_ns)
             self._identities = {name: Identity() for name in self._streams}
             for decoder in self.modalities.values():
@@ -267,7 +284,8 @@ class Intake:
         self._tell(now_ns)
         missing = self.modalities[name].usable(reading.frame_id, self.view)
         self._health.block(name, _blocked(missing, reading, self.view))
-        admission = self._guard.admit(Stamped(name, reading.stamp_ns, now_ns, reading))
+        sent = Stamped(name, reading.stamp_ns, now_ns, reading)
+        admission = self._guard.admit(sent)
         verdict: Finding | None = None
         for other, finding in admission.rejected:
             self._health.reject(other, now_ns, finding)
@@ -276,17 +294,64 @@ class Intake:
             log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
             self.jumps += 1
             self._sync.reset()
+            self._offsets.reset()
+        self._compare(sent, admission, verdict)
         frozen = self._health.stuck(name, now_ns, digest)
-        for message in admission.accepted:
-            if message.modality == name and frozen is not None:
-                self._health.reject(name, now_ns, frozen)
-                verdict = frozen
+        for item in admission.accepted:
+            refused = self._offsets.moved.get(item.modality)
+            if item.modality == name and frozen is not None:
+                refused = frozen
+            if refused is not None:
+                self._health.reject(item.modality, now_ns, refused)
+                verdict = refused if item is sent else verdict
                 continue
-            self._health.accept(
-                message.modality, now_ns, notes if message.payload is reading else ()
-            )
-            self._sync.push(message)
+            own = notes if item is sent else ()
+            self._health.accept(item.modality, now_ns, own, stamp_ns=item.stamp_ns)
+            self._sync.push(item)
         return verdict
+
+    def _compare(
+        self, sent: Stamped[Reading], admission: Admission[Reading], verdict: Finding | None
+    ) -> None:
+        """Has a sensor's clock, or its delivery, moved by less than a jump?"""
+        for item in admission.accepted:
+            self._offsets.see(item.modality, item.stamp_ns, item.arrival_ns)
+            self._health.delivered(item.modality, item.stamp_ns, item.arrival_ns)
+        refused = not any(item is sent for item in admission.accepted)
+        if refused and (verdict is None or verdict.fault is Fault.OFFSET):
+            # Held or refused because its stamps went back: it may have moved by less than that.
+            far_ns = self._offsets.distance_ns(sent.modality, sent.stamp_ns, sent.arrival_ns)
+            if far_ns is not None and abs(far_ns) <= self._jump_ns:
+                self._offsets.see(sent.modality, sent.stamp_ns, sent.arrival_ns)
+        self._health.dispute(self._offsets.undecided)
+
+    def _disputed(self, match: Match[Reading]) -> dict[str, str]:
+        """Why streams are not in a set whose opener, and not they, may have the wrong clock."""
+        told = {n: str(f) for n, f in self._offsets.undecided.items() if n in match.absent}
+        if match.opened_by is None or not match.absent:
+            return told
+        opener = match.items[match.opened_by][0]
+        far_ns = self._offsets.distance_ns(opener.modality, opener.stamp_ns, opener.arrival_ns)
+        if far_ns is None or far_ns >= -self._offsets.limit_ns:
+            return told
+        text = (
+            f"{Fault.OFFSET.value}: the mask's stamp is {-far_ns / SECOND:.2f} s ahead of where "
+            f"that of {opener.modality} was until now; undecided which of the two moved"
+        )
+        return {**dict.fromkeys(match.absent, text), **told}
+
+    def _believed(self, now_ns: int) -> tuple[list[str], dict[str, str]]:
+        """The streams that may enter a set, and why those may not whose stamps are ahead.
+
+        Nobody else is held against a stamp that no delivery explains, while it is compared.
+        """
+        usable, ahead = self._health.usable(now_ns), self._offsets.ahead()
+        why = {
+            name: f"{Fault.OFFSET.value}: the newest stamp is {-far_ns / SECOND:.2f} s ahead of "
+            f"where its peers' stamps put it, limit {self._offsets.limit_ns / SECOND:g} s"
+            for name, far_ns in ahead.items() if name in usable
+        }  # fmt: skip
+        return [name for name in usable if name not in why], why
 
 
 def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]:

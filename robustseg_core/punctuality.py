@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robustseg_core.bursts import Bursts
 from robustseg_core.config import HealthConfig
 from robustseg_core.rate import PeriodMeter
 from robustseg_core.types import MS, SECOND, Fault, Finding
@@ -9,6 +10,8 @@ from robustseg_core.types import MS, SECOND, Fault, Finding
 PATIENCE_NS = 10 * SECOND
 """How long a stream that lost messages, or was gone for less than the longest silence, is granted
 that silence: it would only flap."""
+BURST_PERIODS = 1.5
+"""A stream that comes in bursts may be silent for so many of their pauses."""
 
 
 class Punctuality:
@@ -24,10 +27,13 @@ class Punctuality:
         self._meter = PeriodMeter(rate_hz)
         self.last_ns: int | None = None
         """When the newest message came."""
+        self.bursts = Bursts()
+        """What its accepted messages say about their delivery."""
         self._patient_until_ns = 0
 
     def arrived(self, now_ns: int) -> None:
-        """A message came, whatever is in it."""
+        """A message came, whatever is in it; one from before the newest is as new as that."""
+        now_ns = max(now_ns, self.last_ns or now_ns)
         gap_ns = 0 if self.last_ns is None else now_ns - self.last_ns
         interrupted = self.limit_ns < gap_ns <= self._longest_ns
         if gap_ns > self._longest_ns:
@@ -46,11 +52,12 @@ class Punctuality:
     def reset(self) -> None:
         """Forget the newest message; what was learned stays."""
         self._meter.interrupt()
+        self.bursts.reset()
         self.last_ns = None
 
     @property
     def limit_ns(self) -> int:
-        """3 periods, from 0.15 to 1 s; more for a stream known to be slow, or to lose messages.
+        """3 periods, from 0.15 to 1 s; more for a stream known to be slow, lossy, or to burst.
 
         Else the same sensor would be declared dead, and alive again, several times a second.
         """
@@ -62,6 +69,7 @@ class Punctuality:
         limit_ns = max(limit_ns, round(config.silence_min_s * SECOND))
         if meter.slower_than(config.slow_ratio):
             limit_ns = max(limit_ns, round(2 * (meter.recent_ns or 0)))
+        limit_ns = max(limit_ns, round(BURST_PERIODS * self.bursts.every_ns))
         return min(limit_ns, self._longest_ns)
 
     def silent_ns(self, now_ns: int) -> int | None:
@@ -79,6 +87,8 @@ class Punctuality:
     def delay(self) -> tuple[Finding, ...]:
         """SLOW or LOSSY, if the rate is not what it used to be; nobody's quality suffers."""
         meter = self._meter
+        if self.bursts.every_ns:
+            return ()  # rates are of messages, and these are all there
         slow = meter.slower_than(self._config.slow_ratio)
         recent_ns, period_ns = meter.recent_ns, meter.trusted_period_ns
         if not (meter.lossy or slow) or not recent_ns or not period_ns:
@@ -98,6 +108,8 @@ class Punctuality:
 
     @property
     def _longest_ns(self) -> int:
-        """No silence is longer: 1 s, but a sensor slower than that is granted 1.5 periods."""
+        """No silence is longer: 1 s, but a sensor slower than that is granted 1.5 periods, and one
+        that comes in bursts as many of their pauses."""
         longest_ns = round(self._config.silence_max_s * SECOND)
-        return max(longest_ns, round(1.5 * (self._meter.period_ns or 0)))
+        pauses_ns = 1.5 * (self._meter.period_ns or 0), BURST_PERIODS * self.bursts.every_ns
+        return max(longest_ns, round(max(pauses_ns)))

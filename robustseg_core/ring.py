@@ -31,6 +31,9 @@ SLOW_MOTION, SLOW_MOTION_OF = 1.3, 9
 recording in slow motion."""
 ACCUMULATED = 4096
 """... and never more items than this, whatever floods in."""
+DELIVERY_NS, DELIVERED = 50 * MS, 64
+"""What arrived within this is one delivery, and is kept whole, up to so many messages: a burst
+holds more moments than a ring does."""
 
 
 class Ring(Generic[T]):
@@ -39,30 +42,45 @@ class Ring(Generic[T]):
     Args:
         config: the stream's.
         accumulates: a set wants everything recent (events), not only the newest message.
-        most: messages that are kept, of a stream that does not accumulate.
+        most: messages that are kept, of a stream that does not accumulate; more of a burst.
     """
 
     def __init__(self, config: StreamConfig, *, accumulates: bool, most: int) -> None:
         self.accumulates = accumulates
         self.meter = PeriodMeter(config.rate_hz)
-        self.items: deque[Stamped[T]] = deque(maxlen=ACCUMULATED if accumulates else most)
+        self.items: deque[Stamped[T]] = deque(
+            maxlen=ACCUMULATED if accumulates else max(most, DELIVERED)
+        )
+        self.taken_ns: int | None = None
+        """The newest stamp that was there when the last set left: it was part of that one."""
         self.lived = False
         """Whether it has ever been believed."""
         self.told_age = config.max_age_ms > 0
         """Whether the robot has said what is too old."""
         self._config = config
+        self._most = most
 
     def push(self, message: Stamped[T]) -> None:
         """One more; its stamp is later than those before it."""
         self.meter.observe(message.stamp_ns)
         self.items.append(message)
+        while self._over(message) and message.arrival_ns - self.items[0].arrival_ns > DELIVERY_NS:
+            self.items.popleft()
+
+    def _over(self, message: Stamped[T]) -> bool:
+        """Whether the oldest item is one too many beside the newest."""
         if self.accumulates:
-            while message.stamp_ns - self.items[0].stamp_ns > EVENT_SPAN_NS:
-                self.items.popleft()
+            return message.stamp_ns - self.items[0].stamp_ns > EVENT_SPAN_NS
+        return len(self.items) > self._most
+
+    def take(self) -> None:
+        """A set leaves: what is here opens no other."""
+        self.taken_ns = self.items[-1].stamp_ns if self.items else self.taken_ns
 
     def clear(self) -> None:
         """Forget the messages, keep the learned rate."""
         self.items.clear()
+        self.taken_ns = None
         self.meter.interrupt()
 
     @property

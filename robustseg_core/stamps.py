@@ -4,7 +4,8 @@ A stream is compared with its peers by its offset, stamp minus arrival: no clock
 the stamps, and a paused bag moves nobody. A message whose offset leaves the others' is *held*: if
 its stream comes back, it was an outlier and is rejected; if its peers speak at the old offset, they
 contradict it and it is rejected; if they follow it, the clock has jumped (or the bag looped) and
-everything held is released in order, so that a loop costs no message.
+everything held is released in order, so that a loop costs no message. A late message has not moved:
+what comes in bursts, or after a pause, is held against the best offsets of the last moments.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 FRESH_NS = SECOND // 2
 """A peer's offset counts while the peer has spoken within this, or 1.5 of its periods."""
+LATELY_NS, GRAIN_NS = 3 * SECOND, SECOND // 10
+"""The offsets of the last moments are those of so long, in grains of that: bursts come every two
+seconds at the most."""
 HELD = 256
 """Messages held per stream while it is unclear who is right: fast ones send many before a slow one
 has its say, which is soon (`FRESH_NS`)."""
@@ -58,6 +62,37 @@ class _Stream(Generic[T]):
     meter: PeriodMeter
     last: Stamped[T] | None = None
     suspects: deque[Stamped[T]] = field(default_factory=deque)
+    doubted: bool = False
+    """Its newest message was not where it should be: lateness excuses it no longer."""
+    lately: deque[tuple[int, int, int]] = field(default_factory=deque)
+    """(arrival, least, most): offsets of the accepted messages of the last moments."""
+
+    def take(self, message: Stamped[T]) -> None:
+        """A message that is believed."""
+        self.meter.observe(message.arrival_ns)
+        self.last, self.doubted = message, False
+        arrival_ns, offset_ns = message.arrival_ns, message.offset_ns
+        if self.lately and arrival_ns - self.lately[-1][0] < GRAIN_NS:
+            since_ns, least_ns, most_ns = self.lately.pop()
+            self.lately.append((since_ns, min(least_ns, offset_ns), max(most_ns, offset_ns)))
+        else:
+            self.lately.append((arrival_ns, offset_ns, offset_ns))
+        while arrival_ns - self.lately[0][0] > LATELY_NS:
+            self.lately.popleft()
+
+    def forget(self) -> None:
+        """All stamps moved; the learned rate stays."""
+        self.last, self.doubted = None, False
+        self.suspects.clear()
+        self.lately.clear()
+        self.meter.interrupt()
+
+    def range_ns(self, now_ns: int) -> tuple[int, int] | None:
+        """(least, most) offset of the last moments."""
+        kept = [part for part in self.lately if now_ns - part[0] <= LATELY_NS]
+        if not kept:
+            return None
+        return min(least_ns for _, least_ns, _ in kept), max(most_ns for _, _, most_ns in kept)
 
     def patience_ns(self) -> int:
         """How long after a message this stream still has a say."""
@@ -81,9 +116,7 @@ class StampGuard(Generic[T]):
     def reset(self) -> None:
         """Forget all stamps; keep the learned rates."""
         for stream in self._streams.values():
-            stream.last = None
-            stream.suspects.clear()
-            stream.meter.interrupt()
+            stream.forget()
 
     def admit(self, message: Stamped[T]) -> Admission[T]:
         """Decide about a message, and about earlier ones that it clears up."""
@@ -110,8 +143,7 @@ class StampGuard(Generic[T]):
         return result
 
     def _accept(self, stream: _Stream[T], message: Stamped[T], result: Admission[T]) -> None:
-        stream.meter.observe(message.arrival_ns)
-        stream.last = message
+        stream.take(message)
         result.accepted.append(message)
 
     def _peers(self, message: Stamped[T]) -> list[_Stream[T]]:
@@ -129,13 +161,28 @@ class StampGuard(Generic[T]):
                 return step_ns
             ahead_ns = message.offset_ns - stream.last.offset_ns
             if stream.fresh(message.arrival_ns) and ahead_ns > self._jump_ns:
-                return ahead_ns
-        offsets = [peer.last.offset_ns for peer in self._peers(message) if peer.last]
-        if offsets:
-            distance_ns = message.offset_ns - round(median(offsets))
+                known_ns = stream.range_ns(message.arrival_ns)
+                ahead_ns -= known_ns[1] - stream.last.offset_ns if known_ns else 0
+                if ahead_ns > self._jump_ns:  # of all that came of late, not of one that was late
+                    return ahead_ns
+        peers = self._peers(message)
+        offsets = [peer.last.offset_ns for peer in peers if peer.last]
+        if offsets and abs(message.offset_ns - round(median(offsets))) > self._jump_ns:
+            distance_ns = round(median(self._apart(stream, message, peer) for peer in peers))
             if abs(distance_ns) > self._jump_ns:
                 return distance_ns
         return 0
+
+    def _apart(self, stream: _Stream[T], message: Stamped[T], peer: _Stream[T]) -> int:
+        """How far the offsets of a stream are from all those that a peer had of late."""
+        now_ns, offset_ns = message.arrival_ns, message.offset_ns
+        own_ns = None if stream.doubted else stream.range_ns(now_ns)
+        best_ns = max(offset_ns, own_ns[1]) if own_ns else offset_ns
+        peer_ns = peer.range_ns(now_ns)
+        least_ns, most_ns = peer_ns or (0, 0)
+        if peer_ns is None and peer.last is not None:  # it is slow, and still has a say
+            least_ns = most_ns = peer.last.offset_ns
+        return max(0, offset_ns - most_ns) or min(0, best_ns - least_ns)
 
     def _distance(self, stream: _Stream[T], message: Stamped[T]) -> int:
         return message.offset_ns - stream.last.offset_ns if stream.last else 0
@@ -143,7 +190,7 @@ class StampGuard(Generic[T]):
     def _suspect(
         self, stream: _Stream[T], message: Stamped[T], moved_ns: int, result: Admission[T]
     ) -> None:
-        held = stream.suspects
+        held, stream.doubted = stream.suspects, True
         if held and (
             abs(held[-1].offset_ns - message.offset_ns) > self._jump_ns
             or message.stamp_ns <= held[-1].stamp_ns

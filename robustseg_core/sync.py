@@ -3,7 +3,9 @@
 `message_filters` waits for every topic, so one dead sensor silences all. Here a *reference* opens a
 set; it closes when every usable stream has matched or is not due, and at the latest at the
 deadline. When the reference itself stays away, sets go on at its rate, made of what the others have
-brought. Nothing is known about messages here: only modality, stamp, arrival, payload. No clock.
+brought. What arrives at once (a burst) is taken apart by its stamps, a set for each reference, as
+long as the consumer keeps up. Nothing is known about messages here: only modality, stamp, arrival,
+payload. No clock.
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from robustseg_core.config import StreamConfig, SyncConfig
-from robustseg_core.ring import HOLD_MAX_NS, Ring
+from robustseg_core.ring import EVENT_SPAN_NS, HOLD_MAX_NS, Ring
 from robustseg_core.stamps import Stamped
 from robustseg_core.types import MS, SECOND, Fault
 
 T = TypeVar("T")
+
+STALL_NS = 150 * MS
+"""Where nobody speaks for so long after the reference was due, it is the network that pauses."""
+TARDY_NS = MS
+"""A consumer that asks later than this after a set should have left is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,6 @@ class _Clock(Generic[T]):
     """When the last set left, and what the reference last said: what ticks are measured from."""
 
     emitted_ns: int | None = None
-    taken_ns: int | None = None
-    """What had arrived until then was part of the last set, whoever opened it."""
     beat_ns: int = 0
     """What the next tick is counted from: when the last set was due, so that ticks do not drift."""
     reference: Stamped[T] | None = None
@@ -111,11 +116,11 @@ class Synchronizer(Generic[T]):
             self._clock.void_ns = now_ns - self._deadline_ns(opener)
         self._clock.opener, self._clock.polled = opener, True
         if opener is not None and (pending := self._pending(opener)):
-            for position in reversed(range(len(pending))):
-                if self._ready(pending[position], opener, usable, now_ns):
-                    self.skipped += position
-                    return self._close(pending[position].stamp_ns, opener, usable, now_ns)
-            return None  # a set is open, and will leave in time
+            position = self._next(pending, opener, usable, now_ns)
+            if position is None:
+                return None  # a set is open, and will leave in time
+            self.skipped += position
+            return self._close(pending[position].stamp_ns, opener, usable, now_ns)
         return self._tick(now_ns, usable, opener)
 
     def wake_ns(self, now_ns: int, usable: Collection[str]) -> int | None:
@@ -123,7 +128,8 @@ class Synchronizer(Generic[T]):
         usable = [name for name in self._priority if name in usable]
         opener = self._opener(usable)
         if opener is not None and (pending := self._pending(opener)):
-            due_ns: int | None = self._latest_ns(pending[0], opener, usable)
+            ready = self._ready(pending[0], opener, usable, now_ns)
+            due_ns: int | None = now_ns if ready else self._latest_ns(pending[0], opener, usable)
         else:
             due_ns = self._tick_due_ns(usable, opener)
         return None if due_ns is None else max(due_ns, now_ns + 1)
@@ -139,14 +145,37 @@ class Synchronizer(Generic[T]):
 
         What lay there when the last set left was part of it, though another stream opened it.
         """
-        since_ns = self._clock.taken_ns
+        ring = self._rings[opener]
+        since_ns = max(self._last_stamp_ns, ring.taken_ns or 0)
         return [
             item
-            for item in self._rings[opener].items
-            if item.stamp_ns > self._last_stamp_ns
-            and (since_ns is None or item.arrival_ns > since_ns)
-            and item.arrival_ns >= self._clock.void_ns
+            for item in ring.items
+            if item.stamp_ns > since_ns and item.arrival_ns >= self._clock.void_ns
         ]
+
+    def _next(
+        self, pending: list[Stamped[T]], opener: str, usable: list[str], now_ns: int
+    ) -> int | None:
+        """Which reference leaves now: the newest that is ready, but those of a burst in turn.
+
+        A consumer that is late for the older ones gets the newest here, too.
+        """
+        position = next(
+            (
+                k
+                for k in reversed(range(len(pending)))
+                if self._ready(pending[k], opener, usable, now_ns)
+            ),
+            None,
+        )
+        while position:
+            older, newer = pending[position - 1 : position + 1]
+            apart_ns = newer.arrival_ns - older.arrival_ns
+            late_ns = now_ns - self._latest_ns(older, opener, usable)
+            if 2 * apart_ns > newer.stamp_ns - older.stamp_ns or late_ns > TARDY_NS:
+                break
+            position -= 1
+        return position
 
     def _period_ns(self) -> int:
         """The rate promised to the user: that of the most wanted stream that has ever lived."""
@@ -171,7 +200,9 @@ class Synchronizer(Generic[T]):
         """When an open set leaves at the latest: its deadline, or the tick that it stands for."""
         deadline_ns = reference.arrival_ns + self._deadline_ns(opener)
         tick_ns = self._tick_due_ns(usable, opener)
-        return deadline_ns if tick_ns is None else min(deadline_ns, tick_ns)
+        if tick_ns is None or tick_ns < reference.arrival_ns:  # all were away, and come at once
+            return deadline_ns
+        return min(deadline_ns, tick_ns)
 
     def _ready(self, reference: Stamped[T], opener: str, usable: list[str], now_ns: int) -> bool:
         latest_ns = self._latest_ns(reference, opener, usable)
@@ -208,9 +239,13 @@ class Synchronizer(Generic[T]):
         # next ones follow at its rate. Where nobody has spoken since, all have stopped: no tick.
         since_ns = clock.beat_ns if clock.reference is None else clock.reference.arrival_ns
         expected_ns = since_ns + self._beat_ns(usable)
-        newest_ns = [self._rings[n].items[-1].arrival_ns for n in usable if self._rings[n].items]
-        if max(newest_ns, default=0) <= expected_ns:
+        spoken_ns = [
+            i.arrival_ns for n in usable for i in self._rings[n].items if i.arrival_ns > expected_ns
+        ]
+        if not spoken_ns:
             return None
+        if min(spoken_ns) > expected_ns + STALL_NS:  # all were away: the reference is not late yet
+            expected_ns = min(spoken_ns)
         return expected_ns + self._deadline_ns(opener)
 
     def _lag_ns(self, name: str, usable: list[str]) -> int:
@@ -257,7 +292,8 @@ class Synchronizer(Generic[T]):
         ]
         if not stamps:
             # Nothing new: look again a period later; an arrival is polled anyway.
-            clock.emitted_ns = clock.taken_ns = now_ns
+            clock.emitted_ns = now_ns
+            self._take_all(None)
             clock.beat_ns = beat_ns
             clock.ticks += 1
             return None
@@ -280,6 +316,8 @@ class Synchronizer(Generic[T]):
             limit_ns = ring.max_age_ns(period_ns) + self._lag_ns(name, usable)
             slop_ns = 0 if ring.accumulates else ring.slop_ns(period_ns)
             known = [i for i in ring.items if i.stamp_ns <= stamp_ns + slop_ns]
+            if ring.accumulates:  # of a burst there is more than a set wants
+                known = [i for i in known if stamp_ns - i.stamp_ns <= EVENT_SPAN_NS] or known[-1:]
             if not known:
                 absent[name] = f"{Fault.LATE.value}: nothing as old as this mask yet"
                 continue
@@ -294,8 +332,15 @@ class Synchronizer(Generic[T]):
             items[name] = tuple(known) if ring.accumulates else (nearest,)
             held_ns[name] = age_ns
         self._last_stamp_ns = stamp_ns
-        self._clock.emitted_ns = self._clock.taken_ns = self._clock.beat_ns = now_ns
+        self._take_all(opener)
+        self._clock.emitted_ns = self._clock.beat_ns = now_ns
         self._clock.ticks = 0 if opener else self._clock.ticks + 1
         if opener:
             self._clock.reference = items[opener][0]
         return Match(stamp_ns, opener, items, absent, held_ns)
+
+    def _take_all(self, opener: str | None) -> None:
+        """What lies there is part of the set that leaves; a burst's references open one each."""
+        for name, ring in self._rings.items():
+            if name != opener:
+                ring.take()

@@ -48,6 +48,8 @@ class Fault(str, Enum):
     """The rate is below half of the expected one."""
     LOSSY = "lossy"
     """Messages are missing here and there (PX4: intermittent)."""
+    BURSTS = "bursts"
+    """Many messages are delivered at once, and their stamps go on: used, and told once."""
     NEVER_SEEN = "never_seen"
     """Configured, but not one message came since the start."""
     STARTING = "starting"
@@ -59,7 +61,8 @@ class Fault(str, Enum):
     REPEATED_STAMP = "repeated_stamp"
     OUT_OF_ORDER = "out_of_order"
     OFFSET = "offset"
-    """The stamp lies more than a second from where its peers' stamps say it should."""
+    """The stamp lies more than a second from where its peers' stamps say it should, or has moved by
+    more than `sync.offset_ms` for good. A slow delivery looks the same."""
     LATE = "late"
     """Alive, but its newest data is too old to be used beside this reference."""
 
