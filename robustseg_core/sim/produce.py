@@ -79,8 +79,7 @@ def simulate(
     """
     from robustseg_core.sim.drive import Drive  # open3d takes seconds to load
 
-    if path.suffix != ".mcap":
-        raise RobustsegError(f"{path} does not end in .mcap; name the drive e.g. {path.name}.mcap")
+    _check_name(path)
     if known := _known(path, recipe):
         return known
     drive = Drive(
@@ -107,12 +106,18 @@ def simulate(
     return result
 
 
+def _check_name(path: Path) -> None:
+    if path.suffix != ".mcap":
+        raise RobustsegError(f"{path} does not end in .mcap; name the drive e.g. {path.name}.mcap")
+
+
 def check_free(path: Path, suffixes: Sequence[str]) -> None:
     """Refuse to make a new drive where files of another one, or of somebody else, are.
 
     Raises:
-        RobustsegError: names the file.
+        RobustsegError: names the file, or the drive's name is no drive's.
     """
+    _check_name(path)
     for taken in (path.with_suffix(suffix) for suffix in suffixes):
         if os.path.lexists(taken) and not path.exists():
             raise RobustsegError(f"{taken} is there already; choose another name or move it away")
