@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robustseg_core.budget import budget
 from robustseg_core.camera import Camera
 from robustseg_core.datasets._pictures import read_bytes, read_json
+from robustseg_core.decode import FARTHEST_M
 from robustseg_core.decode.evt3 import Events
 from robustseg_core.decode.points import Cloud
 from robustseg_core.errors import RobustsegError, not_installed
@@ -29,6 +30,8 @@ STAMP_NS = WINDOW_US * 1000 - 1
 """The end of the window: a set stamped so, looking back 30 ms, has every event of the file."""
 
 _COLUMNS = 6
+_LARGEST = 1e9
+"""Beyond any intensity or ring."""
 _MOST_EVENTS = 1 << 26
 """In 30 ms: twenty times what the fastest sensor can send."""
 _LOST_SHARE = 0.01
@@ -133,8 +136,8 @@ def read_events(path: Path, size: tuple[int, int]) -> Packet:
 def read_scan(path: Path, nearest_m: float) -> Cloud:
     """The returns of a `_lidar.bin`: float64 x, y, z, intensity, ring, time.
 
-    Points nearer to the sensor than `nearest_m` (the car itself) are dropped. Ego-motion during
-    the scan is not compensated.
+    Points nearer to the sensor than `nearest_m` (the car itself) are dropped, and those that no
+    sensor can have seen. Ego-motion during the scan is not compensated.
 
     Raises:
         RobustsegError: missing file, or a size that is no multiple of six numbers.
@@ -147,7 +150,9 @@ def read_scan(path: Path, nearest_m: float) -> Cloud:
         )
     rows = np.frombuffer(data, "<f8").reshape(-1, _COLUMNS)
     with np.errstate(all="ignore"):
-        keep = np.isfinite(rows[:, :4]).all(1) & (np.linalg.norm(rows[:, :3], axis=1) >= nearest_m)
+        range_m = np.linalg.norm(rows[:, :3], axis=1)
+        keep = (range_m >= nearest_m) & (range_m < FARTHEST_M)  # not so where one is no number
+        keep &= np.abs(rows[:, 3:5]).max(1, initial=0) < _LARGEST
     kept = rows[keep]
     return Cloud(
         np.ascontiguousarray(kept[:, :3], np.float32),

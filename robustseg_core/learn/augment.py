@@ -20,12 +20,16 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.datasets._base import Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities.rgb import Rgb
-from robustseg_core.types import IGNORE
+from robustseg_core.types import IGNORE, LONGEST_SIDE
 
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
 """ITU-R BT.601."""
 _BLUR_SIGMA = 0.8
 """What a Gaussian of 3x3 pixels has by convention: 0.3 ((3 - 1) / 2 - 1) + 0.8."""
+
+
+_LARGEST = 100
+"""Times as large, or as bright, as it was."""
 
 
 class AugmentConfig(Strict):
@@ -54,8 +58,11 @@ class AugmentConfig(Strict):
     @field_validator("crop")
     @classmethod
     def _has_pixels(cls, crop: tuple[int, int] | None) -> tuple[int, int] | None:
-        if crop is not None and min(crop) < 1:
-            raise ValueError(f"crop is {crop[0]}x{crop[1]}; give a height and a width in pixels")
+        if crop is not None and not all(0 < side <= LONGEST_SIDE for side in crop):
+            raise ValueError(
+                f"crop is {crop[0]}x{crop[1]}; give a height and a width of 1 to {LONGEST_SIDE} "
+                "pixels"
+            )
         return crop
 
     @field_validator("scale", "jitter_range")
@@ -63,6 +70,8 @@ class AugmentConfig(Strict):
     def _ascends(cls, pair: tuple[float, float]) -> tuple[float, float]:
         if not 0 < pair[0] <= pair[1]:
             raise ValueError(f"{pair[0]:g} to {pair[1]:g} is no range; give two ascending factors")
+        if pair[1] > _LARGEST:
+            raise ValueError(f"{pair[1]:g} is no factor of a picture; give {_LARGEST} at most")
         return pair
 
 

@@ -199,3 +199,12 @@ def test_sizes_that_differ_are_refused() -> None:
 def test_a_bad_option_says_the_way_out(tree: dict, text: str) -> None:
     with pytest.raises(RobustsegError, match=text):
         parse(AugmentConfig, tree)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"crop": (100_000, 32)}, {"crop": (0, 32)}, {"scale": (1, 1e9)}, {"scale": (1, np.inf)}],
+)
+def test_a_picture_that_no_memory_holds_is_never_asked_for(options):
+    with pytest.raises(RobustsegError, match=f"{next(iter(options))}"):
+        parse(AugmentConfig, options)
