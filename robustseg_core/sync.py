@@ -21,8 +21,6 @@ from robustseg_core.types import MS, SECOND, Fault
 
 T = TypeVar("T")
 
-STALL_NS = 150 * MS
-"""Where nobody speaks for so long after the reference was due, it is the network that pauses."""
 TARDY_NS = MS
 """A consumer that asks later than this after a set should have left is busy."""
 
@@ -244,9 +242,10 @@ class Synchronizer(Generic[T]):
         ]
         if not spoken_ns:
             return None
-        if min(spoken_ns) > expected_ns + STALL_NS:  # all were away: the reference is not late yet
-            expected_ns = min(spoken_ns)
-        return expected_ns + self._deadline_ns(opener)
+        deadline_ns = self._deadline_ns(opener)
+        if min(spoken_ns) > expected_ns + deadline_ns:  # all were away, and may come at once
+            return min(spoken_ns) + deadline_ns
+        return expected_ns + deadline_ns
 
     def _lag_ns(self, name: str, usable: list[str]) -> int:
         """How much later than the promptest stream this one delivers what it measured.

@@ -65,7 +65,7 @@ class Intermittent(Disturbance):
 class Delayed(Disturbance):
     """Messages arrive later than they should; their stamps stay."""
 
-    finds: ClassVar = frozenset({Fault.LATE})
+    finds: ClassVar = frozenset({Fault.LATE, Fault.OFFSET})
     may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.SILENT})
     seconds: float = Field(0.2, gt=0, le=3600, description="How much later.")
 
@@ -174,6 +174,7 @@ class Offset(Disturbance):
     """The sensor's clock is wrong by a constant."""
 
     finds: ClassVar = frozenset({Fault.OFFSET})
+    may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP})  # a small step back
     seconds: float = Field(3.0, description="Added to every stamp; negative: behind.")
 
     def change(self, message: Any, course: Course) -> Any:

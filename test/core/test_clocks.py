@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from drives import ALL, RATES, drive, engine, rows, through
 from drives import segmenter as with_network
 
 from robustseg_core.engines.blank import blank
+from robustseg_core.offline import notices
 from robustseg_core.types import SECOND, Fault, State
 
 STAMPS = {Fault.OFFSET, Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP}
@@ -125,7 +127,7 @@ def test_a_sensor_alone_needs_no_clock():
 )
 def test_bursts_of_all_cost_no_mask_and_are_told_once(every_s, phase_s):
     healthy = rows(10.0)
-    account = watched(delivered(healthy, every_s, phase_s=phase_s), since_s=2 * every_s)
+    account = watched(delivered(healthy, every_s, phase_s=phase_s), since_s=1 + 2 * every_s)
     frames = sum(name == "rgb" for _, name, _ in healthy)
     assert account.made.intake.jumps == 0
     assert len({m.stamp_ns for _, m in account.masks}) >= 0.95 * frames - 2
@@ -162,6 +164,13 @@ def test_bursts_that_begin_in_mid_drive_cost_one_death_and_no_more():
         changes = [b for (_, a), (_, b) in pairwise(states) if a.usable != b.usable]
         assert len(changes) <= 3
     assert len(account.masks) >= 0.9 * 20 * 14
+
+
+def test_the_notices_of_a_run_tell_each_stream_in_bursts_once():
+    account = watched(delivered(rows(6.0), 1.0))
+    bag = SimpleNamespace(notices=[], start_ns=0)
+    told = notices(bag, account.made, ALL)
+    assert len(told) == 4 and all("delivery in bursts" in text for text in told)
 
 
 def test_a_notice_of_bursts_is_not_repeated():
