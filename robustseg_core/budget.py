@@ -280,14 +280,20 @@ def read_json(path: Path) -> Any:
 
 
 def _read(path: Path, limit: int) -> bytes:
+    parts: list[bytes] = []
     with path.open("rb") as file:
-        raw = file.read(limit + 1)
-    if len(raw) > limit:
+        size = os.fstat(file.fileno()).st_size
+        while size <= limit and (
+            part := file.read(_SMALLEST)
+        ):  # a device says 0, and may be endless
+            parts.append(part)
+            size = max(size, sum(map(len, parts)))
+    if size > limit:
         raise OverBudget(
-            f"{path} has more than {_size(limit)}, the limit of a file of its kind; if you trust "
-            f"it, raise --unpack-limit (or {LIMIT})"
+            f"{path} has {_size(size)} or more; the limit of a file of its kind is {_size(limit)}; "
+            f"if you trust it, raise --unpack-limit (or {LIMIT})"
         )
-    return raw
+    return b"".join(parts)
 
 
 def check_zip(path: Path) -> None:

@@ -359,7 +359,9 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _explain(model: type[Strict], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
+    found = error.errors()
+    # A misspelt key is also a missing one: what was written says more than what was not
+    first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
     path = [str(part) for part in first["loc"]]
     dotted = ".".join(([where] if where else []) + path)
     if first["type"] == "extra_forbidden":

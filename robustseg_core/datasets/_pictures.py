@@ -89,7 +89,9 @@ def read_json(path: Path) -> Any:
     """
     try:
         return budget.read_json(path)
-    except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
+    except OSError as error:
+        raise RobustsegError(f"cannot read {path}: {error.strerror}; make it again") from None
+    except ValueError as error:  # a name with a NUL in it is one, too
         raise RobustsegError(f"{path} cannot be read as JSON ({error}); make it again") from None
 
 

@@ -163,7 +163,9 @@ def _write(
         offline.check_streams(bag, robot)
         spec = _spec(robot, extraction, labels)
         blank = np.zeros(spec.size, np.uint8)
-        segmenter = Segmenter(robot, spec, lambda bundle: (blank, blank))
+        wanted = {name: s for name, s in robot.streams.items() if name in spec.modalities}
+        chosen = robot.model_copy(update={"streams": wanted})
+        segmenter = Segmenter(chosen, spec, lambda bundle: (blank, blank))
         tags, counts, read = recording.tags_of(path), Counter(), 0
         frame_ids: dict[str, str] = {}
         topics = {robot.streams[name].topic: name for name in segmenter.streams}

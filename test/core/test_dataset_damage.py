@@ -158,7 +158,7 @@ def test_a_file_of_terabytes_is_not_read(suffix, tmp_path):
     path = next(path for path in files(tree.paths[0]) if path.suffix == suffix)
     with path.open("r+b") as file:
         file.truncate(1 << 40)  # sparse: it takes no room
-    with pytest.raises(RobustsegError, match=r"has 1099511627776 bytes"):
+    with pytest.raises(RobustsegError, match=r"has .*1099511627776 bytes"):
         list(datasets.load(name)(tree.paths, "train", options=tree.options))
 
 

@@ -223,6 +223,8 @@ def test_a_damaged_list_is_named(own, text):
 
 def test_a_missing_library_is_named_with_the_way_to_get_it(tree, monkeypatch):
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
-    with pytest.raises(RobustsegError, match=r"hdf5plugin; pip install robustseg\[train\]"):
+    with pytest.raises(
+        RobustsegError, match=r"hdf5plugin is not installed; pip install 'robustseg\[train\]'"
+    ):
         load(tree)[0]
     assert load(tree, modalities=("rgb", "lidar"))[0].images["lidar"].any()

@@ -326,7 +326,9 @@ def test_an_index_that_is_no_index_is_a_sentence(packed, tmp_path, content):
 def test_an_index_of_terabytes_is_not_read(packed, tmp_path):
     folder = copy(packed, tmp_path)
     os.truncate(folder / "index.json", 1 << 40)  # sparse: it takes no room
-    with pytest.raises(RobustsegError, match="has 1099511627776 bytes; expected at most"):
+    with pytest.raises(
+        RobustsegError, match=r"has .*1099511627776 bytes.*the limit of a file of its kind"
+    ):
         Shards([folder])
     (folder / "index.json").unlink()
     (folder / "index.json").mkdir()
@@ -363,7 +365,7 @@ def png(*shape, dtype=np.uint8):
     ("name", "content", "said"),
     [
         ("json", b"{", "json of .* is not what was extracted"),
-        ("json", b"[" * 10**5, "json of .* is not what was extracted .RecursionError"),
+        ("json", b"[" * 10**5, "json of .* is not what was extracted .ValueError: it nests"),
         ("json", b"3", "of drive/.* is not what was extracted .TypeError"),
         ("json", b"{}", "is not what was extracted .KeyError: 'values'"),
         ("json", b'{"values": {"depth": 3, "event": 3, "lidar": 3, "rgb": 3}}', "TypeError"),
