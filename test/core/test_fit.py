@@ -22,7 +22,9 @@ from safetensors.torch import save_file
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import journal
 from robustseg_core.learn.fit import fit, learning_rate
+from robustseg_core.learn.prepare import splits
 from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe
+from robustseg_core.learn.sameness import batch_of, run_of
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 
@@ -187,33 +189,49 @@ def interrupt_at(step: int):
     return stop
 
 
-PLAIN = {
-    "loss__ohem_threshold": 1.0, "network__drop_path": 0.0, "network__dropout": 0.0,
-    "optim__steps": 0, "optim__epochs": 2, "save_every": 3,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
-def test_a_run_goes_on_in_another_number_of_processes_as_if_nothing_had_been(
-    before, after, data, tmp_path
-):
-    """Two epochs of 3 steps with 8 samples, however many see them; dead after 4, a state of 3."""
-    run(["dropout"], data, tmp_path / "whole", **PLAIN, optim__batch=8)
-    settings, out = words(*data, **PLAIN, optim__batch=8 // before), tmp_path / "run"
-    if before == 1:
-        with pytest.raises(Interrupted):
-            fit(load_recipe(["dropout"], settings), out, on_progress=interrupt_at(4))
-        train(["dropout"], settings, out, processes=after)
-    else:
-        train(["dropout"], settings, out, processes=before, die=4)
-        fit(load_recipe(["dropout"], settings), out)
+def test_a_run_goes_on_in_another_number_of_processes_as_if_nothing_had_been(data, tmp_path):
+    """Two epochs of 3 steps with 8 samples: by one process, by two, and by one again."""
+    settings = words(
+        *data, loss__ohem_threshold=1.0, network__drop_path=0.0, network__dropout=0.0,
+        optim__steps=0, optim__epochs=2, optim__batch=8,
+    )  # fmt: skip
+    recipe = load_recipe(["dropout"], settings)
+    fit(recipe, tmp_path / "whole")
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        fit(recipe, out, on_progress=interrupt_at(3))  # a state of 2 is left
+    train(["dropout"], settings, out, processes=2, die=5)  # ... and one of 4
+    assert fit(recipe, out)["steps"] == 6
     assert len(losses(out)) == 6
     assert losses(out) == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
     ours, whole = weights(out), weights(tmp_path / "whole")
     for name in whole:
         torch.testing.assert_close(ours[name], whole[name], rtol=1e-2, atol=1e-4)
-    again = fit(load_recipe(["dropout"], settings), out)  # finished, whoever looks
-    assert again["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("begun", "resumed", "batch"),
+    [
+        ((4, 1), (4, 1), 4),
+        ((4, 1), (4, 2), 4),  # the same recipe: the batch that it had, however many share it
+        ((4, 2), (4, 1), 8),
+        ((4, 2), (8, 1), 8),  # another one that comes to the same
+        ((8, 1), (4, 2), 8),
+        ((8, 1), (2, 4), 8),
+        ((4, 2), (2, 1), None),
+        ((4, 1), (8, 1), None),
+    ],
+)
+def test_the_batch_of_all_processes_together_is_kept_or_refused(begun, resumed, batch, data):
+    def run_in(samples: int, processes: int):
+        recipe = load_recipe(["dropout"], words(*data, optim__batch=samples))
+        return run_of(recipe, *splits(recipe), processes=processes)
+
+    if batch is None:
+        with pytest.raises(RobustsegError, match=r"another recipe .all processes together had"):
+            batch_of(run_in(*begun), run_in(*resumed), folder=Path("run"))
+    else:
+        assert batch_of(run_in(*begun), run_in(*resumed), folder=Path("run")) == batch
 
 
 def test_processes_that_cannot_share_the_batch_are_refused(stopped, data, tmp_path, monkeypatch):
