@@ -86,7 +86,7 @@ class SyncConfig(Strict):
     offset_ms: float = Field(
         50.0, gt=0, le=1000,
         description="A sensor whose stamps, or delivery, have moved by more than this against two "
-        "others is left out until they are back.",
+        "others is named; by more than 200 ms, or ahead, it is left out until they are back.",
     )  # fmt: skip
     loop_s: float = Field(
         0.1, gt=0, description="All stamps going back by more than this is a bag loop: one reset."

@@ -298,14 +298,15 @@ class Intake:
         self._compare(sent, admission, verdict)
         frozen = self._health.stuck(name, now_ns, digest)
         for item in admission.accepted:
-            refused = self._offsets.moved.get(item.modality)
+            doubt = self._offsets.moved.get(item.modality)
+            refused = doubt if doubt is not None and doubt.fatal else None
             if item.modality == name and frozen is not None:
                 refused = frozen
             if refused is not None:
                 self._health.reject(item.modality, now_ns, refused)
                 verdict = refused if item is sent else verdict
                 continue
-            own = notes if item is sent else ()
+            own = (*(notes if item is sent else ()), *((doubt,) if doubt is not None else ()))
             self._health.accept(item.modality, now_ns, own, stamp_ns=item.stamp_ns)
             self._sync.push(item)
         return verdict

@@ -18,6 +18,12 @@ from statistics import median
 
 from robustseg_core.types import MS, SECOND, Fault, Finding
 
+DOUBTED_NS = 200 * MS
+"""A delay that grew by up to this leaves a sensor in use, and in doubt: if only its delivery became
+slower, its stamps are right, and the robot would lose it for good. More, or a stamp that is ahead,
+which no slow delivery explains, leaves it out."""
+DOUBT = 0.4
+"""Quality that is left to it."""
 BIN_NS = 50 * MS
 """Messages that arrive within this are one delivery: the least of their delays counts."""
 BINS = 400
@@ -322,6 +328,8 @@ class Offsets:
             f"stamps are {abs(step_ns) / SECOND:.2f} s {where} where {' and '.join(against)} put "
             f"them until now, limit {self.limit_ns / SECOND:g} s; stamp or delivery moved"
         )
+        if decided and 0 < step_ns <= DOUBTED_NS:
+            return Finding(Fault.OFFSET, False, text, score=DOUBT)
         if decided:
             return Finding(Fault.OFFSET, True, text, final=True)
         return Finding(Fault.OFFSET, False, f"{text}, undecided on which of the two", score=1.0)

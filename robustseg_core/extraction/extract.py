@@ -19,7 +19,7 @@ from pydantic import Field
 from robustseg_core import __version__, config, modalities, offline
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.config import Strict
-from robustseg_core.datasets._archive import FORMAT, INDEX, ShardWriter, write_index
+from robustseg_core.datasets._archive import FORMAT, INDEX, ShardWriter, read_index, write_index
 from robustseg_core.datasets._levels import label_png, to_png
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.extraction import label_source, recording
@@ -113,8 +113,11 @@ def extract_one(
     Raises:
         RobustsegError: as `extract`.
     """
+    folder = out / recording.scene_of(path)
+    if (folder / INDEX).exists():
+        read_index(folder)  # one that is damaged is said before anything is
     index, made = once(
-        out / recording.scene_of(path),
+        folder,
         _recipe(path, extraction),
         lambda folder: _write(path, folder, extraction, on_progress),
         command="extract",

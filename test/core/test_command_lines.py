@@ -94,7 +94,8 @@ OVERRIDES = (
 )  # fmt: skip
 FILES = (
     "empty", "dir", "cut.yaml", "deep.yaml", "deep.json", "bytes.yaml", "list.yaml", "int.yaml",
-    "ros.yaml", "long.yaml", "/dev/null", "/", "-", "", LONG, "[/red]", "\x1b[31m", "a\nb", "a\0b",
+    "ros.yaml", "long.yaml", "/dev/null", "/dev/zero", "/", "-", "", LONG, "[/red]",
+    "\x1b[31m", "a\nb", "a\0b",
     os.fsdecode(b"no\xff"),
 )  # fmt: skip
 USES = (
