@@ -328,7 +328,8 @@ class Intake:
 
     def _disputed(self, match: Match[Reading]) -> dict[str, str]:
         """Why streams are not in a set whose opener, and not they, may have the wrong clock."""
-        told = {n: str(f) for n, f in self._offsets.undecided.items() if n in match.absent}
+        doubts = {**self._offsets.undecided, **self._offsets.moved}
+        told = {name: str(doubt) for name, doubt in doubts.items() if name in match.absent}
         if match.opened_by is None or not match.absent:
             return told
         opener = match.items[match.opened_by][0]
