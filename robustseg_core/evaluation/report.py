@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from robustseg_core.draw import lookup
-from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.bootstrap import RESAMPLES, intervals
 from robustseg_core.evaluation.figures import figures, trial_scores, worst_subset
 from robustseg_core.evaluation.protocols import TITLES
@@ -43,19 +42,14 @@ def write(results: Results, out: Path | str, *, resamples: int = RESAMPLES) -> P
         The path of results.json.
 
     Raises:
-        RobustsegError: the folder cannot be written.
+        OSError: the folder cannot be written.
     """
     out = Path(out)
     spans = intervals(results, resamples=resamples)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        path = results.save(out, derived(results, spans))
-        (out / "table.md").write_text(markdown(results, spans), encoding="utf-8")
-        (out / "report.html").write_text(page(results, spans), encoding="utf-8")
-    except OSError as error:
-        raise RobustsegError(
-            f"cannot write {error.filename or out}: {error.strerror}; choose a writable folder"
-        ) from None
+    out.mkdir(parents=True, exist_ok=True)
+    path = results.save(out, derived(results, spans))
+    (out / "table.md").write_text(markdown(results, spans), encoding="utf-8")
+    (out / "report.html").write_text(page(results, spans), encoding="utf-8")
     return path
 
 

@@ -45,6 +45,7 @@ def world(tmp_path_factory):
     """Recordings, shards, weights: what commands read, beside what a user keeps there, too."""
     folder = tmp_path_factory.mktemp("world")
     write_drive(folder / "drive", 0.8)
+    write_drive(folder / "long", 5.0)  # faults take their time
     make_shards(folder / "shards", 8)
     spec = checkpoint.default_spec(
         size=SIZE, classes=("road", "wall", "sky"), trained=True,
@@ -82,7 +83,7 @@ COMMANDS = {
         "robustseg_core.learn.state:save_file", 2,
     ),
     "robustness": (
-        ["robustness", "drive", "--out", "out", "--rows", "1", "--no-score", "--no-pairs",
+        ["robustness", "long", "--out", "out", "--rows", "1", "--no-score", "--no-pairs",
          "--jobs", "1"],
         "robustseg_core.robustness.perform:replacing", 2,
     ),
