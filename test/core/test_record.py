@@ -337,7 +337,7 @@ def test_a_film_for_which_the_disk_is_too_small_is_an_error(tmp_path):
     assert "is the disk full?" in done.stdout
 
 
-def test_the_film_of_a_drive_lasts_as_long_as_the_drive(healthy):
-    sheet, film = draw_drive(healthy)
+def test_the_film_of_a_drive_lasts_as_long_as_the_drive(healthy, tmp_path):
+    sheet, film = draw_drive(healthy, tmp_path)
     assert sheet.exists()
     assert len(frames(film, 15)) == pytest.approx(1.975 * 15, abs=1)
