@@ -298,20 +298,20 @@ def test_a_robot_may_allow_more():
         ({"extrinsics": {"lidar": [500, 0, 0, 0, 0, 0, 1]}}, "500.0 m from the camera, limit 100"),
         (
             {"extrinsics": {"lidar": [0, float("nan"), 0, 0, 0, 0, 1]}},
-            "is nan: input should be a finite number",
+            "is nan: input should be a finite",
         ),
         ({"extrinsics": {"lidar": [0, 0, 0, 0, 0, 0, 0]}}, "quaternion has length 0, expected 1"),
         ({"extrinsics": {"lidar": [0, 0, 0, 0, 0, 90, 0]}}, "length 90"),
         ({"extrinsics": {"lidra": [0, 0, 0, 0, 0, 0, 1]}}, "did you mean 'lidar'"),
         ({"intrinsics": [0, 60, 30, 20]}, "give finite fx, fy > 0"),
-        ({"intrinsics": [60, 60, float("inf"), 20]}, "is inf: input should be a finite number"),
+        ({"intrinsics": [60, 60, float("inf"), 20]}, "is inf: input should be a finite"),
         ({"intrinsics": [60, 60, -30, 20]}, "outside every image"),
         ({"intrinsics": [60, 60, 90, 20], "width": 64, "height": 48}, "outside the image of 64x48"),
         ({"intrinsics": [1, 1, 30, 20], "width": 64, "height": 48}, "sees 176 degrees"),
     ],
 )
 def test_an_impossible_place_or_lens_in_robot_yaml_is_an_error_with_the_way_out(view, words):
-    with pytest.raises(RobustsegError, match="; |finite number") as caught:
+    with pytest.raises(RobustsegError, match=r"; |finite number") as caught:
         config.parse(RobotConfig, {"streams": {"rgb": {"topic": "/rgb"}}, "view": view})
     assert words in str(caught.value)
 
