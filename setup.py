@@ -77,6 +77,7 @@ setup(
             "pytest",
             "pytest-timeout",
             "pytest-benchmark",
+            "pytest-xdist",
             "hypothesis",
             "mcap",
             "ruff",
