@@ -60,22 +60,23 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
     carry_large_messages(os.environ)  # before the first participant reads it
     node: Worker | None = None
     try:
-        rclpy.init(args=[sys.argv[0], *words])
-        node = make(remove_ros_args([sys.argv[0], *words])[1:])
-        forward_logs(node)
-        node.work()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        try:
+            rclpy.init(args=[sys.argv[0], *words])
+            node = make(remove_ros_args([sys.argv[0], *words])[1:])
+            forward_logs(node)
+            node.work()
+        except RCLError as error:
+            if rclpy.ok() and node is not None:
+                raise
+            # Without a node the command line or the parameter file was at fault; without a context
+            # somebody has switched us off in the middle of something.
+            return _complain(error) if node is None else 0
+    except (KeyboardInterrupt, ExternalShutdownException):  # also while an RCLError is looked at
         return 0
     except RobustsegError as error:
         return _complain(error)
     except UnknownArguments as error:
         return _complain(f"unknown ROS argument {error}; see `ros2 run --help`")
-    except RCLError as error:
-        if rclpy.ok() and node is not None:
-            raise
-        # Without a node the command line or the parameter file was at fault; without a context
-        # somebody has switched us off in the middle of something.
-        return _complain(error) if node is None else 0
     finally:
         # The interpreter's last collections would visit every object of PyTorch and Numba: a second
         # of CPU at each Ctrl-C, for memory that goes back to the system anyway.
