@@ -339,10 +339,14 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     table = Table(title=record.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
     for name in ("modality", "messages", "rejected", "masks made with it", "at the end"):
         table.add_column(name, justify="left" if name in ("modality", "at the end") else "right")
+    silences = totals.get("silences", [])
+    mute = silences[-1] if silences and silences[-1]["to_s"] >= totals["duration_s"] else None
     for name in result["modalities"]:
         rejected = sum(result["rejected"].get(name, {}).values())
         last = result["masks"][-1] if result["masks"] else {"used": [], "reasons": {}}
         end = outputs.fate(last["reasons"].get(name, ""), used=name in last["used"])
+        if mute is not None:
+            end = f"no mask since {mute['from_s']:.2f} s"
         received = totals["messages"].get(name, 0)
         used = totals["used"].get(name, 0)
         table.add_row(name, str(received), str(rejected), str(used), end)

@@ -287,7 +287,12 @@ class HealthMonitor:
         elif stream.state is State.WAITING and not findings:
             text = f"{stream.good} good messages, needs {self._config.good_to_start}"
             findings = (Finding(Fault.STARTING, False, text),)
-        elif stream.state is State.DEAD and findings and findings[0].fault is Fault.SILENT:
+        elif (
+            stream.state is State.DEAD
+            and findings
+            and findings[0].fault is Fault.SILENT
+            and stream.arrival.silent_ns(now_ns)  # else it has spoken, and nobody has judged it yet
+        ):
             findings = (stream.arrival.silence(now_ns),)
         elif stream.state.usable:
             live = stream.state is State.LIVE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ def run_bags(
                 recorder.rows, timeline.duration_s, labels=score.coverage, why=silence.why
             )
             account = _account(bag, segmenter, recorder.rows, sums) | score.account()
+            account["notices"] += score.notices(sums["coverage"])
             result = recorder.write_result(
                 kills=[str(kill) for kill in kills],
                 faults=[str(fault) for fault in faults],
@@ -157,6 +158,9 @@ def _disturbed(
     return DisturbedBag(bag, faults, seed=seed, topics=topics)
 
 
+UNFIT = "it is believed, and nothing that it says is in time for a mask"
+
+
 class _Silence:
     """Notes what is wrong with the sensors whenever no mask has come for a while.
 
@@ -204,8 +208,14 @@ def _account(
         "bags": [visible(path.name) for path in bag.paths],
         "config": segmenter.config.model_dump(mode="json"),
         "notices": [
-            *notices(bag, segmenter, {name for row in rows for name in row["used"]}),
+            *notices(
+                bag,
+                segmenter,
+                {name for row in rows for name in row["used"]},
+                rows[-1]["reasons"] if rows else {},
+            ),
             *silent,
+            *record.unused_notices(rows),
         ],
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
@@ -222,14 +232,28 @@ def _account(
     }
 
 
-def notices(bag: Bag, segmenter: Segmenter, used: Collection[str]) -> list[str]:
+def notices(
+    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Mapping[str, str] | None = None
+) -> list[str]:
     """What people should know of a replay that is over, a sentence each.
 
     Damage of the recording, the segmenter's remarks, and why sensors are not in `used`.
+
+    Args:
+        bag: the recording.
+        segmenter: that it was played through.
+        used: the sensors that made a mask.
+        reasons: why sensors were not in the newest mask: of one that is believed, and still late
+            for every set, health knows none.
     """
+    unfit = {**dict.fromkeys(segmenter.intake.modalities, UNFIT), **(reasons or {})}
     health = segmenter.health(bag.start_ns)
     return [
         *bag.notices,
         *segmenter.remarks(),
-        *(f"{name} was never used: {h.reason}" for name, h in health.items() if name not in used),
+        *(
+            f"{name} was never used: {h.reason or unfit[name]}"
+            for name, h in health.items()
+            if name not in used
+        ),
     ]

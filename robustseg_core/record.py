@@ -26,7 +26,7 @@ from robustseg_core import __version__, draw, outputs
 from robustseg_core.bag import BagWriter
 from robustseg_core.errors import RobustsegError
 from robustseg_core.timeline import Places, Timeline, coverage, gaps, reach_s, silences
-from robustseg_core.types import SECOND, LabelMap, ModelSpec
+from robustseg_core.types import SECOND, LabelMap, ModelSpec, State
 from robustseg_core.typestore import LABEL_INFO
 
 TOPICS = {
@@ -42,6 +42,8 @@ MOMENTS = 12
 """Pictures kept for the report."""
 LONGEST_PAUSE_S = 60.0
 """A longer pause is shortened to this in the film, as a replay does with one."""
+UNUSED_S = 2.0
+"""A sensor that is believed and that no mask used for longer than this is worth a notice."""
 NOTICES = 3
 """Silences that are told one by one, the longest first; the others in a sentence together."""
 
@@ -377,6 +379,34 @@ def silence_notices(sums: Mapping[str, Any]) -> list[str]:
             f"{rest[0]['to_s'] - rest[0]['from_s']:.2f} s long and {seconds:.2f} s in all"
         )
     return notices
+
+
+def unused_notices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sensors that were believed, and not in the masks all the same, for long: a sentence each.
+
+    A dead sensor has its state; this one speaks, and what it says never fits. One that was never
+    used at all is told elsewhere (`offline.notices`).
+
+    Args:
+        rows: lines of `result.json`, with `at_s`.
+    """
+    longest: dict[str, tuple[float, float, str]] = {}
+    since: dict[str, float] = {}
+    ever = {name for row in rows for name in row["used"]}
+    for row in rows:
+        for name, state in row["states"].items():
+            if name not in ever or name in row["used"] or not State(state).usable:
+                since.pop(name, None)
+                continue
+            start_s = since.setdefault(name, row["at_s"])
+            before_s = longest[name][1] - longest[name][0] if name in longest else UNUSED_S
+            if row["at_s"] - start_s > before_s:
+                longest[name] = start_s, row["at_s"], row["reasons"].get(name, "")
+    return [
+        f"{name} was believed, and in no mask from {start_s:.2f} s to {end_s:.2f} s"
+        + (f": {reason}" if reason else "")
+        for name, (start_s, end_s, reason) in longest.items()
+    ]
 
 
 def masks_line(result: Mapping[str, Any]) -> str:

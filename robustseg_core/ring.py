@@ -55,6 +55,8 @@ class Ring(Generic[T]):
         """The newest stamp that was there when the last set left: it was part of that one."""
         self.lived = False
         """Whether it has ever been believed."""
+        self.opened = False
+        """Whether it has opened a set since the clocks last jumped."""
         self.told_age = config.max_age_ms > 0
         """Whether the robot has said what is too old."""
         self._config = config
@@ -81,6 +83,7 @@ class Ring(Generic[T]):
         """Forget the messages, keep the learned rate."""
         self.items.clear()
         self.taken_ns = None
+        self.opened = False
         self.meter.interrupt()
 
     @property

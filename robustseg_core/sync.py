@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from robustseg_core.config import StreamConfig, SyncConfig
+from robustseg_core.offsets import DOUBTED_NS
 from robustseg_core.ring import EVENT_SPAN_NS, HOLD_MAX_NS, Ring
 from robustseg_core.stamps import Stamped
 from robustseg_core.types import MS, SECOND, Fault
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 TARDY_NS = MS
 """A consumer that asks later than this after a set should have left is busy."""
+OVERTAKEN = 3
+"""After so many messages of the opener in a row that were too late for the set of their moment,
+ticks run ahead of it, and would for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,10 @@ class _Clock(Generic[T]):
     A tick may show it for one period more; then it has missed its moment, and is only held."""
     ticks: int = 0
     """Periods since a message opened a set."""
+    overtaken: int = 0
+    """Messages of the opener in a row, one by one, that came too late to open a set."""
+    before: Stamped[T] | None = None
+    """The opener's message before the newest."""
 
 
 class Synchronizer(Generic[T]):
@@ -90,6 +98,31 @@ class Synchronizer(Generic[T]):
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
         self._rings[message.modality].push(message)
+        if message.modality == self._clock.opener:
+            self._follow(message)
+
+    def _follow(self, message: Stamped[T]) -> None:
+        """Count ticks from the opener's newest message, if they keep running ahead of it.
+
+        A camera that needs a while for exposure and transport speaks after the tick of its moment.
+        """
+        clock, before = self._clock, self._clock.before
+        clock.before = message
+        behind_ns = self._last_stamp_ns - message.stamp_ns
+        # No mask leaves until it has made up for that: in mid-drive no longer than a delivery may
+        # lag that leaves a sensor in use; longer where it has not opened a set yet.
+        longest_ns = DOUBTED_NS if self._rings[message.modality].opened else HOLD_MAX_NS
+        if not 0 <= behind_ns <= longest_ns:
+            clock.overtaken = 0
+            return
+        if before is not None:
+            apart_ns = message.arrival_ns - before.arrival_ns
+            if 2 * apart_ns <= message.stamp_ns - before.stamp_ns:
+                clock.overtaken = 0  # a burst: what is missing comes at once, and ticks go on
+                return
+        clock.overtaken += 1
+        if clock.overtaken >= OVERTAKEN:
+            clock.reference, clock.ticks, clock.overtaken = message, 0, 0
 
     def reset(self) -> None:
         """A clock jump or a bag loop: forget the messages, keep the learned rates."""
@@ -336,6 +369,7 @@ class Synchronizer(Generic[T]):
         self._clock.ticks = 0 if opener else self._clock.ticks + 1
         if opener:
             self._clock.reference = items[opener][0]
+            self._rings[opener].opened = True
         return Match(stamp_ns, opener, items, absent, held_ns)
 
     def _take_all(self, opener: str | None) -> None:

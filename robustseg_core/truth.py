@@ -24,6 +24,9 @@ from robustseg_core.types import MS, SECOND, LabelMap, Rejection
 ENCODINGS = ("mono8", "8UC1")
 TOLERANCE_NS = 20 * MS
 """A mask is compared with the truth of at most this far away: half a frame of a 25 Hz camera."""
+APART = 0.8
+"""Where the share of the labels that have a mask is less than this part of the share of the time
+that has masks, it is not for want of masks."""
 EARLY_NS, LATE_NS = SECOND // 2, 2 * SECOND
 """A label may be logged so long after its mask, and a mask may come so long after its label was
 logged."""
@@ -202,6 +205,20 @@ class Score:
     def coverage(self) -> float | None:
         """Share of the labels that have a mask; None: there is no label."""
         return self.with_mask / self.labels if self.labels else None
+
+    def notices(self, masks: float) -> list[str]:
+        """That labels have no mask though masks came; empty where those are enough.
+
+        Args:
+            masks: share of the time in which there were masks.
+        """
+        if self.coverage is None or self.coverage >= APART * masks:
+            return []
+        return [
+            f"{self.labels - self.with_mask} of {self.labels} labels of {self._truth.topic} count "
+            f"as missed: no mask is within {TOLERANCE_NS // MS} ms of their stamps, though masks "
+            f"came in {100 * masks:.0f} % of the time; the labels have another clock or rate"
+        ]
 
     def account(self) -> dict[str, Any]:
         """`miou` and `truth` for `result.json`; empty where the recording carries no truth."""

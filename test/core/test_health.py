@@ -68,6 +68,15 @@ def test_a_silent_camera_is_dead_three_periods_later_and_not_before():
     assert "limit 150 ms" in health.report(round((last + 0.2) * SECOND))["rgb"].reason
 
 
+def test_a_message_that_nobody_has_judged_yet_does_not_shorten_a_silence():
+    health = monitor()
+    last = feed(health, "rgb", 0, 2, rate_hz=30) - 1 / 30
+    assert state(health, "rgb", last + 1.5) is State.DEAD
+    health.arrived("rgb", round((last + 2.0) * SECOND))
+    reason = health.report(round((last + 2.02) * SECOND))["rgb"].reason
+    assert reason == "silent: nothing for 150 ms, limit 150 ms"
+
+
 def test_a_slow_sensor_is_given_time():
     health = monitor()
     end = feed(health, "lidar", 0, 15, rate_hz=1)

@@ -22,7 +22,14 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.kills import parse_kill
 from robustseg_core.models import checkpoint
 from robustseg_core.offline import run_bags
-from robustseg_core.record import TOPICS, VideoWriter, masks_line, score_line, silence_notices
+from robustseg_core.record import (
+    TOPICS,
+    VideoWriter,
+    masks_line,
+    score_line,
+    silence_notices,
+    unused_notices,
+)
 from robustseg_core.sim.sheet import draw_drive
 from robustseg_core.terminal import guarded
 from robustseg_core.types import MS, SECOND
@@ -224,6 +231,9 @@ def test_strict_ends_with_3_where_masks_are_missing(dead, tmp_path, capsys):
         "notice: no mask from 0.9" in said and "labels have a mask, the others are missed" in said
     )
     assert "% of 5.90 s" in said
+    assert "no mask since 0.9" in said and " used" not in said.partition("at the end")[2], (
+        "all dead"
+    )
 
 
 def test_many_silences_are_told_in_four_sentences():
@@ -231,6 +241,36 @@ def test_many_silences_are_told_in_four_sentences():
     told = silence_notices({"silences": silences})
     assert told[0] == "no mask from 6.00 s to 6.66 s"
     assert told[3] == "no mask in 6 other pauses either, at most 0.65 s long and 3.75 s in all"
+
+
+@pytest.mark.parametrize("apart_s", [0.025, -3600.0])
+def test_labels_that_no_mask_can_meet_are_told(run, tmp_path, apart_s):
+    with BagWriter(tmp_path / "bag") as writer:
+        pictures = scenes(40, seed=5)
+        for k in range(40):
+            at = drives.EPOCH + k * 50 * MS
+            writer.write("/camera/image_raw", IMAGE, image(pictures[k], "rgb8", at), at)
+            stamp = at + round(apart_s * SECOND)
+            ids = image(np.full((48, 64), k % 19, np.uint8), "mono8", stamp)
+            writer.write("/camera/label", IMAGE, ids, at + 2 * MS)
+    result = run([tmp_path / "bag"], tmp_path / "out")
+    (told,) = [text for text in result["notices"] if "/camera/label" in text]
+    assert told.startswith("40 of 40 labels") and "another clock or rate" in told
+
+
+def _row(at_s, state, used=()):
+    reasons = {} if used else {"rgb": f"late: at {at_s:g}"}
+    return {"at_s": at_s, "used": list(used), "states": {"rgb": state}, "reasons": reasons}
+
+
+def test_a_sensor_that_is_believed_and_never_fits_is_told():
+    rows = [_row(0.0, "LIVE", ["rgb"]), *(_row(float(k), "LIVE") for k in range(1, 5))]
+    assert unused_notices(rows) == [
+        "rgb was believed, and in no mask from 1.00 s to 4.00 s: late: at 4"
+    ]
+    assert unused_notices(rows[1:]) == [], "never used at all: that is another sentence"
+    dead = [_row(0.0, "LIVE", ["rgb"]), *(_row(float(k), "DEAD") for k in range(1, 5))]
+    assert unused_notices(dead) == [] and unused_notices([]) == []
 
 
 def test_a_run_without_truth_has_no_score(run, tmp_path):

@@ -256,3 +256,28 @@ def test_one_late_image_is_no_slow_motion():
     rows = late + stream("event", 4) + stream("depth", 4)
     ticks = [now for now, m in drive(rows) if now > 2.4 * SECOND]
     assert max(b - a for a, b in pairwise(ticks)) <= 1.1 * SECOND / 30 + MS
+
+
+@pytest.mark.parametrize("latency_ms", [12, 20, 35, 60, 150, 400])
+@pytest.mark.parametrize("rate", [15.0, 20.0, 30.0])
+def test_a_camera_that_is_slow_from_the_start_opens_sets_all_the_same(latency_ms, rate):
+    others = [row for name in ALL[1:] for row in stream(name, 6)]
+
+    def usable(now_ns):  # the camera is believed from its second message on, as by health
+        return ALL if now_ns > (latency_ms + 80) * MS else ALL[1:]
+
+    rows = others + stream("rgb", 6, rate=rate, latency_ms=latency_ms)
+    late = [m for now, m in drive(rows, usable) if 2 * SECOND < now < 6 * SECOND]
+    assert len(late) >= 0.95 * 4 * rate
+    assert sum("rgb" in m.items for m in late) >= 0.95 * len(late)
+
+
+@pytest.mark.parametrize("latency_ms", [20, 60, 120])
+def test_a_camera_that_becomes_slow_opens_sets_again(latency_ms):
+    slow = stream("rgb", 2) + stream("rgb", 6, start=2, latency_ms=latency_ms)
+    rows = slow + [row for name in ALL[1:] for row in stream(name, 6)]
+    matches = drive(rows)
+    times = [now for now, _ in matches]
+    assert max(b - a for a, b in pairwise(times)) < 4 / 30 * SECOND + latency_ms * MS
+    after = [m for now, m in matches if now > 3 * SECOND]
+    assert sum("rgb" in m.items for m in after) >= 0.95 * len(after)
