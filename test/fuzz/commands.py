@@ -252,6 +252,7 @@ def summary(outcomes: list[Outcome], seed: int) -> dict[str, Any]:
         "ways": dict(Counter(outcome.case.way for outcome in outcomes).most_common()),
         "peak_mb": largest.peak_mb, "peak_case": largest.number,
         "slowest_s": slowest.seconds, "slowest_case": slowest.number,
+        "seconds_of": {outcome.number: outcome.seconds for outcome in outcomes},
         "findings": [
             {"case": o.number, "findings": o.findings, "codes": o.codes, "peak_mb": o.peak_mb,
              "seconds": o.seconds, **_brief(asdict(o.case)), "shown": ascii(o.shown[-1500:])}

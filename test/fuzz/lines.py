@@ -94,9 +94,10 @@ WRONG = (
     "old.bag", "packed.mcap.zst", "robot.yaml", "shards", "shards/000000.tar", "shards/index.json",
     "earlier", "earlier/result.json", "evaluated/results.json", "labels",
     "labels/drive/labels.json", "extracted", "masks", "recipe.yaml", "classes.yaml", "split.yaml",
-    "to_outside", "to_heirloom", "to_foreign_drive", "to_net", "hard.mcap", "nowhere", "thesis.tex/x", "dir/", "drive/", ".",
-    "..", "../..", "drive/../drive", "//", "x" * 256, "x/" * 2500, "/dev/fd/0", "/proc/self/mem",
-    "/proc/self/environ", "/proc/kmsg", "/dev/stdin", *ODD_NAMES.values(),
+    "to_outside", "to_heirloom", "to_foreign_drive", "to_net", "hard.mcap", "nowhere",
+    "thesis.tex/x", "dir/", "drive/", ".", "..", "../..", "drive/../drive", "//", "x" * 256,
+    "x/" * 2500, "/dev/fd/0", "/proc/self/mem", "/proc/self/environ", "/proc/kmsg", "/dev/stdin",
+    *ODD_NAMES.values(),
 )  # fmt: skip
 PLACES = (
     "drive", "drive/", "./drive", "drive/.", "drive/..", "../w/drive", "{home}/drive",
@@ -336,7 +337,7 @@ def damage(path: Path, how: str, random: Random) -> None:
     elif how == "swap":
         data = data[at:] + data[:at]
     elif how == "twice":
-        data += data
+        data *= 2
     elif how == "zeros":
         data[at : at + 500] = bytes(len(data[at : at + 500]))
     elif how == "noise":
