@@ -219,9 +219,10 @@ def _of_files(
     return found
 
 
-def fuzz(numbers: list[int], seed: int, folder: Path, *, jobs: int = 2) -> list[Outcome]:
-    """Run these cases below `folder`; what becomes of each."""
-    source = built(folder)
+def fuzz(
+    numbers: list[int], seed: int, source: Path, folder: Path, *, jobs: int = 2
+) -> list[Outcome]:
+    """Run these cases below `folder`, in copies of the household `source`; what becomes of each."""
 
     def one(number: int) -> Outcome:
         # One folder more: a command line may climb two levels up
@@ -279,7 +280,8 @@ def main() -> int:
     )  # fmt: skip
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="robustseg-fuzz-") as folder:
-        outcomes = fuzz(numbers, given.seed, Path(folder), jobs=given.jobs)
+        source = built(Path(folder))
+        outcomes = fuzz(numbers, given.seed, source, Path(folder), jobs=given.jobs)
     if given.only is not None:
         print(ascii(outcomes[0].case), outcomes[0].shown, sep="\n")
     table = summary(outcomes, given.seed)
