@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -154,6 +155,7 @@ def examined(number: int, seed: int, source: Path, place: Path) -> Outcome:
         random = np.random.default_rng([seed, number, 1])
         lines.damage(home / case.damage[0], case.damage[1], random)
     outcome = Outcome(number, case)
+    users = household.held(place).keys()
     for interrupt in (True, False) if case.signal else (False,):
         before, ours = household.held(place), household.ours(place)
         ended = called(case, place, interrupt=interrupt)
@@ -168,6 +170,7 @@ def examined(number: int, seed: int, source: Path, place: Path) -> Outcome:
         outcome.seconds = round(outcome.seconds + ended.seconds, 1)
         outcome.shown += ended.shown.decode(errors="backslashreplace")
         signals = (-case.signal,) if interrupt else (-15,) if case.command == "live" else ()
+        ours |= before.keys() - users  # made by the first call
         outcome.findings += [
             *_of_process(ended, signals),
             *_of_files(case, ended, before, after, ours),
@@ -202,7 +205,7 @@ def _of_process(ended: Ended, signals: tuple[int, ...]) -> list[str]:
 
 
 def _of_files(
-    case: Case, ended: Ended, before: dict[str, str], after: dict[str, str], ours: set[str]
+    case: Case, ended: Ended, before: dict[str, str], after: dict[str, str], ours: Set[str]
 ) -> list[str]:
     found = []
     interrupted = ended.code < 0 or ended.code == 130
@@ -231,16 +234,24 @@ def fuzz(
 ) -> list[Outcome]:
     """Run these cases below `folder`, in copies of the household `source`; what becomes of each."""
 
-    def one(number: int) -> Outcome:
+    done: list[Outcome] = []
+
+    def one(number: int) -> None:
         # One folder more: a command line may climb two levels up
         place = folder / f"case{number}"
         try:
-            return examined(number, seed, source, place)
+            done.append(_told(examined(number, seed, source, place)))
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(lambda number: _told(one(number)), numbers))
+        started = [pool.submit(one, number) for number in numbers]
+        try:
+            for future in started:
+                future.result()
+        except KeyboardInterrupt:  # enough: what was done is told
+            pool.shutdown(cancel_futures=True)
+    return sorted(done, key=lambda outcome: outcome.number)
 
 
 def _told(outcome: Outcome) -> Outcome:
@@ -278,13 +289,18 @@ def main() -> int:
     words.add_argument("--cases", type=int, default=200)
     words.add_argument("--first", type=int, default=0, help="number of the first case")
     words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--way", choices=sorted(set(lines.WAYS)), help="only cases of this way")
     words.add_argument("--only", type=int, help="this one case again")
     words.add_argument("--jobs", type=int, default=2, help="cases at once")
     words.add_argument("--out", type=Path, help="write the summary there, too")
     given = words.parse_args()
-    numbers = [given.only] if given.only is not None else list(
-        range(given.first, given.first + given.cases)
-    )  # fmt: skip
+    numbers = [
+        number
+        for number in range(given.first, given.first + given.cases)
+        if given.way in (None, lines.case(number, given.seed).way)
+    ]
+    if given.only is not None:
+        numbers = [given.only]
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="robustseg-fuzz-") as folder:
         source = built(Path(folder))
