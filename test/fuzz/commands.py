@@ -44,6 +44,8 @@ LIVE_S = 15
 IN_PLACE = {"train", "robustness"}
 """Commands whose unfinished folders are resumed."""
 
+MUTE = tuple(lines.SHELLS[name] for name in ("stdout full", "stderr full", "reader gone"))
+"""Where a whole result cannot be told, which is a failure."""
 EACH_WHOLE = ("index.json", "labels.json")
 """Says that a recording's shards or masks are whole: they stay, though another's failed."""
 
@@ -215,7 +217,7 @@ def _of_files(
         if path in ours and (ended.code in (0, 1, 3) or interrupted):
             continue  # an earlier result of ours makes room for a new one
         found.append(f"{'changed' if path in after else 'gone'}: {path}")
-    if ended.code in (0, 1, 3):
+    if ended.code in (0, 1, 3) or case.shell in MUTE:
         return found
     names = {Path(name).name for name in lines.WHOLE.get(case.command, ())}
     for path in sorted(after.keys() - before.keys()):
