@@ -296,6 +296,8 @@ def main() -> int:
     words.add_argument("--jobs", type=int, default=2, help="cases at once")
     words.add_argument("--out", type=Path, help="write the summary there, too")
     given = words.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     numbers = [
         number
         for number in range(given.first, given.first + given.cases)
