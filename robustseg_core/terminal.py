@@ -6,6 +6,7 @@ them is markup, and what is no printable character is written out (`visible`).
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import os
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 MENDABLE, DEFECT, INTERRUPTED, PIPE_GONE = 2, 70, 130, 141
 """Exit codes: for what users can mend, for our own defects (EX_SOFTWARE), and as a shell counts
 SIGINT and SIGPIPE."""
+_NO_MEMORY = ("can't allocate memory", "out of memory", "failed to map segment",
+              os.strerror(errno.ENOMEM))  # fmt: skip
+_MORE_FILES = "allow more open files (ulimit -n)"
 _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 (spreadsheets believe the wide ones, too)
 
 
@@ -207,10 +211,12 @@ def _mendable(error: Exception) -> str:
     """The sentence for what a computer refuses, wherever it happened; empty: it is our defect."""
     if isinstance(error, ModuleNotFoundError) and error.name and not _is_ours(error.name):
         return not_installed(error.name)
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.ENOMEM:
         files = " and ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
         where = _brief(files) if files else "a file or a stream"
         way_out = "check its name, its rights and the room on its disk"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            way_out = _MORE_FILES
         return f"cannot use {where}: {error.strerror}; {way_out}"
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return f"{_brief(error.object)} is not UTF-8, which is needed here; rename it"
@@ -219,8 +225,12 @@ def _mendable(error: Exception) -> str:
     if isinstance(error, BrokenExecutor):
         return "a process was killed, as Linux does when memory runs out; use fewer --jobs"
     text = str(error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+    if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
         return "memory ran out; close other programs, or give less at once (--jobs, --batch)"
+    if os.strerror(errno.EMFILE) in text:  # as a library tells it, in an error of its own
+        return f"{_brief(text)}; {_MORE_FILES}"
+    if any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+        return f"{_brief(text)}; make room, or choose another disk"
     return ""
 
 
