@@ -157,8 +157,8 @@ def test_a_sensor_that_is_used_in_doubt_has_its_reason_wherever_people_look():
     assert (back["reasons"], back["used"]) == (last.reasons, list(last.used))
     said = {status["name"]: status["message"] for status in fields["status"]}
     assert said["robustseg: rgb"] == f"used; {last.reasons['rgb']}"
-    rows = [record.row_of(m) for m in maps]
-    shown = report.changes({"masks": rows, "start_ns": EPOCH})
+    rows = [{"at_s": (m.stamp_ns - EPOCH) / SECOND} | record.row_of(m) for m in maps]
+    shown = report.changes({"masks": rows, "totals": {"silences": []}})
     assert any("rgb" in r["used"] and "covered" in r["reasons"].get("rgb", "") for r in shown)
 
 
