@@ -197,6 +197,11 @@ class Intake:
         """The streams that were found to be delivered in bursts, and how."""
         return self._health.bursts
 
+    @property
+    def moved(self) -> dict[str, Finding]:
+        """The streams whose clock, or delivery, has moved since the start, and by how much."""
+        return self._offsets.told
+
     def health(self, now_ns: int) -> dict[str, Health]:
         """What is believed of each stream, and why."""
         with self._lock:

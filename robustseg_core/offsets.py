@@ -189,6 +189,8 @@ class Offsets:
         self._compared_ns: int | None = None
         self.moved: dict[str, Finding] = {}
         """Streams that have left their peers, and by how much; for as long as it lasts."""
+        self.told: dict[str, Finding] = {}
+        """What was said of a stream last, though it may be back since: for a drive's account."""
         self.undecided: dict[str, Finding] = {}
         """Streams that have left each other, and nobody can say which of them moved."""
         self._disputes: dict[tuple[str, str], int] = {}
@@ -310,6 +312,7 @@ class Offsets:
                 step_ns = median(pairs[name, n].step_ns for n in against)
                 fresh[name] = self._finding(step_ns, against)
         self.moved.update(fresh)
+        self.told.update(fresh)
         disputes = [
             (a, b) for a, b in combinations([n for n in voters if n not in self.moved], 2)
             if (a, b) in pairs and pairs[a, b].differ

@@ -160,7 +160,8 @@ class Segmenter:
         """What people should know of the drive so far beside each sensor's health, a sentence each.
 
         Calibration that was refused or that changed, sets that made no mask, those that the network
-        made none of, sensors that come in bursts, streams that it does not know.
+        made none of, sensors whose clock moved or that come in bursts, streams that it does not
+        know.
         """
         intake, known = self.intake, ", ".join(self.spec.modalities)
         lost = "; ".join(f"{text} ({count} times)" for text, count in self.lost_reasons.items())
@@ -169,6 +170,7 @@ class Segmenter:
             *(f"{text} ({n} times)" for text, n in intake.calibration_changed.items()),
             *([f"{self.lost} sets made no mask, nothing could be encoded: {lost}"] * bool(lost)),
             *(f"{text} ({n} sets)" for text, n in self.refused.items()),
+            *(f"{name}: {finding}" for name, finding in intake.moved.items()),
             *(f"{name}: {finding}" for name, finding in intake.bursts.items()),
             *(f"{name} is ignored: the network knows {known}" for name in intake.ignored),
         ]

@@ -130,6 +130,8 @@ def test_a_clock_that_comes_back_is_used_again():
     assert not any(said for other, said in account.said.items() if other != "lidar")
     assert account.masks[-1][1].used == ALL
     assert not account.made.health(9 * SECOND)["lidar"].findings
+    (said,) = account.made.remarks()  # it is over, and not forgotten
+    assert said.startswith("lidar: offset: stamps are 0.30 s ahead of ")
 
 
 def test_of_two_that_disagree_both_are_told_and_both_are_used_where_stamps_allow():
