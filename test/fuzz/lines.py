@@ -149,7 +149,7 @@ SHELLS = {
     "stdout full": 'exec "$@" >/dev/full', "stderr full": 'exec "$@" 2>/dev/full',
     "reader gone": '"$@" | true; exit ${PIPESTATUS[0]}',
     "small files": 'ulimit -f 8; exec "$@"', "no files": 'ulimit -f 0; exec "$@"',
-    "few files": 'ulimit -n 24; exec "$@"', "very few files": 'ulimit -n 12; exec "$@"',
+    "few files": 'ulimit -n 24; exec "$@"', "very few files": 'ulimit -n 8; exec "$@"',
     "little memory": 'ulimit -v 1500000; exec "$@"', "some memory": 'ulimit -v 4000000; exec "$@"',
     "no core, small stack": 'ulimit -s 512; exec "$@"',
     "read-only": f"chmod -R a-w . && {_BOUND}", "no rights": _BOUND,
