@@ -68,7 +68,9 @@ FORMULAS: list[tuple[str, dict, Callable[[Lesson], Tensor]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "slow"), FORMULAS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "options", "slow"), FORMULAS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_the_vectorized_term_is_the_formula(name, options, slow):
     lesson = school()
     assert_same(distill.load(name)(options)(lesson), slow(lesson), lesson)
