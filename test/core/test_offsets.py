@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustseg_core.offsets import Offsets
+from robustseg_core.offsets import DOUBTED_NS, Offsets
 from robustseg_core.types import MS, SECOND, Fault
 
 EPOCH = 1_700_000_000 * SECOND
@@ -71,7 +71,8 @@ def test_the_clock_that_moved_is_named_within_two_seconds_and_no_other(name, ste
     assert set(said) == {name} and {kind for _, kind in said[name]} == {"moved"}
     assert 4.0 < said[name][0][0] < 6.0 + max(0, step_s * late)
     finding = offsets.moved[name]
-    assert finding.fault is Fault.OFFSET and finding.fatal
+    doubted = 0 < step_s <= DOUBTED_NS / SECOND  # it may be the delivery, and is used
+    assert finding.fault is Fault.OFFSET and finding.fatal != doubted
     told_s, where = finding.text.split()[2], finding.text.split()[4]
     assert abs(float(told_s) - abs(step_s)) < 0.02
     assert where == ("behind" if step_s > 0 else "ahead")
