@@ -65,12 +65,17 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
             node = make(remove_ros_args([sys.argv[0], *words])[1:])
             forward_logs(node)
             node.work()
-        except RCLError as error:
-            if rclpy.ok() and node is not None:
-                raise
-            # Without a node the command line or the parameter file was at fault; without a context
+        except UnknownArguments:
+            raise
+        except RuntimeError as error:
+            # rcl's errors, and what pybind makes of a SIGINT while it converts a message. Without
+            # a node the command line or the parameter file was at fault; without a context
             # somebody has switched us off in the middle of something.
-            return _complain(error) if node is None else 0
+            if node is None and isinstance(error, RCLError):
+                return _complain(error)
+            if rclpy.ok():
+                raise
+            return 0
     except (KeyboardInterrupt, ExternalShutdownException):  # also while an RCLError is looked at
         return 0
     except RobustsegError as error:
