@@ -23,7 +23,10 @@ from robustseg_core.types import MS, SECOND, LabelMap, Rejection
 
 ENCODINGS = ("mono8", "8UC1")
 TOLERANCE_NS = 20 * MS
-"""A mask is compared with the truth of at most this far away: half a frame of a 25 Hz camera."""
+"""What is learned from is a label of at most this far away: half a frame of a 25 Hz camera."""
+REACH_NS = 50 * MS
+"""A label is scored with the nearest mask, at most this far away: half a period of a 10 Hz sensor,
+which opens sets while the camera is dead."""
 APART = 0.8
 """Where the share of the labels that have a mask is less than this part of the share of the time
 that has masks, it is not for want of masks."""
@@ -45,7 +48,7 @@ class Label:
     """(H, W) class ids, 255 unlabelled."""
     counts: NDArray[np.int64] | None = None
     """(K, K + 1) of the nearest mask so far; None: there is no mask yet."""
-    away_ns: int = TOLERANCE_NS
+    away_ns: int = REACH_NS
     """How far away that mask is."""
 
 
@@ -86,8 +89,8 @@ class Truth:
     ) -> None:
         self._bag.__exit__(kind, value, trace)
 
-    def nearest(self, stamp_ns: int, recording: int = 0, at_ns: int | None = None) -> Label | None:
-        """The label nearest to `stamp_ns`, or None if none is near; asked in order.
+    def near(self, stamp_ns: int, recording: int = 0, at_ns: int | None = None) -> list[Label]:
+        """The labels within `REACH_NS` of `stamp_ns`, the nearest first; asked in order.
 
         Args:
             stamp_ns: of a mask.
@@ -100,14 +103,17 @@ class Truth:
         near = [
             label
             for label in self._near
-            if label.recording == recording and abs(label.stamp_ns - stamp_ns) <= TOLERANCE_NS
+            if label.recording == recording and abs(label.stamp_ns - stamp_ns) <= REACH_NS
         ]
-        return min(near, key=lambda label: abs(label.stamp_ns - stamp_ns), default=None)
+        return sorted(near, key=lambda label: abs(label.stamp_ns - stamp_ns))
 
     def at(self, stamp_ns: int, recording: int = 0) -> NDArray[np.uint8] | None:
-        """(H, W) class ids nearest to `stamp_ns`, or None if none is near; asked in order."""
-        label = self.nearest(stamp_ns, recording)
-        return None if label is None else label.ids
+        """(H, W) class ids nearest to `stamp_ns`, at most `TOLERANCE_NS` away, or None; asked in
+        order."""
+        label = next(iter(self.near(stamp_ns, recording)), None)
+        if label is None or abs(label.stamp_ns - stamp_ns) > TOLERANCE_NS:
+            return None
+        return label.ids
 
     def finish(self) -> None:
         """There is no later mask: all labels that are left have passed."""
@@ -120,13 +126,13 @@ class Truth:
             return True
         if at_ns is not None:
             return newest.logged_ns <= at_ns + EARLY_NS
-        return (newest.recording, newest.stamp_ns) <= (recording, stamp_ns + TOLERANCE_NS)
+        return (newest.recording, newest.stamp_ns) <= (recording, stamp_ns + REACH_NS)
 
     def _pass(self, stamp_ns: int, recording: int, at_ns: int | None) -> None:
         """Let go of the labels that no later mask can be near, if stamps go forward."""
         left = []
         for label in self._near:
-            behind_ns = stamp_ns - TOLERANCE_NS - label.stamp_ns
+            behind_ns = stamp_ns - REACH_NS - label.stamp_ns
             past = label.recording < recording
             if label.recording == recording:
                 # Much behind: stamps have jumped, and masks of it may be to come.
@@ -159,8 +165,9 @@ class Truth:
 class Score:
     """Masks against the truth of a recording: every label counts once, with a mask or without.
 
-    A label is compared with the mask nearest to it, at most `TOLERANCE_NS` away, at the label's own
-    size. Without one all of its pixels are missed, wherever in the recording it lies.
+    A label is compared with the mask nearest to it, at most `REACH_NS` away, at the label's own
+    size; one mask may serve several labels. Without one all of its pixels are missed, wherever in
+    the recording it lies.
 
     Args:
         truth: open.
@@ -187,15 +194,21 @@ class Score:
         Raises:
             RobustsegError: an id of the truth is no class of the network.
         """
-        label = self._truth.nearest(label_map.stamp_ns, label_map.recording, at_ns)
-        if label is None:
-            return None
-        ids = metrics.at_size(label_map.ids, label.ids.shape)
-        counts = metrics.confusion(label.ids, ids, self._classes)
-        away_ns = abs(label.stamp_ns - label_map.stamp_ns)
-        if label.counts is None or away_ns < label.away_ns:
-            label.counts, label.away_ns = counts, away_ns
-        return metrics.mean_iou(counts, absent=self.RULE) if counts.any() else None
+        own: float | None = None
+        for rank, label in enumerate(
+            self._truth.near(label_map.stamp_ns, label_map.recording, at_ns)
+        ):
+            away_ns = abs(label.stamp_ns - label_map.stamp_ns)
+            nearer = label.counts is None or away_ns < label.away_ns
+            if rank and not nearer:
+                continue
+            ids = metrics.at_size(label_map.ids, label.ids.shape)
+            counts = metrics.confusion(label.ids, ids, self._classes)
+            if nearer:
+                label.counts, label.away_ns = counts, away_ns
+            if not rank and counts.any() and away_ns <= TOLERANCE_NS:
+                own = metrics.mean_iou(counts, absent=self.RULE)
+        return own
 
     def finish(self) -> None:
         """There is no later mask: what is left of the truth is missed."""
@@ -216,7 +229,7 @@ class Score:
             return []
         return [
             f"{self.labels - self.with_mask} of {self.labels} labels of {self._truth.topic} count "
-            f"as missed: no mask is within {TOLERANCE_NS // MS} ms of their stamps, though masks "
+            f"as missed: no mask is within {REACH_NS // MS} ms of their stamps, though masks "
             f"came in {100 * masks:.0f} % of the time; the labels have another clock or rate"
         ]
 
@@ -235,7 +248,7 @@ class Score:
                 "classes": len(self.counts),
                 "classes_occurring": metrics.occurring(self.counts),
                 "rule": f"{metrics.ABSENT[self.RULE]}; a label without a mask within "
-                f"{TOLERANCE_NS // MS} ms is missed",
+                f"{REACH_NS // MS} ms is missed",
             }
         }
         if self.counts.any():

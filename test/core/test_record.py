@@ -243,7 +243,7 @@ def test_many_silences_are_told_in_four_sentences():
     assert told[3] == "no mask in 6 other pauses either, at most 0.65 s long and 3.75 s in all"
 
 
-@pytest.mark.parametrize("apart_s", [0.025, -3600.0])
+@pytest.mark.parametrize("apart_s", [60.0, -3600.0])
 def test_labels_that_no_mask_can_meet_are_told(run, tmp_path, apart_s):
     with BagWriter(tmp_path / "bag") as writer:
         pictures = scenes(40, seed=5)
