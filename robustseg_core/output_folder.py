@@ -54,15 +54,11 @@ class OutputFolder:
             RobustsegError: files that nobody of us wrote, another command's results, or results
                 that somebody has changed.
         """
-        entries = sorted(entry.name for entry in self.path.iterdir() if entry.name != META)
         manifest = self._read()
         if manifest is None:
-            if entries:
-                raise RobustsegError(
-                    f"{self.path} holds {entries[0]!r}, which robustseg did not write; "
-                    "choose another folder, or an empty one"
-                )
+            _refuse_foreign(self.path)
             return
+        entries = _entries(self.path)
         if entries and not replace:
             raise RobustsegError(f"{self.path} exists already; choose another name")
         if entries and manifest["command"] != self._command:
@@ -315,7 +311,7 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
             raise RobustsegError(f"{folder} is no folder; choose another name")
         marked = meta.is_dir()  # by a process that was killed, or is at it
         if there and not marked:
-            _admit_unmarked(folder)
+            _refuse_foreign(folder)  # before even a mark of ours is left there
         meta.mkdir(parents=True, exist_ok=True)
         number = _lock(meta, wait=wait)
         if number is not None:
@@ -347,14 +343,18 @@ def _lock(meta: Path, *, wait: bool) -> int | None:
     return None
 
 
-def _admit_unmarked(folder: Path) -> None:
-    """Do not even leave a mark of ours in a folder of somebody else's."""
-    first = min((entry.name for entry in folder.iterdir()), default=None)
-    if first is not None:
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder of somebody else's."""
+    if entries := _entries(folder):
         raise RobustsegError(
-            f"{folder} holds {first!r}, which robustseg did not write; "
+            f"{folder} holds {min(entries)!r}, which robustseg did not write; "
             "choose another folder, or an empty one"
         )
+
+
+def _entries(folder: Path) -> list[str]:
+    """What is in it, but for our account of it."""
+    return [entry.name for entry in folder.iterdir() if entry.name != META]
 
 
 def _files(folder: Path) -> list[str]:
