@@ -7,7 +7,6 @@ state in it, because every die of a step is a function of the seed and the step.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from robustseg_core.budget import parse_json
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.sameness import Run, batch_of
 from robustseg_core.models.checkpoint import expect_finite
+from robustseg_core.output_folder import replacing
 
 
 @dataclass(slots=True)
@@ -73,15 +73,11 @@ def save(
         source=f"the run at step {progress.step}",
         way_out=f"{path} is left as it was; lower optim.lr, or set optim.clip_norm",
     )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         clones = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-        save_file(clones, unfinished, metadata=metadata)
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            save_file(clones, unfinished, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
         raise RobustsegError(f"cannot write {path}: {error}; make room") from None
 
 

@@ -7,7 +7,6 @@ that is not finite is an error, and nothing is allocated that the file does not 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor
 from robustseg_core.classes import CITYSCAPES
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.output_folder import replacing
 from robustseg_core.types import ModelSpec
 
 FORMAT = "robustseg/1"
@@ -70,13 +70,11 @@ def save(
     expect_finite(tensors, source="the network", way_out=f"{path} is left as it was; train again")
     if half:
         tensors = {k: _halved(v) if v.is_floating_point() else v for k, v in tensors.items()}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, unfinished, metadata=metadata)
-        unfinished.chmod(0o644)  # safetensors lets nobody else read it
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            save_file(tensors, unfinished, metadata=metadata)
+            unfinished.chmod(0o644)  # safetensors lets nobody else read it
     except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
         raise RobustsegError(f"cannot write {path}: {error}; choose a writable folder") from None
 
 
