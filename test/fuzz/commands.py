@@ -297,7 +297,7 @@ def main() -> int:
     words.add_argument("--first", type=int, default=0, help="number of the first case")
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--way", choices=sorted(set(lines.WAYS)), help="only cases of this way")
-    words.add_argument("--only", type=int, help="this one case again")
+    words.add_argument("--only", type=int, nargs="+", help="these cases; one tells what it prints")
     words.add_argument("--jobs", type=int, default=2, help="cases at once")
     words.add_argument("--out", type=Path, help="write the summary there, too")
     given = words.parse_args()
@@ -308,13 +308,13 @@ def main() -> int:
         for number in range(given.first, given.first + given.cases)
         if given.way in (None, lines.case(number, given.seed).way)
     ]
-    if given.only is not None:
-        numbers = [given.only]
+    if given.only:
+        numbers = given.only
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="robustseg-fuzz-") as folder:
         source = built(Path(folder))
         outcomes = fuzz(numbers, given.seed, source, Path(folder), jobs=given.jobs)
-    if given.only is not None:
+    if given.only and len(given.only) == 1:
         print(ascii(outcomes[0].case), outcomes[0].shown, sep="\n")
     table = summary(outcomes, given.seed)
     table["seconds"] = round(time.monotonic() - start, 1)
