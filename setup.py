@@ -43,7 +43,7 @@ setup(
     packages=find_packages(
         include=["robustseg_core", "robustseg_core.*", "robustseg_ros", "robustseg_ros.*"]
     ),
-    package_data={"robustseg_core": ["*.html.j2", "*/*.html.j2", "weights/*"]},
+    package_data={"robustseg_core": ["*/*.html.j2", "weights/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -90,7 +90,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "robustseg = robustseg_core.cli:main",
+            "robustseg = robustseg_core.cli.main:main",
             "segment_node = robustseg_ros.segment_node:main",
             "play_node = robustseg_ros.play_node:main",
             "fault_node = robustseg_ros.fault_node:main",

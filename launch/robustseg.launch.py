@@ -15,7 +15,7 @@ from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 
-from robustseg_core.transports import ROOMY, VARIABLE
+from robustseg_core.robot.transports import ROOMY, VARIABLE
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "config" / "robot.yaml"
 

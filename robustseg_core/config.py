@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from robustseg_core.budget import DEEPEST, read_text
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.storage.budget import DEEPEST, read_text
 
 
 class Strict(BaseModel):

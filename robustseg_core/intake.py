@@ -15,18 +15,18 @@ from dataclasses import replace
 from typing import Any
 
 from robustseg_core import modalities
+from robustseg_core.codecs.fields import header
 from robustseg_core.config import StreamConfig
-from robustseg_core.decode import header
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.health import HealthMonitor
-from robustseg_core.identity import Identity
+from robustseg_core.geometry.view import View
+from robustseg_core.health.identity import Identity
+from robustseg_core.health.monitor import HealthMonitor
 from robustseg_core.modalities import Modality
-from robustseg_core.offsets import Offsets
-from robustseg_core.robot import RobotConfig
-from robustseg_core.stamps import Admission, Stamped, StampGuard
-from robustseg_core.sync import Match, Synchronizer
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.sync.offsets import Offsets
+from robustseg_core.sync.stamps import Admission, Stamped, StampGuard
+from robustseg_core.sync.synchronizer import Match, Synchronizer
 from robustseg_core.types import MS, SECOND, Fault, Finding, Health, ModelSpec, Reading, Rejection
-from robustseg_core.view import View
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,12 @@ from robustseg_core.engines import Engine, NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
+from robustseg_core.geometry.view import View
 from robustseg_core.intake import Intake, tally
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
-from robustseg_core.robot import RobotConfig
-from robustseg_core.sync import Match
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.sync.synchronizer import Match
 from robustseg_core.types import (
     MS,
     Bundle,
@@ -39,7 +40,6 @@ from robustseg_core.types import (
     Rejection,
     State,
 )
-from robustseg_core.view import View
 
 log = logging.getLogger(__name__)
 

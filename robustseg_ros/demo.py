@@ -24,19 +24,22 @@ from rich.table import Table
 from rich.text import Text
 from sensor_msgs.msg import Image
 
-from robustseg_core import config, outputs, record, report
+from robustseg_core import config
 from robustseg_core.bag import Bag
+from robustseg_core.cli.terminal import err, guarded, literal, visible
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
-from robustseg_core.kills import Kill
-from robustseg_core.output_folder import staged
-from robustseg_core.robot import RobotConfig
+from robustseg_core.faults.kills import Kill
+from robustseg_core.output import messages as outputs
+from robustseg_core.output import recorder as record
+from robustseg_core.output import report
+from robustseg_core.output.timeline import Timeline
+from robustseg_core.recording.labels import Score, open_truth
+from robustseg_core.recording.survey import survey
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.survey import survey
-from robustseg_core.terminal import err, guarded, literal, visible
-from robustseg_core.timeline import Timeline
-from robustseg_core.transports import carry_large_messages
-from robustseg_core.truth import Score, open_truth
+from robustseg_core.storage.output_folder import staged
 from robustseg_core.types import Bundle, LabelMap, State
 from robustseg_ros import command_line
 from robustseg_ros.convert import stamp_to_ns
@@ -279,7 +282,7 @@ def show(result: dict[str, Any], out: Path) -> None:
 def main() -> None:
     """Entry point of `python -m robustseg_ros.demo`."""
     from robustseg_core.faults import parse_fault
-    from robustseg_core.kills import parse_kill
+    from robustseg_core.faults.kills import parse_kill
 
     parser = command_line("demo", __doc__)
     parser.add_argument("bag", type=Path, help="the recording")

@@ -27,12 +27,13 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
-from robustseg_core.doctor.exam import BAD, OK, Exam, Offer
+from robustseg_core.cli.doctor_table import show
+from robustseg_core.cli.terminal import err
 from robustseg_core.doctor.examine import admit, judge, refused
-from robustseg_core.doctor.patient import Patient
+from robustseg_core.doctor.observation import BAD, OK, Exam, Offer
 from robustseg_core.doctor.places import TF_STATIC
+from robustseg_core.doctor.probe import Patient
 from robustseg_core.doctor.report import Check, Report
-from robustseg_core.doctor.show import show
 from robustseg_core.doctor.surroundings import (
     ClockWatch,
     check_clock,
@@ -40,9 +41,8 @@ from robustseg_core.doctor.surroundings import (
     check_transports,
 )
 from robustseg_core.errors import RobustsegError
-from robustseg_core.outputs import NODE
-from robustseg_core.terminal import err
-from robustseg_core.topics import calibrations
+from robustseg_core.output.messages import NODE
+from robustseg_core.robot.topics import calibrations
 from robustseg_core.types import MS, SECOND
 from robustseg_ros import command_line, optional, parameters, qos, run
 from robustseg_ros.arrivals import Ear

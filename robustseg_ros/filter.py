@@ -22,12 +22,12 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from robustseg_core import config
+from robustseg_core.codecs.fields import header
 from robustseg_core.config import HealthConfig, StreamConfig, SyncConfig
-from robustseg_core.decode import header
 from robustseg_core.errors import RobustsegError
-from robustseg_core.punctuality import Punctuality
-from robustseg_core.stamps import Stamped, StampGuard
-from robustseg_core.sync import Match, Synchronizer
+from robustseg_core.health.arrival import Punctuality
+from robustseg_core.sync.stamps import Stamped, StampGuard
+from robustseg_core.sync.synchronizer import Match, Synchronizer
 from robustseg_core.types import MS, SECOND, Fault, Rejection
 from robustseg_ros.alarm import alarm_for
 from robustseg_ros.arrivals import Arrivals

@@ -20,8 +20,8 @@ from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
 from robustseg_core.errors import RobustsegError
+from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.topics import TF_TOPICS, calibrations
 from robustseg_core.types import Rejection
 from robustseg_ros import optional, qos
 from robustseg_ros.arrivals import Ear

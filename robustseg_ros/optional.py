@@ -2,8 +2,8 @@
 
 On a robot with `tf2_msgs`, `event_camera_msgs` or `vision_msgs` installed those are used. Elsewhere
 rclpy passes the same messages in serialized form (`robustseg_ros.typesupport`) and
-`robustseg_core.typestore` decodes them: the bytes on the wire, the type name and the type hash are
-the same.
+`robustseg_core.bag.typestore` decodes them: the bytes on the wire, the type name and the type hash
+are the same.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.types import Fault, Rejection
-from robustseg_core.typestore import typestore
 from robustseg_ros.typesupport import forget_error, stand_in
 
 MessageInfo: TypeAlias = Mapping[str, Any]

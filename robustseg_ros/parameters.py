@@ -20,8 +20,8 @@ from rclpy.parameter import Parameter
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.parameters import Leaf, leaves, to_tree
-from robustseg_core.robot import RobotConfig
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.parameters import Leaf, leaves, to_tree
 
 FOREIGN = ("use_sim_time", "start_type_description_service", "autostart")
 """Parameters of this node that are not the robot's; so are all under `qos_overrides.`"""

@@ -25,10 +25,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import parse_fault
-from robustseg_core.inject import DisturbedBag
-from robustseg_core.kills import Kill, parse_kill
-from robustseg_core.replay import TF_TOPICS
-from robustseg_core.survey_guess import Candidate, rank
+from robustseg_core.faults.kills import Kill, parse_kill
+from robustseg_core.recording.guess import Candidate, rank
+from robustseg_core.recording.inject import DisturbedBag
+from robustseg_core.recording.replay import TF_TOPICS
 from robustseg_core.types import SECOND, Rejection
 from robustseg_ros import command_line, optional, run
 from robustseg_ros.restamp import restamp

@@ -11,10 +11,11 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 
-from robustseg_core import draw, outputs
+from robustseg_core.bag.typestore import LABEL_INFO
 from robustseg_core.errors import RobustsegError
+from robustseg_core.output import draw
+from robustseg_core.output import messages as outputs
 from robustseg_core.types import LabelMap, ModelSpec
-from robustseg_core.typestore import LABEL_INFO
 from robustseg_ros import optional, qos
 from robustseg_ros.convert import to_message
 

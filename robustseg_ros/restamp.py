@@ -11,8 +11,8 @@ from functools import cache
 
 from rosbags.interfaces import Nodetype
 
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.types import SECOND
-from robustseg_core.typestore import typestore
 
 _AT = 4
 _HEADER = (Nodetype.NAME, "std_msgs/msg/Header")

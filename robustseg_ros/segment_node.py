@@ -24,13 +24,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from robustseg_core import outputs
-from robustseg_core.budget import budget
-from robustseg_core.doctor.exam import OK
+from robustseg_core.doctor.observation import OK
 from robustseg_core.doctor.surroundings import ClockWatch, check_clock
 from robustseg_core.errors import RobustsegError
-from robustseg_core.robot import RobotConfig
+from robustseg_core.output import messages as outputs
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
+from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND
 from robustseg_ros import command_line, parameters, run, spin
 from robustseg_ros.arrivals import Ear

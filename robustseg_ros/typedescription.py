@@ -11,7 +11,7 @@ from typing import Any
 
 from rosbags.interfaces import Nodetype
 
-from robustseg_core.typestore import typestore
+from robustseg_core.bag.typestore import typestore
 
 _ARRAY, _BOUNDED, _UNBOUNDED = 48, 96, 144
 """What rosidl adds to a type's number for T[N], T[<=N] and T[]."""

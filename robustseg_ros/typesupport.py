@@ -20,8 +20,8 @@ import rclpy
 from rclpy.type_support import check_for_type_support
 from sensor_msgs.msg import Image
 
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.errors import RobustsegError
-from robustseg_core.typestore import typestore
 from robustseg_ros.typedescription import describe
 
 FAST_DDS = "rmw_fastrtps_cpp"

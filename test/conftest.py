@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from support import ROOT
+
 # PyTorch's threads spin while they wait: with one core too many every test is slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -15,8 +17,6 @@ from hypothesis import settings
 # No wall-clock limits: a first example compiles, and a test machine may be busy.
 settings.register_profile("robustseg", deadline=None)
 settings.load_profile("robustseg")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")

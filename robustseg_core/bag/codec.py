@@ -22,8 +22,8 @@ from rosbags.interfaces import (
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.types import Fault, Rejection
-from robustseg_core.typestore import typestore
 
 HEADER = "std_msgs/msg/Header"
 _NAMED = int(Nodetype.NAME)

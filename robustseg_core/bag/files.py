@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path, PurePosixPath
 
-from robustseg_core.budget import Budget, Meter, OverBudget, read_text
 from robustseg_core.config import parse_yaml
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.budget import Budget, Meter, OverBudget, read_text
 
 if sys.version_info >= (3, 14):
     from compression import zstd

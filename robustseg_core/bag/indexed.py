@@ -33,7 +33,7 @@ from robustseg_core.bag.salvage import (
     open_tables,
     records,
 )
-from robustseg_core.budget import Budget, Meter, OverBudget
+from robustseg_core.storage.budget import Budget, Meter, OverBudget
 
 _QOS = b"offered_qos_profiles"
 _LONGEST_QOS = 1 << 16

@@ -31,8 +31,8 @@ from robustseg_core.bag.salvage import (
     flaws,
     in_time_order,
 )
-from robustseg_core.budget import Budget, Meter, OverBudget, budget
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.budget import Budget, Meter, OverBudget, budget
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from rosbags.interfaces import (
     MessageDefinitionFormat,
 )
 
-from robustseg_core.budget import Budget, Meter, OverBudget
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.budget import Budget, Meter, OverBudget
 
 Row = tuple[Connection, int, bytes]
 """Connection, log time in ns, payload: what rosbags' readers yield."""

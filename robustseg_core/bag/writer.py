@@ -16,8 +16,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.errors import RobustsegError
-from robustseg_core.typestore import typestore
 
 _VERSION: Final = 8
 """Of the metadata: the newest that Jazzy's rosbag2 reads too."""
@@ -98,7 +98,7 @@ class BagWriter:
             if definition is None and msgtype not in self._store.types:
                 raise RobustsegError(
                     f"{topic} has type {msgtype!r}, which robustseg does not know; "
-                    "register it in robustseg_core.typestore"
+                    "register it in robustseg_core.bag.typestore"
                 )
             text, digest = definition or (None, None)
             connection = self._writer.add_connection(

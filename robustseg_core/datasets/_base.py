@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.classes import ClassSet
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
+from robustseg_core.models.classes import ClassSet
 from robustseg_core.types import LONGEST_SIDE
 
 SPLITS = ("train", "val", "test")

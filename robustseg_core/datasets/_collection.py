@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.codecs.picture_file import resize
 from robustseg_core.datasets._base import Dataset, Sample, digest
-from robustseg_core.datasets._pictures import resize
 from robustseg_core.errors import RobustsegError
+from robustseg_core.geometry.view import View
 from robustseg_core.modalities.rgb import Rgb
 from robustseg_core.types import Reading
-from robustseg_core.view import View
 
 
 @dataclass(frozen=True, slots=True)

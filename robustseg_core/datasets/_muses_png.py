@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.datasets._pictures import planes, read_picture, resize, unit
+from robustseg_core.codecs.picture_file import planes, read_picture, resize, unit
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities.event import Event
 from robustseg_core.modalities.lidar import Lidar

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.classes import DELIVER
+from robustseg_core.codecs.picture_file import levels, planes, read_picture, unit
 from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
-from robustseg_core.datasets._pictures import levels, planes, read_picture, unit
 from robustseg_core.errors import RobustsegError
+from robustseg_core.models.classes import DELIVER
 from robustseg_core.types import IGNORE
 
 Condition = Literal["cloud", "fog", "night", "rain", "sun"]

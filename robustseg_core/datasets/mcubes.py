@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.classes import MCUBES
+from robustseg_core.codecs.picture_file import levels, planes, read_array, read_picture, unit
+from robustseg_core.codecs.picture_file import resize as resized
 from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
-from robustseg_core.datasets._pictures import levels, planes, read_array, read_picture, unit
-from robustseg_core.datasets._pictures import resize as resized
 from robustseg_core.errors import RobustsegError
+from robustseg_core.models.classes import MCUBES
 from robustseg_core.types import IGNORE
 
 _LEFT = 192

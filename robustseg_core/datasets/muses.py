@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.classes import CITYSCAPES
+from robustseg_core.codecs.picture_file import levels, png_size, read_json, read_picture
 from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
 from robustseg_core.datasets._muses_png import PngReader
@@ -26,11 +26,11 @@ from robustseg_core.datasets._muses_raw import (
     read_events,
     read_scan,
 )
-from robustseg_core.datasets._pictures import levels, png_size, read_json, read_picture
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities.event import Event
 from robustseg_core.modalities.lidar import Lidar
 from robustseg_core.modalities.rgb import Rgb
+from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.types import IGNORE, Reading
 
 _FOLDERS = {"rgb": "frame_camera", "event": "event_camera", "lidar": "lidar"}

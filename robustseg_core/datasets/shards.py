@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.budget import parse_json
-from robustseg_core.classes import ClassSet
+from robustseg_core.codecs.picture import picture_size
 from robustseg_core.config import Strict
-from robustseg_core.datasets._archive import INDEX, Index, read_index, read_member
 from robustseg_core.datasets._base import Dataset, Sample, digest
-from robustseg_core.datasets._levels import from_png, read_label_png
-from robustseg_core.decode.picture import picture_size
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.models.classes import ClassSet
+from robustseg_core.shards.archive import INDEX, Index, read_index, read_member
+from robustseg_core.shards.levels import from_png, read_label_png
+from robustseg_core.storage.budget import parse_json
 
 _AGREE = ("modalities", "classes", "palette", "encodings", "size")
 

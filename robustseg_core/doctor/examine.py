@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.doctor.exam import BAD, OK, WARN, Exam, Offer, Stream, cut
-from robustseg_core.doctor.patient import Patient, network_of
+from robustseg_core.doctor.observation import BAD, OK, WARN, Exam, Offer, Stream, cut
 from robustseg_core.doctor.places import check_place, transforms_row
+from robustseg_core.doctor.probe import Patient, network_of
 from robustseg_core.doctor.report import Check, Report, Row
 from robustseg_core.doctor.streams import check_stream, complete
 from robustseg_core.errors import RobustsegError
-from robustseg_core.excerpt import Excerpt
-from robustseg_core.replay import replay
-from robustseg_core.robot import RobotConfig
-from robustseg_core.topics import TF_TOPICS, calibrations
+from robustseg_core.recording.clip import Excerpt
+from robustseg_core.recording.replay import replay
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.types import SECOND, Rejection
 
 TF = "/tf"

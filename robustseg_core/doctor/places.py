@@ -5,11 +5,11 @@ from __future__ import annotations
 import reprlib
 
 from robustseg_core import modalities
-from robustseg_core.doctor.exam import BAD, NONE, OK, WARN, Exam, Stream, cut, of_type
+from robustseg_core.doctor.observation import BAD, NONE, OK, WARN, Exam, Stream, cut, of_type
 from robustseg_core.doctor.report import Check, Row
 from robustseg_core.errors import did_you_mean
-from robustseg_core.survey_guess import CAMERA_INFO, camera_info_of
-from robustseg_core.topics import TF_TOPICS, calibrations, camera_info_topic
+from robustseg_core.recording.guess import CAMERA_INFO, camera_info_of
+from robustseg_core.robot.topics import TF_TOPICS, calibrations, camera_info_topic
 from robustseg_core.types import Fault, Rejection
 
 TF_STATIC = TF_TOPICS[0]

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from robustseg_core.doctor.exam import NONE, Offer, Stream, cut, of_type
+from robustseg_core.doctor.observation import NONE, Offer, Stream, cut, of_type
 from robustseg_core.doctor.report import COLUMNS, Check
 from robustseg_core.errors import did_you_mean
-from robustseg_core.transports import ROOMY, VARIABLE
+from robustseg_core.robot.transports import ROOMY, VARIABLE
 from robustseg_core.types import SECOND, Fault, State
 
 LATE_S = 1.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from robustseg_core.doctor.exam import BAD, NONE, OK, WARN
+from robustseg_core.doctor.observation import BAD, NONE, OK, WARN
 from robustseg_core.doctor.report import Check
-from robustseg_core.transports import ROOMY, VARIABLE
+from robustseg_core.robot.transports import ROOMY, VARIABLE
 from robustseg_core.types import SECOND
 
 HELD_UP_S = 0.3
@@ -84,7 +84,7 @@ def check_clock(use_sim_time: bool, publishers: int, watch: ClockWatch, now_ns: 
 
 
 def check_transports(environment: Mapping[str, str], middleware: str) -> Check:
-    """Whether images get through: what `robustseg_core.transports` has measured.
+    """Whether images get through: what `robustseg_core.robot.transports` has measured.
 
     It matters in the *publishing* process. The doctor sees its own shell only, from which drivers
     are often started.

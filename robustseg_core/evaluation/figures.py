@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from robustseg_core.evaluation.protocols import Trial
 from robustseg_core.evaluation.results import Results
 from robustseg_core.metrics import hits_and_unions, mean_over_classes
-from robustseg_core.subsets import expectation, short, subsets
+from robustseg_core.models.subsets import expectation, short, subsets
 
 FAILURES = {"E(.2)": 0.2, "E(.1)": 0.1, "E(.05)": 0.05}
 """Chances that a sensor fails, independently of the others (arXiv 2503.18445)."""

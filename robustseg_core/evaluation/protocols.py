@@ -14,7 +14,7 @@ from itertools import groupby
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.evaluation.noise import LEVELS
-from robustseg_core.subsets import subsets
+from robustseg_core.models.subsets import subsets
 
 PROTOCOLS = ("subsets", "emm", "rmm", "nm")
 """All subsets with skip; entire-missing, random-missing and noisy modality (arXiv 2503.18445)."""

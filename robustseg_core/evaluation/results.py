@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.budget import check_zip, read_json
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.protocols import INTACT, Trial, Variant
 from robustseg_core.metrics import ABSENT
+from robustseg_core.storage.budget import check_zip, read_json
 
 FORMAT = "robustseg-results/1"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.cli.terminal import visible
 from robustseg_core.evaluation.bootstrap import FEW, SHARE
 from robustseg_core.evaluation.figures import (
     FAILURES,
@@ -20,8 +21,7 @@ from robustseg_core.evaluation.figures import (
 from robustseg_core.evaluation.protocols import TITLES
 from robustseg_core.evaluation.results import Results
 from robustseg_core.metrics import iou
-from robustseg_core.subsets import short, subsets
-from robustseg_core.terminal import visible
+from robustseg_core.models.subsets import short, subsets
 
 Spans = Mapping[str, tuple[float, float]]
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from robustseg_core.geometry.view import View
 from robustseg_core.types import Rejection
-from robustseg_core.view import View
 
 
 def calibration_of(view: View, frame_ids: Mapping[str, str]) -> dict[str, Any]:

@@ -16,20 +16,21 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from robustseg_core import __version__, config, modalities, offline
+from robustseg_core import __version__, config, modalities
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.config import Strict
-from robustseg_core.datasets._archive import FORMAT, INDEX, ShardWriter, read_index, write_index
-from robustseg_core.datasets._levels import label_png, to_png
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.extraction import label_source, recording
 from robustseg_core.extraction.calibration import calibration_of
 from robustseg_core.extraction.class_map import load_class_map
 from robustseg_core.extraction.label_source import Labels
 from robustseg_core.extraction.once import once
-from robustseg_core.output_folder import check_apart
-from robustseg_core.robot import RobotConfig
+from robustseg_core.recording import run as offline
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
+from robustseg_core.shards.archive import FORMAT, INDEX, ShardWriter, read_index, write_index
+from robustseg_core.shards.levels import label_png, to_png
+from robustseg_core.storage.output_folder import check_apart
 from robustseg_core.types import LabelMap, ModelSpec
 
 

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import __version__, config, offline
+from robustseg_core import __version__, config
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.datasets._levels import label_png
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
-from robustseg_core.output_folder import check_apart
+from robustseg_core.recording import run as offline
+from robustseg_core.shards.levels import label_png
+from robustseg_core.storage.output_folder import check_apart
 from robustseg_core.types import IGNORE, LabelMap
 
 

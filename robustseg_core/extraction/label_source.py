@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import Bag
-from robustseg_core.classes import CITYSCAPES, ClassSet
-from robustseg_core.datasets._levels import read_label_png
-from robustseg_core.datasets._pictures import read_json
+from robustseg_core.codecs.picture_file import read_json
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.class_map import ClassMap
-from robustseg_core.truth import TOLERANCE_NS, Truth, open_truth
+from robustseg_core.models.classes import CITYSCAPES, ClassSet
+from robustseg_core.recording.labels import TOLERANCE_NS, Truth, open_truth
+from robustseg_core.shards.levels import read_label_png
 from robustseg_core.types import IGNORE, MS
 
 ACCOUNT = "labels.json"

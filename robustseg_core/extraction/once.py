@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from robustseg_core.budget import read_json
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output_folder import claimed
+from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.output_folder import claimed
 
 
 def once(

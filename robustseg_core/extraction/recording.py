@@ -13,10 +13,10 @@ from typing import Any
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.bag.files import find_files
-from robustseg_core.budget import read_json
 from robustseg_core.errors import RobustsegError
-from robustseg_core.replay import replay
+from robustseg_core.recording.replay import replay
 from robustseg_core.segmenter import Segmenter
+from robustseg_core.storage.budget import read_json
 from robustseg_core.types import SECOND, LabelMap
 
 Progress = Callable[[float, int], None]

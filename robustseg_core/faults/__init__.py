@@ -2,7 +2,8 @@
 
     rgb:stuck@12s+5s -> FaultSpec -> Injector -> the messages of a broken robot
 
-The same injector serves bags (`robustseg_core.inject`), replays, training and the live node.
+The same injector serves bags (`robustseg_core.recording.inject`), replays, training and the live
+node.
 """
 
 from robustseg_core.faults._base import Course, Disturbance, Sample

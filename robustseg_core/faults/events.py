@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.decode import as_bytes, word
-from robustseg_core.decode.evt3 import Evt3Decoder
-from robustseg_core.encode_evt3 import encode_evt3
+from robustseg_core.codecs.encode_evt3 import encode_evt3
+from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.fields import as_bytes, word
 from robustseg_core.faults._base import Course, Disturbance, altered, payload, with_payload
 from robustseg_core.types import Fault, Rejection
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.decode import as_bytes
-from robustseg_core.decode.image import decode_compressed, decode_image
+from robustseg_core.codecs.fields import as_bytes
+from robustseg_core.codecs.image import decode_compressed, decode_image
 from robustseg_core.faults._base import Course, Disturbance, stamp_of, with_payload
 from robustseg_core.types import SECOND, Fault, Rejection
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.decode import sizes
+from robustseg_core.codecs.fields import sizes
 from robustseg_core.faults._base import Course, Disturbance, altered, payload, with_payload
 from robustseg_core.types import Fault, Rejection
 

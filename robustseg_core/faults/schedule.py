@@ -16,7 +16,7 @@ from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import catalog
 from robustseg_core.faults._base import Disturbance
-from robustseg_core.kills import WHEN, Kill, covers, when
+from robustseg_core.faults.kills import WHEN, Kill, covers, when
 
 ALL = "all"
 """The target that means every sensor."""

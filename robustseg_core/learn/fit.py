@@ -37,7 +37,7 @@ from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
-from robustseg_core.output_folder import OutputFolder, claimed, replacing
+from robustseg_core.storage.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
 
 log = logging.getLogger(__name__)

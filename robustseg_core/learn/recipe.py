@@ -20,7 +20,7 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
-from robustseg_core.subsets import LAWS
+from robustseg_core.models.subsets import LAWS
 from robustseg_core.types import WIDEST_HEAD
 
 

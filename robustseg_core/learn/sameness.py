@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustseg_core.budget import parse_json
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import Recipe
+from robustseg_core.storage.budget import parse_json
 
 _FREE = ("data.workers", "data.cache", "log_every", "save_every")
 """Keys that do not change the result, but for the rounding of `data.cache` to float16."""

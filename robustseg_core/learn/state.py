@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustseg_core.budget import parse_json
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.sameness import Run, batch_of
 from robustseg_core.models.checkpoint import expect_finite
-from robustseg_core.output_folder import replacing
+from robustseg_core.storage.budget import parse_json
+from robustseg_core.storage.output_folder import replacing
 
 
 @dataclass(slots=True)

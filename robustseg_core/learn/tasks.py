@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustseg_core import distill, subsets
+from robustseg_core import distill
 from robustseg_core.distill import Lesson
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.losses import ohem_cross_entropy
 from robustseg_core.learn.recipe import Recipe
+from robustseg_core.models import subsets
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.types import Batch, Prediction
 

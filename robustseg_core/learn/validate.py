@@ -13,7 +13,7 @@ from robustseg_core.evaluation.figures import trial_scores
 from robustseg_core.evaluation.run import evaluate
 from robustseg_core.learn.recipe import ValidationRecipe
 from robustseg_core.models.anymodal import AnyModalSegmenter
-from robustseg_core.subsets import short
+from robustseg_core.models.subsets import short
 
 
 class Picked(Dataset):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.config import Strict, parse
+from robustseg_core.geometry.view import View
 from robustseg_core.types import Fault, Finding, Reading
-from robustseg_core.view import View
 
 
 class Modality(ABC):

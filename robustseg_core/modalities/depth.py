@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robustseg_core.codecs.compressed_depth import compile_rvl, decode_depth
+from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.config import Strict
-from robustseg_core.decode import fingerprint
-from robustseg_core.decode.compressed_depth import compile_rvl, decode_depth
+from robustseg_core.geometry.view import View
 from robustseg_core.modalities._base import Modality
-from robustseg_core.modalities._judge_depth import DepthJudge, DepthLimits
+from robustseg_core.modalities._depth_checks import DepthJudge, DepthLimits
 from robustseg_core.types import Finding, Reading
-from robustseg_core.view import View
 
 
 class Depth(Modality):

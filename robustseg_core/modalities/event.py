@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robustseg_core.codecs.evt3 import MAX_SIDE, Events, Evt3Decoder
+from robustseg_core.codecs.fields import fingerprint, sizes, word
 from robustseg_core.config import Strict
-from robustseg_core.decode import fingerprint, sizes, word
-from robustseg_core.decode.evt3 import MAX_SIDE, Events, Evt3Decoder
+from robustseg_core.geometry.view import View
 from robustseg_core.modalities._base import Modality
-from robustseg_core.modalities._judge_event import EventJudge, EventLimits
+from robustseg_core.modalities._event_checks import EventJudge, EventLimits
 from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
-from robustseg_core.view import View
 
 _RESTART = 1000
 """A packet number that is this much lower is a driver that started anew, not a late packet."""

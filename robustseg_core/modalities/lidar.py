@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robustseg_core.codecs.fields import fingerprint
+from robustseg_core.codecs.points import Cloud, decode_points
 from robustseg_core.config import Strict
-from robustseg_core.decode import fingerprint
-from robustseg_core.decode.points import Cloud, decode_points
+from robustseg_core.geometry.view import View
 from robustseg_core.modalities._base import Modality
-from robustseg_core.modalities._judge_lidar import LidarJudge, LidarLimits
+from robustseg_core.modalities._lidar_checks import LidarJudge, LidarLimits
 from robustseg_core.types import Finding, Reading
-from robustseg_core.view import View
 
 _FLOOR = 1 / 255
 """Smallest range and height of a return, so that 0 stays "no return here"."""

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robustseg_core.codecs.fields import fingerprint
+from robustseg_core.codecs.image import decode_compressed, decode_image
 from robustseg_core.config import Strict
-from robustseg_core.decode import fingerprint
-from robustseg_core.decode.image import decode_compressed, decode_image
+from robustseg_core.geometry.view import View
 from robustseg_core.modalities._base import Modality
-from robustseg_core.modalities._judge_rgb import ImageJudge, ImageLimits
+from robustseg_core.modalities._rgb_checks import ImageJudge, ImageLimits
 from robustseg_core.types import Finding, Reading
-from robustseg_core.view import View
 
 
 class Rgb(Modality):

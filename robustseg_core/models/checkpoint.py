@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robustseg_core.classes import CITYSCAPES
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.anymodal import AnyModalSegmenter
-from robustseg_core.output_folder import replacing
+from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import ModelSpec
 
 FORMAT = "robustseg/1"

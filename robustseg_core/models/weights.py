@@ -18,12 +18,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from robustseg_core.budget import OverBudget, check_zip
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.models.checkpoint import expect_finite
 from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
+from robustseg_core.storage.budget import OverBudget, check_zip
 
 LAYOUTS = ("NVlabs", "transformers")
 """NVlabs: `mit_b0.pth` and what mmseg 0.x trains from it. transformers: files on the hub."""

@@ -107,7 +107,7 @@ MATRIX: tuple[Row, ...] = (
              lasts_s=2.5)),
     _row(4, "flapping, 1 s off and 1 s on", "pardons take longer each time",
          "3 periods + 20 ms", _flapping(),
-         see="test/core/test_health.py::test_a_flapping_sensor_is_trusted_less_each_time"),
+         see="test/core/health/test_health.py::test_a_flapping_sensor_is_trusted_less_each_time"),
     _row(5, "frozen, new stamps", "DEAD (stuck)", "0.5 s or 5 messages",
          _on(SENSORS, "stuck", bit=Bit.OUT, within=FREEZE, reaches=State.DEAD, lasts_s=2.0)),
     _row(6, "frozen, same stamp", "rejected as repeated", "5 messages",
@@ -145,7 +145,7 @@ MATRIX: tuple[Row, ...] = (
     _row(17, "bag paused for 10 s", "DEAD meanwhile, back without restart", "1 s",
          _everywhere("all:delayed(seconds=10)", lasts_s=10.0, after_s=2.0, goes_on=False,
                      dark_s=(0.5, 10.0), reaches=State.DEAD),
-         see="test/core/test_stamps.py::test_a_paused_bag_is_no_jump "
+         see="test/core/sync/test_stamps.py::test_a_paused_bag_is_no_jump "
          "test/ros/test_matrix_live.py::test_a_paused_bag_is_silence_and_then_goes_on"),
     _row(18, "depth all invalid", "rejected", "3 messages",
          _on(["depth"], "invalid_depth", **OUT),
@@ -172,17 +172,18 @@ MATRIX: tuple[Row, ...] = (
          _on(["rgb"], "encoding", within=THREE),  # a jpeg of another name is still one
          _on(["rgb", "depth"], "truncated", **OUT),
          _on(["rgb"], "garbage", **OUT),
-         see="test/core/test_decode_image.py::test_no_geometry_reads_out_of_bounds"),
+         see="test/core/codecs/test_decode_image.py::test_no_geometry_reads_out_of_bounds"),
     _row(26, "resolution changes", "one warning, goes on", "1 s",
          see="test/core/test_segmenter.py::test_a_camera_that_changes_its_resolution_is_followed "
-         "test/core/test_identity.py::test_a_camera_that_changes_its_resolution_is_told_once_and_goes_on"),
+         "test/core/health/test_identity.py::test_a_camera_that_changes_its_resolution_is_told_once_and_goes_on"),
     _row(27, "bayer, 16 bit, yuv", "supported, or named", "at once",
-         see="test/core/test_decode_image.py::test_bayer_patterns_are_read_as_ros_names_them "
-         "test/core/test_decode_image.py::test_yuv_layouts_follow_bt601"),
+         see="test/core/codecs/test_decode_image.py::"
+         "test_bayer_patterns_are_read_as_ros_names_them "
+         "test/core/codecs/test_decode_image.py::test_yuv_layouts_follow_bt601"),
     _row(28, "broken clouds", "rejected, or decoded properly", "3 messages",
          _on(["lidar"], "truncated", **OUT), _on(["lidar"], "empty_cloud", **OUT),
          _on(["lidar"], "garbage", **OUT),
-         see="test/core/test_decode_points.py::test_every_layout_reads_as_a_slow_reader_reads_it"),
+         see="test/core/codecs/test_decode_points.py::test_every_layout_reads_as_a_slow_reader_reads_it"),
     _row(29, "LiDAR sector blocked, rings dead, covered", "DEGRADED; DEAD if all is gone", "1 s",
          _on(["lidar"], "sector", **DOUBTED), _on(["lidar"], "rings", **DOUBTED),
          _on(["lidar"], "sector(start_deg=-90,width_deg=180)", **DOUBTED),
@@ -198,7 +199,7 @@ MATRIX: tuple[Row, ...] = (
          _on(["event"], "undecodable", **OUT), _on(["event"], "garbage", **OUT),
          _on(["event"], "truncated", within=Limit(seconds=0.5)),
          _on(["event"], "sequence_gap", within=Limit(seconds=1.0), never=DEAD),
-         see="test/core/test_decode_evt3.py::test_random_bytes_never_leave_the_sensor"),
+         see="test/core/codecs/test_decode_evt3.py::test_random_bytes_never_leave_the_sensor"),
     _row(33, "unknown event encoding", "DEAD, naming it", "1 message",
          _on(["event"], "encoding", bit=Bit.OUT, within=Limit(messages=1), reaches=State.DEAD)),
     _row(34, "frame_id changes", "rejected until placed", "1 message",
@@ -206,7 +207,7 @@ MATRIX: tuple[Row, ...] = (
     _row(35, "CameraInfo absent", "image used; what must be projected: no_calib", "2 s",
          [Case(0, "lidar", (Span(f"{INFO}:off"),), finds=frozenset({Fault.NO_CALIB}),
                bit=Bit.OUT, within=Limit(seconds=2.0), begins_s=0.0, lasts_s=3.0, scored=False)],
-         see="test/core/test_view.py::test_an_uncalibrated_camera_info_is_refused_and_the_last_good_one_stays"),
+         see="test/core/geometry/test_view.py::test_an_uncalibrated_camera_info_is_refused_and_the_last_good_one_stays"),
     _row(36, "TF comes late", "WAITING (no_tf), then LIVE", "1 s",
          [Case(0, "lidar", (Span("/tf_static:delayed(seconds=2)"),),
                finds=frozenset({Fault.NO_TF}), bit=Bit.OUT, within=Limit(seconds=1.0),
@@ -229,10 +230,11 @@ MATRIX: tuple[Row, ...] = (
     _row(43, "parameter storm, invalid values", "refused as a whole, with a sentence", "",
          see="test/ros/test_parameters.py::test_a_batch_with_one_bad_value_changes_nothing"),
     _row(44, "slow network (300 ms)", "latest only, counted", "",
-         see="test/core/test_sync.py::"
+         see="test/core/sync/test_sync.py::"
          "test_a_slow_consumer_gets_the_newest_reference_and_the_rest_is_counted"),
     _row(45, "GPU lost or out of memory", "named, masks from the CPU, retried", "1 s",
-         see="test/core/test_fallback.py::test_a_gpu_without_memory_costs_no_mask_and_is_named "
+         see="test/core/engines/test_fallback.py::"
+         "test_a_gpu_without_memory_costs_no_mask_and_is_named "
          "test/ros/test_matrix_live.py::test_a_network_without_memory_is_named_retried_and_blocks_nothing"),
     _row(46, "exception in decoder or model", "caught and counted", "",
          see="test/core/test_segmenter.py::"
@@ -240,12 +242,12 @@ MATRIX: tuple[Row, ...] = (
     _row(47, "all dead, then one returns", "no stale mask; goes on with the one", "1 s",
          _blackout()),
     _row(48, "garbage payloads", "no exception, no NaN, labels of the classes", "",
-         see="test/core/test_fuzz.py::test_a_thousand_hostile_messages_break_no_promise"),
+         see="test/fuzz/test_fuzz.py::test_a_thousand_hostile_messages_break_no_promise"),
     _row(49, "damaged recordings", "partial read with notice", "",
-         see="test/core/test_fuzz.py::"
+         see="test/fuzz/test_fuzz.py::"
          "test_a_damaged_recording_is_read_as_far_as_it_goes_and_says_so"),
     _row(50, "an hour and more", "bounded memory, flat latency, roll-overs", "",
-         see="test/core/test_soak.py::test_a_minute_of_random_faults_leaks_nothing"),
+         see="test/fuzz/test_soak.py::test_a_minute_of_random_faults_leaks_nothing"),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from robustseg_core.bag import Bag
 from robustseg_core.engines.blank import blank
 from robustseg_core.errors import RobustsegError
-from robustseg_core.robot import RobotConfig
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Fault, Finding, LabelMap, ModelSpec, State
 

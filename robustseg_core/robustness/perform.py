@@ -19,23 +19,23 @@ import numpy as np
 
 from robustseg_core import __version__, metrics
 from robustseg_core.bag import Bag
-from robustseg_core.budget import read_json
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
 from robustseg_core.errors import RobustsegError
-from robustseg_core.excerpt import Excerpt
-from robustseg_core.inject import DisturbedBag
 from robustseg_core.models import checkpoint
-from robustseg_core.offline import robot_for
-from robustseg_core.output_folder import replacing
-from robustseg_core.replay import replay
-from robustseg_core.robot import RobotConfig
-from robustseg_core.robustness import verdict
+from robustseg_core.recording.clip import Excerpt
+from robustseg_core.recording.inject import DisturbedBag
+from robustseg_core.recording.replay import replay
+from robustseg_core.recording.run import robot_for
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.topics import calibrations
+from robustseg_core.robustness import assess as verdict
+from robustseg_core.robustness.baselines import Believer, Oracle
 from robustseg_core.robustness.case import ALL, INFO, START_S, Case
 from robustseg_core.robustness.observe import Watched, rates
-from robustseg_core.robustness.rivals import Believer, Oracle
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
 from robustseg_core.segmenter import network
-from robustseg_core.topics import calibrations
+from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import SECOND, ModelSpec
 
 POLICIES = ("ours", "ungated", "oracle", "peer")

@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from robustseg_core import page
+from robustseg_core.output import page
 from robustseg_core.robustness.table import passes
 
 STYLES = {

@@ -13,8 +13,7 @@ from typing import Any
 from robustseg_core import __version__
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
-from robustseg_core.offline import check_streams, robot_for
-from robustseg_core.output_folder import replacing
+from robustseg_core.recording.run import check_streams, robot_for
 from robustseg_core.robustness import report, table
 from robustseg_core.robustness.case import Case
 from robustseg_core.robustness.matrix import cases, pairs
@@ -22,6 +21,7 @@ from robustseg_core.robustness.observe import rates
 from robustseg_core.robustness.perform import Options, Task, fits, perform, spec_of, weights_id
 from robustseg_core.robustness.proofs import named_tests, prove
 from robustseg_core.sim.produce import Recipe, simulate_all
+from robustseg_core.storage.output_folder import replacing
 
 CONDITIONS = ("clear", "cloud", "fog", "rain", "night")
 SIM_SECONDS = 7.0

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.camera import Camera
+from robustseg_core.geometry.camera import Camera
 from robustseg_core.sim import generator
 from robustseg_core.sim.culling import neighborly
 from robustseg_core.sim.shading import finer, shade

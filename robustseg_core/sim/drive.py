@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import BagWriter
+from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.errors import RobustsegError
-from robustseg_core.outputs import header, to_rosbags
+from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim.camera_sensor import RgbCamera
 from robustseg_core.sim.depth_sensor import DepthCamera
 from robustseg_core.sim.event_sensor import EventCamera
@@ -21,7 +22,6 @@ from robustseg_core.sim.lidar_sensor import Lidar, to_message
 from robustseg_core.sim.rig import FRAMES, TOPICS, Rig, focal_px
 from robustseg_core.sim.world import World
 from robustseg_core.types import MS, SECOND
-from robustseg_core.typestore import EVENT_PACKET
 
 EPOCH_NS = 1_700_000_000 * SECOND
 """Stamps count from here, so that a drive is the same bytes whenever it is made."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numpy.typing import NDArray
 
-from robustseg_core.decode import Compiled
+from robustseg_core.codecs.fields import Compiled
 
 
 @Compiled

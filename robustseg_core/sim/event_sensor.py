@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.decode.evt3 import MAX_SIDE
-from robustseg_core.encode_evt3 import encode_evt3
+from robustseg_core.bag.typestore import EVENT_PACKET
+from robustseg_core.codecs.encode_evt3 import encode_evt3
+from robustseg_core.codecs.evt3 import MAX_SIDE
 from robustseg_core.errors import RobustsegError
-from robustseg_core.outputs import header, to_rosbags
+from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim.event_pixels import fire, most_events
-from robustseg_core.typestore import EVENT_PACKET
 
 _LOWEST_THRESHOLD = 0.01
 """No pixel's threshold is below this, however wide their spread (as in v2e and ESIM)."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.outputs import header, to_rosbags
+from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim import generator
 from robustseg_core.sim.culling import neighborly
 from robustseg_core.sim.materials import MATERIALS

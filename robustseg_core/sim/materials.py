@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.classes import CITYSCAPES
+from robustseg_core.models.classes import CITYSCAPES
 
 
 class Material(NamedTuple):

@@ -16,12 +16,12 @@ from pydantic import Field
 
 from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
-from robustseg_core.budget import read_json
-from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import Strict, load
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output_folder import claimed, place
+from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.sim.rig import rig
+from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.output_folder import claimed, place
 
 
 @dataclass(frozen=True)

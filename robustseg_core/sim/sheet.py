@@ -10,18 +10,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import draw, modalities
+from robustseg_core import modalities
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
-from robustseg_core.output_folder import place
-from robustseg_core.record import VideoWriter
-from robustseg_core.replay import replay
+from robustseg_core.output import draw
+from robustseg_core.output.recorder import VideoWriter
+from robustseg_core.output.timeline import Places, Timeline
+from robustseg_core.recording.labels import open_truth
+from robustseg_core.recording.replay import replay
+from robustseg_core.recording.survey import survey
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.sim.produce import workshop
-from robustseg_core.survey import survey
-from robustseg_core.timeline import Places, Timeline
-from robustseg_core.truth import open_truth
+from robustseg_core.storage.output_folder import place
 from robustseg_core.types import SECOND, Bundle, LabelMap, ModelSpec
 
 COLUMNS = ("rgb", "depth", "lidar", "event", "label", "overlay")

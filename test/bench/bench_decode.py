@@ -20,13 +20,13 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[level]) for level in (1, 2)
 
 import makers  # noqa: E402
 
-from robustseg_core.decode.evt3 import Evt3Decoder  # noqa: E402
+from robustseg_core.codecs.evt3 import Evt3Decoder  # noqa: E402
+from robustseg_core.geometry.view import View  # noqa: E402
 from robustseg_core.modalities.depth import Depth  # noqa: E402
 from robustseg_core.modalities.event import Event  # noqa: E402
 from robustseg_core.modalities.lidar import Lidar  # noqa: E402
 from robustseg_core.modalities.rgb import Rgb  # noqa: E402
 from robustseg_core.types import Reading  # noqa: E402
-from robustseg_core.view import View  # noqa: E402
 
 RNG = np.random.default_rng(1)
 GRID = (384, 512)

@@ -26,9 +26,9 @@ from rclpy.qos import qos_profile_sensor_data  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-from robustseg_core import outputs  # noqa: E402
 from robustseg_core.modalities.rgb import Rgb  # noqa: E402
-from robustseg_core.transports import carry_large_messages  # noqa: E402
+from robustseg_core.output import messages as outputs  # noqa: E402
+from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 from robustseg_ros.convert import stamp_to_ns, to_message  # noqa: E402
 
 HEIGHT, WIDTH = 1200, 1920
@@ -59,7 +59,7 @@ def side_by_side(rivals: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def fields_of(pixels: np.ndarray) -> dict[str, object]:
-    """sensor_msgs/Image as nested dicts, the way `robustseg_core.outputs` makes them."""
+    """sensor_msgs/Image as nested dicts, the way `robustseg_core.output.messages` makes them."""
     return {
         "header": outputs.header(1_700_000_000_000_000_000, "camera"),
         "height": HEIGHT,

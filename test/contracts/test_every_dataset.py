@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_trees import MAKERS, Tree
+from support.dataset_trees import MAKERS, Tree
 
 from robustseg_core import datasets
 from robustseg_core.datasets import Dataset
@@ -25,7 +25,9 @@ def trees(tmp_path_factory) -> dict[str, Tree]:
 
 @pytest.fixture(params=NAMES)
 def name(request) -> str:
-    assert request.param in MAKERS, f"add a maker for {request.param!r} to test/dataset_trees.py"
+    assert request.param in MAKERS, (
+        f"add a maker for {request.param!r} to test/support/dataset_trees.py"
+    )
     return request.param
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import lessons
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import lessons
 from torch import Tensor
 
 from robustseg_core import distill
-from robustseg_core.classes import CITYSCAPES
 from robustseg_core.distill import Distiller, Lesson
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.types import IGNORE, ModelSpec, Prediction
 
 NAMES = distill.available()

@@ -11,21 +11,21 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from drives import message, segmenter
 from fuzz.bags import sound, whole
-from makers import camera_info, compressed, events, image, pretend_png, rvl, transform, xyz
+from support.drives import message, segmenter
+from support.makers import camera_info, compressed, events, image, pretend_png, rvl, transform, xyz
 
 from robustseg_core.bag import Bag, BagWriter
-from robustseg_core.camera import Camera
-from robustseg_core.decode import as_bytes, byte_order, header, most_pixels, word
-from robustseg_core.decode.compressed_depth import decode_depth
-from robustseg_core.decode.image import decode_compressed
-from robustseg_core.decode.picture import picture_size
-from robustseg_core.decode.points import decode_points
-from robustseg_core.survey import survey
-from robustseg_core.transforms import TransformTree, pose
+from robustseg_core.codecs.compressed_depth import decode_depth
+from robustseg_core.codecs.fields import as_bytes, byte_order, header, most_pixels, word
+from robustseg_core.codecs.image import decode_compressed
+from robustseg_core.codecs.picture import picture_size
+from robustseg_core.codecs.points import decode_points
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.transforms import TransformTree, pose
+from robustseg_core.geometry.view import View
+from robustseg_core.recording.survey import survey
 from robustseg_core.types import Fault, Rejection
-from robustseg_core.view import View
 
 NAN, INF = float("nan"), float("inf")
 

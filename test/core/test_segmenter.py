@@ -8,14 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import camera_info, compressed, events, image, transform, xyz
+from support.makers import camera_info, compressed, events, image, transform, xyz
 
-from robustseg_core import config, draw, outputs, record, report
+from robustseg_core import config
 from robustseg_core.engines import NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
-from robustseg_core.robot import RobotConfig
+from robustseg_core.output import draw, report
+from robustseg_core.output import messages as outputs
+from robustseg_core.output import recorder as record
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State
 

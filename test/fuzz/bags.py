@@ -15,21 +15,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import drives
 import numpy as np
-from makers import camera_info, transform
 from rosbags.rosbag2 import StoragePlugin, Writer
+from support import drives
+from support.makers import camera_info, transform
 
 from fuzz.mutate import LENGTHS, Random
 from fuzz.robot import Complaint, Watch, memory_mb
 from fuzz.scenery import arrivals
 from robustseg_core.bag import Bag, BagWriter
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.errors import RobustsegError
-from robustseg_core.replay import replay
+from robustseg_core.recording.replay import replay
+from robustseg_core.recording.survey import survey
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.survey import survey
 from robustseg_core.types import Rejection
-from robustseg_core.typestore import typestore
 
 SUFFIXES = {"mcap": ".mcap", "zstd": ".mcap", "db3": ".db3"}
 SECONDS = 0.6

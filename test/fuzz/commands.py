@@ -34,7 +34,7 @@ import numpy as np
 
 from fuzz import household, lines
 from fuzz.lines import Case
-from robustseg_core.output_folder import META
+from robustseg_core.storage.output_folder import META
 
 ROOT = Path(__file__).resolve().parents[2]
 CODES = (0, 1, 2, 3, 130, 141)

@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads spin while they wait
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import drives
+from support import drives
 
 from fuzz.robot import memory_mb
 from fuzz.scenery import arrivals, healthy, place

@@ -28,7 +28,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import drives
 import numpy as np
 from rosbags.interfaces import (
     Connection,
@@ -36,13 +35,14 @@ from rosbags.interfaces import (
     MessageDefinition,
     MessageDefinitionFormat,
 )
+from support import drives
 
 from fuzz.mutate import damaged, pick, tampered
 from fuzz.robot import Robot, memory_mb
 from fuzz.seeds import Kind, kind_called, kinds
 from robustseg_core.bag.codec import codec_of
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.types import Rejection
-from robustseg_core.typestore import typestore
 
 LIFE = 200
 """Cases that one robot has to survive in a row."""

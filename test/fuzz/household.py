@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from robustseg_core.output_folder import META
+from robustseg_core.storage.output_folder import META
 
 ODD_NAMES = {"newline": "a\nb", "red": "[/red]", "bytes": os.fsdecode(b"o\xff"),
              "long": "n" * 255, "bidi": "a\u202eb", "option": "--out"}  # fmt: skip
@@ -29,19 +29,19 @@ ODD_NAMES = {"newline": "a\nb", "red": "[/red]", "bytes": os.fsdecode(b"o\xff"),
 
 def build(case: Path, *, earlier: bool = True) -> None:
     """Make a household below `case`, which is new; `earlier` results take half a minute."""
-    import drives
     import yaml
-    from learn_data import make_shards, words
-    from makers import image
     from rosbags.rosbag1 import Writer as Ros1Writer
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
+    from support import drives
+    from support.learn_data import make_shards, words
+    from support.makers import image
 
     from robustseg_core import config
     from robustseg_core.bag import Bag
-    from robustseg_core.budget import zstd
+    from robustseg_core.bag.typestore import typestore
     from robustseg_core.models import checkpoint
-    from robustseg_core.typestore import typestore
+    from robustseg_core.storage.budget import zstd
 
     home = case / "a" / "w"
     home.mkdir(parents=True)
@@ -101,8 +101,8 @@ def build(case: Path, *, earlier: bool = True) -> None:
 
 def _earlier(home: Path) -> None:
     """Results of ours, and what the user has put beside them."""
-    from robustseg_core.cli import app
-    from robustseg_core.terminal import guarded
+    from robustseg_core.cli.main import app
+    from robustseg_core.cli.terminal import guarded
 
     net = ["--weights", "net.safetensors", "--set", "device=cpu"]
     os.chdir(home)

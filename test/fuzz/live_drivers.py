@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import drives
 import numpy as np
-from live_sensors import advertise, calibrate
 from rclpy.node import Node
+from support import drives
+from support.live_sensors import advertise, calibrate
 
 from fuzz.scenery import arrivals, healthy
 from fuzz.soak import EVERY_S, schedule

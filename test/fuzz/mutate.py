@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from robustseg_core.decode.image import FORMATS
+from robustseg_core.codecs.image import FORMATS
 
 WHOLE = (0, 1, -1, 2, 3, 7, 255, 256, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63,
          2**64 - 1, -(2**63), 10**30)  # fmt: skip

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import drives
 import numpy as np
+from support import drives
 
 from fuzz.scenery import healthy, place
-from robustseg_core import outputs
+from robustseg_core.bag.typestore import typestore
 from robustseg_core.engines import Engine
+from robustseg_core.output import messages as outputs
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, MS, SECOND, Bundle, Fault, Finding, LabelMap
-from robustseg_core.typestore import typestore
 
 PERIOD_NS = 50 * MS
 PUBLISHED: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {

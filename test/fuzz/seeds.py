@@ -9,15 +9,15 @@ from functools import cache
 from typing import Any
 
 import cv2
-import drives
 import numpy as np
-from makers import camera_info, cloud, compressed, events, image, rvl, transform
+from support import drives
+from support.makers import camera_info, cloud, compressed, events, image, rvl, transform
 
 from fuzz.scenery import POOL, H, W, healthy, texture
-from robustseg_core.decode.image import FORMATS
-from robustseg_core.decode.points import decode_points
-from robustseg_core.encode_evt3 import encode_evt3
-from robustseg_core.typestore import typestore
+from robustseg_core.bag.typestore import typestore
+from robustseg_core.codecs.encode_evt3 import encode_evt3
+from robustseg_core.codecs.image import FORMATS
+from robustseg_core.codecs.points import decode_points
 
 VARIANTS = 4
 """Different messages of one kind: random in content, equal in layout."""

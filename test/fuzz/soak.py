@@ -23,8 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import drives
 import numpy as np
+from support import drives
 
 from fuzz.robot import Complaint, Robot, Watch, memory_mb
 from fuzz.scenery import arrivals, place

@@ -26,16 +26,16 @@ from fuzz.seeds import kinds
 from robustseg_core import modalities
 from robustseg_core.bag import Bag
 from robustseg_core.bag.codec import codec_of
-from robustseg_core.camera import Camera
-from robustseg_core.decode import header
-from robustseg_core.decode.compressed_depth import decode_depth
-from robustseg_core.decode.evt3 import Evt3Decoder
-from robustseg_core.decode.image import FORMATS, decode_compressed, decode_image
-from robustseg_core.decode.picture import picture_size
-from robustseg_core.decode.points import decode_points
+from robustseg_core.codecs.compressed_depth import decode_depth
+from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.fields import header
+from robustseg_core.codecs.image import FORMATS, decode_compressed, decode_image
+from robustseg_core.codecs.picture import picture_size
+from robustseg_core.codecs.points import decode_points
 from robustseg_core.errors import RobustsegError
-from robustseg_core.transforms import TransformTree
-from robustseg_core.view import View
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.transforms import TransformTree
+from robustseg_core.geometry.view import View
 
 ENCODINGS = (*FORMATS, "unheard_of")
 DEPTHS = ("16UC1", "mono16", "32FC1", "8UC1")

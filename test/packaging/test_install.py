@@ -13,8 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / ".make" / "install.py"
 UV = shutil.which("uv", path=f"{sys.prefix}/.uv/bin{os.pathsep}{os.environ['PATH']}")
 

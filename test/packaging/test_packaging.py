@@ -12,8 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 VERSION = MANIFEST.findtext("version")
 BIN = Path(sys.executable).parent
@@ -85,7 +85,7 @@ def check_wheel(wheel: zipfile.ZipFile) -> None:
         "robustseg/config/robot.yaml",
     ):
         assert f"{data}/{shared}" in names
-    assert "robustseg_core/report.html.j2" in names
+    assert "robustseg_core/output/report.html.j2" in names
     assert not [name for name in names if "__pycache__" in name]
     metadata = wheel.read(f"robustseg-{VERSION}.dist-info/METADATA").decode()
     assert f"Version: {VERSION}" in metadata

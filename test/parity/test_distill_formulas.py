@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import lessons
 import pytest
-import slow_losses
 import torch
 import torch.nn.functional as F
+from support import lessons, slow_losses
 from torch import Tensor
 
 from robustseg_core import distill

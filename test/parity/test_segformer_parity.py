@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustseg_core.classes import CITYSCAPES
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.models.weights import import_weights
 from robustseg_core.types import ModelSpec

@@ -12,8 +12,8 @@ from mcap.reader import make_reader
 
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
-from robustseg_core.kills import parse_kill
-from robustseg_core.offline import run_bags
+from robustseg_core.faults.kills import parse_kill
+from robustseg_core.recording.run import run_bags
 from robustseg_core.types import SECOND
 
 START = 1_700_000_000 * SECOND

@@ -8,12 +8,12 @@ from robustseg_core import config
 from robustseg_core.bag import Bag
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.faults import parse_fault
-from robustseg_core.inject import DisturbedBag, guessed_topics
 from robustseg_core.models import checkpoint
-from robustseg_core.replay import replay
-from robustseg_core.robot import RobotConfig
+from robustseg_core.recording.inject import DisturbedBag, guessed_topics
+from robustseg_core.recording.replay import replay
+from robustseg_core.recording.survey import survey
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.survey import survey
 from robustseg_core.types import SECOND
 
 START = 1_700_000_000 * SECOND

@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
-from twins import both, rclpy_twin
+from support.twins import both, rclpy_twin
 
 from robustseg_core import modalities
-from robustseg_core.decode.points import decode_points
+from robustseg_core.bag.typestore import typestore
+from robustseg_core.codecs.points import decode_points
+from robustseg_core.geometry.view import View
 from robustseg_core.modalities.depth import Depth
 from robustseg_core.modalities.event import Event
 from robustseg_core.types import Reading
-from robustseg_core.typestore import typestore
-from robustseg_core.view import View
 
 
 def messages(bag: Path) -> Iterator[tuple[str, Any]]:

@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from drives import SIZE, write_drive
-from learn_data import make_shards, words
+from support import ROOT
+from support.drives import SIZE, write_drive
+from support.learn_data import make_shards, words
 
-from robustseg_core.cli import app
+from robustseg_core.cli.main import app
+from robustseg_core.cli.terminal import guarded
 from robustseg_core.models import checkpoint
-from robustseg_core.output_folder import META
-from robustseg_core.terminal import guarded
+from robustseg_core.storage.output_folder import META
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
 import importlib, sys
-from robustseg_core.cli import app
-from robustseg_core.terminal import guarded
+from robustseg_core.cli.main import app
+from robustseg_core.cli.terminal import guarded
 place, count, sys.argv = sys.argv[1], int(sys.argv[2]), ["robustseg", *sys.argv[3:]]
 module, _, path = place.partition(":")
 owner = importlib.import_module(module)
@@ -58,9 +58,12 @@ def world(tmp_path_factory):
 RECIPE = [w for word in words(Path("shards")) for w in ("--set", word)]
 NET = ("--weights", "net.safetensors", "--set", "device=cpu")
 COMMANDS = {
-    "run": (["run", "drive", *NET, "--out", "out"], "robustseg_core.record:Recorder.add", 4),
+    "run": (
+        ["run", "drive", *NET, "--out", "out"], "robustseg_core.output.recorder:Recorder.add", 4,
+    ),
     "run, publishing": (
-        ["run", "drive", *NET, "--out", "out"], "robustseg_core.output_folder:Path.replace", 9,
+        ["run", "drive", *NET, "--out", "out"],
+        "robustseg_core.storage.output_folder:Path.replace", 9,
     ),
     "inject": (
         ["inject", "drive", "out", "--fault", "rgb:black"],
@@ -68,7 +71,7 @@ COMMANDS = {
     ),
     "extract": (
         ["extract", "drive", "--out", "out", "--size", "64x32", "--jobs", "1"],
-        "robustseg_core.datasets._archive:ShardWriter.add", 3,
+        "robustseg_core.shards.archive:ShardWriter.add", 3,
     ),
     "label": (
         ["label", "drive", *NET, "--out", "out"], "robustseg_core.extraction.label:label_png", 4,
@@ -191,7 +194,7 @@ def test_a_full_disk_is_a_sentence(name, world, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     limit = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from robustseg_core.cli import app; from robustseg_core.terminal import guarded\n"
+        "from robustseg_core.cli.main import app; from robustseg_core.cli.terminal import guarded\n"
         "import torch, matplotlib.font_manager\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"  # EFBIG, as ENOSPC
         "sys.exit(guarded(app))"

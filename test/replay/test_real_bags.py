@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robustseg_core.bag import Bag
-from robustseg_core.survey import survey
+from robustseg_core.recording.survey import survey
 
 GUESSES = {
     "collage_four_sensors": {

@@ -12,7 +12,7 @@ pytest.importorskip("open3d", reason="the drive is simulated (extra `sim`)")
 
 from typer.testing import CliRunner
 
-from robustseg_core.cli_robustness import app
+from robustseg_core.cli.robustness import app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robustness.proofs import named_tests
 from robustseg_core.sim.produce import Recipe, simulate

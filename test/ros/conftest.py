@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
 rclpy = pytest.importorskip("rclpy", reason="needs rclpy: pip install '.[ros]'")
 
@@ -24,9 +25,8 @@ with warnings.catch_warnings():  # its parser, lark, still imports sre_parse
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
-from robustseg_core.transports import carry_large_messages  # noqa: E402
+from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 """A message that has not come by then will not come; nobody waits so long otherwise."""
 _numbers = count()

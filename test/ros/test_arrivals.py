@@ -10,19 +10,19 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import drives
 from hypothesis import given
 from hypothesis import strategies as st
-from live_ear import Ear as Listener
-from live_sensors import Sensors, parameter_file
 from rclpy.executors import SingleThreadedExecutor, TimeoutException
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
+from support import drives
+from support.live_ear import Ear as Listener
+from support.live_sensors import Sensors, parameter_file
 
 from robustseg_core import config
 from robustseg_core.doctor.examine import admit
-from robustseg_core.robot import RobotConfig
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND, State
 from robustseg_ros import optional
 from robustseg_ros.arrivals import BEHIND_NS, Ear, SteadyTimes

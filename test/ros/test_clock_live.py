@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from live_ear import Ear
-from live_sensors import Sensors, parameter_file
 from rosgraph_msgs.msg import Clock
+from support.live_ear import Ear
+from support.live_sensors import Sensors, parameter_file
 
 from robustseg_core.types import SECOND
 from robustseg_ros.convert import ns_to_stamp

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
-from robustseg_core import outputs
 from robustseg_core.errors import RobustsegError
+from robustseg_core.output import messages as outputs
 from robustseg_ros.convert import ns_to_stamp, stamp_to_ns, to_message
 
 pytestmark = pytest.mark.ros

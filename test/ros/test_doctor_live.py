@@ -11,17 +11,17 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import drives
-from makers import camera_info, header, transform
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
+from support import drives
+from support.makers import camera_info, header, transform
 
 from robustseg_core import config
 from robustseg_core.doctor.examine import admit
 from robustseg_core.doctor.streams import LATE_S
-from robustseg_core.robot import RobotConfig
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import SECOND
 from robustseg_ros import optional
 from robustseg_ros.arrivals import Ear
@@ -128,8 +128,9 @@ def test_everything_that_can_be_wrong_on_the_wire_is_named_with_its_fix(world, t
 
 COMMAND = (
     "-c",
-    "import sys; from robustseg_core.cli_doctor import app; from robustseg_core.terminal import "
-    "guarded; sys.exit(guarded(lambda: app(['--live', '--params', 'PARAMS', '--json', "
+    "import sys; from robustseg_core.cli.doctor import app; "
+    "from robustseg_core.cli.terminal import guarded; "
+    "sys.exit(guarded(lambda: app(['--live', '--params', 'PARAMS', '--json', "
     "'--set', 'streams.lidar.topic=/lidar'])))",
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
 pytest.importorskip("rclpy")
 
@@ -15,12 +16,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from robustseg_core.outputs import read_status
+from robustseg_core.output.messages import read_status
 from robustseg_core.types import SECOND
 from robustseg_ros.convert import stamp_to_ns
 
 pytestmark = pytest.mark.ros
-ROBOT = Path(__file__).resolve().parents[2] / "config" / "robot.yaml"
+ROBOT = ROOT / "config" / "robot.yaml"
 
 
 class Ear:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from support import ROOT
 
 pytest.importorskip("rclpy")
 
@@ -14,7 +13,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage
 
 pytestmark = pytest.mark.ros
-ROBOT = Path(__file__).resolve().parents[2] / "config" / "robot.yaml"
+ROBOT = ROOT / "config" / "robot.yaml"
 TOPIC = "/camera/color/image_raw/compressed"
 
 

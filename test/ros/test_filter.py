@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import drives
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import drives
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import MS, SECOND, Fault

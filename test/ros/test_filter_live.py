@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support import ROOT
 
 pytest.importorskip("rclpy")
 
@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo
 
-from robustseg_core.stamps import Admission
+from robustseg_core.sync.stamps import Admission
 from robustseg_core.types import MS, SECOND
 from robustseg_ros import optional
 from robustseg_ros.filter import DeadlineSynchronizer, Subscriber
@@ -109,7 +109,7 @@ def test_over_dds_a_message_came_when_the_middleware_received_it(world):
 
 def test_the_side_by_side_example_shows_the_difference(realdata):
     """With ROS's own synchronizer beside it, where message_filters is installed."""
-    path = Path(__file__).resolve().parents[2] / "docs" / "examples" / "deadline_vs_approximate.py"
+    path = ROOT / "docs" / "examples" / "deadline_vs_approximate.py"
     spec = importlib.util.spec_from_file_location("deadline_vs_approximate", path)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)

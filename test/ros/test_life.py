@@ -6,12 +6,12 @@ import gc
 import importlib.util
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from support import ROOT
 
 pytest.importorskip("rclpy")
 
@@ -20,8 +20,6 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from live_ear import Ear as Listener
-from live_sensors import Sensors, parameter_file
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -31,14 +29,17 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
+from support.live_ear import Ear as Listener
+from support.live_sensors import Sensors, parameter_file
 
-from robustseg_core import config, outputs
+from robustseg_core import config
+from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.doctor import Check, Status
 from robustseg_core.doctor.examine import admit
 from robustseg_core.models import checkpoint
-from robustseg_core.robot import RobotConfig
+from robustseg_core.output import messages as outputs
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import Bundle, Health, LabelMap, State
-from robustseg_core.typestore import EVENT_PACKET
 from robustseg_ros import optional, run, typesupport
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.doctor import DoctorNode
@@ -46,7 +47,7 @@ from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
 
 pytestmark = pytest.mark.ros
-ROBOT = Path(__file__).resolve().parents[2] / "config" / "robot.yaml"
+ROBOT = ROOT / "config" / "robot.yaml"
 TOPIC = "/camera/color/image_raw/compressed"
 QUIET = PublisherEventCallbacks(use_default_callbacks=False)
 """rclpy's own complaint uses a deprecated call, and warnings are errors here."""
@@ -245,7 +246,7 @@ def test_the_end_does_not_walk_through_all_of_pytorch(capsys):
     gc.unfreeze()
 
 
-LAUNCH = Path(__file__).resolve().parents[2] / "launch" / "robustseg.launch.py"
+LAUNCH = ROOT / "launch" / "robustseg.launch.py"
 
 
 @pytest.mark.parametrize(

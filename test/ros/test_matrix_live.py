@@ -12,23 +12,24 @@ from statistics import median
 from typing import Any
 
 import pytest
+from support import ROOT
 
 pytest.importorskip("rclpy")
 
-import drives
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from live_ear import Ear
-from live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
 from std_srvs.srv import Trigger
+from support import drives
+from support.live_ear import Ear
+from support.live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
 
-from robustseg_core.classes import CITYSCAPES
 from robustseg_core.config import SyncConfig
-from robustseg_core.outputs import ERROR, OK, WARN
+from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.output.messages import ERROR, OK, WARN
 from robustseg_core.types import SECOND
 
 pytestmark = pytest.mark.ros
-SPEAKER = str(Path(__file__).resolve().parents[1] / "live_sensors.py")
+SPEAKER = str(ROOT / "test" / "support" / "live_sensors.py")
 ALL = set(drives.ALL)
 TOPICS = (*drives.TOPICS.values(), "/camera_info", "/tf_static")
 OK_LEVEL, WARN_LEVEL, ERROR_LEVEL = (bytes([level]) for level in (OK, WARN, ERROR))

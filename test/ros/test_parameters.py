@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from support import ROOT
 
 pytest.importorskip("rclpy")
 
@@ -12,12 +11,11 @@ from rclpy.parameter import Parameter
 
 from robustseg_core import config
 from robustseg_core.errors import RobustsegError
-from robustseg_core.parameters import leaves, template
-from robustseg_core.robot import RobotConfig
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.parameters import leaves, template
 from robustseg_ros import parameters
 
 pytestmark = pytest.mark.ros
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def given(**values):

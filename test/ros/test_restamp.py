@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import makers
 import numpy as np
 import pytest
+from support import makers
 
 pytest.importorskip("rclpy")
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustseg_core.typestore import typestore
+from robustseg_core.bag.typestore import typestore
 from robustseg_ros.restamp import has_header, restamp
 
 IMAGE = "sensor_msgs/msg/Image"

@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import ros_speaker
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
+from support import ros_speaker
 
-from robustseg_core.transports import ROOMY, VARIABLE, carry_large_messages
+from robustseg_core.robot.transports import ROOMY, VARIABLE, carry_large_messages
 
 pytestmark = pytest.mark.ros
 

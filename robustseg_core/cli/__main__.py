@@ -1,0 +1,5 @@
+"""`python -m robustseg_core.cli`, the same as `robustseg`."""
+
+from robustseg_core.cli.main import main
+
+main()

@@ -1,0 +1,282 @@
+"""The commands that learn: `robustseg extract`, `label`, `train` and `eval`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from robustseg_core import config
+from robustseg_core.cli.terminal import err, parse_size, progress_bar, visible
+from robustseg_core.errors import RobustsegError
+
+app = typer.Typer()
+
+Bags = Annotated[
+    list[Path],
+    typer.Argument(metavar="BAG...", help="Recordings, as `run` takes them; each for itself."),
+]
+Params = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; default: guessed."),
+]
+Words = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one entry (repeatable)."),
+]
+
+
+@app.command()
+def extract(
+    bags: Bags,
+    out: Annotated[Path, typer.Option(help="Folder of the shards, one folder per recording.")],
+    size: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the samples; both divide by 32.")
+    ] = "256x192",
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="auto, required, none, a topic, or a folder that `robustseg label` made (or of "
+            "PNGs named by stamp)."
+        ),
+    ] = "auto",
+    every: Annotated[int, typer.Option(min=1, help="Keep every n-th set.")] = 1,
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Sensors to keep (repeatable); default: all.")
+    ] = None,
+    class_map: Annotated[
+        Path | None, typer.Option(help="YAML: id in the labels -> id to learn, and names.")
+    ] = None,
+    params: Params = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; default: one per core.")] = (
+        os.cpu_count() or 1
+    ),
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace what was extracted with other options.")
+    ] = False,
+    overrides: Words = None,
+) -> None:
+    """Turn recordings into training data: what the node would have seen, as WebDataset shards.
+
+    [dim]Example:[/] robustseg extract drives/*.mcap --out shards
+    """
+    from robustseg_core.extraction.extract import Extraction
+    from robustseg_core.extraction.extract import extract as run
+
+    with progress_bar("%") as progress:
+        task = progress.add_task("extracting", total=100)
+        done = run(
+            bags,
+            out,
+            Extraction(
+                params=params,
+                overrides=tuple(overrides or ()),
+                labels=labels,
+                class_map=class_map,
+                every=every,
+                size=parse_size(size),
+                modalities=tuple(modality or ()),
+            ),
+            jobs=jobs,
+            overwrite=overwrite,
+            on_progress=lambda share, samples: progress.update(
+                task, completed=round(100 * share), description=f"{samples} samples"
+            ),
+        )
+    for row in done["recordings"]:
+        for notice in row["notices"]:
+            err.notice(f"{row['name']}: {notice}")
+    parts = f"{done['labelled']} labelled, {done['complete']} with all sensors"
+    err.line(f"{done['samples']} samples ({parts}), {done['bytes'] / 1e6:.1f} MB")
+    err.line(f"  {out}")
+
+
+@app.command()
+def label(
+    bags: Bags,
+    weights: Annotated[Path, typer.Option(help="Checkpoint of a trained network.")],
+    out: Annotated[Path, typer.Option(help="Folder of the masks; for `extract --labels`.")],
+    confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Pixels that are less sure stay unlabelled.")
+    ] = 0.7,
+    every: Annotated[int, typer.Option(min=1, help="Label every n-th set.")] = 1,
+    params: Params = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace masks made otherwise.")] = False,
+    overrides: Words = None,
+) -> None:
+    """Label recordings with a trained network: masks, and how sure it was.
+
+    [dim]Example:[/] robustseg label drive.mcap --weights runs/teacher/best.safetensors --out masks
+    """
+    from robustseg_core.extraction.label import label_bags
+
+    with progress_bar("%") as progress:
+        task = progress.add_task("labelling", total=100)
+        done = label_bags(
+            bags,
+            weights,
+            out,
+            params=params,
+            overrides=overrides or (),
+            confidence_threshold=confidence,
+            every=every,
+            overwrite=overwrite,
+            on_progress=lambda share, masks: progress.update(
+                task, completed=round(100 * share), description=f"{masks} masks"
+            ),
+        )
+    for row in done["recordings"]:
+        for notice in row["notices"]:
+            err.notice(f"{row['name']}: {notice}")
+    share = 100 * done["labelled_share"]
+    err.line(f"{done['samples']} masks, {share:.0f} % of their pixels labelled")
+    err.line(f"  {out}")
+
+
+@app.command()
+def train(
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE...",
+            help="Laid over one another: a system (teacher, dropout, anyseg, robustseg_v1), then "
+            "its data (sim, deliver, muses, mcubes); names in config/train/, or files.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
+    teacher: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the teacher, for what distills.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overrides: Words = None,
+) -> None:
+    """Train a teacher, or a student that works with any subset of the sensors.
+
+    On several processes: torchrun --nproc_per_node 4 -m robustseg_core.cli train ...
+
+    [dim]Example:[/] robustseg train anyseg sim --teacher runs/teacher/best.safetensors --out
+    runs/anyseg
+    """
+    from robustseg_core.learn.fit import fit
+    from robustseg_core.learn.recipe import load_recipe
+
+    words = [*(overrides or []), *([f"teacher={config.scalar(str(teacher))}"] if teacher else [])]
+    recipe = load_recipe(recipes, words)
+    system = visible(recipe.system or "training")
+    with progress_bar("steps") as progress:
+        task = progress.add_task(system, total=None)
+
+        def show(done: int, steps: int, numbers: dict[str, float]) -> None:
+            text = f"{system}: loss {numbers['loss']:.3f}"
+            progress.update(task, completed=done, total=steps, description=text)
+
+        result = fit(recipe, out, device=device, on_progress=show)
+    if not result:  # another rank's
+        return
+    best = "" if result["best"] is None else f", mIoU {100 * result['best']:.1f} %"
+    err.line(f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
+             f"{result['best_step']}{best}")  # fmt: skip
+    if result["left_out"]:
+        names = ", ".join(result["left_out"])
+        err.notice(f"left out, because there are no labels: {names}")
+    for name in ("best.safetensors", "result.json", "log.csv"):
+        err.line(f"  {out / name}")
+
+
+@app.command("eval")
+def evaluate(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CHECKPOINT DATA...",
+            help="Weights, and folders of shards (or of a data set, with --kind). With --compare: "
+            "results of earlier evaluations.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/eval"),
+    kind: Annotated[str, typer.Option(help="A data set, as `robustseg list` names them.")] = (
+        "shards"
+    ),
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    size: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the samples; default: their own.")
+    ] = "",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(help="subsets, emm, rmm, nm (repeatable); default: all."),
+    ] = None,
+    absent: Annotated[
+        str,
+        typer.Option(
+            help="Classes in neither truth nor masks: `zero` counts them as 0, `skip` leaves them "
+            "out of the mean."
+        ),
+    ] = "zero",
+    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of RMM and NM.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option(help="Evaluate though the data lacks a sensor of the network.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option(help="Compare results.json files with the first of them.")
+    ] = False,
+) -> None:
+    """Say what a network is worth when sensors are missing, damaged or noisy.
+
+    [dim]Example:[/] robustseg eval runs/anyseg/best.safetensors shards/test --out out/anyseg
+
+    [dim]Example:[/] robustseg eval --compare out/teacher/results.json out/anyseg/results.json
+    """
+    from robustseg_core import evaluation
+
+    if compare:
+        for comparison in evaluation.compare(paths):
+            typer.echo(comparison.markdown())
+        return
+    from robustseg_core import datasets
+    from robustseg_core.engines.eager import pick_device, share_cores
+    from robustseg_core.evaluation.figures import KEY, figures
+    from robustseg_core.storage.output_folder import staged
+
+    if len(paths) < 2:
+        raise RobustsegError(f"got {paths[0]} alone; give a checkpoint and then data")
+    dataset = datasets.load(kind)(
+        paths[1:],
+        split,
+        size=parse_size(size) if size else None,
+        options=config.override({}, options or ()),
+    )
+    share_cores(pick_device(device))
+    with staged(out, command="eval", inputs=paths) as folder:
+        with progress_bar("samples") as progress:
+            task = progress.add_task("evaluating", total=len(dataset))
+            results = evaluation.evaluate(
+                paths[0],
+                dataset,
+                protocols=protocol or evaluation.PROTOCOLS,
+                absent=absent,
+                batch=batch,
+                seed=seed,
+                device=device,
+                allow_missing=allow_missing,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        evaluation.write(results, folder)
+    table = Table(title=results.about.caption(), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("figure")
+    table.add_column("mIoU, %", justify="right")
+    values = figures(results)
+    for name in (name for name in KEY if name in values):
+        table.add_row(name, f"{100 * values[name]:.2f}")
+    err.print(table)
+    for name in ("report.html", "table.md", "results.json", "counts.npz"):
+        err.line(f"  {out / name}")

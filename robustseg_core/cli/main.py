@@ -1,0 +1,364 @@
+"""The installed command, `robustseg`: the positional argument is the data, the rest is guessed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from robustseg_core import __version__, config, modalities
+from robustseg_core.cli import doctor as cli_doctor
+from robustseg_core.cli import learn as cli_learn
+from robustseg_core.cli import make as cli_make
+from robustseg_core.cli import robustness as cli_robustness
+from robustseg_core.cli.terminal import (
+    broken_pipe,
+    err,
+    guarded,
+    literal,
+    progress_bar,
+    require,
+    show_logs,
+    visible,
+)
+from robustseg_core.storage import budget
+
+if TYPE_CHECKING:
+    from robustseg_core.recording.survey import Survey
+
+
+class _Commands(typer.core.TyperGroup):
+    """Typer's own complaints quote the command line: they are shown as it is, too."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _shown_as_it_is():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown_as_it_is():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_as_it_is() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:  # Typer would end without a word
+        raise SystemExit(broken_pipe(error)) from None
+    except Exception as error:
+        if isinstance(getattr(error, "message", None), str):
+            error.message = visible(error.message)  # type: ignore[attr-defined]
+        raise
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Semantic segmentation that keeps going when sensors die.",
+    epilog="Start with: [bold]robustseg inspect drive.mcap[/], then "
+    "[bold]robustseg run drive.mcap[/].",
+)
+app.add_typer(cli_make.app)
+app.add_typer(cli_learn.app)
+app.add_typer(cli_robustness.app)
+app.add_typer(cli_doctor.app)
+
+
+NOTICED = 3
+"""Exit code of `--strict` where something was worth a notice."""
+
+
+class Device(str, Enum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+Bags = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="BAG...",
+        help="A rosbag2 folder, an .mcap, .db3 or ROS 1 .bag; several are played in a row.",
+    ),
+]
+Params = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; default: guessed."),
+]
+Strictly = Annotated[
+    bool, typer.Option("--strict", help="End with exit code 3 if there is any notice.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter (repeatable)."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"robustseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version_flag: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    unpack_limit: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            envvar=budget.LIMIT,
+            help="Most that may be unpacked out of a file, e.g. 4GiB; default: 1GiB. A chunk or "
+            "message may have an eighth of it.",
+        ),
+    ] = "",
+    unpack_ratio: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            envvar=budget.RATIO,
+            help="Most bytes that one byte may become where it is much; default: 256.",
+        ),
+    ] = "",
+) -> None:
+    for name, value in ((budget.LIMIT, unpack_limit), (budget.RATIO, unpack_ratio)):
+        if value:
+            os.environ[name] = value  # worker processes and the node inherit it
+    budget.budget()  # a wrong one is said now
+    show_logs(verbose=verbose)
+
+
+@app.command()
+def inspect(
+    bags: Bags,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    strict: Strictly = False,
+) -> None:
+    """What is in a recording: topics, rates, gaps, the guessed sensors and a robot.yaml to paste.
+
+    [dim]Example:[/] robustseg inspect drive.mcap > robot.yaml
+    """
+    from robustseg_core.bag import Bag
+    from robustseg_core.recording.survey import survey
+
+    with Bag(bags) as bag:
+        found = survey(bag)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        _show(found, bags)
+    if strict and found.notices:
+        raise typer.Exit(NOTICED)
+
+
+def _show(found: Survey, bags: list[Path]) -> None:
+    title = f"{', '.join(p.name for p in bags)}: {found.duration_s:.2f} s"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("sensor", no_wrap=True)
+    table.add_column("topic, type", overflow="fold")
+    for name in ("count", "Hz", "gap, ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for topic in found.topics:
+        rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
+        gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
+        name = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
+        if not topic.decodable:
+            name.append("\n").append_text(literal(topic.problem, "red"))
+        table.add_row(topic.modality or "", name, str(topic.count), rate, gap)
+    err.print(table)
+    for notice in found.notices:
+        err.notice(notice)
+    err.print()
+    err.print("robot.yaml, guessed (this part goes to standard output):", style="dim")
+    typer.echo(found.robot_yaml(), nl=False)
+
+
+@app.command()
+def run(
+    bags: Bags,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint (.safetensors); default: the shipped student of simulated streets; "
+            "`untrained`: random weights."
+        ),
+    ] = None,
+    params: Params = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/run"),
+    kill: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY@START+DURATION",
+            help="Silence a sensor for a while, in seconds from the start (repeatable).",
+        ),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET:FAULT@START+DURATION",
+            help="Break a sensor, e.g. rgb:stuck@12s+5s (repeatable); `robustseg list` names all.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    device: Annotated[
+        Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
+    ] = None,
+    strict: Strictly = False,
+    overrides: Overrides = None,
+) -> None:
+    """Segment a recording with whatever is alive: masks, video, MCAP, result.json, report.html.
+
+    [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
+    """
+    from robustseg_core.faults import parse_fault
+    from robustseg_core.faults.kills import parse_kill
+    from robustseg_core.recording.run import run_bags
+
+    words = list(overrides or [])
+    words += [f"device={device.value}"] if device else []
+    words += [f"weights={config.scalar(str(weights))}"] if weights else []
+    kills = [parse_kill(text) for text in kill or []]
+    faults = [parse_fault(text) for text in fault or []]
+    with progress_bar("messages") as progress:
+        task = progress.add_task("reading", total=None, visible=False)
+
+        def show(done: int, total: int, masks: int) -> None:
+            text = f"{masks} masks"
+            progress.update(task, completed=done, total=total, description=text, visible=True)
+
+        result = run_bags(
+            bags,
+            params=params,
+            overrides=words,
+            out=out,
+            kills=kills,
+            faults=faults,
+            seed=seed,
+            on_progress=show,
+        )
+    _summary(result, out)
+    if strict and result["notices"]:
+        raise typer.Exit(NOTICED)
+
+
+@app.command()
+def live(
+    params: Annotated[
+        Path, typer.Option("--params", metavar="ROBOT.YAML", help="As `ros2 launch` takes it.")
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Start the ROS 2 node without `ros2 launch`, for machines that have only pip.
+
+    [dim]Example:[/] robustseg live --params robot.yaml --set device=cpu
+    """
+    # The core does not know the ROS layer: the command starts it as another program.
+    import tempfile
+
+    import yaml
+
+    from robustseg_core.robot.config import parse_robot
+    from robustseg_core.robot.transports import carry_large_messages
+
+    tree = config.override(config.read_file(params), overrides or [])
+    parse_robot(tree)  # what users can mend is said before a node is started
+    require("rclpy")
+    carry_large_messages(os.environ)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
+        yaml.safe_dump({"/**": {"ros__parameters": tree}}, file)  # ROS takes no other form
+        file.flush()
+        command = [sys.executable, "-m", "robustseg_ros.segment_node"]
+        raise SystemExit(_run([*command, "--ros-args", "--params-file", file.name]))
+
+
+def _run(command: list[str]) -> int:
+    """Run a program to its end. A terminal's Ctrl-C reaches it by itself; SIGTERM is passed on."""
+    import signal
+    import subprocess
+
+    process = subprocess.Popen(command)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
+    return process.wait()
+
+
+@app.command()
+def params() -> None:
+    """Print every parameter with its meaning, range and default, as a robot.yaml."""
+    from robustseg_core.robot.parameters import template
+
+    typer.echo(template(), nl=False)
+
+
+@app.command("list")
+def list_plugins() -> None:
+    """Name the plug-ins: modalities, backbones, distillers, data sets, recipes, faults."""
+    from robustseg_core import datasets, distill, faults
+    from robustseg_core.learn.recipe import known_recipes
+    from robustseg_core.models import fusion, mit
+
+    for title, names in (
+        ("modalities", modalities.available()),
+        ("backbones", list(mit.BACKBONES)),
+        ("fusions", fusion.available()),
+        ("distillers", distill.available()),
+        ("data sets", datasets.available()),
+        ("recipes", sorted(known_recipes())),
+    ):
+        typer.echo(f"{title:<11} {' '.join(names)}")
+    for name in faults.available(None):
+        typer.echo(f"{'fault':<11} {name:<18} {faults.describe(name)}")
+
+
+def _summary(result: dict[str, Any], out: Path) -> None:
+    from robustseg_core.output import messages as outputs
+    from robustseg_core.output import recorder as record
+
+    totals = result["totals"]
+    table = Table(title=record.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
+    for name in ("modality", "messages", "rejected", "masks made with it", "at the end"):
+        table.add_column(name, justify="left" if name in ("modality", "at the end") else "right")
+    silences = totals.get("silences", [])
+    mute = silences[-1] if silences and silences[-1]["to_s"] >= totals["duration_s"] else None
+    for name in result["modalities"]:
+        rejected = sum(result["rejected"].get(name, {}).values())
+        last = result["masks"][-1] if result["masks"] else {"used": [], "reasons": {}}
+        end = outputs.fate(last["reasons"].get(name, ""), used=name in last["used"])
+        if mute is not None:
+            end = f"no mask since {mute['from_s']:.2f} s"
+        received = totals["messages"].get(name, 0)
+        used = totals["used"].get(name, 0)
+        table.add_row(name, str(received), str(rejected), str(used), end)
+    err.print(table)
+    if line := record.score_line(result):
+        err.print(line, highlight=False)
+    for notice in result["notices"]:
+        err.notice(notice)
+    if not result["trained"]:
+        text = "random weights; the masks show plumbing, not a scene"
+        err.line(text, head="untrained:", style="yellow")
+    for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
+        err.line(f"  {out / name}")
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(guarded(app))

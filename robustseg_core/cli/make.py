@@ -1,0 +1,123 @@
+"""The commands that make recordings: `robustseg sim` and `robustseg inject`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustseg_core.cli.terminal import err, parse_size, progress_bar
+from robustseg_core.errors import RobustsegError
+
+app = typer.Typer()
+
+OF_ONE_DRIVE = ("seconds", "seed", "condition", "size", "preset")
+"""Options that a set's file says for itself."""
+
+
+@app.command()
+def sim(
+    context: typer.Context,
+    path: Annotated[
+        Path, typer.Argument(metavar="DRIVE.mcap", help="The drive; with --split: a folder.")
+    ],
+    seconds: Annotated[float, typer.Option(help="How long the drive is.")] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the street and everything in it.")] = 0,
+    condition: Annotated[
+        str, typer.Option(help="clear, cloud, fog, rain, night; several with commas.")
+    ] = "clear",
+    size: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the camera; default: the preset's.")
+    ] = "",
+    preset: Annotated[str, typer.Option(help="tiny, default or hd.")] = "default",
+    split: Annotated[
+        list[Path] | None,
+        typer.Option(help="Make a whole set: config/sim/train.yaml and the like (repeatable)."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes for a set; default: one per core.")
+    ] = os.cpu_count() or 1,
+) -> None:
+    """Drive through a simulated street: four sensors and the truth of every pixel, as a bag.
+
+    [dim]Example:[/] robustseg sim drive.mcap --seconds 20 --seed 7 --condition night,rain
+    """
+    from robustseg_core.sim.produce import (
+        Recipe,
+        check_free,
+        parse_conditions,
+        simulate,
+        simulate_splits,
+    )
+
+    if split:
+        sources = {name: context.get_parameter_source(name) for name in OF_ONE_DRIVE}
+        given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+        if given:
+            raise RobustsegError(
+                f"--{given[0]} is of one drive, and each --split file says its own; leave it out"
+            )
+        with progress_bar("drives") as progress:
+            task = progress.add_task("simulating", total=None)
+            simulate_splits(
+                split,
+                path,
+                jobs=jobs,
+                on_drive=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        return
+    recipe = Recipe(
+        seed, seconds, parse_conditions(condition), preset, parse_size(size) if size else None
+    )
+    check_free(path, (".png", ".webm"))
+    with progress_bar("seconds") as progress:
+        task = progress.add_task("simulating", total=seconds, visible=False)
+        simulate(
+            path, recipe, lambda t_s: progress.update(task, completed=round(t_s, 1), visible=True)
+        )
+    from robustseg_core.sim.sheet import add_pictures
+
+    for written in (path, path.with_suffix(".json"), *add_pictures(path)):
+        err.line(f"  {written}")
+
+
+@app.command()
+def inject(
+    bag: Annotated[Path, typer.Argument(metavar="BAG", help="A recording, as `run` takes it.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the broken copy.")],
+    fault: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TARGET:FAULT@START+DURATION",
+            help="What breaks and when, e.g. rgb:stuck@12s+5s (repeatable); "
+            "`robustseg list` names all.",
+        ),
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+) -> None:
+    """Copy a recording with faults in it; everything else stays as it is, byte for byte.
+
+    [dim]Example:[/] robustseg inject drive.mcap broken --fault rgb:stuck@12s+5s --seed 1
+    """
+    from robustseg_core.faults import parse_fault
+    from robustseg_core.recording.inject import inject_bag
+
+    specs = [parse_fault(text) for text in fault]
+    with progress_bar("messages") as progress:
+        task = progress.add_task("copying", total=None, visible=False)
+        done = inject_bag(
+            [bag],
+            out,
+            specs,
+            seed=seed,
+            on_progress=lambda k, total: progress.update(
+                task, completed=k, total=total, visible=True
+            ),
+        )
+    for row in done["faults"]:
+        err.line(f"  {row['fault']}: {row['messages']} messages")
+    for notice in done["notices"]:
+        err.notice(notice)
+    err.line(f"  {out}")

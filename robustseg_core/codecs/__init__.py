@@ -1,0 +1,1 @@
+"""Payload bytes to arrays: images, depth, clouds, event packets, picture files."""

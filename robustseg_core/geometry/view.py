@@ -1,0 +1,396 @@
+"""The pixel grid that all sensors are brought onto: that of the camera, in the network's size.
+
+A View learns from CameraInfo, TF and configuration as they come; `version` tells that something
+changed, so that callers may keep what they computed until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.config import ViewConfig
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.transforms import TransformTree, apart, placed, pose, strip
+from robustseg_core.types import Fault, Rejection
+
+_CAMERAS = ("rgb", "depth")
+"""Whose CameraInfo makes the grid, most wanted first; others only if none of these has one."""
+
+_ASPECT = 0.02
+"""Image and CameraInfo may differ by this share in aspect, and be scaled copies nevertheless."""
+
+_STILL_M, _STILL_DEG = 1e-3, 0.01
+"""A sensor that moved by less is where it was."""
+
+_KEPT = 16
+"""Things kept at once; no robot needs so many, and a sensor that changes its name or size with
+every message must not fill the memory with tables."""
+
+_EMPTY = np.float32(1 << 30)
+"""Rank of a pixel that shows no point; finite, because morphology makes NaN of infinity."""
+
+
+class Projection(NamedTuple):
+    """Points that land inside the grid."""
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+    depth_m: NDArray[np.floating[Any]]
+    index: NDArray[np.intp]
+    """Which of the given points they are."""
+
+
+class _Place(NamedTuple):
+    """Where the data of a stream lie, as they are used."""
+
+    target: str
+    frame_id: str
+    told: NDArray[np.float64]
+    """View from sensor, as it was last told."""
+    newest: NDArray[np.float64]
+    """The same, as it is used; it may have crept on since."""
+
+
+class View:
+    """Where each sensor's data lies on the common (H, W) grid of the network."""
+
+    def __init__(self, size: tuple[int, int], config: ViewConfig | None = None) -> None:
+        self.size = size
+        self.config = config or ViewConfig()
+        self.version = 0
+        """Changes whenever something that places a sensor does."""
+        self._cameras: dict[str, Camera] = {}
+        self._poses: dict[str, NDArray[np.float64]] = {}
+        self._places: dict[str, _Place] = {}
+        self._frames: dict[str, str] = {}
+        """The frame of each stream's newest data."""
+        self._image: tuple[tuple[int, int], str] | None = None
+        self._tree = TransformTree()
+        self._kept: dict[Any, Any] = {}
+
+    @property
+    def camera(self) -> Camera | None:
+        """The camera whose grid this is, or None: nothing is known of its lens."""
+        return self._keep("camera", self._find_camera)
+
+    @property
+    def frame_id(self) -> str:
+        """The optical frame of the grid; empty while nobody named it."""
+        named = self._named()
+        image = self._image[1] if self._image else ""
+        return strip(self.config.frame_id) or (named.frame_id if named else "") or image
+
+    @property
+    def camera_size(self) -> tuple[int, int]:
+        """(H, W) of masks: configured, else CameraInfo's, else the image's, else the grid's."""
+        if self.config.height and self.config.width:
+            return self.config.height, self.config.width
+        if named := self._named():
+            return named.image_size
+        return self._image[0] if self._image else self.size
+
+    def set_camera_info(self, modality: str, message: Any, *, rectified: bool | None = None) -> str:
+        """Learn a sensor's intrinsics; `rectified` says that its images are undistorted already.
+
+        Returns:
+            As `set_camera`.
+
+        Raises:
+            Rejection: NO_CALIB; an uncalibrated, impossible or contradictory message. The last good
+                one stays.
+        """
+        return self.set_camera(modality, Camera.from_message(message, rectified=rectified))
+
+    def set_camera(self, modality: str, camera: Camera) -> str:
+        """Learn a sensor's intrinsics from elsewhere: the calibration file of a data set.
+
+        Returns:
+            What is another than before, old and new value; empty: nothing, or these are the first.
+        """
+        known = self._cameras.get(modality)
+        if known == camera:
+            return ""
+        changes = known.changes(camera) if known else ""
+        if known is None or changes:
+            self._cameras[modality] = camera
+            self._changed()
+        return changes
+
+    def set_pose(self, modality: str, view_from_sensor: NDArray[np.float64]) -> None:
+        """Learn where a sensor hangs without TF; (4, 4). A configured extrinsic still wins."""
+        self._poses[modality] = view_from_sensor
+        self._changed()
+
+    def set_image_size(self, height: int, width: int, *, frame_id: str = "") -> None:
+        """Learn what the camera's image looks like, for robots without CameraInfo."""
+        image = ((height, width), strip(frame_id))
+        if self._image != image:
+            self._image = image
+            self._changed()
+
+    def add_transforms(self, message: Any) -> None:
+        """Learn the transforms of a tf2_msgs/TFMessage; a child's newest parent counts.
+
+        Raises:
+            Rejection: NO_TF; a transform is not finite or has no rotation, and all others are
+                learned; or one puts a sensor too far away, whose last good place stays.
+        """
+        changed, wrong = self._tree.add(message)
+        if changed:
+            self._changed()
+        wrong = wrong or self._too_far(message)
+        if wrong:
+            raise wrong
+
+    def settle(self, modality: str, frame_id: str) -> str:
+        """A stream's data, in this frame, are used from now on.
+
+        Returns:
+            How it moved in the view since the last call, old and new pose; empty: it did not.
+        """
+        target, frame_id = self.frame_id, strip(frame_id)
+        self._frames[modality] = frame_id
+        here, known = self._pose_of(modality, frame_id), self._places.get(modality)
+        if here is None:
+            return ""
+        if known is None or known.target != target:  # the view is another: nothing to compare with
+            self._places[modality] = _Place(target, frame_id, here, here)
+            return ""
+        if known.frame_id == frame_id and known.newest is here:
+            return ""
+        metres, degrees = apart(known.told, here)
+        if metres < _STILL_M and degrees < _STILL_DEG:
+            self._places[modality] = _Place(target, frame_id, known.told, here)
+            return ""
+        self._places[modality] = _Place(target, frame_id, here, here)
+        return (
+            f"moved by {metres:.3f} m and turned by {degrees:.2f} degrees in {target!r}: "
+            f"from {placed(known.told)} to {placed(here)}"
+        )
+
+    def far(self, modality: str, frame_id: str) -> str:
+        """Why the transform of a sensor's frame is not believed; empty: it is, or there is none."""
+        return self._place_of(modality, strip(frame_id))[1]
+
+    def why(self, missing: Fault, modality: str, frame_id: str) -> str:
+        """What people are told of `missing_for`'s answer: the reason, and the way out."""
+        if missing is Fault.NO_TF:
+            return self.far(modality, frame_id) or (
+                f"no transform from {frame_id!r} to {self.frame_id!r}; publish /tf_static "
+                f"or set view.extrinsics.{modality}"
+            )
+        if wrong := self._wrong_intrinsics():
+            way_out = "give those of these pixels, or set view.width and view.height"
+            return f"view.intrinsics: {wrong}; {way_out}"
+        if (camera := self.camera) and self._image:
+            (height, width), _ = self._image
+            return (
+                f"CameraInfo is for {camera.width}x{camera.height} pixels, the images have "
+                f"{width}x{height}; publish that of these images or set view.intrinsics"
+            )
+        return "no usable CameraInfo yet; publish it or set view.intrinsics"
+
+    def missing_for(self, modality: str, frame_id: str) -> Fault | None:
+        """Why data of this frame cannot be projected yet (NO_CALIB, NO_TF), or None: it can."""
+        camera = self.camera
+        if camera is None:
+            return Fault.NO_CALIB
+        if self._image and not self.config.intrinsics:
+            (height, width), _ = self._image
+            if abs(width * camera.height / (height * camera.width) - 1) > _ASPECT:
+                return Fault.NO_CALIB  # this CameraInfo belongs to another picture
+        return Fault.NO_TF if self._pose_of(modality, frame_id) is None else None
+
+    def view_from(self, modality: str, frame_id: str) -> NDArray[np.float64]:
+        """(4, 4) transform to the view's frame from the sensor's: configured, else TF's.
+
+        Raises:
+            Rejection: NO_TF; no chain of transforms joins the two frames.
+        """
+        view_from_sensor = self._pose_of(modality, frame_id)
+        if view_from_sensor is None:
+            raise Rejection(
+                Fault.NO_TF,
+                self.far(modality, frame_id)
+                or f"no transform to {self.frame_id!r} from {strip(frame_id)!r}; "
+                f"publish it on /tf_static or set view.extrinsics.{modality}",
+            )
+        return view_from_sensor
+
+    def place(
+        self, modality: str, frame_id: str, points: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(N, 3) points of a sensor, moved into the view's frame.
+
+        Raises:
+            Rejection: NO_TF.
+        """
+        view_from_sensor = self.view_from(modality, frame_id).astype(np.float32)
+        x, y, z = points.T
+        moved = np.empty((3, len(points)), np.float32)
+        # Written out: a thin matrix product wakes all of BLAS's threads, and waits for them.
+        with np.errstate(all="ignore"):
+            for axis, (to_x, to_y, to_z, shift) in zip(moved, view_from_sensor[:3], strict=True):
+                np.multiply(x, to_x, out=axis)
+                axis += y * to_y
+                axis += z * to_z
+                axis += shift
+        return moved.T
+
+    def camera_of(self, modality: str) -> Camera | None:
+        """A sensor's own intrinsics, or None: no usable CameraInfo came."""
+        return self._cameras.get(modality)
+
+    def rays(self, modality: str, height: int, width: int) -> NDArray[np.float32]:
+        """(height * width, 3) points at z = 1, in its own frame, that a sensor's pixels look at.
+
+        Raises:
+            Rejection: NO_CALIB; the sensor has no CameraInfo.
+        """
+        own = self.camera_of(modality)
+        if own is None:
+            raise Rejection(Fault.NO_CALIB, f"no CameraInfo for {modality}; publish it")
+        return self._keep(("rays", modality, height, width), lambda: own.rays(height, width))
+
+    def project(self, points: NDArray[np.floating[Any]]) -> Projection:
+        """Where (N, 3) points in the view's frame land on the grid.
+
+        Raises:
+            Rejection: NO_CALIB; the view knows no intrinsics.
+        """
+        camera = self.camera
+        if camera is None:
+            raise Rejection(
+                Fault.NO_CALIB, "no CameraInfo for the view; publish it or set view.intrinsics"
+            )
+        height, width = self.size
+        u, v, depth_m, index = camera.project(points)
+        with np.errstate(all="ignore"):
+            # Pixel centers are integers on both grids; the grids share their outer edges.
+            u, v = (u + 0.5) * (width / camera.width), (v + 0.5) * (height / camera.height)
+            inside = np.flatnonzero((u >= 0) & (u < width) & (v >= 0) & (v < height))
+        rows, cols = v[inside].astype(np.intp), u[inside].astype(np.intp)
+        # A float32 just below the edge may have been rounded onto it.
+        rows, cols = np.minimum(rows, height - 1), np.minimum(cols, width - 1)
+        return Projection(rows, cols, depth_m[inside], index[inside])
+
+    def nearest(self, found: Projection, *, grow: int = 1) -> tuple[NDArray[np.intp], ...]:
+        """(pixel, which): flat grid pixels, and the entry of `found` that each one shows.
+
+        The nearest point wins. `grow` is the side in pixels of the square that each point paints.
+        """
+        height, width = self.size
+        far_to_near = np.argsort(-found.depth_m)
+        rank = np.full(height * width, _EMPTY, np.float32)  # 0: the nearest; exact to 2**24 points
+        pixel = (found.rows * width + found.cols)[far_to_near]
+        rank[pixel] = np.arange(len(pixel) - 1, -1, -1, dtype=np.float32)  # the last write stays
+        if grow > 1:
+            rank = cv2.erode(rank.reshape(height, width), np.ones((grow, grow), np.uint8)).ravel()
+        shown = np.flatnonzero(rank < _EMPTY)
+        return shown, far_to_near[::-1][rank[shown].astype(np.intp)]
+
+    def lookup(self, modality: str, frame_id: str, height: int, width: int) -> NDArray[np.intp]:
+        """(height * width,) flat grid pixel of each pixel of a sensor without depth; -1: outside.
+
+        With CameraInfo and a transform: the far-field homography K_view R K_sensor^-1, lenses
+        included. Without: both images are taken to cover the same field of view.
+        """
+        key = ("lookup", modality, strip(frame_id), height, width)
+        return self._keep(key, lambda: self._find_lookup(modality, frame_id, height, width))
+
+    def _find_lookup(
+        self, modality: str, frame_id: str, height: int, width: int
+    ) -> NDArray[np.intp]:
+        own, there = self.camera_of(modality), self._pose_of(modality, frame_id)
+        if own is None or self.camera is None or there is None:
+            rows = (np.arange(height) * 2 + 1) * self.size[0] // (2 * height)
+            cols = (np.arange(width) * 2 + 1) * self.size[1] // (2 * width)
+            return (rows[:, None] * self.size[1] + cols).ravel()
+        with np.errstate(all="ignore"):  # pixels that look nowhere are NaN
+            rays = self.rays(modality, height, width) @ there[:3, :3].T.astype(np.float32)
+        found = self.project(rays)
+        table = np.full(height * width, -1, np.intp)
+        table[found.index] = found.rows * self.size[1] + found.cols
+        return table
+
+    def _named(self) -> Camera | None:
+        """The CameraInfo that makes the grid."""
+        wanted = [m for m in (*_CAMERAS, *self._cameras) if m in self._cameras]
+        return self._cameras[wanted[0]] if wanted else None
+
+    def _find_camera(self) -> Camera | None:
+        if self._wrong_intrinsics():
+            return None
+        return self._configured() or self._named()
+
+    def _configured(self) -> Camera | None:
+        if not self.config.intrinsics:
+            return None
+        return Camera(*self.camera_size, *self.config.intrinsics, frame_id=self.frame_id)
+
+    def _wrong_intrinsics(self) -> str:
+        """Why the configured ones belong to no camera of this size; empty: they may, or nobody
+        has said the size yet.
+        """
+        config = self.config
+        sized = self._image or self._named() or (config.height and config.width)
+        configured = self._configured() if sized else None
+        return configured.impossible if configured else ""
+
+    def _pose_of(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
+        """View from sensor, or None."""
+        return self._place_of(modality, strip(frame_id))[0]
+
+    def _place_of(self, modality: str, frame_id: str) -> tuple[NDArray[np.float64] | None, str]:
+        """(view from sensor or None, why the transform is not believed or empty)."""
+        key = ("pose", modality, frame_id)
+        return self._keep(key, lambda: self._find_place(modality, frame_id))
+
+    def _find_place(self, modality: str, frame_id: str) -> tuple[NDArray[np.float64] | None, str]:
+        if modality in self.config.extrinsics:
+            return pose(*self.config.extrinsics[modality]), ""
+        if modality in self._poses:
+            return self._poses[modality], ""
+        way, limit_m = self._tree.way(self.frame_id, frame_id), self.config.max_distance_m
+        if way is None or (distance_m := float(np.linalg.norm(way[:3, 3]))) <= limit_m:
+            return way, ""
+        known = self._places.get(modality)
+        good = known is not None and known[:2] == (self.frame_id, frame_id)
+        return (
+            known.newest if known and good else None,
+            f"transform puts {frame_id!r} {distance_m:.1f} m from {self.frame_id!r}, "
+            f"limit {limit_m:g} m; mend it, set view.extrinsics.{modality} or raise "
+            "view.max_distance_m",
+        )
+
+    def _too_far(self, message: Any) -> Rejection | None:
+        """NO_TF, if a transform of this message is a link to a stream that it puts too far away."""
+        for modality, frame_id in self._frames.items():
+            if not (text := self.far(modality, frame_id)):
+                continue
+            links = self._tree.links(self.frame_id, frame_id)
+            children = (getattr(one, "child_frame_id", None) for one in message.transforms)
+            if any(isinstance(child, str) and strip(child) in links for child in children):
+                return Rejection(Fault.NO_TF, text)
+        return None
+
+    def _keep(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, done once per version."""
+        kept = self._kept  # a change in another thread puts a new dictionary in its place
+        try:
+            return kept[key]
+        except KeyError:
+            value = compute()
+        if len(kept) >= _KEPT:
+            kept.clear()
+        kept[key] = value
+        return value
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._kept = {}

@@ -1,0 +1,1 @@
+"""What is believed of each stream, by arrival, stamp, identity and content."""

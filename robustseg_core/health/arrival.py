@@ -1,0 +1,115 @@
+"""The first channel of evidence, arrival: does a stream speak, and as often as it used to?"""
+
+from __future__ import annotations
+
+from robustseg_core.config import HealthConfig
+from robustseg_core.health.bursts import Bursts
+from robustseg_core.sync.rate import PeriodMeter
+from robustseg_core.types import MS, SECOND, Fault, Finding
+
+PATIENCE_NS = 10 * SECOND
+"""How long a stream that lost messages, or was gone for less than the longest silence, is granted
+that silence: it would only flap."""
+BURST_PERIODS = 1.5
+"""A stream that comes in bursts may be silent for so many of their pauses."""
+
+
+class Punctuality:
+    """Of one stream, on the caller's steady clock.
+
+    Args:
+        config: how long silence may last, and how slow is slow.
+        rate_hz: the expected rate, if the user knows it; 0 learns it.
+    """
+
+    def __init__(self, config: HealthConfig, rate_hz: float) -> None:
+        self._config = config
+        self._meter = PeriodMeter(rate_hz)
+        self.last_ns: int | None = None
+        """When the newest message came."""
+        self.bursts = Bursts()
+        """What its accepted messages say about their delivery."""
+        self._patient_until_ns = 0
+
+    def arrived(self, now_ns: int) -> None:
+        """A message came, whatever is in it; one from before the newest is as new as that."""
+        now_ns = max(now_ns, self.last_ns or now_ns)
+        gap_ns = 0 if self.last_ns is None else now_ns - self.last_ns
+        interrupted = self.limit_ns < gap_ns <= self._longest_ns
+        if gap_ns > self._longest_ns:
+            self._meter.interrupt()  # a long gap is no interval: rates are of what speaks
+        self._meter.observe(now_ns)
+        self.last_ns = now_ns
+        if self._meter.lossy or interrupted:
+            self._patient_until_ns = now_ns + PATIENCE_NS
+
+    def missed(self, until_ns: int) -> None:
+        """Messages came until then, and were lost on our side: that gap is not the sensor's."""
+        if until_ns > (self.last_ns or 0):
+            self._meter.interrupt()
+            self.last_ns = until_ns
+
+    def reset(self) -> None:
+        """Forget the newest message; what was learned stays."""
+        self._meter.interrupt()
+        self.bursts.reset()
+        self.last_ns = None
+
+    @property
+    def limit_ns(self) -> int:
+        """3 periods, from 0.15 to 1 s; more for a stream known to be slow, lossy, or to burst.
+
+        Else the same sensor would be declared dead, and alive again, several times a second.
+        """
+        config, meter = self._config, self._meter
+        period_ns = meter.trusted_period_ns
+        if period_ns is None or (self.last_ns or 0) < self._patient_until_ns:
+            return self._longest_ns
+        limit_ns = round(config.silence_periods * period_ns + config.silence_margin_s * SECOND)
+        limit_ns = max(limit_ns, round(config.silence_min_s * SECOND))
+        if meter.slower_than(config.slow_ratio):
+            limit_ns = max(limit_ns, round(2 * (meter.recent_ns or 0)))
+        limit_ns = max(limit_ns, round(BURST_PERIODS * self.bursts.every_ns))
+        return min(limit_ns, self._longest_ns)
+
+    def silent_ns(self, now_ns: int) -> int | None:
+        """Since when the stream counts as silent, or None: it does not."""
+        if self.last_ns is None or now_ns - self.last_ns <= self.limit_ns:
+            return None
+        return self.last_ns + self.limit_ns
+
+    def silence(self, now_ns: int) -> Finding:
+        """What to say of a silent stream."""
+        quiet_ms = self.age_ms(now_ns) or 0.0
+        text = f"nothing for {quiet_ms:.0f} ms, limit {self.limit_ns / MS:.0f} ms"
+        return Finding(Fault.SILENT, True, text)
+
+    def delay(self) -> tuple[Finding, ...]:
+        """SLOW or LOSSY, if the rate is not what it used to be; nobody's quality suffers."""
+        meter = self._meter
+        if self.bursts.every_ns:
+            return ()  # rates are of messages, and these are all there
+        slow = meter.slower_than(self._config.slow_ratio)
+        recent_ns, period_ns = meter.recent_ns, meter.trusted_period_ns
+        if not (meter.lossy or slow) or not recent_ns or not period_ns:
+            return ()
+        text = f"{SECOND / recent_ns:.1f} Hz, expected {SECOND / period_ns:.1f} Hz"
+        return (Finding(Fault.LOSSY if meter.lossy else Fault.SLOW, False, text, score=1.0),)
+
+    @property
+    def rate_hz(self) -> float | None:
+        """The current rate; None while too few messages came."""
+        recent_ns = self._meter.recent_ns
+        return SECOND / recent_ns if recent_ns else None
+
+    def age_ms(self, now_ns: int) -> float | None:
+        """How long ago the newest message came."""
+        return None if self.last_ns is None else max(now_ns - self.last_ns, 0) / MS
+
+    @property
+    def _longest_ns(self) -> int:
+        """No silence is longer: 1 s, but a sensor slower than that is granted 1.5 periods, and one
+        that comes in bursts as many of their pauses."""
+        longest_ns = round(self._config.silence_max_s * SECOND)
+        pauses_ns = 1.5 * (self._meter.period_ns or 0), BURST_PERIODS * self.bursts.every_ns
+        return max(longest_ns, round(max(pauses_ns)))

@@ -1,0 +1,142 @@
+"""Is this the depth of a scene? Validity, unit, relief and holes of depth images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.config import Strict
+from robustseg_core.health.content import Judge, Measured, Usual, above, below
+from robustseg_core.types import Fault
+
+_LINES = 60
+"""Lines on which neighbors are compared."""
+_APART = np.float32(0.25)
+"""Neighbors whose depths differ by more than this share are unrelated."""
+_RESTLESS = 0.12
+"""Share of pixels that come and go in any scene: a robot that starts to move is no fault."""
+
+
+class DepthLimits(Strict):
+    """When a depth image says nothing, or not the truth."""
+
+    valid_share: float = Field(
+        0.01, ge=0, lt=1, description="INVALID_DEPTH below this share of valid pixels: rejected."
+    )
+    usual_ratio: float = Field(
+        0.3, ge=0, lt=1, description="INVALID_DEPTH below this share of the own median validity."
+    )
+    holes_ratio: float = Field(
+        2.5, gt=1, description="INVALID_DEPTH when pixels come and go this many times as much as "
+        "usual; weighted by the square of what is lost."
+    )  # fmt: skip
+    usual_frames: int = Field(100, ge=10, description="Images that the own medians are taken of.")
+    nearest_m: float = Field(
+        0.01, ge=0, description="DEPTH_UNIT: a smaller median means metres read as mm."
+    )
+    farthest_m: float = Field(
+        1000.0, gt=0, description="DEPTH_UNIT: a larger median means mm read as metres."
+    )
+    unit_ratio: float = Field(
+        200.0, gt=1, description="DEPTH_UNIT: the median moved by this factor from its usual."
+    )
+    unrelated_share: float = Field(
+        0.5, gt=0, le=1, description="Rejected as noise when more neighbors than this share differ "
+        "by over 25 %."
+    )  # fmt: skip
+
+
+class DepthJudge(Judge[NDArray[np.float32]]):
+    """Judges (H, W) metres of one depth camera; what is not positive is invalid."""
+
+    def __init__(self, limits: DepthLimits) -> None:
+        self._limits = limits
+        most = limits.usual_frames
+        self._share, self._median, self._coming = Usual(most), Usual(most), Usual(most)
+        self._before: NDArray[np.bool_] | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def reset(self) -> None:
+        """Forget how the images used to be."""
+        for usual in (self._share, self._median, self._coming):
+            usual.clear()
+        self._before = None
+
+    def measure(self, data: NDArray[np.float32]) -> Iterator[Measured]:
+        """All but two are fatal: far fewer valid pixels than usual, and holes that come and go.
+
+        Looks at every fourth pixel of large images, each way.
+        """
+        if data.shape != self._shape:  # other pixels have other statistics
+            self.reset()
+            self._shape = data.shape
+        limits = self._limits
+        step = 4 if min(data.shape) >= 64 else 1
+        sample = data[::step, ::step]
+        valid = sample > 0
+        known = sample[valid]
+        share = known.size / sample.size
+        text = f"{share:.1%} of the pixels are valid, limit {limits.valid_share:.0%}"
+        badness = below(share, limits.valid_share) if known.size else float("inf")
+        yield Measured("valid_share", Fault.INVALID_DEPTH, badness, text, fatal=True)
+        median = float(np.median(known))
+        yield from self._unit(median)
+        one = float("inf") if known.size > 1 and known.min() == known.max() else 0.0
+        text = f"every pixel is {median:.4g} m; expected a scene"
+        yield Measured("", Fault.FLAT, one, text, fatal=True)
+        unrelated = _unrelated(data)
+        text = f"{unrelated:.0%} of the neighbors differ, limit {limits.unrelated_share:.0%}"
+        badness = unrelated / limits.unrelated_share
+        yield Measured("unrelated_share", Fault.NOISY, badness, text, fatal=True)
+        doubts = list(self._holes(valid, share))
+        yield from doubts
+        bad = any(doubt.badness > 1 for doubt in doubts)
+        self._share.learn(share, bad=bad)
+        self._median.learn(median, bad=bad)
+
+    def _unit(self, median: float) -> Iterator[Measured]:
+        limits = self._limits
+        way_out = "32FC1 is metres, 16UC1 millimetres (REP 118)"
+        badness = max(below(median, limits.nearest_m), above(median, limits.farthest_m))
+        text = f"median depth {median:.4g} m, expected {limits.nearest_m:g} to "
+        text += f"{limits.farthest_m:g}; {way_out}"
+        yield Measured("farthest_m", Fault.DEPTH_UNIT, badness, text, fatal=True)
+        if self._median.known:
+            usual = self._median.value
+            badness = max(median / usual, usual / median) / limits.unit_ratio
+            text = f"median depth {median:.4g} m, usually {usual:.4g}; {way_out}"
+            yield Measured("unit_ratio", Fault.DEPTH_UNIT, badness, text, fatal=True)
+
+    def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Measured]:
+        limits, before = self._limits, self._before
+        self._before = valid
+        if self._share.known:
+            usual = self._share.value
+            text = f"{share:.1%} of the pixels are valid, usually {usual:.1%}"
+            badness = below(share, limits.usual_ratio * usual)
+            yield Measured("usual_ratio", Fault.INVALID_DEPTH, badness, text)
+        if before is None:
+            return
+        coming = np.count_nonzero(valid != before) / valid.size
+        if not (self._share.known and self._coming.known):
+            self._coming.learn(coming)
+            return
+        restless = coming / max(self._coming.value, _RESTLESS)
+        badness = restless * (usual / share) ** 2 / limits.holes_ratio
+        text = f"{coming:.0%} of the pixels came or went, and {share:.0%} are valid, "
+        text += f"usually {self._coming.value:.0%} and {usual:.0%}"
+        yield Measured("holes_ratio", Fault.INVALID_DEPTH, badness, text)
+        self._coming.learn(coming, bad=badness > 1)
+
+
+def _unrelated(data: NDArray[Any]) -> float:
+    """Share of valid neighbors, along lines, of very different depth."""
+    lines = data[:: max(1, len(data) // _LINES)]
+    left, right = lines[:, :-1], lines[:, 1:]
+    both = np.count_nonzero((left > 0) & (right > 0))
+    apart = np.abs(left - right) > _APART * np.minimum(left, right)  # NaN is not more than anything
+    return np.count_nonzero(apart) / both if both else 0.0

@@ -1,0 +1,222 @@
+"""Do these events come from the world? Words, clock, gaps, polarity and single pixels.
+
+A packet of a few milliseconds says little, so most checks look at a quarter of a second, and hold
+their verdict until the next one is over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.config import Strict
+from robustseg_core.health.content import Judge, Measured, Usual, above, below
+from robustseg_core.types import SECOND, Fault
+
+if TYPE_CHECKING:
+    from robustseg_core.modalities.event import Packet
+
+_WINDOW_NS = SECOND // 4
+_ENOUGH = 2000
+"""Events from which a window has statistics."""
+_KEPT = 60_000
+"""Events of a window whose pixels are looked at."""
+_LONELY = 4
+"""A pixel is hot if it fires this many times as often as its busiest neighbor: lamps have area."""
+_PACKETS = 50
+"""Packets among which lost ones are counted."""
+_GAPS, _FEW = 9, 20
+"""Packets that gaps are a median of; those with fewer events have gaps anyway."""
+_CLOCK_NS = SECOND // 2
+
+
+class EventLimits(Strict):
+    """When packets cannot be trusted."""
+
+    unknown_share: float = Field(
+        0.01, ge=0, lt=1, description="UNDECODABLE above this share of meaningless words."
+    )
+    outside_share: float = Field(
+        0.05, ge=0, lt=1, description="UNDECODABLE above this share of events off the sensor."
+    )
+    clock_ratio: float = Field(
+        0.1, ge=0, lt=1, description="SENSOR_CLOCK: in half a second of header stamps, the "
+        "sensor's own time advances by less than this share."
+    )  # fmt: skip
+    flood_rate: float = Field(
+        20e6, gt=0, description="EVENT_FLOOD above this many events per second; sub-sampled."
+    )
+    lost_share: float = Field(
+        0.05, gt=0, le=1, description="SEQUENCE_GAP when more packets than this are missing."
+    )
+    gap_share: float = Field(
+        0.12, gt=0, le=1, description="FORMAT (cut short) when a longer share of each packet's "
+        "time is missing in one piece, and more than twice as much as usual."
+    )  # fmt: skip
+    hot_share: float = Field(
+        0.05, gt=0, le=1, description="HOT_PIXELS when lonely pixels, a thousandth of all, make "
+        "more than this share of the events."
+    )  # fmt: skip
+    polarity_share: float = Field(
+        0.05, ge=0, lt=0.5, description="POLARITY when ON or OFF are fewer than this share."
+    )
+
+
+@dataclass(slots=True)
+class _Window:
+    """What a quarter of a second of events has gathered so far."""
+
+    since_ns: int
+    count: int = 0
+    on: int = 0
+    kept: int = 0
+    pixels: list[NDArray[np.intp]] = field(default_factory=list)
+    """In the sensor's grid with a border of one pixel."""
+
+
+class EventJudge(Judge["Packet"]):
+    """Judges the packets of one event camera, in order."""
+
+    def __init__(self, limits: EventLimits) -> None:
+        self._limits = limits
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the packets so far."""
+        self._window: _Window | None = None
+        self._verdict: tuple[Measured, ...] = ()
+        self._missing: deque[int] = deque(maxlen=_PACKETS)
+        self._gaps: deque[float] = deque(maxlen=_GAPS)
+        self._usual_gap = Usual(100)
+        self._end: int | None = None
+        """Sensor time of the last event so far, in microseconds."""
+        self._times: deque[tuple[int, int]] = deque()
+        """(header, sensor) nanoseconds of packets, half a second of them and one more."""
+
+    def measure(self, data: Packet) -> Iterator[Measured]:
+        """UNDECODABLE and SENSOR_CLOCK are fatal; the others are doubts."""
+        limits, events = self._limits, data.events
+        count = len(events.t)
+        share = events.unknown / max(1, events.words)
+        text = f"{share:.1%} of the words mean nothing, limit {limits.unknown_share:.0%}"
+        badness = above(share, limits.unknown_share)
+        yield Measured("unknown_share", Fault.UNDECODABLE, badness, text, fatal=True)
+        share = events.outside / max(1, events.outside + count * data.stride)
+        text = f"{share:.1%} of the events lie outside the {data.height}x{data.width} sensor, "
+        text += f"limit {limits.outside_share:.0%}"
+        badness = above(share, limits.outside_share)
+        yield Measured("outside_share", Fault.UNDECODABLE, badness, text, fatal=True)
+        yield from self._numbers(data)
+        cut = 1.5 if events.odd_bytes else 0.0
+        yield Measured("", Fault.FORMAT, cut, "half a word at the end; the packet was cut short")
+        if not count:
+            yield Measured("", Fault.NO_EVENTS, 1.1, f"{events.words} words, and no event")
+            return
+        yield from self._clock(data)
+        text = f"{data.rate / 1e6:.0f} M events/s, limit {limits.flood_rate / 1e6:g}; "
+        text += f"every {data.stride}th is kept"
+        yield Measured("flood_rate", Fault.EVENT_FLOOD, data.rate / limits.flood_rate, text)
+        yield from self._gap(data)
+        self._gather(data)
+        yield from self._verdict
+
+    def _numbers(self, data: Packet) -> Iterator[Measured]:
+        self._missing.append(min(data.missing, _PACKETS))
+        missing = max(0, sum(self._missing))
+        share = missing / (missing + len(self._missing))
+        text = f"{share:.0%} of the latest packets are missing, limit {self._limits.lost_share:.0%}"
+        yield Measured("lost_share", Fault.SEQUENCE_GAP, share / self._limits.lost_share, text)
+
+    def _clock(self, data: Packet) -> Iterator[Measured]:
+        times, now = self._times, _began(data)
+        if data.repeated:  # the whole payload is stuck: that is found, and named, elsewhere
+            return
+        if times and not 0 <= now[0] - times[-1][0] < _CLOCK_NS // 2:
+            times.clear()  # header stamps leapt: that is theirs to answer for
+        times.append(now)
+        while len(times) > 2 and now[0] - times[1][0] >= _CLOCK_NS:
+            times.popleft()
+        header_ns, sensor_ns = now[0] - times[0][0], now[1] - times[0][1]
+        if header_ns >= _CLOCK_NS and len(times) >= 5:
+            share = sensor_ns / header_ns
+            text = f"sensor time advanced by {share:.1%} of header time, limit "
+            text += f"{self._limits.clock_ratio:.0%}"
+            badness = below(share, self._limits.clock_ratio)
+            yield Measured("clock_ratio", Fault.SENSOR_CLOCK, badness, text, fatal=True)
+
+    def _gap(self, data: Packet) -> Iterator[Measured]:
+        """The end of a packet that was cut short is missing before the next one.
+
+        It shows within the next one's first events: those before its first time word seem older.
+        """
+        t, before = data.events.t, self._end
+        self._end = int(t[-1])
+        if len(t) < _FEW or data.lost or before is None:
+            return
+        first = np.diff(t[: len(t) // 10], prepend=before)
+        self._gaps.append(float(first.max()) / max(1, int(t[-1]) - min(before, int(t[0]))))
+        if len(self._gaps) < _GAPS:
+            return
+        share = float(np.median(self._gaps))
+        limit = self._limits.gap_share
+        if self._usual_gap.known:
+            limit = max(limit, 2 * self._usual_gap.value)
+            text = f"{share:.0%} of each packet's time is missing in one piece, limit {limit:.0%}"
+            yield Measured("gap_share", Fault.FORMAT, share / limit, text)
+        self._usual_gap.learn(share, bad=share > limit)
+
+    def _gather(self, data: Packet) -> None:
+        """Collect events; when a window is over, judge it and begin the next."""
+        (now_ns, _), events = _began(data), data.events
+        window = self._window
+        if window is None or not 0 <= now_ns - window.since_ns < 8 * _WINDOW_NS:
+            window = self._window = _Window(now_ns)
+        elif now_ns - window.since_ns >= _WINDOW_NS and window.count >= _ENOUGH:
+            self._verdict = tuple(self._judge_window(window, data.height, data.width))
+            window = self._window = _Window(now_ns)
+        window.count += len(events.t)
+        window.on += int(np.count_nonzero(events.p))
+        if window.kept < _KEPT:
+            wide = data.width + 2
+            window.pixels.append((events.y.astype(np.intp) + 1) * wide + events.x + 1)
+            window.kept += len(events.t)
+
+    def _judge_window(self, window: _Window, height: int, width: int) -> Iterator[Measured]:
+        limits = self._limits
+        on = window.on / window.count
+        text = f"{on:.0%} of the events are ON; expected {limits.polarity_share:.0%} to "
+        text += f"{1 - limits.polarity_share:.0%}"
+        badness = below(min(on, 1 - on), limits.polarity_share)
+        yield Measured("polarity_share", Fault.POLARITY, badness, text)
+        share, hot = _lonely(np.concatenate(window.pixels), height, width)
+        text = f"{hot} lonely pixels make {share:.0%} of the events, limit {limits.hot_share:.0%}"
+        yield Measured("hot_share", Fault.HOT_PIXELS, share / limits.hot_share, text)
+
+
+def _began(data: Packet) -> tuple[int, int]:
+    """Nanoseconds of header time and of the sensor's own, at the first event."""
+    first_ns = int(data.events.t[0]) * 1000
+    return data.zero_ns + first_ns, first_ns
+
+
+def _lonely(pixels: NDArray[np.intp], height: int, width: int) -> tuple[float, int]:
+    """Share of the events by the busiest thousandth of pixels that stand alone, and their number.
+
+    `pixels` are flat places in a (height + 2, width + 2) grid.
+    """
+    wide = width + 2
+    counts = np.bincount(pixels, minlength=(height + 2) * wide)
+    most = max(16, height * width // 1000)
+    busy = np.flatnonzero(counts >= 8)
+    if busy.size > most:
+        busy = busy[np.argpartition(counts[busy], -most)[-most:]]
+    around = [row * wide + column for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
+    neighbor = np.max([counts[busy + step] for step in around], axis=0) if busy.size else counts[:0]
+    alone = counts[busy][counts[busy] > _LONELY * neighbor]
+    return float(alone.sum()) / len(pixels), len(alone)

@@ -1,0 +1,203 @@
+"""Is this a scan of the world? What comes back, from where, from which laser, and how smoothly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.codecs.points import Cloud
+from robustseg_core.config import Strict
+from robustseg_core.health.content import Judge, Measured, Usual, below
+from robustseg_core.types import Fault
+
+_SAMPLE = 12_000
+"""Points that the checks of a whole scan look at."""
+_SECTORS = 24
+_SEEN = 10
+"""Returns in the sample from which a sector or a laser counts as one that usually answers."""
+_TILTS = 360
+"""Bins of elevation, by its sine, that stand for lasers where the cloud does not number them."""
+_LASERS, _RUN = 4, 4000
+"""Busiest lasers whose ranges are followed from point to point; points of each."""
+_ROUGH_EVERY = 3
+"""Scans from one look at the noise to the next: half of the judge's time is spent on it."""
+_SIGMA = 1 / (0.3186 * 6**0.5)
+"""From the lower quartile of |a - 2 b + c| to the deviation of white noise; fog answers with so
+many stray points that the median is theirs."""
+
+
+class LidarLimits(Strict):
+    """When a scan is no scan."""
+
+    empty_ratio: float = Field(
+        0.01, ge=0, lt=1, description="EMPTY_CLOUD below this share of the own median returns."
+    )
+    impossible_share: float = Field(
+        0.1, gt=0, le=1, description="UNDECODABLE when more points than this are impossible: "
+    )
+    farthest_m: float = Field(1000.0, gt=0, description="farther than this, or within 1 mm.")
+    sparse_ratio: float = Field(
+        0.5, ge=0, lt=1, description="SPARSE_CLOUD below this share of the own median returns."
+    )
+    ring_share: float = Field(
+        0.25, gt=0, le=1, description="SPARSE_CLOUD when more lasers than this fell silent."
+    )
+    sector_ratio: float = Field(
+        0.05, ge=0, lt=1,
+        description="COVERED: 15 degrees have less than this share of their own median returns ...",
+    )  # fmt: skip
+    sector_pair_ratio: float = Field(
+        0.3, ge=0, lt=1, description="... and the 30 degrees around them less than this."
+    )
+    near_m: float = Field(1.0, ge=0, description="NEAR_RETURNS are nearer than this, ...")
+    near_share: float = Field(
+        0.3, gt=0, le=1, description="... and too many above this share (dust, spray, a cover)."
+    )
+    noise_m: float = Field(
+        0.06, gt=0, description="NOISY above this deviation between neighboring ranges, ..."
+    )
+    noise_ratio: float = Field(
+        2.0, ge=1, description="... if also this many times the own median (foliage is rough)."
+    )
+    usual_scans: int = Field(30, ge=5, description="Scans that the own medians are taken of.")
+
+
+class LidarJudge(Judge[Cloud]):
+    """Judges the clouds of one LiDAR, in its own frame."""
+
+    def __init__(self, limits: LidarLimits) -> None:
+        self._limits = limits
+        self._count, self._sectors, self._lasers, self._noise = (
+            Usual(limits.usual_scans, least=5) for _ in range(4)
+        )
+        self._scans = 0
+        self._newest_noise: float | None = None
+
+    def reset(self) -> None:
+        """Forget how the scans used to be."""
+        for usual in (self._count, self._sectors, self._lasers, self._noise):
+            usual.clear()
+        self._scans = 0
+
+    def measure(self, data: Cloud) -> Iterator[Measured]:
+        """EMPTY_CLOUD and UNDECODABLE are fatal; the others are doubts."""
+        limits, count = self._limits, len(data.xyz)
+        usual = self._count.value if self._count.known else 0.0
+        empty = below(count, limits.empty_ratio * usual) if count else float("inf")
+        text = f"{count} of {data.total} points returned"
+        text += f", usually {usual:.0f}" if usual else ""
+        yield Measured("empty_ratio", Fault.EMPTY_CLOUD, empty, text, fatal=True)
+        step = -(-count // _SAMPLE)
+        x, y, z = data.xyz[::step].T
+        with np.errstate(over="ignore"):
+            range_m = np.sqrt(x * x + y * y + z * z)
+        impossible = (range_m > limits.farthest_m) | (range_m < 1e-3)
+        strange = np.count_nonzero(impossible) / range_m.size
+        text = f"{strange:.0%} of the points are impossible, limit {limits.impossible_share:.0%}"
+        badness = strange / limits.impossible_share
+        yield Measured("impossible_share", Fault.UNDECODABLE, badness, text, fatal=True)
+        sectors = _histogram((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS, _SECTORS, step)
+        lasers = self._count_lasers(data, z / range_m, step)
+        if self._scans % _ROUGH_EVERY == 0:
+            self._newest_noise = _noise(data)
+        self._scans += 1
+        noise = self._newest_noise
+        whole = count >= 0.7 * usual  # what is thinned has no neighbors any more
+        doubts = [
+            self._sparse(count, usual), *self._blocked(sectors, step), *self._dead(lasers, step),
+            self._near(range_m), *(self._rough(noise) if whole else ()),
+        ]  # fmt: skip
+        yield from doubts
+        bad = any(doubt.badness > 1 for doubt in doubts)
+        self._count.learn(count, bad=bad)
+        self._sectors.learn(sectors, bad=bad)
+        self._lasers.learn(lasers, bad=bad)
+        if noise is not None:
+            self._noise.learn(noise, bad=bad)
+
+    def _sparse(self, count: int, usual: float) -> Measured:
+        badness = below(count, self._limits.sparse_ratio * usual)
+        text = f"{count} returns, usually {usual:.0f}"
+        return Measured("sparse_ratio", Fault.SPARSE_CLOUD, badness, text)
+
+    def _blocked(self, sectors: NDArray[np.float64], step: int) -> Iterator[Measured]:
+        """Part of the field of view, 30 degrees or more, that used to answer and is silent."""
+        if not self._sectors.known:
+            return
+        limits, usual = self._limits, self._sectors.values
+        used = usual >= _SEEN * step
+        used &= np.roll(used, -1)  # now of pairs: a sector and the next
+        floor = np.maximum(sectors, 1e-3)
+        one = limits.sector_ratio * usual / floor
+        both = limits.sector_pair_ratio * _pairs(usual) / _pairs(floor)
+        badness = np.where(used, np.minimum(np.maximum(one, np.roll(one, -1)), both), 0)
+        silent = badness > 1
+        share = float(silent.sum() / max(1, used.sum()))
+        start = [int(i * 360 / _SECTORS - 180) for i in np.flatnonzero(silent)]
+        text = f"no returns in the 30 degrees from {', '.join(map(str, start)) or 'anywhere'}"
+        worst = min(float(badness.max()), 2 + 2 * share)  # a sector is not the whole scan
+        yield Measured("sector_ratio", Fault.COVERED, worst, text)
+
+    def _count_lasers(
+        self, data: Cloud, sine: NDArray[np.float32], step: int
+    ) -> NDArray[np.float64]:
+        """Returns per laser (of the first 360), or per elevation where none is numbered."""
+        if data.ring is None:
+            return _histogram((sine + 1) * (_TILTS / 2), _TILTS, step)
+        return _histogram(data.ring[::step], _TILTS, step)
+
+    def _dead(self, lasers: NDArray[np.float64], step: int) -> Iterator[Measured]:
+        if not self._lasers.known:
+            return
+        usual = self._lasers.values
+        used = usual >= _SEEN * step
+        silent = float((used & (lasers < 0.05 * usual)).sum() / max(1, used.sum()))
+        text = f"{silent:.0%} of the lasers fell silent, limit {self._limits.ring_share:.0%}"
+        badness = silent / self._limits.ring_share
+        yield Measured("ring_share", Fault.SPARSE_CLOUD, badness, text)
+
+    def _near(self, range_m: NDArray[np.float32]) -> Measured:
+        limits = self._limits
+        share = np.count_nonzero(range_m < limits.near_m) / range_m.size
+        text = f"{share:.0%} of the returns are within {limits.near_m:g} m, limit "
+        text += f"{limits.near_share:.0%}"
+        return Measured("near_share", Fault.NEAR_RETURNS, share / limits.near_share, text)
+
+    def _rough(self, noise: float | None) -> Iterator[Measured]:
+        if noise is None or not self._noise.known:
+            return
+        limit = max(self._limits.noise_m, self._limits.noise_ratio * self._noise.value)
+        text = f"ranges tremble by {noise:.3f} m, limit {limit:.3f} m"
+        yield Measured("noise_m", Fault.NOISY, noise / limit, text)
+
+
+def _pairs(sectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return sectors + np.roll(sectors, -1)
+
+
+def _histogram(place: NDArray[np.generic], bins: int, step: int) -> NDArray[np.float64]:
+    """(bins,) estimated returns per bin."""
+    index = np.clip(place.astype(np.intp), 0, bins - 1)
+    return np.bincount(index, minlength=bins).astype(np.float64) * step
+
+
+def _noise(data: Cloud) -> float | None:
+    """Deviation of ranges along the scan in metres; None: too few points follow each other."""
+    runs: list[NDArray[np.float32]] = []
+    if data.ring is None:
+        starts = np.linspace(0, max(0, len(data.xyz) - _RUN), _LASERS).astype(int)
+        runs = [data.xyz[start : start + _RUN] for start in np.unique(starts)]
+    else:
+        counts = np.bincount(np.clip(data.ring, 0, 255), minlength=1)
+        for laser in np.argsort(counts)[-_LASERS:]:
+            runs.append(data.xyz[np.flatnonzero(data.ring == laser)[:_RUN]])
+    bends = []
+    for run in runs:
+        x, y, z = run.T
+        range_m = np.sqrt(x * x + y * y + z * z)
+        bends.append(np.abs(range_m[2:] - 2 * range_m[1:-1] + range_m[:-2]))
+    every = np.concatenate(bends)
+    return _SIGMA * float(np.quantile(every, 0.25)) if every.size >= 50 else None

@@ -1,0 +1,254 @@
+"""Is this a picture of the world? Light, structure, sharpness, noise and color of camera images.
+
+Everything is taken from two small samples: a coarse grid for what is large (light, cover), and a
+few whole lines for what is fine (sharpness, noise). Darkness alone is never held against an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robustseg_core.config import Strict
+from robustseg_core.health.content import Judge, Measured, Usual, below
+from robustseg_core.types import Fault
+
+_ACROSS = 128
+"""Pixels across the shorter side of the coarse sample."""
+_ON_LINES = 40_000
+"""Pixels on lines, roughly; never fewer than eight lines."""
+_BLOCKS, _FINE_BLOCKS = 10, 20
+_SPEAKING = 30
+"""Blocks that have to have structure for a share of them to mean something."""
+_IMPULSE = 48
+"""Gray levels by which an impulse stands out on both sides."""
+_LIT = 20.0
+"""Mean level of the strongest color below which color says nothing."""
+_SIGMA = 1 / (0.6745 * 6**0.5)
+"""From the median of |a - 2 b + c| to the deviation of white noise."""
+
+
+class ImageLimits(Strict):
+    """When an image is no image (gray levels 0..255)."""
+
+    black_mean: float = Field(
+        8.0, ge=0, le=255, description="BLACK below this mean gray level, ..."
+    )
+    black_std: float = Field(
+        4.0, ge=0, description="... if also below this deviation (a night scene has more)."
+    )
+    saturated_share: float = Field(
+        0.98, gt=0, le=1, description="SATURATED when more pixels than this are over-exposed."
+    )
+    saturated_level: float = Field(
+        250.0, ge=0, le=255, description="Gray level from which a pixel is over-exposed."
+    )
+    flat_std: float = Field(
+        2.0, ge=0, description="FLAT below this deviation in all colors; also of one of 10x10 "
+        "blocks, which then says nothing."
+    )  # fmt: skip
+    covered_share: float = Field(
+        0.28, gt=0, le=1,
+        description="COVERED when more than this share of the blocks with structure lost it, ...",
+    )  # fmt: skip
+    covered_always_share: float = Field(
+        0.5, gt=0, le=1,
+        description="... or more than this hold one color, whatever they used to hold (sky does).",
+    )  # fmt: skip
+    dead_share: float = Field(
+        0.94, gt=0, le=1, description="Rejected when more of 20x20 blocks than this hold one color."
+    )
+    one_color_std: float = Field(1.0, ge=0, description="Deviation of a block of one color.")
+    sharpness_ratio: float = Field(
+        0.25, ge=0, lt=1, description="BLURRED below this share of the own median sharpness."
+    )
+    noise_gray: float = Field(
+        11.0, gt=0, le=255, description="NOISY above this deviation between neighboring pixels, ..."
+    )
+    noise_ratio: float = Field(
+        1.6, ge=1, description="... if also this many times the own median (nights are noisy)."
+    )
+    impulse_share: float = Field(
+        0.015, gt=0, le=1, description="NOISY when more pixels than this stand out from both sides."
+    )
+    unrelated: float = Field(
+        0.75, gt=0, description="Rejected as noise above 1 minus this correlation of neighbors ..."
+    )
+    unrelated_gray: float = Field(
+        40.0, gt=0, le=255, description="... if the noise is also above this deviation."
+    )
+    color_shift: float = Field(
+        1.0, gt=0, description="DISCOLORED when (R-G)/mean or (B-G)/mean leave their own median "
+        "by more (sodium lamps make 0.8, a lost plane 1.5)."
+    )  # fmt: skip
+    usual_frames: int = Field(300, ge=10, description="Images that the own medians are taken of.")
+
+
+class ImageJudge(Judge[NDArray[np.uint8]]):
+    """Judges (H, W, 3) uint8 RGB images of one camera."""
+
+    def __init__(self, limits: ImageLimits) -> None:
+        self._limits = limits
+        most = limits.usual_frames
+        self._sharpness, self._noise, self._color = Usual(most), Usual(most), Usual(most)
+        self._silent = Usual(min(most, 100))
+        self._shape: tuple[int, ...] = ()
+
+    def reset(self) -> None:
+        """Forget how the images used to be."""
+        for usual in (self._sharpness, self._noise, self._color, self._silent):
+            usual.clear()
+
+    def measure(self, data: NDArray[np.uint8]) -> Iterator[Measured]:
+        """BLACK, SATURATED, FLAT, all COVERED and all NOISY are fatal; the others are doubts."""
+        if data.shape != self._shape:  # other pixels have other statistics
+            self.reset()
+            self._shape = data.shape
+        step = max(1, min(data.shape[:2]) // _ACROSS)
+        # Of whole lines: gathering single pixels from the image itself takes twice as long.
+        sample = data[::step].take(np.arange(0, data.shape[1], step), axis=1)
+        mean, std = (np.ravel(moment) for moment in cv2.meanStdDev(sample))
+        gray = np.ascontiguousarray(sample[..., 1])  # green carries most of the light
+        yield from self._light(gray, mean, std)
+        silent = _silent(gray, _BLOCKS)
+        yield from self._cover(gray, silent)
+        lines = _Lines(data)
+        yield from self._unrelated(lines)
+        lost = self._lost(silent)
+        blur = self._blur(lines) if lost.badness <= 1 else ()  # a cover is smooth, of course
+        doubts = [lost, *blur, *self._grain(lines), *self._tint(mean)]
+        yield from doubts
+        self._learn(lines, silent, mean, bad=any(doubt.badness > 1 for doubt in doubts))
+
+    def _learn(self, lines: _Lines, silent: Any, mean: NDArray[Any], *, bad: bool) -> None:
+        self._sharpness.learn(lines.sharpness, bad=bad)
+        self._noise.learn(lines.noise, bad=bad)
+        self._silent.learn(silent < self._limits.flat_std, bad=bad)
+        if mean.max() >= _LIT:
+            self._color.learn(_tint(mean), bad=bad)
+
+    def _light(
+        self, gray: NDArray[np.uint8], means: NDArray[Any], stds: NDArray[Any]
+    ) -> Iterator[Measured]:
+        limits, mean, std = self._limits, float(means[1]), float(stds[1])
+        dark = min(below(mean, limits.black_mean), below(std, limits.black_std))
+        text = (
+            f"mean {mean:.1f} of 255, limit {limits.black_mean:g}; "
+            f"deviation {std:.1f}, limit {limits.black_std:g}"
+        )
+        yield Measured("black_std", Fault.BLACK, dark, text, fatal=True)
+        bright = np.count_nonzero(gray >= limits.saturated_level) / gray.size
+        text = f"{bright:.1%} over-exposed, limit {limits.saturated_share:.0%}"
+        badness = bright / limits.saturated_share
+        yield Measured("saturated_share", Fault.SATURATED, badness, text, fatal=True)
+        flattest = float(stds.max())
+        text = f"deviation {flattest:.2f} gray levels, limit {limits.flat_std:g}"
+        yield Measured("flat_std", Fault.FLAT, below(flattest, limits.flat_std), text, fatal=True)
+
+    def _cover(self, gray: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Measured]:
+        """Blocks of one color, whatever was there before."""
+        limits = self._limits
+        share = np.count_nonzero(silent < limits.one_color_std) / silent.size
+        if share > 0.8:  # large blocks miss the edge of a cover: look closer
+            fine = float((_silent(gray, _FINE_BLOCKS) < limits.one_color_std).mean())
+            text = f"{fine:.0%} of the image holds one color, limit {limits.dead_share:.0%}"
+            badness = fine / limits.dead_share
+            yield Measured("dead_share", Fault.COVERED, badness, text, fatal=True)
+        text = f"{share:.0%} of the image holds one color, limit {limits.covered_always_share:.0%}"
+        badness = share / limits.covered_always_share
+        yield Measured("covered_always_share", Fault.COVERED, badness, text)
+
+    def _lost(self, silent: NDArray[Any]) -> Measured:
+        """Blocks that usually have structure, and now have none."""
+        limits = self._limits
+        share = 0.0
+        if self._silent.known:
+            speaks = self._silent.values < 0.5
+            fell = (silent < limits.flat_std) & speaks
+            share = float(fell.sum()) / max(int(speaks.sum()), _SPEAKING)
+        text = f"{share:.0%} of the image fell silent, limit {limits.covered_share:.0%}"
+        return Measured("covered_share", Fault.COVERED, share / limits.covered_share, text)
+
+    def _unrelated(self, lines: _Lines) -> Iterator[Measured]:
+        """Random bytes: neighbors differ as much as any two pixels, and by very much."""
+        limits = self._limits
+        unlike = lines.sharpness / 2  # 1 - correlation of neighbors
+        badness = min(unlike / limits.unrelated, lines.noise / limits.unrelated_gray)
+        text = (
+            f"neighboring pixels correlate by {1 - unlike:.2f}, expected at least "
+            f"{1 - limits.unrelated:.2f}; noise {lines.noise:.0f} gray levels"
+        )
+        yield Measured("unrelated", Fault.NOISY, badness, text, fatal=True)
+
+    def _blur(self, lines: _Lines) -> Iterator[Measured]:
+        if self._sharpness.known:
+            usual = self._sharpness.value
+            text = f"sharpness {lines.sharpness:.2g}, usually {usual:.2g}"
+            badness = below(lines.sharpness, self._limits.sharpness_ratio * usual)
+            yield Measured("sharpness_ratio", Fault.BLURRED, badness, text)
+
+    def _grain(self, lines: _Lines) -> Iterator[Measured]:
+        limits = self._limits
+        if self._noise.known:
+            limit = max(limits.noise_gray, limits.noise_ratio * self._noise.value)
+            text = f"noise {lines.noise:.1f} gray levels, limit {limit:.1f}"
+            yield Measured("noise_gray", Fault.NOISY, lines.noise / limit, text)
+        text = f"{lines.impulses:.1%} of the pixels stand out, limit {limits.impulse_share:.1%}"
+        yield Measured("impulse_share", Fault.NOISY, lines.impulses / limits.impulse_share, text)
+
+    def _tint(self, mean: NDArray[Any]) -> Iterator[Measured]:
+        if self._color.known and mean.max() >= _LIT:
+            shift = float(np.abs(_tint(mean) - self._color.values).max())
+            text = f"color moved by {shift:.2f}, limit {self._limits.color_shift:g}"
+            yield Measured("color_shift", Fault.DISCOLORED, shift / self._limits.color_shift, text)
+
+
+class _Lines:
+    """What whole lines in full resolution tell: blur, noise and impulses are fine-scaled."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        count = max(8, _ON_LINES // max(1, data.shape[1]))
+        lines = data[:: max(1, -(-len(data) // count)), :, 1].astype(np.int16)
+        self.sharpness = self.noise = self.impulses = 0.0
+        if lines.shape[1] < 3:
+            return
+        slope = lines[:, 1:] - lines[:, :-1]
+        # Whole numbers, few and small: nothing is lost, and `meanStdDev` takes ten times as long.
+        mean = cv2.sumElems(lines)[0] / lines.size
+        variance = cv2.norm(lines, cv2.NORM_L2SQR) / lines.size - mean * mean
+        # Divided by the variance, darkness and dim light alone change nothing.
+        self.sharpness = cv2.norm(slope, cv2.NORM_L2SQR) / slope.size / max(variance, 1.0)
+        left, right = slope[:, :-1], slope[:, 1:]
+        self.noise = _SIGMA * _median(np.abs(right - left))
+        steep = np.minimum(np.abs(left), np.abs(right)) > _IMPULSE
+        self.impulses = np.count_nonzero(steep & ((left ^ right) < 0)) / steep.size
+
+
+def _silent(gray: NDArray[np.uint8], blocks: int) -> NDArray[np.float32]:
+    """(n, n) deviation within each block; n is `blocks`, or fewer where the image is tiny."""
+    blocks = max(1, min(blocks, min(gray.shape) // 4))
+    level = gray.astype(np.float32) - np.float32(128)
+    both = cv2.merge((level, level * level))  # two channels cost hardly more than one
+    moments = cv2.resize(both, (blocks, blocks), interpolation=cv2.INTER_AREA)
+    mean, square = moments[..., 0], moments[..., 1]
+    return np.sqrt(np.maximum(square - mean * mean, 0))
+
+
+def _tint(mean: NDArray[Any]) -> NDArray[np.float64]:
+    """(2,) how far red and blue are from green, relative to all."""
+    red, green, blue = mean
+    return np.array([red - green, blue - green]) / max(float(mean.mean()), 1.0)
+
+
+def _median(values: NDArray[np.int16]) -> float:
+    """Median of whole numbers >= 0, by their histogram, and between two of them by its slope."""
+    counts = np.cumsum(cv2.calcHist([values.astype(np.uint16)], [0], None, [1024], [0, 1024]))
+    half = counts[-1] / 2
+    place = int(np.searchsorted(counts, half))
+    before = counts[place - 1] if place else 0.0
+    return max(0.0, place - 0.5 + float((half - before) / max(counts[place] - before, 1)))

@@ -1,0 +1,1 @@
+"""A label map for others: ROS messages, pictures, result folders, reports."""

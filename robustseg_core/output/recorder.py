@@ -1,0 +1,490 @@
+"""What a run leaves behind: label PNGs, a film, an MCAP for Foxglove and `result.json`.
+
+One recorder serves `robustseg run` and the live demo, so the two can be compared file by file.
+Seconds, rates and gaps are those of the whole recording, from its first message to its last one,
+whether masks came or not (`timeline`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core import __version__
+from robustseg_core.bag import BagWriter
+from robustseg_core.bag.typestore import LABEL_INFO
+from robustseg_core.errors import RobustsegError
+from robustseg_core.output import draw
+from robustseg_core.output import messages as outputs
+from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, reach_s, silences
+from robustseg_core.types import SECOND, LabelMap, ModelSpec, State
+
+TOPICS = {
+    "label_mask": "sensor_msgs/msg/Image",
+    "confidence": "sensor_msgs/msg/Image",
+    "overlay": "sensor_msgs/msg/CompressedImage",
+    "status": "diagnostic_msgs/msg/DiagnosticArray",
+    "label_info": LABEL_INFO,
+}
+"""What goes into the MCAP, below /robustseg, as the node publishes it; `label_info` once, latched,
+before the first mask."""
+MOMENTS = 12
+"""Pictures kept for the report."""
+LONGEST_PAUSE_S = 60.0
+"""A longer pause is shortened to this in the film, as a replay does with one."""
+UNUSED_S = 2.0
+"""A sensor that is believed and that no mask used for longer than this is worth a notice."""
+NOTICES = 3
+"""Silences that are told one by one, the longest first; the others in a sentence together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A picture for the report."""
+
+    at_s: float
+    """Since the start of the recording."""
+    used: tuple[str, ...]
+    overlay: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+
+    @property
+    def caption(self) -> str:
+        """When, and made of what."""
+        return f"{self.at_s:.2f} s: {', '.join(self.used)}"
+
+
+class Recorder:
+    """Writes a folder of results while masks come in; a context manager.
+
+    Args:
+        folder: fresh, as `output_folder.staged` gives it.
+        spec: the network's.
+        start_ns: when the recording began, on its own clock.
+        timeline: of the recording.
+        video_rate_hz: frame rate of the film.
+
+    Raises:
+        RobustsegError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: ModelSpec,
+        *,
+        start_ns: int,
+        timeline: Timeline,
+        video_rate_hz: float = 30.0,
+    ) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = []
+        self.moments: list[Moment] = []
+        """Where a mask is made of others than the one before it; the first few of them only, so
+        that memory stays bounded."""
+        self._spec = spec
+        self._start_ns = start_ns
+        self._timeline = timeline
+        self._places = Places(timeline)
+        self._video = VideoWriter(folder / "overlay.webm", video_rate_hz)
+        self._masks = folder / "masks"
+        try:
+            self._masks.mkdir(parents=True)
+        except OSError as error:
+            raise RobustsegError(
+                f"cannot write to {folder}: {error.strerror}; choose another --out"
+            ) from None
+        self._bag = BagWriter(folder / "mcap", compress=True)
+
+    def __enter__(self) -> Recorder:
+        self._bag.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self._bag.__exit__(kind, *exc)
+        if kind is None:
+            self._video.finish(self._timeline.duration_s)
+        else:
+            self._video.abandon()
+
+    def place_ns(self, label_map: LabelMap) -> int:
+        """Where a mask lies on the timeline; to be asked once for each, before `add`."""
+        return self._places.place_ns(label_map)
+
+    def add(
+        self,
+        label_map: LabelMap,
+        overlay: NDArray[np.uint8],
+        at_ns: int,
+        miou: float | None = None,
+    ) -> None:
+        """Keep one mask.
+
+        Args:
+            label_map: the mask.
+            overlay: (H, W, 3) RGB, as `draw.overlay` makes it.
+            at_ns: its place, from `place_ns`.
+            miou: of this mask alone, where the truth is known.
+
+        Raises:
+            RobustsegError: the disk is full.
+        """
+        at_s = at_ns / SECOND
+        row = {"at_s": round(at_s, 6), **row_of(label_map)}
+        if miou is not None:
+            row["miou"] = round(miou, 4)
+        changed = not self.rows or self.rows[-1]["used"] != row["used"]
+        if changed and len(self.moments) < MOMENTS:
+            self.moments.append(Moment(at_s, label_map.used, overlay))
+        self.rows.append(row)
+        name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
+        try:  # not by OpenCV, which crashes where the name of a folder is not UTF-8
+            (self._masks / name).write_bytes(cv2.imencode(".png", label_map.ids)[1].tobytes())
+        except OSError as error:
+            raise RobustsegError(
+                f"cannot write {self._masks / name}: {error.strerror}; make room, or choose "
+                "another --out"
+            ) from None
+        self._video.add(overlay, at_s)
+        fields = {
+            "label_mask": outputs.label_mask(label_map),
+            "confidence": outputs.confidence(label_map),
+            "overlay": outputs.compressed_overlay(overlay, label_map),
+            "status": outputs.status(label_map, self._spec),
+        }
+        if len(self.rows) == 1:
+            names = {"label_info": outputs.label_info(self._spec, label_map.stamp_ns)}
+            fields = names | fields
+        for topic, values in fields.items():
+            message = outputs.to_rosbags(TOPICS[topic], values)
+            self._bag.write(
+                f"/robustseg/{topic}", TOPICS[topic], message, label_map.stamp_ns,
+                latched=topic == "label_info",
+            )  # fmt: skip
+
+    def write_result(self, **more: Any) -> dict[str, Any]:
+        """Write `result.json`; `more` joins its top level. Returns what was written."""
+        result = {
+            "robustseg": __version__,
+            "trained": self._spec.trained,
+            "provenance": self._spec.provenance,
+            "modalities": list(self._spec.modalities),
+            "start_ns": self._start_ns,
+            **more,
+            "masks": self.rows,
+        }
+        text = json.dumps(result, indent=1)
+        (self.folder / "result.json").write_text(text + "\n")
+        return result
+
+
+class VideoWriter:
+    """A VP8 WebM in the time of a run; browsers play it. A context manager.
+
+    Frames come at a constant rate, and each shows the newest picture of its moment: a picture is
+    repeated until the next one is due. Where none is due for long (`timeline.reach_s`), the last
+    one is dimmed below a banner; pauses beyond `LONGEST_PAUSE_S` are shortened to that.
+
+    Args:
+        path: ends in .webm.
+        rate_hz: frames a second.
+        banner: what is written over the picture while there is no newer one.
+    """
+
+    def __init__(self, path: Path, rate_hz: float = 30.0, *, banner: str = "no mask") -> None:
+        self._path = path
+        self._rate_hz = rate_hz
+        self._banner = banner
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._shown: NDArray[np.uint8] | None = None
+        self._frames = self._left_out = 0
+        """Frames that were written, and those of shortened pauses that were not."""
+        self._times_s: deque[float] = deque(maxlen=16)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is None:
+            self.finish(0.0)
+        else:
+            self.abandon()
+
+    def add(self, picture: NDArray[np.uint8], at_s: float) -> None:
+        """Show a picture from then on: (H, W, 3) RGB; the first one decides the size.
+
+        Args:
+            picture: what is shown.
+            at_s: in seconds since the start; not before the picture before.
+
+        Raises:
+            RobustsegError: the file cannot be written.
+        """
+        if self._writer is None:
+            self._open(picture)
+            self._hold(at_s, picture, plain=0)
+        else:
+            self._hold(at_s, self._shown)
+        self._shown = picture
+        self._times_s.append(at_s)
+
+    def finish(self, end_s: float) -> None:
+        """Hold the last picture until then, for a frame at least, and complete the file.
+
+        Raises:
+            RobustsegError: the file is not what was written: the disk is full.
+        """
+        if self._writer is None or self._shown is None:
+            return
+        self._hold(max(end_s, (self._frames + self._left_out + 1) / self._rate_hz), self._shown)
+        self.abandon()
+        if self._path.is_file() and self._path.stat().st_size:
+            with _plain_name(self._path) as name:
+                film = cv2.VideoCapture(name)
+                frames = film.get(cv2.CAP_PROP_FRAME_COUNT)
+                film.release()
+            if abs(frames - self._frames) <= 1:  # FFmpeg's estimate: the length times the rate
+                return
+        raise RobustsegError(f"cannot write {self._path} whole; is the disk full?")
+
+    def abandon(self) -> None:
+        """Complete the file as far as it is; that it is whole is not looked at."""
+        if self._writer is not None:
+            with _quiet():
+                self._writer.release()
+            self._writer = None
+
+    def _open(self, picture: NDArray[np.uint8]) -> None:
+        height, width = (n // 2 * 2 for n in picture.shape[:2])  # VP8 wants even sizes
+        self._size = (width, height)
+        with _quiet(), _plain_name(self._path) as name:
+            codec = cv2.VideoWriter.fourcc(*"VP80")
+            self._writer = cv2.VideoWriter(name, codec, self._rate_hz, self._size)
+        if not self._writer.isOpened():
+            raise RobustsegError(f"cannot write {self._path}; choose a folder that can be written")
+
+    def _hold(
+        self, until_s: float, picture: NDArray[np.uint8] | None, *, plain: int | None = None
+    ) -> None:
+        """Show `picture` in all frames before `until_s`; dimmed after the first `plain` of them."""
+        if picture is None:
+            return
+        count = math.floor(until_s * self._rate_hz + 1e-6) - self._left_out - self._frames
+        most = round(LONGEST_PAUSE_S * self._rate_hz)
+        self._left_out += max(0, count - most)
+        count = min(count, most)
+        if plain is None:
+            plain = round(reach_s(self._times_s) * self._rate_hz)
+        for many, shown in (
+            (min(count, plain), picture),
+            (count - plain, draw.idle(picture, self._banner) if count > plain else picture),
+        ):
+            if many > 0:
+                frame = self._fitting(shown)
+                for _ in range(many):
+                    self._writer.write(frame)
+        self._frames += max(0, count)
+
+    def _fitting(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) BGR in the size of the film."""
+        width, height = self._size
+        fitting = picture[:height, :width]
+        if fitting.shape[:2] != (height, width):  # the camera changed its resolution mid-run
+            fitting = cv2.resize(picture, self._size)
+        return cv2.cvtColor(fitting, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+
+
+def row_of(label_map: LabelMap) -> dict[str, Any]:
+    """A mask's line in `result.json`."""
+    return {
+        "stamp_ns": label_map.stamp_ns,
+        "used": list(label_map.used),
+        "reasons": dict(label_map.reasons),
+        "states": {name: state.value for name, state in label_map.states.items()},
+        "held_ms": _rounded(label_map.held_ms),
+        "latency_ms": _rounded(label_map.latency_ms),
+    }
+
+
+def totals(
+    rows: Sequence[Mapping[str, Any]],
+    duration_s: float,
+    *,
+    labels: float | None = None,
+    why: Mapping[float, str] | None = None,
+) -> dict[str, Any]:
+    """Sums over a run: masks, rate, coverage, use of each modality, latency percentiles.
+
+    The run reaches from the first message of the recording to its last one: its ends count as ends
+    of gaps. `coverage` is the share of that time in which the newest mask was at most 2.5 usual
+    periods old, `label_coverage` the share of the labels that have a mask.
+
+    Args:
+        rows: lines of `result.json`, with `at_s`.
+        duration_s: of the recording.
+        labels: share of the labels that have a mask; None: there is no truth.
+        why: beginning of a silence -> what was wrong then, where it is known.
+    """
+    times_s = [row["at_s"] for row in rows]
+    latency = [row["latency_ms"]["total"] for row in rows if "total" in row["latency_ms"]]
+    used: dict[str, int] = {}
+    for row in rows:
+        for name in row["used"]:
+            used[name] = used.get(name, 0) + 1
+    longest_s = max((b - a for a, b in gaps(times_s, duration_s)), default=0.0)
+    found: dict[str, Any] = {
+        "masks": len(rows),
+        "duration_s": round(duration_s, 3),
+        "rate_hz": round(len(rows) / duration_s, 2) if duration_s > 0 else 0.0,
+        "longest_gap_ms": round(longest_s * 1000, 1),
+        "coverage": round(coverage(times_s, duration_s), 4),
+        "silences": [
+            {"from_s": round(a, 3), "to_s": round(b, 3), "why": (why or {}).get(a, "")}
+            for a, b in silences(times_s, duration_s)
+        ],
+        "used": used,
+        "latency_ms": {
+            f"p{q}": round(float(np.percentile(latency, q)), 1) for q in (50, 95, 99) if latency
+        },
+    }
+    if labels is not None:
+        found["label_coverage"] = round(labels, 4)
+    return found
+
+
+def silence_notices(sums: Mapping[str, Any]) -> list[str]:
+    """Where no mask came, of what `totals` returned; a sentence each, oldest first."""
+    found = sorted(sums["silences"], key=lambda silence: silence["from_s"] - silence["to_s"])
+    told = sorted(found[:NOTICES], key=lambda silence: silence["from_s"])
+    notices = [
+        f"no mask from {silence['from_s']:.2f} s to {silence['to_s']:.2f} s"
+        + (f": {silence['why']}" if silence["why"] else "")
+        for silence in told
+    ]
+    if rest := found[NOTICES:]:
+        seconds = sum(silence["to_s"] - silence["from_s"] for silence in rest)
+        notices.append(
+            f"no mask in {len(rest)} other pauses either, at most "
+            f"{rest[0]['to_s'] - rest[0]['from_s']:.2f} s long and {seconds:.2f} s in all"
+        )
+    return notices
+
+
+def unused_notices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sensors that were believed, and not in the masks all the same, for long: a sentence each.
+
+    A dead sensor has its state; this one speaks, and what it says never fits. One that was never
+    used at all is told elsewhere (`offline.notices`).
+
+    Args:
+        rows: lines of `result.json`, with `at_s`.
+    """
+    longest: dict[str, tuple[float, float, str]] = {}
+    since: dict[str, float] = {}
+    ever = {name for row in rows for name in row["used"]}
+    for row in rows:
+        for name, state in row["states"].items():
+            if name not in ever or name in row["used"] or not State(state).usable:
+                since.pop(name, None)
+                continue
+            start_s = since.setdefault(name, row["at_s"])
+            before_s = longest[name][1] - longest[name][0] if name in longest else UNUSED_S
+            if row["at_s"] - start_s > before_s:
+                longest[name] = start_s, row["at_s"], row["reasons"].get(name, "")
+    return [
+        f"{name} was believed, and in no mask from {start_s:.2f} s to {end_s:.2f} s"
+        + (f": {reason}" if reason else "")
+        for name, (start_s, end_s, reason) in longest.items()
+    ]
+
+
+def masks_line(result: Mapping[str, Any]) -> str:
+    """How many masks there are, how often, and how much of the recording they cover."""
+    sums = result["totals"]
+    return (
+        f"{sums['masks']} masks at {sums['rate_hz']} Hz, in {100 * sums['coverage']:.1f} % of "
+        f"{sums['duration_s']:.2f} s"
+    )
+
+
+def score_line(result: Mapping[str, Any]) -> str:
+    """The score, and the rule that it follows; empty where there is no truth."""
+    truth = result.get("truth")
+    if truth is None:
+        return ""
+    score = f"{100 * result['miou']:.1f} %" if "miou" in result else "nothing labelled"
+    height, width = truth["scored_at"]
+    return (
+        f"mIoU against the recording's truth: {score} ({truth['with_mask']} of {truth['labels']} "
+        f"labels have a mask, the others are missed; mean over the {truth['classes_occurring']} of "
+        f"{truth['classes']} classes that occur; scored at {height}x{width})"
+    )
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in values.items()}
+
+
+@contextmanager
+def _plain_name(path: Path) -> Iterator[str]:
+    """`path` as OpenCV can open it: it crashes (4.x) on a string with bytes that are not UTF-8.
+
+    Such a folder is opened here, and has another name then while it is open.
+
+    Raises:
+        RobustsegError: the file's own name is not UTF-8, or this system has no such other names.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        yield str(path)
+        return
+    folder = None
+    try:
+        path.name.encode()
+        folder = os.open(path.parent, os.O_RDONLY)
+        name = f"/proc/self/fd/{folder}/{path.name}"
+        if not os.path.isdir(os.path.dirname(name)):
+            raise FileNotFoundError
+        yield name
+    except (UnicodeEncodeError, FileNotFoundError):
+        raise RobustsegError(
+            f"{path} is not UTF-8, and a video cannot be written under such a name; choose another"
+        ) from None
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """OpenCV's FFmpeg writes a line to file descriptor 2 about a WebM tag that it then handles."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # no standard error at all
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        with suppress(OSError):
+            os.dup2(saved, 2)
+        os.close(saved)

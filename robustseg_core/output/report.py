@@ -1,0 +1,209 @@
+"""`result.json` as pictures: who was believed when, and how long each mask took."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from robustseg_core.cli.terminal import visible
+from robustseg_core.faults import FaultSpec
+from robustseg_core.faults.kills import Kill
+from robustseg_core.output import page
+from robustseg_core.output.draw import STATE_COLORS
+from robustseg_core.output.recorder import Moment, masks_line, score_line
+from robustseg_core.output.timeline import reach_s
+from robustseg_core.types import State
+
+NO_MASK = "no mask"
+EMPTY = "#d1d5da"
+"""Color of the time in which no mask came."""
+
+
+def write(
+    folder: Path,
+    result: dict[str, Any],
+    *,
+    title: str,
+    moments: Sequence[Moment] = (),
+    broken: Sequence[Kill | FaultSpec] = (),
+) -> Path:
+    """`report.html` (one file, nothing to load beside the video) and `poster.png` in `folder`.
+
+    Args:
+        folder: where `overlay.webm` lies too.
+        result: what `Recorder.write_result` returned; with `start_ns`, `totals` and `rejected`.
+        title: names the run.
+        moments: pictures, oldest first.
+        broken: what was done to sensors on purpose; drawn as hatched spans.
+    """
+    (folder / "poster.png").write_bytes(poster(result, moments, broken))
+    html = page.render(
+        "robustseg_core.output",
+        title=title,
+        result=result,
+        broken=[str(fault) for fault in broken],
+        timeline=_embed(poster(result, (), broken)),
+        pictures=[(moment.caption, _embed(_png(moment.overlay))) for moment in moments],
+        changes=changes(result),
+        no_mask=NO_MASK,
+        masks=masks_line(result),
+        score=score_line(result),
+        has_video=(folder / "overlay.webm").exists(),
+    )
+    path = folder / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows at which the set of used modalities changes, or of those that are used in doubt.
+
+    `at_s` is seconds from the start. Where no mask came for long, a row uses nothing; its `reasons`
+    are what is known of that time.
+    """
+    rows = [
+        {"at_s": s["from_s"], "used": [], "reasons": {"all": s["why"]} if s["why"] else {}}
+        for s in result["totals"]["silences"]
+    ]
+    # Stable: the mask from which on none came stays before that silence.
+    rows = sorted([*result["masks"], *rows], key=lambda row: round(row["at_s"], 3))
+    found: list[dict[str, Any]] = []
+    last: tuple[list[str], list[str]] | None = None
+    for row in rows:
+        now = row["used"], [name for name in row["used"] if name in row["reasons"]]
+        if now != last:
+            found.append(row)
+            last = now
+    return found
+
+
+@page.plain_text
+def poster(
+    result: dict[str, Any], moments: Sequence[Moment] = (), broken: Sequence[Kill | FaultSpec] = ()
+) -> bytes:
+    """A PNG: typical moments, the state of each sensor over time, and the latency.
+
+    Args:
+        result: what `Recorder.write_result` returned.
+        moments: those of the most common combinations of sensors are shown; none: no pictures.
+        broken: drawn as hatched spans.
+    """
+    shown = _typical(result["masks"], moments)
+    heights = [1.9] if shown else []
+    heights.append(1.9 + 0.45 * len(result["modalities"]))
+    figure = plt.figure(figsize=(10, sum(heights)), layout="constrained")
+    panels = list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat)
+    if shown:
+        pictures = panels[0].subplots(1, len(shown), squeeze=False)[0]
+        for axes, moment in zip(pictures, shown, strict=True):
+            axes.imshow(moment.overlay)
+            axes.set_title(visible(moment.caption), size=7)
+            axes.axis("off")
+    scored = any("miou" in row for row in result["masks"])
+    ratios = [3, 1, 1] if scored else [3, 1]
+    above, below, *score = panels[-1].subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
+    _draw_lanes(above, result, broken)
+    at_s = _seconds(result).tolist()
+    for silence in result["totals"]["silences"]:
+        heard_s = reach_s(at_s) if silence["from_s"] >= round(min(at_s, default=0.0), 3) else 0.0
+        for axes in (above, below, *score):
+            axes.axvspan(
+                min(silence["from_s"] + heard_s, silence["to_s"]), silence["to_s"],
+                color=EMPTY, linewidth=0, zorder=0,
+            )  # fmt: skip
+    above.set_xlim(0, max(result["totals"]["duration_s"], *at_s[-1:], 0.1))
+    _draw_curve(below, result, lambda row: row["latency_ms"].get("total"))
+    below.set_ylim(bottom=0)
+    below.set_ylabel("latency, ms", fontsize=8)
+    for axes in score:
+        _draw_curve(axes, result, lambda row: row.get("miou"))
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("mIoU", fontsize=8)
+    (score[0] if score else below).set_xlabel("seconds", fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def _typical(rows: Sequence[dict[str, Any]], moments: Sequence[Moment]) -> list[Moment]:
+    """One moment each of the four commonest combinations, in order of time."""
+    common = Counter(tuple(row["used"]) for row in rows)
+    first: dict[tuple[str, ...], Moment] = {}
+    for moment in moments:
+        first.setdefault(moment.used, moment)
+    chosen = sorted(first.values(), key=lambda moment: -common[moment.used])[:4]
+    return sorted(chosen, key=lambda moment: moment.at_s)
+
+
+def _seconds(result: dict[str, Any]) -> NDArray[np.float64]:
+    """Time of each mask since the start, which faults are given in."""
+    return np.array([row["at_s"] for row in result["masks"]], np.float64)
+
+
+def _draw_curve(
+    axes: Axes, result: dict[str, Any], value: Callable[[dict[str, Any]], float | None]
+) -> None:
+    """A value of each mask over time; the line breaks where it is not known for long."""
+    rows = [(row["at_s"], v) for row in result["masks"] if (v := value(row)) is not None]
+    limit_s = reach_s([at_s for at_s, _ in rows])
+    line: list[tuple[float, float]] = []
+    for at_s, v in rows:
+        if line and at_s - line[-1][0] > limit_s:
+            line.append((at_s, np.nan))
+        line.append((at_s, v))
+    axes.plot(*np.array(line).reshape(-1, 2).T, color="black", linewidth=0.8, marker=".",
+              markersize=2)  # fmt: skip
+
+
+def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[Kill | FaultSpec]) -> None:
+    """One lane per modality: pale in the color of its state, solid where masks are made of it."""
+    rows, names, at_s = result["masks"], result["modalities"], _seconds(result)
+    end_s = max(result["totals"]["duration_s"], *at_s[-1:], 0.0)
+    # A mask speaks until the next one, but a pause stays visible as a pause.
+    widths_s = np.minimum(np.diff(np.append(at_s, end_s)), reach_s(at_s.tolist()))
+    for lane, name in enumerate(names):
+        for state in State:
+            here = [r["states"].get(name, State.DISABLED.value) == state.value for r in rows]
+            used = [yes and name in r["used"] for yes, r in zip(here, rows, strict=True)]
+            color = np.array(STATE_COLORS[state]) / 255
+            for flags, low, height, alpha in ((here, -0.4, 0.8, 0.45), (used, -0.22, 0.44, 1.0)):
+                spans = [(t, w) for t, w, yes in zip(at_s, widths_s, flags, strict=True) if yes]
+                axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
+        for fault in broken:
+            if fault.target == name and fault.start_s < end_s:
+                until_s = end_s if fault.duration_s is None else fault.start_s + fault.duration_s
+                width_s = min(until_s, end_s) - fault.start_s
+                axes.broken_barh([(fault.start_s, width_s)], (lane - 0.4, 0.8), facecolor="none",
+                                 edgecolor="black", hatch="//", linewidth=0.8)  # fmt: skip
+    axes.set_yticks(range(len(names)), list(map(visible, names)))
+    axes.invert_yaxis()
+    seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
+    handles = [Patch(color=np.array(STATE_COLORS[s]) / 255, label=s.value) for s in seen]
+    if broken:
+        handles.append(
+            Patch(facecolor="none", edgecolor="black", hatch="//", label="broken on purpose")
+        )
+    if result["totals"]["silences"]:
+        handles.append(Patch(color=EMPTY, label=NO_MASK))
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    axes.set_title("state of each sensor; the solid band is what each mask was made of", size=9)
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _embed(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,1 @@
+"""The configuration of a robot, as a file and as parameters; its topics and transports."""

@@ -1,0 +1,77 @@
+"""`robot.yaml`: all that a robot says about itself, checked down to each sensor's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from robustseg_core.config import (
+    HealthConfig,
+    StreamConfig,
+    Strict,
+    SyncConfig,
+    ViewConfig,
+    parse,
+)
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.modalities import limits_of, load
+
+NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
+"""Parameters that a file for `ros2 launch` may hold beside the robot's."""
+
+
+class RobotConfig(Strict):
+    """Everything that a robot says about itself: `robot.yaml`."""
+
+    streams: dict[str, StreamConfig] = Field(
+        default_factory=dict, description="modality -> sensor; `robustseg inspect` guesses them."
+    )
+    weights: str = Field(
+        "",
+        description="Checkpoint (.safetensors); empty: the shipped student, trained on simulated "
+        "streets only; `untrained`: random weights, for plumbing.",
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
+    )
+    cpu_threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Threads of the network on a CPU; 0: all cores but one, so that the sensors' "
+        "callbacks are not starved.",
+    )
+    view: ViewConfig = Field(
+        default_factory=ViewConfig, description="Pixel grid, if not on topics."
+    )
+    sync: SyncConfig = Field(default_factory=SyncConfig, description="Deadline synchronizer.")
+    health: HealthConfig = Field(default_factory=HealthConfig, description="Health monitor.")
+
+    @model_validator(mode="after")
+    def _limits_are_known(self) -> RobotConfig:
+        for name, stream in self.streams.items():
+            parse(limits_of(name), stream.limits, where=f"streams.{name}.limits")
+        return self
+
+    @model_validator(mode="after")
+    def _view_is_possible(self) -> RobotConfig:
+        view = self.view
+        for name in view.extrinsics:
+            load(name)  # an unknown one is an error with the nearest name
+        if view.intrinsics and view.height and view.width:
+            fx, fy, cx, cy = view.intrinsics
+            if wrong := Camera(view.height, view.width, fx, fy, cx, cy).impossible:
+                raise ValueError(f"view.intrinsics: {wrong}; give fx, fy, cx, cy of these pixels")
+        return self
+
+
+def parse_robot(tree: Mapping[str, Any]) -> RobotConfig:
+    """The robot of a parameter file, without what only a ROS node understands (`NODE_ONLY`).
+
+    Raises:
+        RobustsegError: an unknown key, or a value of the wrong kind or range.
+    """
+    own = {key: value for key, value in tree.items() if str(key).partition(".")[0] not in NODE_ONLY}
+    return parse(RobotConfig, own)

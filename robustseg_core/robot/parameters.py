@@ -1,0 +1,136 @@
+"""The configuration as a flat table: one row per leaf, with a dotted name, a meaning and a range.
+
+`RobotConfig` is walked, not repeated. The table is what the ROS layer declares as parameters and
+what `robustseg params` prints, so code, node and template cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from robustseg_core import modalities
+from robustseg_core.robot.config import RobotConfig
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One parameter: a field of the configuration model, and where it hangs."""
+
+    path: tuple[str, ...]
+    annotation: Any
+    default: Any
+    description: str
+    low: float | None
+    high: float | None
+    """Ends of the range, where both are finite; an exclusive end counts as an end."""
+
+    @property
+    def name(self) -> str:
+        """Its dotted name: `streams.rgb.topic`."""
+        return ".".join(self.path)
+
+    @property
+    def unset(self) -> bool:
+        """Whether the default is "not set": None or an empty list, which ROS has no types for."""
+        return self.default is None or self.default == ()
+
+    def coerce(self, value: Any) -> Any:
+        """`value` as the field's type: 30 is 30.0 where a float is meant."""
+        return TypeAdapter(self.annotation).validate_python(value)
+
+
+def leaves(model: type[BaseModel] = RobotConfig, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """All rows of `model`, in its order; a mapping has one key for every modality there is."""
+    for key, field in model.model_fields.items():
+        yield from _below(field.annotation, field, (*path, key))
+
+
+def _below(annotation: Any, field: FieldInfo, path: tuple[str, ...]) -> Iterator[Leaf]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield from leaves(annotation, path)
+    elif path[-1] == "limits" and len(path) == 3:  # streams.<modality>.limits
+        yield from leaves(modalities.limits_of(path[1]), path)
+    elif get_origin(annotation) in (dict, Mapping):
+        for name in modalities.available():
+            yield from _below(get_args(annotation)[1], field, (*path, name))
+    else:
+        mapped = get_origin(field.annotation) in (dict, Mapping)
+        default = () if mapped else field.get_default(call_default_factory=True)
+        yield Leaf(path, annotation, default, field.description or "", *_range(field))
+
+
+def _range(field: FieldInfo) -> tuple[float | None, float | None]:
+    ends: dict[str, float] = {}
+    for constraint in field.metadata:
+        for name, side in (("ge", "low"), ("gt", "low"), ("le", "high"), ("lt", "high")):
+            end = getattr(constraint, name, None)
+            if isinstance(end, (int, float)) and math.isfinite(end):
+                ends[side] = end
+    return (ends["low"], ends["high"]) if len(ends) == 2 else (None, None)
+
+
+def to_tree(table: Iterable[Leaf], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted name as the nested mapping that `config.parse` reads; defaults left out."""
+    tree: dict[str, Any] = {}
+    for leaf in table:
+        value = values.get(leaf.name)
+        if isinstance(leaf.default, tuple) and hasattr(value, "__len__"):
+            value = value if isinstance(value, str) else tuple(value)
+        if value is None or value == leaf.default:
+            continue
+        branch = tree
+        for name in leaf.path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[leaf.path[-1]] = value
+    return tree
+
+
+def template() -> str:
+    """A `robot.yaml` with every parameter at its default, each explained.
+
+    Rows without a default are commented out. The file serves `ros2 launch ... params_file:=` and
+    `robustseg` alike.
+    """
+    lines = ["/**:", "  ros__parameters:"]
+    open_groups: tuple[str, ...] = ()
+    for leaf in leaves():
+        *groups, key = leaf.path
+        shared = 0
+        while shared < min(len(groups), len(open_groups)) and groups[shared] == open_groups[shared]:
+            shared += 1
+        live = any(not other.unset for other in leaves() if other.path[: len(groups)] == (*groups,))
+        for depth in range(shared, len(groups)):
+            lines.append(f"{_indent(depth)}{'' if live else '# '}{groups[depth]}:")
+        open_groups = tuple(groups)
+        indent = _indent(len(groups))
+        for line in textwrap.wrap(_meaning(leaf), width=96 - len(indent)):
+            lines.append(f"{indent}# {line}")
+        if leaf.unset:
+            kind = "true" if "bool" in str(leaf.annotation) else "..."
+            lines.append(f"{indent}# {key}: {kind}")
+        else:
+            lines.append(f"{indent}{key}: {_yaml(leaf.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _indent(depth: int) -> str:
+    return " " * (4 + 2 * depth)
+
+
+def _meaning(leaf: Leaf) -> str:
+    span = "" if leaf.low is None else f" [{leaf.low:g} .. {leaf.high:g}]"
+    return f"{leaf.description}{span}".strip()
+
+
+def _yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000).strip()
+    return text.removesuffix("\n...").strip()

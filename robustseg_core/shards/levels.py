@@ -1,0 +1,118 @@
+"""An image of floats as an ordinary PNG: integer levels, and what they mean.
+
+`value = offset + step * level`, per channel. Camera images and event counts lie on at most 256
+evenly spaced values and come back exactly (to float rounding) from 8 bits; depth and ranges get 16
+bits over their own span, an error of at most 1/131070 of it: far below any sensor's noise. Equal
+channels are stored once. Any viewer shows the file.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.codecs.picture_file import decoded
+from robustseg_core.errors import RobustsegError
+from robustseg_core.types import Rejection
+
+Values = list[list[float]]
+"""[offset, step] of each stored channel."""
+
+_FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+_SAME = 1e-6
+"""Values closer than this are one value that was rounded twice."""
+_STRAY = 0.01
+"""Share of a step that a value may lie off its level."""
+
+
+def to_png(array: NDArray[np.float32]) -> tuple[bytes, Values]:
+    """The PNG of a (3, H, W) array, and the meaning of its levels.
+
+    Raises:
+        RobustsegError: another shape, or a value that is not finite.
+    """
+    if array.ndim != 3 or len(array) != 3:
+        raise RobustsegError(f"image has shape {array.shape}; expected (3, H, W)")
+    if not np.isfinite(array).all():
+        raise RobustsegError("image has values that are not finite; mend the modality's `encode`")
+    if np.array_equal(array[0], array[1]) and np.array_equal(array[0], array[2]):
+        array = array[:1]
+    grids = [_grid(channel) for channel in array]
+    even = [grid for grid in grids if grid is not None]
+    deep = len(even) < len(grids)
+    values = [_span(channel) for channel in array] if deep else even
+    levels = np.empty((*array.shape[1:], len(array)), np.uint16 if deep else np.uint8)
+    for k, (channel, (offset, step)) in enumerate(zip(array, values, strict=True)):
+        levels[..., k] = np.rint((channel - np.float32(offset)) / np.float32(step or 1))
+    if len(array) == 3:
+        levels = levels[..., ::-1]  # OpenCV writes BGR
+    return label_png(levels), values
+
+
+def from_png(data: bytes, values: Values) -> NDArray[np.float32]:
+    """The (3, H, W) float32 array that `to_png` was given.
+
+    Raises:
+        RobustsegError: no PNG, or one of other channels than `values` has.
+    """
+    planes = cv2.split(_decoded(data))[::-1]  # whole planes are fast to compute with
+    if len(planes) != len(values):
+        raise RobustsegError(f"image has {len(planes)} channels; expected {len(values)}")
+    array = np.empty((3, *planes[0].shape), np.float32)
+    for k, (plane, (offset, step)) in enumerate(zip(planes, values, strict=True)):
+        array[k] = plane
+        array[k] *= np.float32(step)
+        array[k] += np.float32(offset)
+    array[len(values) :] = array[0]
+    return array
+
+
+def label_png(ids: NDArray[np.unsignedinteger]) -> bytes:
+    """The PNG of class ids (H, W) uint8, or of levels as they are."""
+    return cv2.imencode(".png", ids, _FAST)[1].tobytes()
+
+
+def read_label_png(data: bytes) -> NDArray[np.uint8]:
+    """(H, W) uint8 class ids.
+
+    Raises:
+        RobustsegError: no PNG, or a colored or deeper one.
+    """
+    ids = _decoded(data)
+    if ids.ndim != 2 or ids.dtype != np.uint8:
+        raise RobustsegError(
+            f"is {ids.dtype} {ids.shape}; expected class ids in one channel of 8 bits"
+        )
+    return ids
+
+
+def _decoded(data: bytes) -> NDArray[np.unsignedinteger]:
+    try:
+        picture = decoded(data)
+    except Rejection as rejection:
+        raise RobustsegError(f"{rejection}") from None
+    if picture is None:
+        raise RobustsegError(f"its {len(data)} bytes are no picture")
+    return picture
+
+
+def _grid(channel: NDArray[np.float32]) -> list[float] | None:
+    """[offset, step] where all values lie on at most 256 evenly spaced ones; None: they do not."""
+    ordered = np.sort(channel, axis=None)
+    gaps = np.diff(ordered)
+    gaps = gaps[gaps > _SAME]
+    lowest, span = float(ordered[0]), float(ordered[-1] - ordered[0])
+    if not len(gaps):
+        return [lowest, 0.0]
+    steps = round(span / float(gaps.min()))
+    if steps > 255:
+        return None
+    levels = (channel - ordered[0]) / np.float32(span / steps)
+    strays = float(np.abs(levels - np.rint(levels)).max())
+    return [lowest, span / steps] if strays <= _STRAY else None
+
+
+def _span(channel: NDArray[np.float32]) -> list[float]:
+    lowest, highest = float(channel.min()), float(channel.max())
+    return [lowest, (highest - lowest) / 65535]

@@ -1,0 +1,1 @@
+"""Stamps, rates and sets: which messages belong together, and when a set leaves."""

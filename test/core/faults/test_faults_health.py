@@ -1,0 +1,136 @@
+"""Every fault there is, done to one sensor of a healthy drive: found in time, and nowhere else.
+
+Times are those of the fault matrix (ros_anchors 4.4, column T_d).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+from support.drives import ALL, RATES, drive, rows, segmenter, through
+
+from robustseg_core import faults
+from robustseg_core.types import IGNORE, SECOND, Fault, State
+
+PAIRS = [(m, n) for n in faults.available() for m in faults.load(n).modalities or ALL]
+ON_THE_WAY = {Fault.LATE, Fault.STARTING, Fault.RECOVERING}
+START_S = 1.5
+SURVIVED = {"wrong"}
+"""What no sensor can tell alone: a mirrored street is a street."""
+DEADLINE_S = {
+    "slow": 2.0, "intermittent": 2.0, "delayed": 1.0, "stuck": 0.5, "blurred": 1.5, "covered": 1.0,
+    "sector": 1.0, "rings": 1.0, "jitter": 1.0, "sparse_cloud": 1.0, "holes": 1.0,
+    "gaussian_noise": 1.0, "salt_pepper": 1.0, "hot_pixels": 1.0, "sequence_gap": 1.0,
+    "event_flood": 0.5, "no_events": 0.5,
+}  # fmt: skip
+"""All others: three messages."""
+BRIEF = {"event_flood": "+0.3"}
+"""A flood is much to decode."""
+
+
+class Account(NamedTuple):
+    said: dict[str, dict[Fault, float]]
+    """Of each stream, what health and masks said of it, and how long after the fault began."""
+    states: dict[str, list[State]]
+    masks: int
+    """... from the beginning of the fault."""
+
+
+def deadline_s(modality: str, name: str) -> float:
+    three = 3 / RATES[modality] + 0.02
+    if name == "off":
+        return max(three, 0.17)  # silence of less than 150 ms is none
+    if (modality, name) == ("event", "truncated"):
+        return 0.5  # one packet alone may be short
+    return DEADLINE_S.get(name, three)
+
+
+def observed(text: str, seconds: float, seed: int = 1) -> Account:
+    """What is said from the moment on at which a fault begins."""
+    made = segmenter()
+    said: dict[str, dict[Fault, float]] = {name: {} for name in ALL}
+    states: dict[str, list[State]] = {name: [] for name in ALL}
+    end_ns = round((START_S + seconds) * SECOND)
+
+    def watch(now_ns: int) -> None:
+        if START_S * SECOND < now_ns < end_ns:
+            for name, health in made.health(now_ns).items():
+                states[name].append(health.state)
+                for fault in {f.fault for f in health.findings} | set(health.rejected):
+                    said[name].setdefault(fault, now_ns / SECOND - START_S)
+
+    arrivals = through(text, rows(START_S + seconds), seed=seed)
+    maps = [(now, m) for now, m in drive(made, arrivals, watch) if START_S * SECOND < now < end_ns]
+    for now, label_map in maps:
+        assert label_map.ids.max() < 19 or label_map.ids.max() == IGNORE
+        for name, reason in label_map.reasons.items():
+            fault = Fault(reason.partition(":")[0])
+            said[name].setdefault(fault, now / SECOND - START_S)
+    return Account(said, states, len(maps))
+
+
+@pytest.mark.parametrize("modality, name", PAIRS)
+def test_a_fault_is_found_on_its_sensor_in_time_and_nothing_on_the_others(modality, name):
+    fault = faults.load(name)()
+    expected, limit_s = fault.expects(modality), deadline_s(modality, name)
+    assert bool(expected) != (name in SURVIVED), "each fault is found, or known to be undetectable"
+    seconds = limit_s + 0.3
+    account = observed(f"{modality}:{name}@{START_S}{BRIEF.get(name, '')}", seconds)
+    said = account.said[modality]
+    found_s = min((t for found, t in said.items() if found in expected), default=None)
+    assert not expected or found_s is not None, f"expected {expected}, said {said}"
+    assert found_s is None or found_s <= limit_s
+    assert set(said) <= expected | fault.may | ON_THE_WAY
+    for other in ALL:
+        assert other == modality or not account.said[other]
+    assert account.masks >= 0.9 * 20 * seconds - 1, "masks go on"
+
+
+@pytest.mark.parametrize(
+    ("text", "within_s"),
+    [
+        ("rgb:covered(share=0.35)", 1.0),
+        ("rgb:covered(share=0.5)", 1.0),
+        ("rgb:covered(share=0.9)", 1.0),
+        ("rgb:blurred", 1.5),
+        ("lidar:sector", 1.0),
+        ("lidar:rings", 1.0),
+        ("event:no_events", 1.0),
+    ],
+)
+def test_a_sensor_that_sees_less_is_degraded_in_time_and_still_used(text, within_s):
+    modality = text.partition(":")[0]
+    states = observed(f"{text}@{START_S}", within_s + 0.1).states[modality]
+    assert states[-1] is State.DEGRADED and set(states) == {State.LIVE, State.DEGRADED}
+
+
+@pytest.mark.parametrize("text", ["rgb:black", "event:encoding", "lidar:frame_id"])
+def test_a_sensor_that_sees_nothing_or_cannot_be_placed_is_dead(text):
+    modality = text.partition(":")[0]
+    assert observed(f"{text}@{START_S}", 0.5).states[modality][-1] is State.DEAD
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("modality", ALL)
+def test_a_sensor_that_loses_half_of_its_messages_does_not_flap(modality, seed):
+    states = observed(f"{modality}:intermittent@{START_S}", 10, seed).states[modality]
+    used = [state.usable for state in states]
+    assert sum(a != b for a, b in pairwise(used)) <= 2
+
+
+def test_a_healthy_drive_is_not_accused_of_anything():
+    account = observed("rgb:off@99", 3.0)
+    assert not any(account.said.values()) and account.masks >= 58
+
+
+def test_a_clock_that_jumps_for_all_sensors_is_one_jump():
+    made = segmenter()
+    maps = list(drive(made, through("all:offset(seconds=60)@1", rows(3.0))))
+    assert made.intake.jumps == 1 and maps[-1][1].used == ALL
+
+
+def test_a_driver_that_repeats_stamp_and_payload_is_found():
+    said = observed(f"rgb:stuck(same_stamp=true)@{START_S}", 0.5).said
+    assert Fault.REPEATED_STAMP in said["rgb"]

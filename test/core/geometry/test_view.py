@@ -1,0 +1,299 @@
+"""The common pixel grid: lenses against OpenCV, transforms against arithmetic, changes mid-run."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.makers import camera_info, make, transform
+from support.twins import rclpy_twin
+
+from robustseg_core.config import ViewConfig
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.view import View
+from robustseg_core.types import Fault, Rejection
+
+RNG = np.random.default_rng(5)
+OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+"""Pose of an optical frame (z forward) in a body frame (x forward)."""
+
+
+def ready(**options) -> View:
+    view = View((96, 128), ViewConfig(**options))
+    view.set_camera_info("rgb", camera_info())
+    return view
+
+
+LENSES = {
+    "plumb_bob": (-0.3, 0.1, 0.001, -0.002, -0.02),
+    "rational_polynomial": (0.4, -0.2, 0.0005, 0.0008, 0.03, 0.7, -0.1, 0.05),
+    "equidistant": (0.05, -0.01, 0.004, -0.001),
+}
+
+
+def lens(model: str) -> Camera:
+    return Camera.from_message(camera_info(model=model, d=LENSES[model]))
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_a_lens_bends_as_opencv_says(model: str) -> None:
+    camera = lens(model)
+    points = RNG.uniform([-1.2, -0.9, 1.5], [1.2, 0.9, 9], (300, 3))
+    u, v, depth_m, index = camera.project(points)
+    k = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
+    d, zero = np.array(LENSES[model]), np.zeros(3)
+    if model == "equidistant":
+        expected, _ = cv2.fisheye.projectPoints(points[:, None], zero, zero, k, d)
+    else:
+        expected, _ = cv2.projectPoints(points, zero, zero, k, d)
+    assert len(index) == 300
+    np.testing.assert_allclose(np.stack([u, v], -1), expected.reshape(-1, 2), atol=1e-6)
+    np.testing.assert_array_equal(depth_m, points[:, 2])
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_a_ray_of_a_pixel_projects_onto_that_pixel(model: str) -> None:
+    camera = lens(model)
+    rays = camera.rays(48, 64)  # an image scaled by ten
+    u, v, _, index = camera.project(rays * 3)
+    assert len(index) > 0.99 * len(rays)
+    np.testing.assert_allclose((u + 0.5) / 10 - 0.5, index % 64, atol=0.05)  # half a camera pixel
+    np.testing.assert_allclose((v + 0.5) / 10 - 0.5, index // 64, atol=0.05)
+
+
+def test_points_far_beside_the_robot_do_not_fold_back_into_the_picture() -> None:
+    info = camera_info(d=(-0.4, 0.0, 0, 0, 0))  # r (1 - 0.4 r^2) returns to 0 at r = 1.58
+    points = np.array([[1.58, 0, 1], [-1.5, 0.2, 1], [0.1, 0.1, 1]], np.float32)
+    camera = Camera.from_message(info)
+    assert camera.reach == pytest.approx(1 / np.sqrt(1.2), rel=0.01)
+    _, _, _, index = camera.project(points)
+    assert index.tolist() == [2]
+
+
+def test_what_is_behind_the_camera_is_never_seen() -> None:
+    found = ready().project(np.array([[0, 0, -2], [0, 0, 0], [np.nan, 0, 1], [0, 0, 2.0]]))
+    assert found.index.tolist() == [3]
+
+
+@given(st.lists(st.tuples(*[st.floats(width=32, allow_nan=True)] * 3), min_size=1, max_size=20))
+def test_no_point_lands_outside_the_grid(points) -> None:
+    view = ready()
+    view.set_camera_info("rgb", camera_info(d=LENSES["plumb_bob"]))
+    rows, cols, depth_m, index = view.project(np.array(points, np.float32))
+    assert ((rows >= 0) & (rows < 96) & (cols >= 0) & (cols < 128)).all()
+    assert (depth_m > 0).all()
+    assert (index < len(points)).all()
+
+
+def test_the_grid_shares_its_edges_with_the_camera() -> None:
+    view = View((48, 64))
+    view.set_camera_info("rgb", camera_info(height=480, width=640, fx=500.0))
+    u = np.array([-0.6, -0.4, 9.4, 9.6, 639.4, 639.6])  # camera pixels; one cell is 10 wide
+    points = np.stack([(u - 319.5) / 500, np.zeros(6), np.ones(6)], axis=1)
+    rows, cols, _, index = view.project(points)
+    assert index.tolist() == [1, 2, 3, 4]
+    assert cols.tolist() == [0, 0, 1, 63]
+    assert (rows == 24).all()
+
+
+def test_the_nearest_return_hides_those_behind_it() -> None:
+    view = ready()
+    points = np.array([[0, 0, 5], [0, 0, 2], [0, 0, 9], [1, 0, 3]], np.float32)
+    found = view.project(points)
+    pixel, which = view.nearest(found)
+    shown = dict(zip(pixel.tolist(), found.index[which].tolist(), strict=True))
+    assert sorted(shown.values()) == [1, 3]
+    pixel, which = view.nearest(found, grow=3)
+    assert len(pixel) == 18
+    assert set(found.index[which].tolist()) == {1, 3}
+    near, _ = view.nearest(view.project(points * [1, 1, -1]))
+    assert near.size == 0
+
+
+# -- where sensors are ------------------------------------------------------------------------
+
+
+def test_a_chain_of_transforms_is_followed_in_both_directions() -> None:
+    view = View((96, 128))
+    view.set_camera_info("rgb", camera_info(frame_id="/camera"))
+    assert view.missing_for("lidar", "lidar") is Fault.NO_TF
+    view.add_transforms(transform("base", "mast", (0, 0, 1)))
+    view.add_transforms(transform("/mast", "camera", (0.5, 0, 0), OPTICAL))
+    view.add_transforms(transform("base", "roof", (0, 0, 2)))
+    assert view.missing_for("lidar", "lidar") is Fault.NO_TF
+    view.add_transforms(transform("roof", "lidar", (0, 0.25, 0)))
+    assert view.missing_for("lidar", "/lidar") is None
+    ahead = view.view_from("lidar", "lidar") @ [4, 0, 0, 1]
+    # Body: x 4, y 0.25, z 2; from the camera 3.5 ahead, 0.25 left, 1 up.
+    np.testing.assert_allclose(ahead, [-0.25, -1, 3.5, 1], atol=1e-12)
+
+
+def test_a_child_that_moved_has_its_newest_pose() -> None:
+    view = ready()
+    view.add_transforms(transform("camera", "lidar", (1, 0, 0)))
+    version = view.version
+    view.add_transforms(transform("camera", "lidar", (1, 0, 0)))
+    assert view.version == version
+    view.add_transforms(transform("camera", "lidar", (2, 0, 0)))
+    assert view.version > version
+    assert view.view_from("lidar", "lidar")[0, 3] == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=20))
+def test_cycles_are_harmless(edges: list[tuple[int, int]]) -> None:
+    view = View((96, 128))
+    view.set_camera_info("rgb", camera_info(frame_id="f0"))
+    for parent, child in edges:
+        view.add_transforms(transform(f"f{parent}", f"f{child}", (1, 0, 0)))
+    for name in range(6):
+        if view.missing_for("lidar", f"f{name}") is None:
+            assert np.isfinite(view.view_from("lidar", f"f{name}")).all()
+
+
+def test_configured_extrinsics_replace_the_tree() -> None:
+    view = ready(extrinsics={"lidar": (0, 0, 1, 0, 0, 0, 1)})
+    assert view.missing_for("lidar", "nobody knows this frame") is None
+    assert view.view_from("lidar", "x")[2, 3] == 1
+
+
+def test_no_transform_says_which_and_how_to_give_it() -> None:
+    with pytest.raises(Rejection, match=r"to 'camera' from 'lidar'; .*view.extrinsics.lidar"):
+        ready().view_from("lidar", "/lidar")
+
+
+@pytest.mark.parametrize("quaternion", [(0, 0, 0, 0), (np.nan, 0, 0, 1)])
+def test_a_broken_transform_spares_its_neighbours(quaternion) -> None:
+    view = ready()
+    message = transform("camera", "broken", (0, 0, 0), quaternion)
+    message.transforms += transform("camera", "lidar").transforms
+    with pytest.raises(Rejection, match="transform camera to broken is"):
+        view.add_transforms(message)
+    assert view.missing_for("lidar", "lidar") is None
+    assert view.missing_for("lidar", "broken") is Fault.NO_TF
+
+
+# -- calibration ------------------------------------------------------------------------------
+
+
+def test_a_view_without_calibration_says_so() -> None:
+    view = View((96, 128))
+    view.add_transforms(transform("camera", "lidar"))
+    assert view.missing_for("lidar", "lidar") is Fault.NO_CALIB
+    with pytest.raises(Rejection, match=r"view\.intrinsics"):
+        view.project(np.ones((1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k": np.zeros(9)}, "focal lengths > 0"),
+        ({"height": 0}, "0x640 pixels"),
+        ({"k": np.full(9, np.nan)}, "K is not finite"),
+        ({"d": np.ones(5), "distortion_model": "magic"}, "'magic' with 5 coefficients"),
+        ({"d": np.ones(14), "distortion_model": "rational_polynomial"}, "14 coefficients"),
+    ],
+)
+def test_an_uncalibrated_camera_info_is_refused_and_the_last_good_one_stays(change, words) -> None:
+    view = ready()
+    message = camera_info()
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(Rejection, match=words) as caught:
+        view.set_camera_info("rgb", message)
+    assert caught.value.finding.fault is Fault.NO_CALIB
+    assert view.camera == Camera.from_message(camera_info())
+
+
+def test_a_camera_info_of_another_picture_is_no_calibration() -> None:
+    view = ready(extrinsics={"lidar": (0, 0, 0, 0, 0, 0, 1)})
+    view.set_image_size(240, 320)  # a scaled copy is fine
+    assert view.missing_for("lidar", "lidar") is None
+    view.set_image_size(600, 600)
+    assert view.missing_for("lidar", "lidar") is Fault.NO_CALIB
+
+
+def test_rectified_images_use_p_and_r_and_no_distortion() -> None:
+    message = camera_info(d=LENSES["plumb_bob"])
+    message.p = np.array([400.0, 0, 300, 0, 0, 410, 200, 0, 0, 0, 1, 0])
+    turn = cv2.Rodrigues(np.array([0.0, 0.1, 0]))[0]
+    message.r = turn.ravel()
+    raw = Camera.from_message(message, rectified=None)
+    rectified = Camera.from_message(message, rectified=True)
+    assert (raw.fx, raw.distortion) == (500, LENSES["plumb_bob"])
+    point = np.array([[0.3, 0.2, 2.0]])
+    u, v, _, _ = rectified.project(point)
+    x, y, z = turn @ point[0]
+    assert u[0] == pytest.approx(400 * x / z + 300)
+    assert v[0] == pytest.approx(410 * y / z + 200)
+
+
+def test_binning_and_region_of_interest_move_the_grid_with_the_image() -> None:
+    message = camera_info(height=480, width=640)
+    message.binning_x = message.binning_y = 2
+    message.roi = make("sensor_msgs/msg/RegionOfInterest", x_offset=100, y_offset=40, height=240,
+                       width=320, do_rectify=True)  # fmt: skip
+    view = View((24, 32))
+    view.set_camera_info("rgb", message)
+    assert view.camera_size == (120, 160)
+    # The principal point (319.5, 239.5) lies at (219.5, 199.5) of the region, of 10-pixel cells.
+    rows, cols, _, _ = view.project(np.array([[0, 0, 1.0]]))
+    assert (rows[0], cols[0]) == (20, 22)
+
+
+def test_rclpy_messages_calibrate_too() -> None:
+    view = View((96, 128))
+    view.set_camera_info("rgb", rclpy_twin(camera_info(d=LENSES["plumb_bob"])))
+    assert view.camera == Camera.from_message(camera_info(d=LENSES["plumb_bob"]))
+
+
+def test_calibration_may_change_mid_run() -> None:
+    view = ready(extrinsics={"lidar": (0, 0, 0, 0, 0, 0, 1)})
+    version = view.version
+    view.set_camera_info("rgb", camera_info())
+    assert view.version == version
+    before = view.project(np.array([[0.3, 0, 1.0]])).cols[0]
+    view.set_camera_info("rgb", camera_info(height=960, width=1280))  # same focal length: wider
+    assert view.version > version
+    assert view.camera_size == (960, 1280)
+    assert view.project(np.array([[0.3, 0, 1.0]])).cols[0] < before
+
+
+def test_who_names_the_mask_size() -> None:
+    view = View((96, 128))
+    assert view.camera_size == (96, 128)
+    view.set_image_size(300, 400, frame_id="/eye")
+    assert (view.camera_size, view.frame_id) == ((300, 400), "eye")
+    view.set_camera_info("depth", camera_info(height=480, width=640, frame_id="depth"))
+    assert (view.camera_size, view.frame_id) == ((480, 640), "depth")
+    view.set_camera_info("rgb", camera_info(height=720, width=1280, frame_id="rgb"))
+    assert (view.camera_size, view.frame_id) == ((720, 1280), "rgb")
+    configured = ready(width=100, height=50, frame_id="mine")
+    assert (configured.camera_size, configured.frame_id) == ((50, 100), "mine")
+
+
+def test_configured_intrinsics_need_no_camera_info() -> None:
+    config = ViewConfig(intrinsics=(100, 100, 63.5, 47.5), frame_id="camera")
+    view = View((96, 128), config)
+    view.add_transforms(transform("camera", "lidar"))
+    assert view.missing_for("lidar", "lidar") is None
+    rows, cols, _, _ = view.project(np.array([[0.1, 0.2, 1.0]]))
+    assert (rows[0], cols[0]) == (68, 74)
+
+
+def test_a_sensor_without_depth_is_scaled_or_turned_onto_the_grid() -> None:
+    view = ready()
+    table = view.lookup("event", "event", 192, 256)
+    assert table.shape == (192 * 256,)
+    assert table[0] == 0
+    assert table[-1] == 96 * 128 - 1
+    assert table[192 // 2 * 256 + 100] == 48 * 128 + 50
+    angle = 0.1  # the event camera looks a little to the right
+    view.set_camera_info("event", camera_info(height=480, width=640, frame_id="event"))
+    quaternion = (0, np.sin(angle / 2), 0, np.cos(angle / 2))
+    view.add_transforms(transform("camera", "event", (5, 5, 5), quaternion))
+    table = view.lookup("event", "event", 480, 640)
+    col = int(((np.tan(angle) * 500 + 319.5) + 0.5) / 5)  # where its axis meets the camera
+    assert table[240 * 640 + 320] == pytest.approx(48 * 128 + col, abs=1)
+    assert table[240 * 640 + 639] == -1

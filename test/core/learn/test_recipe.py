@@ -1,0 +1,133 @@
+"""Recipes: YAML over YAML, words over all; and by what the best weights are chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.eval_samples import NAMES, InMemory, network, random_samples
+
+from robustseg_core.config import parse
+from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.recipe import Recipe, ValidationRecipe, load_recipe
+from robustseg_core.learn.validate import Picked, score
+from robustseg_core.models.subsets import short, subsets
+
+
+def test_later_files_lie_over_earlier_ones_and_words_over_all(tmp_path):
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text("system: mine\noptim: {lr: 0.1, batch: 2}\ndistill: {prediction: {weight: 3}}")
+    above.write_text("optim: {lr: 0.2}\ndistill: {hpdm: {pairing: same}}")
+    recipe = load_recipe([str(below), str(above)], ["optim.batch=7", "seed=5"])
+    assert (recipe.optim.lr, recipe.optim.batch, recipe.seed) == (0.2, 7, 5)
+    assert recipe.distill == {"prediction": {"weight": 3}, "hpdm": {"pairing": "same"}}
+    assert recipe.system == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("optim: {rate: 1}", "unknown key 'optim.rate'"),
+        ("optim: {lr: -1}", "optim.lr is -1"),
+        ("distill: {prediction: {weight: -1}}", "distill.prediction.weight is -1"),
+        ("validate: {rule: best}", "validate.rule is 'best'"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named(text, complaint, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(RobustsegError, match=complaint):
+        load_recipe([str(file)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("full", ["RDEL"]),
+        ("four", ["R", "RD", "EL", "RDEL"]),
+        ("mean", [short(subset) for subset in subsets(NAMES)]),
+    ],
+)
+def test_the_rule_says_which_subsets_count(rule, names):
+    model = network().train()
+    data = InMemory(random_samples(3))
+    found = score(model, data, ValidationRecipe(rule=rule), torch.device("cpu"))
+    assert found["val"] == pytest.approx(np.mean([found[f"val/{name}"] for name in names]))
+    assert model.training
+
+
+@pytest.mark.parametrize(("count", "picked"), [(0, 9), (3, 3), (50, 9)])
+def test_validation_takes_samples_from_all_over_the_split(count, picked):
+    part = Picked(InMemory(random_samples(9)), count)
+    ids = [part[k].id for k in range(len(part))]
+    assert len(ids) == len(set(ids)) == picked
+    assert (ids[0], ids[-1]) == ("f0", "f8")
+
+
+WRONG = [
+    ("optim=3", "optim is 3"),
+    ("optim.lr=.inf", "optim.lr is inf"),
+    ("optim.lr=.nan", "optim.lr is nan"),
+    ("optim.lr=fast", "optim.lr is 'fast'"),
+    ("optim.batch=1000000000", "optim.batch is 1000000000.*65536"),
+    ("optim.batch=2.5", "optim.batch is 2.5"),
+    ("optim.precision=8", "optim.precision is 8"),
+    ("optim.presicion=32-true", "unknown key 'optim.presicion'; did you mean 'precision'"),
+    ("network.head_width=1000000", "network.head_width is 1000000.*4096"),
+    ("network.stem=both", "network.stem is 'both'"),
+    ("seed=1180591620717411303424", "seed is 1180591620717411303424"),
+    ("data.train=shards", "data.train is 'shards'"),
+    ("data.size=[32]", "data.size"),
+    ("data.size=32", "data.size is 32"),
+    ("student.fragile=[1,-1]", "student.fragile.1 is -1"),
+    ("student.fragile=[1,1]", "student.fragile has weights, but student.dropout is 'all'"),
+    ("distill=prediction", "distill is 'prediction'"),
+    ("distill.predicton={}", "no Distiller called 'predicton'; did you mean 'prediction'"),
+    ("distill.prediction=3", "distill.prediction is 3"),
+    ("corrupt.faults=[nonsense]", "no corruption called 'nonsense'"),
+    ("augment.scale=[2,1]", "augment.scale: 2 to 1 is no range"),
+    ("validate=never", "validate is 'never'"),
+    ("validate_={}", "unknown key 'validate_'.*validate"),
+    ("save_every=0", "save_every is 0"),
+    ("=3", "is not an override"),
+]
+
+
+@pytest.mark.parametrize(("word", "complaint"), WRONG)
+def test_a_word_that_no_recipe_takes_is_a_sentence(word, complaint):
+    with pytest.raises(RobustsegError, match=complaint) as caught:
+        load_recipe(["teacher"], [word])
+    assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+
+
+def test_a_recipe_that_is_none_is_a_sentence(tmp_path):
+    for name, said in (("teachr", "did you mean 'teacher'"), (str(tmp_path), "or give a file")):
+        with pytest.raises(RobustsegError, match=said):
+            load_recipe([name])
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_value_anywhere_is_a_recipe_or_a_sentence(data):
+    tree = Recipe().model_dump(mode="json", by_alias=True)
+    branch = tree
+    key = data.draw(st.sampled_from(sorted(branch)))
+    while isinstance(branch[key], dict) and branch[key] and data.draw(st.booleans()):
+        branch = branch[key]
+        key = data.draw(st.sampled_from(sorted(branch)))
+    branch[key] = data.draw(JUNK)
+    try:
+        parse(Recipe, tree)
+    except RobustsegError as error:
+        assert "pydantic" not in str(error)

@@ -1,0 +1,224 @@
+"""Label maps and health as standard messages: what a subscriber will read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustseg_core.bag.typestore import LABEL_INFO, typestore
+from robustseg_core.errors import RobustsegError
+from robustseg_core.output import messages as outputs
+from robustseg_core.types import (
+    MS,
+    SECOND,
+    Bundle,
+    Fault,
+    Finding,
+    Health,
+    LabelMap,
+    ModelSpec,
+    State,
+)
+
+STAMP = 12 * SECOND + 34
+IMAGE = "sensor_msgs/msg/Image"
+ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
+
+
+def a_spec(**options: Any) -> ModelSpec:
+    return ModelSpec(
+        modalities=("rgb", "depth", "event", "lidar"),
+        classes=("road", "tree"),
+        palette=((0, 0, 255), (0, 255, 0)),
+        **options,
+    )
+
+
+def a_map(**options: Any) -> LabelMap:
+    values: dict[str, Any] = {
+        "ids": np.arange(12, dtype=np.uint8).reshape(3, 4),
+        "confidence": np.full((3, 4), 200, np.uint8),
+        "stamp_ns": STAMP,
+        "frame_id": "camera_optical",
+        "used": ("rgb", "depth"),
+        "reasons": {"event": "late: 80 ms, limit 40", "lidar": "silent: 1.2 s without a message"},
+        "states": {
+            "rgb": State.LIVE,
+            "depth": State.DEGRADED,
+            "event": State.LIVE,
+            "lidar": State.DEAD,
+        },
+        "held_ms": {"rgb": 0.0, "depth": 33.3},
+        "latency_ms": {"fuse": 4.5, "total": 21.0},
+        "bundle": Bundle(STAMP, {}),
+    }
+    return LabelMap(**values | options)
+
+
+def read(message: Any) -> dict[str, Any]:
+    """Statuses by name: (level, message, values)."""
+    return {
+        s.name: (s.level, s.message, {pair.key: pair.value for pair in s.values})
+        for s in message.status
+    }
+
+
+def through_the_wire(msgtype: str, fields: dict[str, Any]) -> Any:
+    store = typestore()
+    raw = store.serialize_cdr(outputs.to_rosbags(msgtype, fields), msgtype)
+    return store.deserialize_cdr(raw, msgtype)
+
+
+def test_a_mask_survives_the_wire_with_the_stamp_of_its_reference():
+    mask = through_the_wire(IMAGE, outputs.label_mask(a_map()))
+    assert (mask.header.stamp.sec, mask.header.stamp.nanosec) == (12, 34)
+    assert (mask.header.frame_id, mask.encoding, mask.step) == ("camera_optical", "mono8", 4)
+    assert np.array_equal(mask.data.reshape(mask.height, mask.width), a_map().ids)
+    assert np.all(through_the_wire(IMAGE, outputs.confidence(a_map())).data == 200)
+
+
+def test_a_mask_that_is_a_slice_of_something_larger_is_sent_whole_and_alone():
+    large = np.arange(600, dtype=np.uint16).astype(np.uint8).reshape(20, 30)
+    mask = outputs.label_mask(a_map(ids=large[::2, 3:9]))
+    assert np.array_equal(mask["data"].reshape(10, 6), large[::2, 3:9])
+
+
+def test_the_names_of_a_masks_ids_survive_the_wire_with_the_one_that_means_nobody_knows():
+    message = through_the_wire(LABEL_INFO, outputs.label_info(a_spec(), STAMP))
+    names = {one.class_id: one.class_name for one in message.class_map}
+    assert names == {0: "road", 1: "tree", 255: "unlabeled"}
+    assert message.threshold == 0 and message.header.stamp.sec == 12
+
+
+def test_an_overlay_keeps_red_red_raw_and_compressed():
+    picture = np.zeros((32, 48, 3), np.uint8)
+    picture[..., 0] = 250
+    raw = through_the_wire(IMAGE, outputs.overlay(picture, a_map()))
+    assert (raw.encoding, raw.step, raw.height) == ("rgb8", 144, 32)
+    assert np.array_equal(raw.data.reshape(32, 48, 3), picture)
+    fields = outputs.compressed_overlay(picture, a_map())
+    packed = through_the_wire("sensor_msgs/msg/CompressedImage", fields)
+    bgr = cv2.imdecode(packed.data, cv2.IMREAD_COLOR)
+    assert abs(int(bgr[16, 24, 2]) - 250) < 6
+    assert bgr[16, 24, 0] < 6
+    with pytest.raises(RobustsegError, match=r"expected uint8 \(H, W, 3\) RGB"):
+        outputs.overlay(picture[..., 0], a_map())
+
+
+def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
+    message = through_the_wire(ARRAY, outputs.status(a_map(), a_spec(trained=True)))
+    assert (message.header.stamp.sec, message.header.frame_id) == (12, "camera_optical")
+    said = read(message)
+    assert list(said) == [f"robustseg: {n}" for n in ("rgb", "depth", "event", "lidar", "mask")]
+    assert said["robustseg: rgb"] == (
+        outputs.OK, "used", {"state": "LIVE", "used": "true", "held_ms": "0.000"}
+    )  # fmt: skip
+    assert said["robustseg: depth"][:2] == (outputs.WARN, "used")
+    assert said["robustseg: event"][:2] == (outputs.WARN, "late: 80 ms, limit 40")
+    assert said["robustseg: lidar"][:2] == (outputs.ERROR, "silent: 1.2 s without a message")
+    level, text, values = said["robustseg: mask"]
+    assert (level, text) == (outputs.WARN, "made of rgb depth")
+    assert (values["used"], values["latency_ms.total"], values["trained"]) == (
+        "rgb depth", "21.000", "true"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("used", "trained", "level"),
+    [
+        (("rgb", "depth", "event", "lidar"), True, outputs.OK),
+        (("rgb", "depth", "event", "lidar"), False, outputs.WARN),
+        (("lidar",), True, outputs.WARN),
+        ((), True, outputs.ERROR),
+    ],
+)
+def test_the_mask_is_well_only_when_all_sensors_and_trained_weights_made_it(used, trained, level):
+    fields = outputs.status(a_map(used=used), a_spec(trained=trained))
+    assert fields["status"][-1]["level"] == level
+
+
+def test_a_sensor_that_was_switched_off_is_no_fault_of_the_mask():
+    states = {name: State.LIVE for name in ("rgb", "depth", "event")} | {"lidar": State.DISABLED}
+    used = ("rgb", "depth", "event")
+    fields = outputs.status(a_map(used=used, states=states), a_spec(trained=True))
+    assert [status["level"] for status in fields["status"]] == [outputs.OK] * 5
+
+
+def late(fault: Fault, *, fatal: bool) -> tuple[Finding, ...]:
+    return (Finding(fault, fatal, "12 s"),)
+
+
+LIVE = Health(State.LIVE)
+SLOW = Health(State.LIVE, late(Fault.SLOW, fatal=False))
+DEAD = Health(State.DEAD, late(Fault.SILENT, fatal=True))
+OFF = Health(State.DISABLED)
+STARTING = Health(State.WAITING, late(Fault.NEVER_SEEN, fatal=False))
+ABSENT = Health(State.WAITING, late(Fault.NEVER_SEEN, fatal=True))
+
+
+@pytest.mark.parametrize(
+    ("streams", "level"),
+    [
+        ((LIVE, LIVE), outputs.OK),
+        ((LIVE, OFF), outputs.OK),
+        ((LIVE, STARTING), outputs.OK),
+        ((LIVE, SLOW), outputs.WARN),
+        ((LIVE, DEAD), outputs.WARN),
+        ((LIVE, ABSENT), outputs.WARN),
+        ((LIVE, Health(State.RECOVERING)), outputs.WARN),
+        ((Health(State.DEGRADED), DEAD), outputs.WARN),
+        ((STARTING, STARTING), outputs.WARN),
+        ((DEAD, DEAD), outputs.ERROR),
+        ((DEAD, STARTING), outputs.ERROR),
+        ((ABSENT, ABSENT), outputs.ERROR),
+        ((OFF, OFF), outputs.ERROR),
+        ((), outputs.ERROR),
+    ],
+)
+def test_overall_health_is_an_error_only_when_no_sensor_is_usable(streams, level):
+    healths = {f"sensor{number}": stream for number, stream in enumerate(streams)}
+    message = through_the_wire(ARRAY, outputs.health(healths, STAMP))
+    assert message.status[0].name == "robustseg: sensors"
+    assert message.status[0].level == level
+
+
+def test_diagnostics_carry_the_numbers_behind_the_opinion():
+    stream = Health(
+        State.DEAD, late(Fault.SILENT, fatal=True), rate_hz=9.87, age_ms=1234.5, received=70,
+        rejected={Fault.FORMAT: 3, Fault.BLACK: 2},
+    )  # fmt: skip
+    said = read(
+        through_the_wire(ARRAY, outputs.health({"lidar": stream}, STAMP, "front/segmenter"))
+    )
+    level, text, values = said["front/segmenter: lidar"]
+    assert (level, text) == (outputs.ERROR, "DEAD: silent: 12 s")
+    assert values == {
+        "state": "DEAD", "reason": "silent: 12 s", "rate_hz": "9.87", "age_ms": "1234.5",
+        "score": "1.00", "received": "70", "rejected": "5", "rejected_format": "3",
+        "rejected_black": "2",
+    }  # fmt: skip
+
+
+def test_fields_that_nobody_named_are_zero():
+    info = through_the_wire("sensor_msgs/msg/CameraInfo", {"width": np.int64(640), "d": [0.1, 0.2]})
+    assert (info.width, info.height, info.header.frame_id) == (640, 0, "")
+    assert (info.d.tolist(), info.k.tolist()) == ([0.1, 0.2], [0.0] * 9)
+    assert info.roi.do_rectify is False
+
+
+def test_a_misspelt_field_or_type_names_the_right_one():
+    with pytest.raises(RobustsegError, match="no field 'heigth'; did you mean 'height'"):
+        outputs.to_rosbags(IMAGE, {"heigth": 3})
+    with pytest.raises(RobustsegError, match="did you mean 'sensor_msgs/msg/Image'"):
+        outputs.to_rosbags("sensor_msgs/msg/Imag", {})
+
+
+@given(stamp_ns=st.integers(0, (2**31 - 1) * SECOND), age_ns=st.integers(0, 10 * MS))
+def test_no_nanosecond_of_a_stamp_is_lost(stamp_ns, age_ns):
+    stamp = outputs.header(stamp_ns + age_ns, "x")["stamp"]
+    assert stamp["sec"] * SECOND + stamp["nanosec"] == stamp_ns + age_ns

@@ -1,0 +1,92 @@
+"""What a robot may write into robot.yaml, and what it is told when it errs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robustseg_core import config
+from robustseg_core.config import SyncConfig
+from robustseg_core.errors import RobustsegError
+from robustseg_core.robot.config import RobotConfig
+
+ROS_STYLE = """
+robustseg:
+  ros__parameters:
+    device: cpu
+    streams:
+      rgb: {topic: /camera/image_raw, rate_hz: 30}
+"""
+
+
+def load(tmp_path: Path, text: str, *words: str) -> RobotConfig:
+    path = tmp_path / "robot.yaml"
+    path.write_text(text)
+    return config.load(RobotConfig, path, words)
+
+
+def test_a_ros_parameter_file_and_a_plain_one_mean_the_same(tmp_path):
+    plain = "device: cpu\nstreams: {rgb: {topic: /camera/image_raw, rate_hz: 30}}\n"
+    assert load(tmp_path, ROS_STYLE) == load(tmp_path, plain)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("sync: {dedline_ms: 3}", "unknown key 'sync.dedline_ms'; did you mean 'deadline_ms'?"),
+        ("devise: cpu", "unknown key 'devise'; did you mean 'device'?"),
+        ("streams: {rgb: {topc: /a}}", "unknown key 'streams.rgb.topc'; did you mean 'topic'?"),
+        ("streams: {rgbd: {topic: /a}}", "no Modality called 'rgbd'; did you mean 'rgb'?"),
+        ("sync: {deadline_ms: -1}", "sync.deadline_ms is -1: input should be greater than 0"),
+        ("health: {grace_s: soon}", "health.grace_s is 'soon': input should be a valid number"),
+        ("device: tpu", "device is 'tpu'"),
+        ("view: {intrinsics: [1, 2]}", "intrinsics has 2 numbers; give fx, fy, cx, cy"),
+        ("- a\n- b", "expected `key: value` lines"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_an_error_names_the_key_the_value_and_the_way_out(tmp_path, text, said):
+    with pytest.raises(RobustsegError) as error:
+        load(tmp_path, text)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_unknown_content_limits_are_errors_too(tmp_path):
+    with pytest.raises(RobustsegError, match=r"unknown key 'streams.rgb.limits.blakc'"):
+        load(tmp_path, "streams: {rgb: {topic: /a, limits: {blakc: 3}}}")
+
+
+def test_words_win_over_the_file_and_reach_any_depth(tmp_path):
+    robot = load(tmp_path, ROS_STYLE, "streams.rgb.rate_hz=15", "sync.deadline_ms=2e1")
+    assert robot.streams["rgb"].rate_hz == 15 and robot.streams["rgb"].topic == "/camera/image_raw"
+    assert robot.sync.deadline_ms == 20
+
+
+def test_a_word_without_equals_is_an_error():
+    with pytest.raises(RobustsegError, match="write key=value"):
+        config.load(RobotConfig, None, ["device"])
+
+
+@pytest.mark.parametrize("text, value", [("3e-4", 3e-4), ("1E3", 1e3), ("-2.5e+1", -25.0)])
+def test_scientific_notation_is_a_number(text, value):
+    tree = config.read_yaml(f"x: {text}", source="here")
+    assert tree == {"x": value} and isinstance(tree["x"], float)
+
+
+def test_words_that_only_look_like_numbers_stay_words():
+    assert config.read_yaml("x: e3\ny: 12e\nz: v1e3", source="here") == {
+        "x": "e3",
+        "y": "12e",
+        "z": "v1e3",
+    }
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RobustsegError, match=r"cannot read .*gone.yaml"):
+        config.load(RobotConfig, tmp_path / "gone.yaml")
+
+
+def test_configuration_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        SyncConfig().deadline_ms = 3
