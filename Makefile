@@ -41,7 +41,7 @@ $(INSTALLED): setup.py package.xml constraints.txt | libraries
 	@touch $@
 
 plan-test:
-	@echo 'make test: ruff and mypy, then the whole suite; up to 20 minutes on two idle cores'
+	@echo 'make test: ruff, import-linter and mypy, then the whole suite; up to 20 minutes on two idle cores'
 
 plan-demo:
 	@echo 'make demo: $(BAG) through the live node; KILL="$(KILL)" FAULT="$(FAULT)" OUT=$(OUT)'
@@ -80,6 +80,7 @@ test: plan-test lint
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 bench: $(INSTALLED)

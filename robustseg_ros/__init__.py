@@ -22,9 +22,9 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
-from robustseg_core.cli.terminal import visible
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robot.transports import carry_large_messages
+from robustseg_core.text import visible
 from robustseg_ros.arrivals import Ear
 
 RCLError = rclpy_implementation.RCLError

@@ -26,7 +26,7 @@ from sensor_msgs.msg import Image
 
 from robustseg_core import config
 from robustseg_core.bag import Bag
-from robustseg_core.cli.terminal import err, guarded, literal, visible
+from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.faults.kills import Kill
@@ -40,6 +40,7 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
+from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, State
 from robustseg_ros import command_line
 from robustseg_ros.convert import stamp_to_ns

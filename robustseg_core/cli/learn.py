@@ -11,8 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core import config
-from robustseg_core.cli.terminal import err, parse_size, progress_bar, visible
+from robustseg_core.cli.terminal import err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
+from robustseg_core.text import visible
 
 app = typer.Typer()
 

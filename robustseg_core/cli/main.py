@@ -29,9 +29,9 @@ from robustseg_core.cli.terminal import (
     progress_bar,
     require,
     show_logs,
-    visible,
 )
 from robustseg_core.storage import budget
+from robustseg_core.text import visible
 
 if TYPE_CHECKING:
     from robustseg_core.recording.survey import Survey

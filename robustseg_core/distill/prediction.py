@@ -11,7 +11,7 @@ from torch import Tensor
 from robustseg_core.distill._base import Distiller, Lesson
 from robustseg_core.distill._measures import divergence
 from robustseg_core.distill._pixels import full_precision, label_at, wide
-from robustseg_core.learn.losses import resize_logits
+from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import IGNORE
 
 

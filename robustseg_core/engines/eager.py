@@ -7,12 +7,12 @@ import re
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from robustseg_core.engines import NotFiniteError
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import Bundle, ModelSpec
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
@@ -84,9 +84,7 @@ class EagerEngine:
         with torch.inference_mode():
             logits = self._model(images, alive, quality).logits  # (1, K, h, w)
             extremes = torch.stack(torch.aminmax(logits))  # a NaN anywhere makes both NaN
-            logits = F.interpolate(
-                logits, size=self.spec.size, mode="bilinear", align_corners=False
-            )  # (1, K, H, W)
+            logits = resize_logits(logits, self.spec.size)  # (1, K, H, W)
             best, ids = logits[0].max(0)  # (H, W) each
             confidence = (best - logits[0].logsumexp(0)).exp()  # softmax of the winner
             finite = torch.isfinite(extremes).all() & torch.isfinite(confidence.sum())

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from robustseg_core.cli.terminal import visible
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.bootstrap import FEW, RESAMPLES, SHARE, draws, interval
 from robustseg_core.evaluation.figures import KEY, figures
 from robustseg_core.evaluation.results import Results, load
+from robustseg_core.text import visible
 
 _SAME = (
     "dataset", "split", "size", "label_size", "samples", "modalities", "protocols", "missing",

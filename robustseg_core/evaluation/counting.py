@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from robustseg_core.evaluation.frames import WorstFrames
 from robustseg_core.evaluation.protocols import Trial, rounds
 from robustseg_core.evaluation.results import Group
 from robustseg_core.evaluation.shared import SharedForward
+from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import IGNORE
 
 
@@ -118,7 +118,7 @@ class Truth:
         with torch.inference_mode():
             # Channels last: a CPU does both of the next steps in half the time.
             small = logits[None].contiguous(memory_format=torch.channels_last)
-            large = F.interpolate(small, size=self.shape, mode="bilinear", align_corners=False)
+            large = resize_logits(small, self.shape)
             return large[0].max(0).indices.flatten()
 
     def confusion(self, labels: Tensor | None) -> NDArray[np.int64]:

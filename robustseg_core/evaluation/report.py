@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from robustseg_core.cli.terminal import visible
 from robustseg_core.evaluation.bootstrap import RESAMPLES, intervals
 from robustseg_core.evaluation.figures import figures, trial_scores, worst_subset
 from robustseg_core.evaluation.protocols import TITLES
@@ -24,6 +23,7 @@ from robustseg_core.evaluation.tables import class_ious, markdown, tables
 from robustseg_core.models.subsets import short
 from robustseg_core.output.draw import lookup
 from robustseg_core.output.page import plain_text, render
+from robustseg_core.text import visible
 from robustseg_core.types import IGNORE
 
 PICTURE_WIDTH = 400

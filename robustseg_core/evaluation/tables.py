@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.cli.terminal import visible
 from robustseg_core.evaluation.bootstrap import FEW, SHARE
 from robustseg_core.evaluation.figures import (
     FAILURES,
@@ -22,6 +21,7 @@ from robustseg_core.evaluation.protocols import TITLES
 from robustseg_core.evaluation.results import Results
 from robustseg_core.metrics import iou
 from robustseg_core.models.subsets import short, subsets
+from robustseg_core.text import visible
 
 Spans = Mapping[str, tuple[float, float]]
 

@@ -12,15 +12,6 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.types import IGNORE
 
 
-def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, K, h, w) to (B, K, H, W), bilinear with `align_corners=False`; half becomes float32."""
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    if logits.shape[2:] == tuple(size):
-        return logits
-    return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
-
-
 def ohem_cross_entropy(
     logits: Tensor, label: Tensor, *, threshold: float = 0.7, least_share: float = 1 / 16
 ) -> Tensor:

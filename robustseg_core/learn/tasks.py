@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustseg_core import distill
@@ -19,6 +18,7 @@ from robustseg_core.learn.losses import ohem_cross_entropy
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.models import subsets
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import Batch, Prediction
 
 
@@ -155,9 +155,7 @@ class Task:
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         loss = self.recipe.loss
-        logits = F.interpolate(
-            logits.float(), label.shape[1:], mode="bilinear", align_corners=False
-        )
+        logits = resize_logits(logits.float(), label.shape[1:])
         return ohem_cross_entropy(
             logits, label, threshold=loss.ohem_threshold, least_share=loss.ohem_share
         )

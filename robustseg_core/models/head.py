@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustseg_core.models.resize import resize
+
 
 class AllMLPHead(nn.Module):
     """The published head (Xie et al., arXiv 2105.15203, equation 4).
@@ -40,7 +42,7 @@ class AllMLPHead(nn.Module):
         """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h_0, w_0)."""
         size = features[0].shape[2:]
         embedded = [
-            _resize(linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), size)
+            resize(linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), size)
             for linear, x in zip(self.linears, features, strict=True)
         ]
         fused = self.fuse(torch.cat(embedded[::-1], dim=1))  # published order: coarsest first
@@ -97,7 +99,7 @@ class FoldedHead(nn.Module):
             block = slice(start, start + step)  # of the embedding; the sum over blocks is exact
             total = F.conv2d(finest, first.weight[block], first.bias[block])
             for x in coarser:
-                total += _resize(x[:, block], finest.shape[2:])
+                total += resize(x[:, block], finest.shape[2:])
             hidden = self.dropout(F.relu_(total))
             logits = logits + F.conv2d(hidden, self.classifier.weight[:, block])
         return logits
@@ -112,12 +114,6 @@ _BLOCK = 64
 
 HEADS = {"published": AllMLPHead, "folded": FoldedHead}
 """Forms of the head, as checkpoints name them."""
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    if x.shape[2:] == size:
-        return x
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
 def _is_exporting() -> bool:

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from robustseg_core.cli.terminal import visible
+from robustseg_core.text import visible
 
 plain_text = plt.rc_context({"text.parse_math": False, "text.usetex": False})
 """Decorates what draws a figure with names in it: a `$` is no formula."""

@@ -16,13 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from robustseg_core.cli.terminal import visible
 from robustseg_core.faults import FaultSpec
 from robustseg_core.faults.kills import Kill
 from robustseg_core.output import page
 from robustseg_core.output.draw import STATE_COLORS
 from robustseg_core.output.recorder import Moment, masks_line, score_line
 from robustseg_core.output.timeline import reach_s
+from robustseg_core.text import visible
 from robustseg_core.types import State
 
 NO_MASK = "no mask"

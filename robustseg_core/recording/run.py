@@ -8,7 +8,6 @@ from typing import Any
 
 from robustseg_core import config
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.cli.terminal import visible
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.faults.kills import Kill
@@ -22,6 +21,7 @@ from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import check_apart, staged
+from robustseg_core.text import visible
 from robustseg_core.types import SECOND, Health, State
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core import metrics
-from robustseg_core.cli.terminal import csv_cell
 from robustseg_core.robustness.matrix import MATRIX, ROWS_TOTAL, Row
 from robustseg_core.robustness.perform import POLICIES
+from robustseg_core.text import csv_cell
 
 COLUMNS = (
     "drive", "row", "target", "partner", "faults", "passed", "named", "delay_s", "limit_s",

@@ -21,10 +21,11 @@ import torch  # noqa: E402
 
 from robustseg_core import distill  # noqa: E402
 from robustseg_core.distill import Lesson  # noqa: E402
-from robustseg_core.learn.losses import ohem_cross_entropy, resize_logits  # noqa: E402
+from robustseg_core.learn.losses import ohem_cross_entropy  # noqa: E402
 from robustseg_core.models.anymodal import AnyModalSegmenter  # noqa: E402
 from robustseg_core.models.classes import DELIVER  # noqa: E402
 from robustseg_core.models.mit import BACKBONES  # noqa: E402
+from robustseg_core.models.resize import resize_logits  # noqa: E402
 from robustseg_core.types import ModelSpec, Prediction  # noqa: E402
 
 NAMES = ("rgb", "depth", "event", "lidar")

@@ -7,10 +7,9 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from support.learn_data import make_shards, words
-
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.recipe import load_recipe
+from support.learn_data import make_shards, words
 
 STEPS = 40
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.dataset_trees import MAKERS, Tree
 
 from robustseg_core import datasets
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import IGNORE, ModelSpec
+from support.dataset_trees import MAKERS, Tree
 
 NAMES = datasets.available()
 

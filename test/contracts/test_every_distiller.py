@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import lessons
 from torch import Tensor
 
 from robustseg_core import distill
@@ -18,6 +17,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.types import IGNORE, ModelSpec, Prediction
+from support import lessons
 
 NAMES = distill.available()
 CALM = {"hpdm": {"pairing": "same"}}

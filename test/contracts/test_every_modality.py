@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import makers
-from support.twins import both
 
 from robustseg_core import modalities
 from robustseg_core.config import Strict
@@ -21,6 +19,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import Modality
 from robustseg_core.types import MS, Fault, Reading, Rejection
+from support import makers
+from support.twins import both
 
 RNG = np.random.default_rng(17)
 STAMP = 1_000_000_000

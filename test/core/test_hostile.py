@@ -11,10 +11,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from fuzz.bags import sound, whole
-from support.drives import message, segmenter
-from support.makers import camera_info, compressed, events, image, pretend_png, rvl, transform, xyz
 
+from fuzz.bags import sound, whole
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.codecs.compressed_depth import decode_depth
 from robustseg_core.codecs.fields import as_bytes, byte_order, header, most_pixels, word
@@ -26,6 +24,8 @@ from robustseg_core.geometry.transforms import TransformTree, pose
 from robustseg_core.geometry.view import View
 from robustseg_core.recording.survey import survey
 from robustseg_core.types import Fault, Rejection
+from support.drives import message, segmenter
+from support.makers import camera_info, compressed, events, image, pretend_png, rvl, transform, xyz
 
 NAN, INF = float("nan"), float("inf")
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.makers import camera_info, compressed, events, image, transform, xyz
 
 from robustseg_core import config
 from robustseg_core.engines import NotFiniteError
@@ -21,6 +20,7 @@ from robustseg_core.output import recorder as record
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State
+from support.makers import camera_info, compressed, events, image, transform, xyz
 
 EPOCH = 1_700_000_000 * SECOND
 ALL = ("rgb", "depth", "event", "lidar")

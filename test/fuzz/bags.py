@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
-from support import drives
-from support.makers import camera_info, transform
 
 from fuzz.mutate import LENGTHS, Random
 from fuzz.robot import Complaint, Watch, memory_mb
@@ -30,6 +28,8 @@ from robustseg_core.recording.replay import replay
 from robustseg_core.recording.survey import survey
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import Rejection
+from support import drives
+from support.makers import camera_info, transform
 
 SUFFIXES = {"mcap": ".mcap", "zstd": ".mcap", "db3": ".db3"}
 SECONDS = 0.6

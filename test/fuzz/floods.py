@@ -22,13 +22,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads spin while they wait
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from support import drives
-
 from fuzz.robot import memory_mb
 from fuzz.scenery import arrivals, healthy, place
 from robustseg_core.faults import Injector, parse_fault
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
+from support import drives
 
 FIRST_S, EVERY_S, LONG_S = 3, 4, 1
 LIMIT_MB = 10.0

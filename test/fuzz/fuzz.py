@@ -35,7 +35,6 @@ from rosbags.interfaces import (
     MessageDefinition,
     MessageDefinitionFormat,
 )
-from support import drives
 
 from fuzz.mutate import damaged, pick, tampered
 from fuzz.robot import Robot, memory_mb
@@ -43,6 +42,7 @@ from fuzz.seeds import Kind, kind_called, kinds
 from robustseg_core.bag.codec import codec_of
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.types import Rejection
+from support import drives
 
 LIFE = 200
 """Cases that one robot has to survive in a row."""

@@ -33,15 +33,15 @@ def build(case: Path, *, earlier: bool = True) -> None:
     from rosbags.rosbag1 import Writer as Ros1Writer
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
-    from support import drives
-    from support.learn_data import make_shards, words
-    from support.makers import image
 
     from robustseg_core import config
     from robustseg_core.bag import Bag
     from robustseg_core.bag.typestore import typestore
     from robustseg_core.models import checkpoint
     from robustseg_core.storage.budget import zstd
+    from support import drives
+    from support.learn_data import make_shards, words
+    from support.makers import image
 
     home = case / "a" / "w"
     home.mkdir(parents=True)

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from support import drives
-from support.live_sensors import advertise, calibrate
 
 from fuzz.scenery import arrivals, healthy
 from fuzz.soak import EVERY_S, schedule
 from robustseg_core.faults import Injector, parse_fault
 from robustseg_core.faults._base import Sample, stamp_of, with_stamp
 from robustseg_core.types import SECOND
+from support import drives
+from support.live_sensors import advertise, calibrate
 
 WARM_UP_NS = 10 * SECOND
 """Healthy driving before anything is measured: periods are learned, allocators fill."""

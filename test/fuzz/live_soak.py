@@ -34,13 +34,13 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
-from support.live_sensors import parameter_file  # noqa: E402
 
 from fuzz.live_drivers import Drivers  # noqa: E402
 from fuzz.soak import latency, slope_per_hour  # noqa: E402
 from robustseg_core.output.messages import read_status  # noqa: E402
 from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 from robustseg_core.types import SECOND  # noqa: E402
+from support.live_sensors import parameter_file  # noqa: E402
 
 PATIENCE_S = 90.0
 SAMPLE_S = 5.0

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support import drives
 
 from fuzz.scenery import healthy, place
 from robustseg_core.bag.typestore import typestore
@@ -19,6 +18,7 @@ from robustseg_core.engines import Engine
 from robustseg_core.output import messages as outputs
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, MS, SECOND, Bundle, Fault, Finding, LabelMap
+from support import drives
 
 PERIOD_NS = 50 * MS
 PUBLISHED: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {

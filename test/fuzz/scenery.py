@@ -12,13 +12,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from support.drives import EPOCH, OPTICAL, RATES
-from support.makers import camera_info, events, image, transform, xyz
 
 from robustseg_core.codecs.encode_evt3 import encode_evt3
 from robustseg_core.faults._base import with_stamp
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
+from support.drives import EPOCH, OPTICAL, RATES
+from support.makers import camera_info, events, image, transform, xyz
 
 H, W = 48, 64
 POOL = 32

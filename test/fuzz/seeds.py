@@ -10,14 +10,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from support import drives
-from support.makers import camera_info, cloud, compressed, events, image, rvl, transform
 
 from fuzz.scenery import POOL, H, W, healthy, texture
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.codecs.encode_evt3 import encode_evt3
 from robustseg_core.codecs.image import FORMATS
 from robustseg_core.codecs.points import decode_points
+from support import drives
+from support.makers import camera_info, cloud, compressed, events, image, rvl, transform
 
 VARIANTS = 4
 """Different messages of one kind: random in content, equal in layout."""

@@ -24,13 +24,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from support import drives
 
 from fuzz.robot import Complaint, Robot, Watch, memory_mb
 from fuzz.scenery import arrivals, place
 from robustseg_core.faults import Injector, catalog, parse_fault
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, SECOND, Fault, LabelMap
+from support import drives
 
 ROLL_EVT3_S = 2**24 / 1e6
 ROLL_INT32_S = 2**31 / 1e6

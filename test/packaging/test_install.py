@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from support import ROOT
 
 SCRIPT = ROOT / ".make" / "install.py"

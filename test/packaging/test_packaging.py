@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
 from support import ROOT
 
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from support import lessons, slow_losses
 from torch import Tensor
 
 from robustseg_core import distill
 from robustseg_core.distill import Lesson
 from robustseg_core.distill._rows import dominant
 from robustseg_core.distill.rrm import regularization
+from support import lessons, slow_losses
 
 SIZE = (32, 96)
 DELIVER_CLASSES, MUSES_CLASSES, MCUBES_CLASSES = 25, 19, 20

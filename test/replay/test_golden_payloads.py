@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
-from support.twins import both, rclpy_twin
 
 from robustseg_core import modalities
 from robustseg_core.bag.typestore import typestore
@@ -19,6 +18,7 @@ from robustseg_core.geometry.view import View
 from robustseg_core.modalities.depth import Depth
 from robustseg_core.modalities.event import Event
 from robustseg_core.types import Reading
+from support.twins import both, rclpy_twin
 
 
 def messages(bag: Path) -> Iterator[tuple[str, Any]]:

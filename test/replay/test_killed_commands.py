@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
-from support.drives import SIZE, write_drive
-from support.learn_data import make_shards, words
 
 from robustseg_core.cli.main import app
 from robustseg_core.cli.terminal import guarded
 from robustseg_core.models import checkpoint
 from robustseg_core.storage.output_folder import META
+from support import ROOT
+from support.drives import SIZE, write_drive
+from support.learn_data import make_shards, words
 
 KILLED = """
 import importlib, sys

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support import ROOT
 
 rclpy = pytest.importorskip("rclpy", reason="needs rclpy: pip install '.[ros]'")

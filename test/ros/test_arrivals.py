@@ -16,9 +16,6 @@ from rclpy.executors import SingleThreadedExecutor, TimeoutException
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
-from support import drives
-from support.live_ear import Ear as Listener
-from support.live_sensors import Sensors, parameter_file
 
 from robustseg_core import config
 from robustseg_core.doctor.examine import admit
@@ -26,6 +23,9 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND, State
 from robustseg_ros import optional
 from robustseg_ros.arrivals import BEHIND_NS, Ear, SteadyTimes
+from support import drives
+from support.live_ear import Ear as Listener
+from support.live_sensors import Sensors, parameter_file
 
 ALL = set(drives.ALL)
 EPOCH = drives.EPOCH

@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("rclpy")
 
 from rosgraph_msgs.msg import Clock
-from support.live_ear import Ear
-from support.live_sensors import Sensors, parameter_file
 
 from robustseg_core.types import SECOND
 from robustseg_ros.convert import ns_to_stamp
+from support.live_ear import Ear
+from support.live_sensors import Sensors, parameter_file
 
 pytestmark = pytest.mark.ros
 

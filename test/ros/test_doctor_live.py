@@ -15,8 +15,6 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
-from support import drives
-from support.makers import camera_info, header, transform
 
 from robustseg_core import config
 from robustseg_core.doctor.examine import admit
@@ -26,6 +24,8 @@ from robustseg_core.types import SECOND
 from robustseg_ros import optional
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
+from support import drives
+from support.makers import camera_info, header, transform
 
 pytestmark = pytest.mark.ros
 QUIET = PublisherEventCallbacks(use_default_callbacks=False)

@@ -13,12 +13,12 @@ pytest.importorskip("rclpy")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import drives
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import MS, SECOND, Fault
 from robustseg_ros import optional
 from robustseg_ros.filter import DeadlineSynchronizer
+from support import drives
 
 EPOCH = drives.EPOCH
 PATIENCE_S = 30.0

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from support import ROOT
 
 pytest.importorskip("rclpy")

@@ -11,6 +11,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+
 from support import ROOT
 
 pytest.importorskip("rclpy")
@@ -29,8 +30,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
-from support.live_ear import Ear as Listener
-from support.live_sensors import Sensors, parameter_file
 
 from robustseg_core import config
 from robustseg_core.bag.typestore import EVENT_PACKET
@@ -45,6 +44,8 @@ from robustseg_ros.arrivals import Ear
 from robustseg_ros.doctor import DoctorNode
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
+from support.live_ear import Ear as Listener
+from support.live_sensors import Sensors, parameter_file
 
 pytestmark = pytest.mark.ros
 ROBOT = ROOT / "config" / "robot.yaml"

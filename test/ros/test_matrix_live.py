@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+
 from support import ROOT
 
 pytest.importorskip("rclpy")
@@ -19,14 +20,14 @@ pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import Trigger
-from support import drives
-from support.live_ear import Ear
-from support.live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
 
 from robustseg_core.config import SyncConfig
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.output.messages import ERROR, OK, WARN
 from robustseg_core.types import SECOND
+from support import drives
+from support.live_ear import Ear
+from support.live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
 
 pytestmark = pytest.mark.ros
 SPEAKER = str(ROOT / "test" / "support" / "live_sensors.py")

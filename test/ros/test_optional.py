@@ -14,13 +14,13 @@ pytest.importorskip("rclpy")
 
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.type_support import check_for_type_support
-from support import ros_speaker as speaker
 
 from robustseg_core.bag.typestore import EVENT_PACKET, typestore
 from robustseg_core.errors import RobustsegError
 from robustseg_ros import optional, typesupport
 from robustseg_ros.convert import message_class
 from robustseg_ros.typedescription import TypeDescription, describe
+from support import ros_speaker as speaker
 
 pytestmark = pytest.mark.ros
 

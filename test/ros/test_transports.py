@@ -10,9 +10,9 @@ pytest.importorskip("rclpy")
 
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
-from support import ros_speaker
 
 from robustseg_core.robot.transports import ROOMY, VARIABLE, carry_large_messages
+from support import ros_speaker
 
 pytestmark = pytest.mark.ros
 

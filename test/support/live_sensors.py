@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from fuzz.scenery import healthy
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from fuzz.scenery import healthy
 from robustseg_core.bag import BagWriter
 from robustseg_core.types import SECOND
 from robustseg_ros import optional

@@ -16,12 +16,12 @@ from rosbags.interfaces import ConnectionExtRosbag2
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from support.makers import camera_info, events, image, make, transform
 
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET, typestore
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import MS, Fault, Rejection
+from support.makers import camera_info, events, image, make, transform
 
 IMAGE = "sensor_msgs/msg/Image"
 START = 1_000_000_000

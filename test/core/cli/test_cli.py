@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from support.makers import header, image, make, scenes, xyz
 
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
@@ -16,6 +15,7 @@ from robustseg_core.cli.terminal import guarded
 from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND
+from support.makers import header, image, make, scenes, xyz
 
 START = 1_700_000_000 * SECOND
 SCENES = scenes(30)

@@ -9,15 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
-from support.makers import image, scenes
 
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
 from robustseg_core.cli.main import app
-from robustseg_core.cli.terminal import guarded, visible
+from robustseg_core.cli.terminal import guarded
 from robustseg_core.robot.config import RobotConfig
+from robustseg_core.text import visible
 from robustseg_core.types import MS, SECOND
+from support import ROOT
+from support.makers import image, scenes
 
 START = 1_700_000_000 * SECOND
 EVIL = "/[/red][sim]\x1b[31m\u202e\n=x$\\frac"

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
-from support import ROOT
 
 from robustseg_core import config
 from robustseg_core.cli import terminal
-from robustseg_core.cli.terminal import Terminal, csv_cell, guarded, literal, visible
+from robustseg_core.cli.terminal import Terminal, guarded, literal
 from robustseg_core.errors import EXTRAS, RobustsegError, not_installed
 from robustseg_core.output.page import _harmless, plain_text
 from robustseg_core.robustness import report as robustness_report
 from robustseg_core.robustness.table import COLUMNS, write_csv
+from robustseg_core.text import csv_cell, visible
+from support import ROOT
 
 HOSTILE = "[/red] [sim] :smile: \\[x] \x1b[31m\r\n\t\u202e\u2028\x9b\udcff$\\frac{"
 

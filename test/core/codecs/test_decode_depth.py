@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from support.makers import compressed, image, rvl
-from support.twins import both
 
 from robustseg_core.codecs.compressed_depth import decode_depth
 from robustseg_core.types import Fault, Rejection
+from support.makers import compressed, image, rvl
+from support.twins import both
 
 RNG = np.random.default_rng(3)
 MM = RNG.integers(200, 9000, (12, 16)).astype(np.uint16)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.makers import compressed, image
-from support.twins import both
 
 from robustseg_core.codecs.image import FORMATS, decode_compressed, decode_image
 from robustseg_core.types import Fault, Rejection
+from support.makers import compressed, image
+from support.twins import both
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (6, 8, 3), np.uint8)

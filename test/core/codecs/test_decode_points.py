@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.makers import cloud, make, xyz
-from support.twins import both
 
 from robustseg_core.codecs.points import decode_points
 from robustseg_core.types import Fault, Rejection
+from support.makers import cloud, make, xyz
+from support.twins import both
 
 RNG = np.random.default_rng(11)
 CODES = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 8: "d"}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.drives import ALL, SIZE, truths, write_drive
 
 from robustseg_core import datasets
 from robustseg_core.datasets.bag import BagDataset
 from robustseg_core.datasets.shards import Shards
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.extract import Extraction, extract
+from support.drives import ALL, SIZE, truths, write_drive
 
 
 @pytest.fixture(scope="module")

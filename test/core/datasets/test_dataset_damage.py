@@ -13,13 +13,13 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from support.dataset_trees import MAKERS, MUSES_CALIB, Tree
-from support.makers import pretend_png
 
 from robustseg_core import datasets
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.class_map import load_class_map
 from robustseg_core.extraction.label_source import Pictures
+from support.dataset_trees import MAKERS, MUSES_CALIB, Tree
+from support.makers import pretend_png
 
 NAMES = ("deliver", "mcubes", "muses")
 

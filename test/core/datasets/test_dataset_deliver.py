@@ -7,12 +7,12 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from support.dataset_trees import DELIVER_SCENES, DELIVER_SIDE, deliver, deliver_value, paint, write
 
 from robustseg_core import datasets
 from robustseg_core.datasets.deliver import CASES, split_scene
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import IGNORE
+from support.dataset_trees import DELIVER_SCENES, DELIVER_SIDE, deliver, deliver_value, paint, write
 
 Deliver = datasets.load("deliver")
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.dataset_trees import MCUBES_SHAPE, MCUBES_SPLITS, mcubes, paint, write
 
 from robustseg_core import datasets
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import IGNORE
+from support.dataset_trees import MCUBES_SHAPE, MCUBES_SPLITS, mcubes, paint, write
 
 Mcubes = datasets.load("mcubes")
 FIRST = MCUBES_SPLITS["train"][0]

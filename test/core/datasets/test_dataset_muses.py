@@ -9,6 +9,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
+
+from robustseg_core import datasets, modalities
+from robustseg_core.errors import RobustsegError
+from robustseg_core.metrics import confusion, iou
+from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.types import IGNORE
 from support.dataset_trees import (
     EVENT_SIZE,
     MUSES_CALIB,
@@ -17,12 +23,6 @@ from support.dataset_trees import (
     muses_file,
     write,
 )
-
-from robustseg_core import datasets, modalities
-from robustseg_core.errors import RobustsegError
-from robustseg_core.metrics import confusion, iou
-from robustseg_core.models.classes import CITYSCAPES
-from robustseg_core.types import IGNORE
 
 Muses = datasets.load("muses")
 OPTIONS = {"event_size": EVENT_SIZE}

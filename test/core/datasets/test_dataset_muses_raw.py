@@ -7,6 +7,9 @@ import json
 import cv2
 import numpy as np
 import pytest
+
+from robustseg_core import datasets
+from robustseg_core.errors import RobustsegError
 from support.dataset_trees import (
     EVENT_SIZE,
     MUSES_CALIB,
@@ -16,9 +19,6 @@ from support.dataset_trees import (
     write_events,
     write_scan,
 )
-
-from robustseg_core import datasets
-from robustseg_core.errors import RobustsegError
 
 Muses = datasets.load("muses")
 SCALE = 1920 / MUSES_SIZE[1]

@@ -15,8 +15,6 @@ import pytest
 import webdataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.drives import write_drive
-from support.makers import pretend_png
 
 from robustseg_core import datasets
 from robustseg_core.datasets.shards import Shards
@@ -27,6 +25,8 @@ from robustseg_core.modalities import load
 from robustseg_core.shards.archive import Index
 from robustseg_core.shards.levels import from_png, read_label_png, to_png
 from robustseg_core.types import Reading
+from support.drives import write_drive
+from support.makers import pretend_png
 
 SMALL = {"size": (32, 64), "shard_size": 4}
 

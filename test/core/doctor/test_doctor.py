@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.drives import EPOCH, OPTICAL, TOPICS, rows
-from support.makers import camera_info, image, make, transform
 
 from robustseg_core import config
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.doctor import Report, Status, examine
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import SECOND
+from support.drives import EPOCH, OPTICAL, TOPICS, rows
+from support.makers import camera_info, image, make, transform
 
 INFO = "/camera_info"
 SECONDS = 2.0

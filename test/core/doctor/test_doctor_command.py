@@ -7,9 +7,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support import ROOT
-from support.drives import EPOCH, message
-from support.makers import camera_info, make
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.cli.doctor import app
@@ -27,6 +24,9 @@ from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.robot.transports import ROOMY, VARIABLE
 from robustseg_core.types import SECOND
+from support import ROOT
+from support.drives import EPOCH, message
+from support.makers import camera_info, make
 
 
 def test_the_clock_row_names_the_missing_clock():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.eval_samples import NAMES
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.figures import headline
 from robustseg_core.evaluation.noise import LEVELS, add_noise, drop_elements, generator
 from robustseg_core.evaluation.protocols import INTACT, ZERO, plan, rounds
 from robustseg_core.models.subsets import expectation, short, subsets
+from support.eval_samples import NAMES
 
 # DELIVER val, B0, skip, in the papers' column order (anyseg_any2seg_cmnext 1.6).
 ANYSEG = (47.11, 52.17, 17.33, 19.01, 60.37, 47.49, 48.13, 52.82, 52.29, 21.47, 60.16, 60.60,

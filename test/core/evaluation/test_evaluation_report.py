@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation import compare, compare_results, evaluate, load, write
@@ -17,6 +16,7 @@ from robustseg_core.evaluation.figures import figures
 from robustseg_core.evaluation.protocols import plan
 from robustseg_core.evaluation.results import About, Group, Results
 from robustseg_core.evaluation.tables import tables
+from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
 from robustseg_core.datasets import Sample
 from robustseg_core.errors import RobustsegError
@@ -16,6 +15,7 @@ from robustseg_core.evaluation.shared import SharedForward
 from robustseg_core.metrics import confusion
 from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
+from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
 LACKING = {1: ["rgb"], 3: ["rgb", "depth", "event"]}
 

@@ -7,6 +7,17 @@ import json
 import cv2
 import numpy as np
 import pytest
+
+from robustseg_core.bag import Bag
+from robustseg_core.datasets.shards import Shards
+from robustseg_core.errors import RobustsegError
+from robustseg_core.extraction.extract import Extraction, extract
+from robustseg_core.extraction.recording import scene_of
+from robustseg_core.geometry.transforms import pose
+from robustseg_core.recording.replay import replay
+from robustseg_core.recording.run import robot_for
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import IGNORE, MS, SECOND
 from support.drives import (
     ALL,
     EPOCH,
@@ -19,17 +30,6 @@ from support.drives import (
     truths,
     write_drive,
 )
-
-from robustseg_core.bag import Bag
-from robustseg_core.datasets.shards import Shards
-from robustseg_core.errors import RobustsegError
-from robustseg_core.extraction.extract import Extraction, extract
-from robustseg_core.extraction.recording import scene_of
-from robustseg_core.geometry.transforms import pose
-from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for
-from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import IGNORE, MS, SECOND
 
 
 @pytest.fixture(scope="module")

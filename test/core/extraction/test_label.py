@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.drives import SIZE, engine, robot, write_drive
 
 from robustseg_core.bag import Bag
 from robustseg_core.datasets.shards import Shards
@@ -21,6 +20,7 @@ from robustseg_core.recording.replay import replay
 from robustseg_core.recording.run import run_bags
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE
+from support.drives import SIZE, engine, robot, write_drive
 
 NAMES = ("ground", "thing", "sky")
 COLORS = ((1, 2, 3), (4, 5, 6), (7, 8, 9))

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from support import ROOT
-
 from robustseg_core.extraction.once import once
 from robustseg_core.storage.output_folder import META
+from support import ROOT
 
 
 def test_killed_in_the_middle_nothing_half_is_left_and_the_next_run_finishes(tmp_path):

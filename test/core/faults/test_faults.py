@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drives import ALL, EPOCH, TOPICS, message, rows, through
-from support.makers import cloud, compressed, image, make
 
 from robustseg_core import faults
 from robustseg_core.codecs.compressed_depth import decode_depth
@@ -21,6 +19,8 @@ from robustseg_core.faults import FaultSpec, Injector, depth, parse_fault
 from robustseg_core.faults import image as image_faults
 from robustseg_core.faults.kills import parse_kill
 from robustseg_core.types import SECOND, Fault, Rejection
+from support.drives import ALL, EPOCH, TOPICS, message, rows, through
+from support.makers import cloud, compressed, image, make
 
 PAIRS = [(m, n) for n in faults.available() for m in faults.load(n).modalities or ALL]
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from support.drives import ALL, RATES, drive, rows, segmenter, through
 
 from robustseg_core import faults
 from robustseg_core.types import IGNORE, SECOND, Fault, State
+from support.drives import ALL, RATES, drive, rows, segmenter, through
 
 PAIRS = [(m, n) for n in faults.available() for m in faults.load(n).modalities or ALL]
 ON_THE_WAY = {Fault.LATE, Fault.STARTING, Fault.RECOVERING}

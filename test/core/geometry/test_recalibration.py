@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drives import ALL, EPOCH, OPTICAL, TOPICS, drive, rows, segmenter
-from support.makers import camera_info, make, transform
 
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
@@ -24,6 +22,8 @@ from robustseg_core.recording.run import run_bags
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND, Fault, Finding
+from support.drives import ALL, EPOCH, OPTICAL, TOPICS, drive, rows, segmenter
+from support.makers import camera_info, make, transform
 
 CHANGED_S = 0.6
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.makers import camera_info, make, transform
-from support.twins import rclpy_twin
 
 from robustseg_core.config import ViewConfig
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.view import View
 from robustseg_core.types import Fault, Rejection
+from support.makers import camera_info, make, transform
+from support.twins import rclpy_twin
 
 RNG = np.random.default_rng(5)
 OPTICAL = (-0.5, 0.5, -0.5, 0.5)

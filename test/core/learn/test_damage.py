@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.drives import EPOCH, rows, through
-from support.makers import camera_info, cloud, transform
 
 from robustseg_core import faults, modalities
 from robustseg_core.faults._base import stamp_of
@@ -17,6 +15,8 @@ from robustseg_core.learn.corrupt import damaged
 from robustseg_core.learn.damage import TWINS
 from robustseg_core.modalities.rgb import Rgb
 from robustseg_core.types import MS, Reading
+from support.drives import EPOCH, rows, through
+from support.makers import camera_info, cloud, transform
 
 PAIRS = [(sensor, fault) for sensor, twins in TWINS.items() for fault in twins]
 MEAN, STD = (np.array(v, np.float32)[:, None, None] for v in Rgb.Encoding().model_dump().values())

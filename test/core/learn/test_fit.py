@@ -17,7 +17,6 @@ import torch
 from lightning.fabric import Fabric
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support.learn_data import CLASSES, make_shards, words
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import journal
@@ -27,6 +26,7 @@ from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe
 from robustseg_core.learn.sameness import batch_of, run_of
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from support.learn_data import CLASSES, make_shards, words
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn.losses import ohem_cross_entropy, resize_logits
+from robustseg_core.learn.losses import ohem_cross_entropy
+from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import IGNORE
 
 

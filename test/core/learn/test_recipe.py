@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.eval_samples import NAMES, InMemory, network, random_samples
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import Recipe, ValidationRecipe, load_recipe
 from robustseg_core.learn.validate import Picked, score
 from robustseg_core.models.subsets import short, subsets
+from support.eval_samples import NAMES, InMemory, network, random_samples
 
 
 def test_later_files_lie_over_earlier_ones_and_words_over_all(tmp_path):

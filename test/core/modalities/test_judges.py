@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import makers
 
 from robustseg_core.codecs.encode_evt3 import encode_evt3
 from robustseg_core.codecs.points import Cloud
@@ -19,6 +18,7 @@ from robustseg_core.modalities.event import Event
 from robustseg_core.modalities.lidar import Lidar
 from robustseg_core.modalities.rgb import Rgb
 from robustseg_core.types import MS, Fault, Finding, Reading, Rejection
+from support import makers
 
 RNG = np.random.default_rng(23)
 SCENE = np.clip(

@@ -12,8 +12,6 @@ import cv2
 import numpy as np
 import pytest
 from mcap.reader import make_reader
-from support import drives
-from support.makers import image, scenes
 
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.cli.main import app
@@ -33,6 +31,8 @@ from robustseg_core.output.recorder import (
 from robustseg_core.recording.run import run_bags
 from robustseg_core.sim.sheet import draw_drive
 from robustseg_core.types import MS, SECOND
+from support import drives
+from support.makers import image, scenes
 
 IMAGE = "sensor_msgs/msg/Image"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from support.drives import ALL, EPOCH, TOPICS, message, write_drive
 
 from robustseg_core import faults
 from robustseg_core.bag import Bag, BagWriter
@@ -14,6 +13,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import parse_fault
 from robustseg_core.recording.inject import DisturbedBag, inject_bag
 from robustseg_core.types import SECOND, Fault
+from support.drives import ALL, EPOCH, TOPICS, message, write_drive
 
 FIRST_NS, LAST_NS = EPOCH + SECOND // 2, EPOCH + SECOND * 9 // 10
 WINDOW = "@0.5+0.4"

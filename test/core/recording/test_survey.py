@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import yaml
-from support.makers import camera_info, compressed, events, image, make, transform, xyz
 
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET
@@ -16,6 +15,7 @@ from robustseg_core.recording.guess import Candidate, camera_info_of, modality_o
 from robustseg_core.recording.survey import Survey, survey
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND
+from support.makers import camera_info, compressed, events, image, make, transform, xyz
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CLOUD, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"

@@ -7,12 +7,12 @@ import json
 import cv2
 import numpy as np
 import pytest
-from support.makers import image, scenes
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.run import run_bags
 from robustseg_core.types import IGNORE, MS, SECOND, Bundle, LabelMap
+from support.makers import image, scenes
 
 START = 1_700_000_000 * SECOND
 SCENES = scenes(20, seed=3)

@@ -23,8 +23,6 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
-from support.bombs import GIB, IMAGE, Chunk, bomb, entry, mcap, payload, png, zeros, zstd
-from support.makers import compressed, events
 
 from robustseg_core import config
 from robustseg_core.bag import Bag
@@ -46,6 +44,8 @@ from robustseg_core.storage.budget import (
     parse_json,
 )
 from robustseg_core.types import Fault, Rejection
+from support.bombs import GIB, IMAGE, Chunk, bomb, entry, mcap, payload, png, zeros, zstd
+from support.makers import compressed, events
 
 SMALL = Budget(1 << 24, 256)
 """16 MiB: what is small has 1 MiB, the largest piece 2 MiB."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import ROOT
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.output_folder import (
@@ -22,6 +21,7 @@ from robustseg_core.storage.output_folder import (
     replacing,
     staged,
 )
+from support import ROOT
 
 
 def write(folder, *, command="run", **files):

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from support.drives import ALL, RATES, drive, engine, rows, through
-from support.drives import segmenter as with_network
 
 from robustseg_core.engines.blank import blank
 from robustseg_core.recording.run import notices
 from robustseg_core.types import SECOND, Fault, State
+from support.drives import ALL, RATES, drive, engine, rows, through
+from support.drives import segmenter as with_network
 
 STAMPS = {Fault.OFFSET, Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP}
 MEANWHILE = {Fault.LATE, Fault.RECOVERING}
