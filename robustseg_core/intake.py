@@ -291,16 +291,16 @@ class Intake:
         self._health.block(name, _blocked(missing, reading, self.view))
         sent = Stamped(name, reading.stamp_ns, now_ns, reading)
         admission = self._guard.admit(sent)
-        verdict: Finding | None = None
+        refusal: Finding | None = None
         for other, finding in admission.rejected:
             self._health.reject(other, now_ns, finding)
-            verdict = finding if other == name else verdict
+            refusal = finding if other == name else refusal
         if admission.jump_ns is not None:
             log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
             self.jumps += 1
             self._sync.reset()
             self._offsets.reset()
-        self._compare(sent, admission, verdict)
+        self._compare(sent, admission, refusal)
         frozen = self._health.stuck(name, now_ns, digest)
         for item in admission.accepted:
             doubt = self._offsets.moved.get(item.modality)
@@ -309,22 +309,22 @@ class Intake:
                 refused = frozen
             if refused is not None:
                 self._health.reject(item.modality, now_ns, refused)
-                verdict = refused if item is sent else verdict
+                refusal = refused if item is sent else refusal
                 continue
             own = (*(notes if item is sent else ()), *((doubt,) if doubt is not None else ()))
             self._health.accept(item.modality, now_ns, own, stamp_ns=item.stamp_ns)
             self._sync.push(item)
-        return verdict
+        return refusal
 
     def _compare(
-        self, sent: Stamped[Reading], admission: Admission[Reading], verdict: Finding | None
+        self, sent: Stamped[Reading], admission: Admission[Reading], refusal: Finding | None
     ) -> None:
         """Has a sensor's clock, or its delivery, moved by less than a jump?"""
         for item in admission.accepted:
             self._offsets.see(item.modality, item.stamp_ns, item.arrival_ns)
             self._health.delivered(item.modality, item.stamp_ns, item.arrival_ns)
         refused = not any(item is sent for item in admission.accepted)
-        if refused and (verdict is None or verdict.fault is Fault.OFFSET):
+        if refused and (refusal is None or refusal.fault is Fault.OFFSET):
             # Held or refused because its stamps went back: it may have moved by less than that.
             far_ns = self._offsets.distance_ns(sent.modality, sent.stamp_ns, sent.arrival_ns)
             if far_ns is not None and abs(far_ns) <= self._jump_ns:
@@ -375,7 +375,7 @@ def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]
     """Decode and judge; raises the first fatal finding as a Rejection."""
     stamp_ns, frame_id = header(message)
     data = decoder.decode(message, stamp_ns)
-    findings = tuple(decoder.judge(data))
+    findings = tuple(decoder.check(data))
     fatal = next((finding for finding in findings if finding.fatal), None)
     if fatal is not None:
         raise Rejection(fatal.fault, fatal.text, final=fatal.final)

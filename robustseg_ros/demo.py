@@ -30,9 +30,8 @@ from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.faults.kills import Kill
-from robustseg_core.output import messages as outputs
-from robustseg_core.output import recorder as record
-from robustseg_core.output import report
+from robustseg_core.output import messages, report
+from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.survey import survey
@@ -86,7 +85,7 @@ class Listener(Node):
         return collect
 
     def _diagnose(self, message: DiagnosticArray) -> None:
-        if any(outputs.part_of(status.name)[0] == outputs.NODE for status in message.status):
+        if any(messages.part_of(status.name)[0] == messages.NODE for status in message.status):
             self.health = message
 
     def missing(self) -> dict[str, int]:
@@ -130,7 +129,7 @@ def _run_demo(
     player: subprocess.Popen[bytes] | None = None
     rclpy.init()
     try:
-        with record.Recorder(out, spec, start_ns=start_ns, timeline=timeline) as recorder:
+        with Recorder(out, spec, start_ns=start_ns, timeline=timeline) as recorder:
             listener = Listener(lambda parts: masks.append(_assemble(parts)))
             err.print("waiting for the node ...", style="dim")
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
@@ -150,12 +149,12 @@ def _run_demo(
                     at_ns = recorder.place_ns(label_map)
                     recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
                 score.finish()
-        sums = record.totals(recorder.rows, timeline.duration_s, labels=score.coverage)
+        sums = totals(recorder.rows, timeline.duration_s, labels=score.coverage)
         result = recorder.write_result(
             bags=[visible(bag_path.name)],
             kills=[str(kill) for kill in kills],
             faults=[str(fault) for fault in faults],
-            notices=[*_notices(listener), *record.silence_notices(sums)],
+            notices=[*_notices(listener), *silence_notices(sums)],
             rejected=_rejected(listener.health),
             totals=sums | {"messages": _received(listener.health)},
             **score.account(),
@@ -206,7 +205,7 @@ def _wait(listener: Listener, ready: Callable[[], bool], node: subprocess.Popen[
 
 def _assemble(parts: dict[str, Any]) -> tuple[LabelMap, np.ndarray]:
     """The label map that the node published as four messages, and its overlay."""
-    row = outputs.read_status(parts["status"])
+    row = messages.read_status(parts["status"])
     mask = parts["label_mask"]
     label_map = LabelMap(
         ids=_pixels(mask),
@@ -231,7 +230,7 @@ def _pixels(message: Image) -> np.ndarray:
 def _received(health: DiagnosticArray | None) -> dict[str, int]:
     """Messages that the node received, by modality, as /diagnostics last counted them."""
     return {
-        outputs.part_of(status.name)[1]: int(pair.value)
+        messages.part_of(status.name)[1]: int(pair.value)
         for status in (health.status if health else ())
         for pair in status.values
         if pair.key == "received"
@@ -248,7 +247,7 @@ def _rejected(health: DiagnosticArray | None) -> dict[str, dict[str, int]]:
             if pair.key.startswith("rejected_")
         }
         if faults:
-            found[outputs.part_of(status.name)[1]] = faults
+            found[messages.part_of(status.name)[1]] = faults
     return found
 
 
@@ -261,9 +260,7 @@ def _notices(listener: Listener) -> list[str]:
 
 def show(result: dict[str, Any], out: Path) -> None:
     """The table at the end of the demo."""
-    table = Table(
-        title=f"{record.masks_line(result)}, over DDS", title_justify="left", box=SIMPLE_HEAD
-    )
+    table = Table(title=f"{masks_line(result)}, over DDS", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("second", justify="right")
     table.add_column("masks are made of")
     table.add_column("what is wrong, why not the others", overflow="fold")
@@ -272,7 +269,7 @@ def show(result: dict[str, Any], out: Path) -> None:
         used = ", ".join(row["used"]) or report.NO_MASK
         table.add_row(f"{row['at_s']:.2f}", used, Text("\n").join(reasons))
     err.print(table)
-    if line := record.score_line(result):
+    if line := score_line(result):
         err.line(line)
     for notice in result["notices"]:
         err.notice(notice)

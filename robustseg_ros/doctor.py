@@ -3,7 +3,7 @@
     python -m robustseg_ros.doctor --seconds 5 --ros-args --params-file robot.yaml
 
 `robustseg doctor --live` starts it. Its subscriptions are the node's own (`Inputs`: types, QoS and
-`qos_overrides` included), and what decides about messages is the node's own too (`Patient`).
+`qos_overrides` included), and what decides about messages is the node's own too (`Probe`).
 Exit codes: 0 all is well, or only warnings; 1 something is bad; 2 what the command line says.
 """
 
@@ -30,9 +30,9 @@ from rosgraph_msgs.msg import Clock
 from robustseg_core.cli.doctor_table import show
 from robustseg_core.cli.terminal import err
 from robustseg_core.doctor.examine import admit, judge, refused
-from robustseg_core.doctor.observation import BAD, OK, Exam, Offer
+from robustseg_core.doctor.observation import BAD, OK, Observation, Offer
 from robustseg_core.doctor.places import TF_STATIC
-from robustseg_core.doctor.probe import Patient
+from robustseg_core.doctor.probe import Probe
 from robustseg_core.doctor.report import Check, Report
 from robustseg_core.doctor.surroundings import (
     ClockWatch,
@@ -84,13 +84,13 @@ class DoctorNode(Node):
 
     def work(self) -> None:
         """Listen, judge, print."""
-        patient, problem = admit(self._config)
-        if patient is None:
+        probe, problem = admit(self._config)
+        if probe is None:
             report = refused("live", problem)
         else:
-            for decoder in patient.intake.modalities.values():
+            for decoder in probe.intake.modalities.values():
                 decoder.warm_up()
-            report = self._examine(patient, problem)
+            report = self._examine(probe, problem)
         self.exit_code = report.exit_code
         if self._as_json:
             typer.echo(json.dumps(report.to_json(), indent=1))
@@ -103,14 +103,14 @@ class DoctorNode(Node):
             self._inputs.close()
             self._inputs = None
 
-    def _examine(self, patient: Patient, problem: str) -> Report:
-        self._inputs = Inputs(self, patient, self._ear)
-        self._listen_beside(patient)
+    def _examine(self, probe: Probe, problem: str) -> Report:
+        self._inputs = Inputs(self, probe, self._ear)
+        self._listen_beside(probe)
         start_ns = time.monotonic_ns()
-        self._listen(patient, start_ns + round(self._seconds * SECOND))
+        self._listen(probe, start_ns + round(self._seconds * SECOND))
         end_ns = self._ear.heard_ns()
-        exam = Exam(
-            patient, self._offers(), start_ns, end_ns, live=True, ages_ms=self._ages(patient)
+        observation = Observation(
+            probe, self._offers(), start_ns, end_ns, live=True, ages_ms=self._ages(probe)
         )
         sim = bool(self.get_parameter("use_sim_time").value)
         of_node = [
@@ -123,9 +123,9 @@ class DoctorNode(Node):
         ]
         unseen = ["what happens before and after; see --seconds"]
         unseen.append("the drivers' own shells and clocks: DDS is judged by this shell's settings")
-        return judge(exam, "live", problem, of_node, unseen=unseen)
+        return judge(observation, "live", problem, of_node, unseen=unseen)
 
-    def _listen_beside(self, patient: Patient) -> None:
+    def _listen_beside(self, probe: Probe) -> None:
         """/clock and /tf: the node does not need them, the diagnosis does."""
         loose = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(Clock, "/clock", self._tick, loose)
@@ -134,7 +134,7 @@ class DoctorNode(Node):
         def learn(message: Any) -> None:
             if left[0] > 0:
                 left[0] -= 1
-                patient.moving.add(message)
+                probe.moving.add(message)
 
         try:
             optional.subscribe(self, TF_MESSAGE, "/tf", learn, loose)
@@ -144,8 +144,8 @@ class DoctorNode(Node):
     def _tick(self, message: Clock) -> None:
         self._clock_watch.look(stamp_to_ns(message.clock), time.monotonic_ns())
 
-    def _listen(self, patient: Patient, end_ns: int) -> None:
-        """One thread: callbacks push, and the patient is stepped when it asks for it."""
+    def _listen(self, probe: Probe, end_ns: int) -> None:
+        """One thread: callbacks push, and the probe is stepped when it asks for it."""
         executor = SingleThreadedExecutor(context=self.context)
         executor.add_node(self)
         look_ns, before_ns = 0, time.monotonic_ns()
@@ -158,9 +158,9 @@ class DoctorNode(Node):
                 if now_ns >= look_ns:
                     self._inputs.watch()
                     look_ns = now_ns + LOOK_NS
-                while patient.step(self._ear.heard_ns()) is not None:
+                while probe.step(self._ear.heard_ns()) is not None:
                     pass
-                wake_ns = patient.wake_ns(self._ear.heard_ns())
+                wake_ns = probe.wake_ns(self._ear.heard_ns())
                 nap_ns = NAP_NS if wake_ns is None else min(max(wake_ns - now_ns, 0), NAP_NS)
                 self._ear.turn(executor, nap_ns / SECOND)
         finally:
@@ -189,16 +189,16 @@ class DoctorNode(Node):
                 offers[name] = Offer(tuple(types), publishers=count)
         return offers
 
-    def _ages(self, patient: Patient) -> dict[str, float]:
+    def _ages(self, probe: Probe) -> dict[str, float]:
         """How old each stream's newest stamp was when it arrived, on the robot's clock."""
         clock = self.get_clock()
         now_ns, steady_ns = clock.now().nanoseconds, time.monotonic_ns()
         if clock.clock_type == ClockType.ROS_TIME and now_ns == 0:
             return {}  # simulated time that nobody tells
         return {
-            name: (now_ns - (steady_ns - heard.arrivals_ns[-1]) - heard.stamp_ns) / MS
-            for name, heard in patient.heard.items()
-            if heard.arrivals_ns and heard.stamp_ns
+            name: (now_ns - (steady_ns - log.arrivals_ns[-1]) - log.stamp_ns) / MS
+            for name, log in probe.logs.items()
+            if log.arrivals_ns and log.stamp_ns
         }
 
     def _output(self) -> Check:

@@ -25,7 +25,7 @@ from robustseg_core import config
 from robustseg_core.codecs.fields import header
 from robustseg_core.config import HealthConfig, StreamConfig, SyncConfig
 from robustseg_core.errors import RobustsegError
-from robustseg_core.health.arrival import Punctuality
+from robustseg_core.health.arrival import ArrivalMonitor
 from robustseg_core.sync.stamps import Stamped, StampGuard
 from robustseg_core.sync.synchronizer import Match, Synchronizer
 from robustseg_core.types import MS, SECOND, Fault, Rejection
@@ -154,7 +154,7 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         )
         self._sync: Synchronizer[Any] = Synchronizer(rules, streams)
         self._guard: StampGuard[Any] = StampGuard(rules, dict.fromkeys(self._names, 0.0))
-        self._arrival = {name: Punctuality(HealthConfig(), 0.0) for name in self._names}
+        self._arrival = {name: ArrivalMonitor(HealthConfig(), 0.0) for name in self._names}
         self._lock = threading.Lock()
         self._ready: deque[tuple[tuple[Any, ...], Account]] = deque()
         self._delivering = threading.Lock()

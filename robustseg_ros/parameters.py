@@ -16,12 +16,12 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter as RosParameter
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.robot.parameters import Leaf, leaves, to_tree
+from robustseg_core.robot.parameters import Parameter, parameters, to_tree
 
 FOREIGN = ("use_sim_time", "start_type_description_service", "autostart")
 """Parameters of this node that are not the robot's; so are all under `qos_overrides.`"""
@@ -36,33 +36,35 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
     Raises:
         RobustsegError: an override that the model refuses.
     """
-    known = {leaf.name: leaf for leaf in leaves(model)}
+    known = {parameter.name: parameter for parameter in parameters(model)}
     given: dict[str, Any] = {}
-    for name, parameter in node._parameter_overrides.items():  # rclpy has no public name for them
+    for name, override in node._parameter_overrides.items():  # rclpy has no public name for them
         if name in known:
-            given[name] = parameter.value
+            given[name] = override.value
         elif not _is_foreign(name):
             node.get_logger().warning(
                 f"unknown parameter {name!r} is ignored; {_nearest(name, known)}"
             )
     config = parse(model, to_tree(known.values(), given))
-    for name, leaf in known.items():
+    for name, parameter in known.items():
         value = given.get(name)
-        value = leaf.default if value is None else leaf.coerce(value)
+        value = parameter.default if value is None else parameter.coerce(value)
         value = list(value) if isinstance(value, tuple) else value
         value = None if value == [] else value
-        node.declare_parameter(name, value, _descriptor(leaf), ignore_override=True)
+        node.declare_parameter(name, value, _descriptor(parameter), ignore_override=True)
     return config
 
 
-def _descriptor(leaf: Leaf) -> ParameterDescriptor:
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     """What `ros2 param describe` shows; dynamic where "not set" must be a value."""
-    result = ParameterDescriptor(description=leaf.description, dynamic_typing=leaf.unset)
-    if leaf.low is not None and isinstance(leaf.default, float):
-        ends = FloatingPointRange(from_value=float(leaf.low), to_value=float(leaf.high))
+    result = ParameterDescriptor(description=parameter.description, dynamic_typing=parameter.unset)
+    if parameter.low is not None and isinstance(parameter.default, float):
+        ends = FloatingPointRange(from_value=float(parameter.low), to_value=float(parameter.high))
         result.floating_point_range = [ends]
-    elif leaf.low is not None and isinstance(leaf.default, int):
-        result.integer_range = [IntegerRange(from_value=int(leaf.low), to_value=int(leaf.high))]
+    elif parameter.low is not None and isinstance(parameter.default, int):
+        result.integer_range = [
+            IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high))
+        ]
     return result
 
 
@@ -82,9 +84,9 @@ def guard(
     node is activated.
     """
 
-    def check(batch: list[Parameter]) -> SetParametersResult:
+    def check(batch: list[RosParameter]) -> SetParametersResult:
         known, values = _held(node, model)
-        names = {leaf.name for leaf in known}
+        names = {parameter.name for parameter in known}
         changes = {p.name: p.value for p in batch if p.name in names}
         if changes and is_active():
             return SetParametersResult(
@@ -102,9 +104,9 @@ def guard(
     node.add_on_set_parameters_callback(check)
 
 
-def _held(node: Node, model: type[RobotConfig]) -> tuple[list[Leaf], dict[str, Any]]:
-    known = list(leaves(model))
-    return known, {leaf.name: node.get_parameter(leaf.name).value for leaf in known}
+def _held(node: Node, model: type[RobotConfig]) -> tuple[list[Parameter], dict[str, Any]]:
+    known = list(parameters(model))
+    return known, {parameter.name: node.get_parameter(parameter.name).value for parameter in known}
 
 
 def _is_foreign(name: str) -> bool:

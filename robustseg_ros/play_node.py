@@ -27,7 +27,7 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import parse_fault
 from robustseg_core.faults.kills import Kill, parse_kill
 from robustseg_core.recording.guess import Candidate, rank
-from robustseg_core.recording.inject import DisturbedBag
+from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.replay import TF_TOPICS
 from robustseg_core.types import SECOND, Rejection
 from robustseg_ros import command_line, optional, run
@@ -70,7 +70,7 @@ class PlayNode(Node):
         ]
         faults = [parse_fault(text) for text in options.fault]
         self._source = (
-            DisturbedBag(self._bag, faults, seed=options.seed, topics=modalities)
+            FaultyBag(self._bag, faults, seed=options.seed, topics=modalities)
             if faults
             else self._bag
         )

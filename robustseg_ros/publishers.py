@@ -13,8 +13,7 @@ from sensor_msgs.msg import Image
 
 from robustseg_core.bag.typestore import LABEL_INFO
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import draw
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import draw, messages
 from robustseg_core.types import LabelMap, ModelSpec
 from robustseg_ros import optional, qos
 from robustseg_ros.convert import to_message
@@ -30,7 +29,7 @@ class Publishers:
     """The node's publishers; they exist from the constructor until `close`.
 
     All are offered as reliable, as REP 2003 asks of publishers: a best-effort subscriber (Nav2)
-    gets best effort, and one that must not miss a mask (a recorder) can ask for it. Measured with
+    gets best effort, and one that must not miss a mask (a recorder) can ask for it. Statistic with
     Fast DDS on two busy cores, best effort loses every third overlay whatever the transport.
     `qos_overrides.*` changes it.
     """
@@ -48,14 +47,14 @@ class Publishers:
     def publish(self, label_map: LabelMap) -> None:
         """One mask and what belongs to it; what nobody listens to is neither drawn nor sent."""
         makers = {
-            "label_mask": outputs.label_mask,
-            "confidence": outputs.confidence,
+            "label_mask": messages.label_mask,
+            "confidence": messages.confidence,
             "overlay": self._draw,
         }
         for name, make in makers.items():
             if self._pictures[name].rcl.get_subscription_count():
                 self._pictures[name].publish(to_message(Image, make(label_map)))
-        status = outputs.status(label_map, self._spec, self._name)
+        status = messages.status(label_map, self._spec, self._name)
         self._status.publish(to_message(DiagnosticArray, status))
 
     def publish_health(
@@ -66,18 +65,18 @@ class Publishers:
         trouble: str,
         remarks: Sequence[str] = (),
     ) -> None:
-        """`outputs.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU.
+        """`messages.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU.
 
         `remarks` (`Segmenter.remarks`) are values only: what once happened is no lasting warning.
         """
         problems = [*filter(None, [trouble]), *complaints.values()]
         if errors:
             problems.append(f"{errors} exceptions in this node; see its log")
-        level = outputs.ERROR if trouble else outputs.WARN if problems else outputs.OK
+        level = messages.ERROR if trouble else messages.WARN if problems else messages.OK
         text = "; ".join(problems) or "ok"
         shown = {f"remark {n}": told for n, told in enumerate(remarks[:MOST_REMARKS], start=1)}
         values = {**complaints, **shown}
-        status = outputs.of_node(self._name, "node", level, text, values)
+        status = messages.of_node(self._name, "node", level, text, values)
         fields = {**fields, "status": [*fields["status"], status]}
         self._health.publish(to_message(DiagnosticArray, fields))
 
@@ -95,11 +94,11 @@ class Publishers:
             self._node.get_logger().warning(f"no ~/label_info: {error}")
             return None
         now_ns = self._node.get_clock().now().nanoseconds
-        names.publish(outputs.to_rosbags(LABEL_INFO, outputs.label_info(self._spec, now_ns)))
+        names.publish(messages.to_rosbags(LABEL_INFO, messages.label_info(self._spec, now_ns)))
         return names
 
     def _draw(self, label_map: LabelMap) -> dict[str, Any]:
-        return outputs.overlay(draw.overlay(label_map, self._spec), label_map)
+        return messages.overlay(draw.overlay(label_map, self._spec), label_map)
 
     def _advertise(self, msgtype: str, topic: str, *, latched: bool = False) -> optional.Publisher:
         """Latched: of one message, which late subscribers get, too."""

@@ -27,7 +27,7 @@ from std_srvs.srv import Trigger
 from robustseg_core.doctor.observation import OK
 from robustseg_core.doctor.surroundings import ClockWatch, check_clock
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import messages
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import budget
@@ -60,7 +60,7 @@ class SegmentNode(LifecycleNode):
     """
 
     def __init__(self, overrides: list[Parameter] | None = None) -> None:
-        super().__init__(outputs.NODE, parameter_overrides=overrides or [])
+        super().__init__(messages.NODE, parameter_overrides=overrides or [])
         self.problem = ""
         """Why the last transition failed, in one sentence."""
         self._starting = False
@@ -172,7 +172,9 @@ class SegmentNode(LifecycleNode):
         self._inputs = Inputs(self, segmenter, self._ear)
         self._stopping = threading.Event()
         own = (segmenter, self._sinks, self._stopping)
-        self._thread = threading.Thread(target=self._think, args=own, name="inference", daemon=True)
+        self._thread = threading.Thread(
+            target=self._inference_loop, args=own, name="inference", daemon=True
+        )
         self._thread.start()
         self._active_ns = time.monotonic_ns()
         self._clock_watch = ClockWatch(self._active_ns)
@@ -214,7 +216,7 @@ class SegmentNode(LifecycleNode):
 
     # -- threads ----------------------------------------------------------------------------------
 
-    def _think(
+    def _inference_loop(
         self, segmenter: Segmenter, publishers: Publishers, stopping: threading.Event
     ) -> None:
         """The inference thread: step, publish, sleep until there is something to do."""
@@ -249,7 +251,7 @@ class SegmentNode(LifecycleNode):
         errors = self._inputs.errors + self._failures
         healths = self._segmenter.health(self._ear.heard_ns())
         stamp_ns = self.get_clock().now().nanoseconds
-        fields = outputs.health(healths, stamp_ns, node=self.get_fully_qualified_name())
+        fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
         trouble = "; ".join(filter(None, [self._segmenter.trouble, hung]))

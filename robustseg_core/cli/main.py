@@ -329,11 +329,10 @@ def list_plugins() -> None:
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:
-    from robustseg_core.output import messages as outputs
-    from robustseg_core.output import recorder as record
+    from robustseg_core.output import messages, recorder
 
     totals = result["totals"]
-    table = Table(title=record.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=recorder.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
     for name in ("modality", "messages", "rejected", "masks made with it", "at the end"):
         table.add_column(name, justify="left" if name in ("modality", "at the end") else "right")
     silences = totals.get("silences", [])
@@ -341,14 +340,14 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     for name in result["modalities"]:
         rejected = sum(result["rejected"].get(name, {}).values())
         last = result["masks"][-1] if result["masks"] else {"used": [], "reasons": {}}
-        end = outputs.fate(last["reasons"].get(name, ""), used=name in last["used"])
+        end = messages.fate(last["reasons"].get(name, ""), used=name in last["used"])
         if mute is not None:
             end = f"no mask since {mute['from_s']:.2f} s"
         received = totals["messages"].get(name, 0)
         used = totals["used"].get(name, 0)
         table.add_row(name, str(received), str(rejected), str(used), end)
     err.print(table)
-    if line := record.score_line(result):
+    if line := recorder.score_line(result):
         err.print(line, highlight=False)
     for notice in result["notices"]:
         err.notice(notice)

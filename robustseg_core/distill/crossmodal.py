@@ -56,10 +56,10 @@ class CrossmodalDistiller(Distiller):
         both = (present[:, :, None] & present[:, None]).triu(1)  # (B, M, M)
         count = both.sum((1, 2)).clamp(min=1)  # (B,)
         stages = list(zip(lesson.student.features, lesson.teacher.features, strict=True))
-        for mine, its in stages:
-            known = known_at(lesson, (mine.shape[2], mine.shape[3]))
-            student = _likeness(wide(mine), table(lesson.student, lesson), known)
-            teacher = _likeness(wide(its.detach()), table(lesson.teacher, lesson), known)
+        for student_feat, teacher_feat in stages:
+            known = known_at(lesson, (student_feat.shape[2], student_feat.shape[3]))
+            student = _likeness(wide(student_feat), table(lesson.student, lesson), known)
+            teacher = _likeness(wide(teacher_feat.detach()), table(lesson.teacher, lesson), known)
             if self.options.form == "square":
                 apart = (student - teacher) ** 2
             else:
@@ -97,9 +97,11 @@ def _coins(student: Tensor, teacher: Tensor) -> Tensor:
 def _released(lesson: Lesson) -> Tensor:
     here, there = pairs(lesson)
     total = nothing(lesson)
-    for mine, its in zip(lesson.student.features, lesson.teacher.features, strict=True):
-        student = wide(mine[here]).log_softmax(2).flatten(2)  # (n, C, P)
-        teacher = wide(its.detach()[there]).softmax(2).flatten(2)
+    for student_feat, teacher_feat in zip(
+        lesson.student.features, lesson.teacher.features, strict=True
+    ):
+        student = wide(student_feat[here]).log_softmax(2).flatten(2)  # (n, C, P)
+        teacher = wide(teacher_feat.detach()[there]).softmax(2).flatten(2)
         total = total + F.mse_loss(_mixed(student), _mixed(teacher))
     return total / lesson.batch
 

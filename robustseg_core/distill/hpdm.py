@@ -70,9 +70,11 @@ class Hpdm(Distiller):
         label = labelled(lesson, self.name)
         sample = lesson.student.sample
         total = nothing(lesson)
-        for mine, its in zip(lesson.student.features, lesson.teacher.features, strict=True):
+        for student_feat, teacher_feat in zip(
+            lesson.student.features, lesson.teacher.features, strict=True
+        ):
             partner = self.partners(lesson)
-            student, teacher = wide(mine), wide(its.detach())
+            student, teacher = wide(student_feat), wide(teacher_feat.detach())
             size = (student.shape[2], student.shape[3])
             hot = one_hot(label_at(label, size), lesson.classes, student.dtype)  # (B, K, P)
             count = hot.sum(2)  # (B, K)

@@ -71,13 +71,13 @@ class Ifv(Distiller):
         label = labelled(lesson, self.name)
         here, there = pairs(lesson)
         total = nothing(lesson)
-        for stage, mine in enumerate(lesson.student.features):
-            small = label_at(label, (mine.shape[2], mine.shape[3]))
+        for stage, student_feat in enumerate(lesson.student.features):
+            small = label_at(label, (student_feat.shape[2], student_feat.shape[3]))
             sample = lesson.teacher.sample[there]
-            student = typicality(wide(mine[here]), small, sample, lesson.classes)
-            its = lesson.teacher.features[stage].detach()[there]
-            teacher = typicality(wide(its), small, sample, lesson.classes)
-            known = known_at(lesson, (mine.shape[2], mine.shape[3]))
+            student = typicality(wide(student_feat[here]), small, sample, lesson.classes)
+            teacher_feat = lesson.teacher.features[stage].detach()[there]
+            teacher = typicality(wide(teacher_feat), small, sample, lesson.classes)
+            known = known_at(lesson, (student_feat.shape[2], student_feat.shape[3]))
             each = self._apart(student, teacher, known[sample])  # (n,)
             if self.options.dominant_only:
                 each = torch.where(dominant(lesson, stage, known)[there], each, 0)

@@ -64,11 +64,11 @@ class Rrm(Distiller):
             if not self.options.legacy_height:
                 known = known_at(lesson, (student.shape[2], student.shape[3]))
                 pixels = None if known is None else known[lesson.teacher.sample[there]]
-            mine, its = self.noisy(lesson, student, teacher, there)
+            student_feat, teacher_feat = self.noisy(lesson, student, teacher, there)
             each = regularization(
-                mine, its, pixels, axis=3 if self.options.legacy_height else 2
+                student_feat, teacher_feat, pixels, axis=3 if self.options.legacy_height else 2
             )  # (n,)
-            scale = mine[0].numel() ** 2 if self.options.legacy_scale else 1
+            scale = student_feat[0].numel() ** 2 if self.options.legacy_scale else 1
             total = total + weight * scale * each.sum()
         return total / lesson.batch
 
@@ -94,11 +94,11 @@ class Rrm(Distiller):
             drawn = torch.randn(shape, generator=dice, dtype=student.dtype, device=student.device)
             return drawn[rank]
 
-        mine = unit()
-        its = unit() if self.options.legacy_noise else mine
+        student_noise = unit()
+        teacher_noise = unit() if self.options.legacy_noise else student_noise
         return (
-            student + _spread(student) * mine,
-            teacher + _spread(teacher) * its,
+            student + _spread(student) * student_noise,
+            teacher + _spread(teacher) * teacher_noise,
         )
 
 

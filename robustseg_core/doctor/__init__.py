@@ -1,6 +1,6 @@
 """Why is there no output? One row per stream: what was found, whether it will do, and the fix.
 
-A recording and a live robot are examined alike: `Patient` is the product's own `Segmenter` that
+A recording and a live robot are examined alike: `Probe` is the product's own `Segmenter` that
 takes notes, `findings` judges the notes, `report` holds the verdict.
 """
 

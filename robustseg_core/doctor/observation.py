@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from robustseg_core import modalities
 from robustseg_core.config import StreamConfig
-from robustseg_core.doctor.probe import Heard, Patient
+from robustseg_core.doctor.probe import Probe, StreamLog
 from robustseg_core.doctor.report import Check, Status
 from robustseg_core.modalities import Modality
 from robustseg_core.types import SECOND, Health
@@ -29,19 +29,19 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Exam:
+class Observation:
     """One look at a robot.
 
     Args:
-        patient: what took the messages.
+        probe: what took the messages.
         offers: topic, as configured -> what is there; topics of other names may be among them.
-        start_ns: when listening began, on the clock of `patient`'s arrivals.
+        start_ns: when listening began, on the clock of `probe`'s arrivals.
         end_ns: when it ended.
         live: a robot; else a recording.
         ages_ms: modality -> age of its newest stamp on the robot's clock when it arrived.
     """
 
-    patient: Patient
+    probe: Probe
     offers: Mapping[str, Offer]
     start_ns: int
     end_ns: int
@@ -56,15 +56,15 @@ class Exam:
 
 @dataclass(frozen=True)
 class Stream:
-    """One configured stream of an `Exam`."""
+    """One configured stream of an `Observation`."""
 
-    exam: Exam
+    observation: Observation
     name: str
 
     @property
     def config(self) -> StreamConfig:
         """Its part of robot.yaml."""
-        return self.exam.patient.config.streams[self.name]
+        return self.observation.probe.config.streams[self.name]
 
     @property
     def kind(self) -> type[Modality]:
@@ -72,19 +72,19 @@ class Stream:
         return modalities.load(self.name)
 
     @property
-    def heard(self) -> Heard:
+    def log(self) -> StreamLog:
         """What arrived."""
-        return self.exam.patient.heard[self.name]
+        return self.observation.probe.logs[self.name]
 
     @property
     def health(self) -> Health:
         """What the monitor believes at the end."""
-        return self.exam.patient.health(self.exam.end_ns)[self.name]
+        return self.observation.probe.health(self.observation.end_ns)[self.name]
 
     @property
     def offer(self) -> Offer | None:
         """What is on its topic; None: nobody knows that topic."""
-        return self.exam.offers.get(self.config.topic)
+        return self.observation.offers.get(self.config.topic)
 
     def ok(self, check: str, found: str = "") -> Check:
         """Nothing to mend."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 
 from robustseg_core import modalities
-from robustseg_core.doctor.observation import BAD, NONE, OK, WARN, Exam, Stream, cut, of_type
+from robustseg_core.doctor.observation import BAD, NONE, OK, WARN, Observation, Stream, cut, of_type
 from robustseg_core.doctor.report import Check, Row
 from robustseg_core.errors import did_you_mean
 from robustseg_core.recording.guess import CAMERA_INFO, camera_info_of
@@ -20,16 +20,16 @@ _ASPECT = 0.02
 
 def check_place(stream: Stream) -> list[Check]:
     """Frame, TF and calibration of a stream that has been heard."""
-    if not stream.heard.frames:
+    if not stream.log.frames:
         return []
     return [_frame(stream), _tf(stream), _changed(stream) or _calibration(stream)]
 
 
-def transforms_row(exam: Exam) -> Row:
+def transforms_row(observation: Observation) -> Row:
     """The row of /tf_static, on which everything that is projected depends."""
-    patient, offer = exam.patient, exam.offers.get(TF_STATIC)
-    posed = patient.config.view.extrinsics
-    needed = [n for n in patient.streams if modalities.load(n).needs_view and n not in posed]
+    probe, offer = observation.probe, observation.offers.get(TF_STATIC)
+    posed = probe.config.view.extrinsics
+    needed = [n for n in probe.streams if modalities.load(n).needs_view and n not in posed]
     checks = []
     if offer is None or not (offer.publishers is None or offer.publishers):
         fix = f"publish it, or set view.extrinsics.{needed[0]}" if needed else ""
@@ -50,16 +50,16 @@ def transforms_row(exam: Exam) -> Row:
         fix += "--qos-profile-overrides-path FILE` where FILE says transient_local"
         found = "recorded as volatile: `ros2 bag play` loses it for those who come late"
         checks.append(Check("qos", WARN, found, fix))
-    if patient.transform_refused:
-        found, fix = cut(patient.transform_refused)
+    if probe.transform_refused:
+        found, fix = cut(probe.transform_refused)
         checks.append(Check("decode", WARN, found, fix or "publish a unit quaternion x y z w"))
-    elif patient.transforms:
-        checks.append(Check("decode", OK, f"{len(patient.frames)} frames"))
+    elif probe.transforms:
+        checks.append(Check("decode", OK, f"{len(probe.frames)} frames"))
     return Row("tf", TF_STATIC, tuple(checks))
 
 
 def _frame(stream: Stream) -> Check:
-    frames = stream.heard.frames
+    frames = stream.log.frames
     name = frames.most_common(1)[0][0]
     if not name:
         fix = "let the driver name the sensor's optical frame in header.frame_id"
@@ -67,7 +67,7 @@ def _frame(stream: Stream) -> Check:
     if len(frames) > 1:
         found = f"frame_id changes: {reprlib.repr(sorted(frames))}"
         return stream.warn("frame", found, "let the driver keep one; look for a second publisher")
-    own = stream.exam.patient.view.camera_of(stream.name)
+    own = stream.observation.probe.view.camera_of(stream.name)
     if own is not None and own.frame_id and own.frame_id != name:
         found = f"images are in {name!r}, their CameraInfo in {own.frame_id!r}"
         return stream.warn("frame", found, "let the driver use the same optical frame in both")
@@ -75,19 +75,19 @@ def _frame(stream: Stream) -> Check:
 
 
 def _tf(stream: Stream) -> Check:
-    patient = stream.exam.patient
-    frame = stream.heard.frames.most_common(1)[0][0]
-    target, name = patient.view.frame_id, stream.name
-    if name in patient.config.view.extrinsics:
+    probe = stream.observation.probe
+    frame = stream.log.frames.most_common(1)[0][0]
+    target, name = probe.view.frame_id, stream.name
+    if name in probe.config.view.extrinsics:
         return stream.ok("tf", f"view.extrinsics.{name}")
     projected = stream.kind.needs_view
-    far, fix = cut(patient.view.far(name, frame))
+    far, fix = cut(probe.view.far(name, frame))
     if not target or (not projected and frame == target):
         return Check("tf", NONE)  # to where? or: the camera that makes the grid
-    if not projected and patient.view.camera_of(name) is None:
+    if not projected and probe.view.camera_of(name) is None:
         return Check("tf", NONE)  # without calibration no transform helps
     try:
-        patient.view.view_from(name, frame)
+        probe.view.view_from(name, frame)
     except Rejection:
         pass
     else:
@@ -100,12 +100,12 @@ def _tf(stream: Stream) -> Check:
     found = f"no transform from {frame!r} to {target!r}"
     found += "" if projected else ": it is taken to see just what the camera sees"
     ways = "or set view.extrinsics.<name>: [x, y, z, qx, qy, qz, qw]"
-    if patient.moving.way(target, frame) is not None:
+    if probe.moving.way(target, frame) is not None:
         found += "; /tf has one, and only /tf_static is listened to"
         return tell("tf", found, f"publish it on /tf_static, {ways}")
-    if absent := [f for f in (frame, target) if f not in patient.frames]:
+    if absent := [f for f in (frame, target) if f not in probe.frames]:
         found += f"; /tf_static never names {' nor '.join(map(repr, absent))}"
-        if patient.frames and (hint := did_you_mean(absent[0], patient.frames)).startswith("did"):
+        if probe.frames and (hint := did_you_mean(absent[0], probe.frames)).startswith("did"):
             found += f", {hint.rstrip('?')}"
     fix = (
         f"ros2 run tf2_ros static_transform_publisher --frame-id {target} --child-frame-id {frame} "
@@ -117,32 +117,32 @@ def _tf(stream: Stream) -> Check:
 def _changed(stream: Stream) -> Check | None:
     """Calibration or place that became another while we listened, or tried to."""
     again = "keep one; look for a second publisher: ros2 topic info -v"
-    if text := stream.heard.texts.get(Fault.RECALIBRATED):
+    if text := stream.log.texts.get(Fault.RECALIBRATED):
         return stream.warn("calibration", f"it changed: {text}", again)
-    own = stream.exam.patient.view.camera_of(stream.name)
-    if own is None or not stream.heard.info_refused:
+    own = stream.observation.probe.view.camera_of(stream.name)
+    if own is None or not stream.log.info_refused:
         return None
-    found, fix = cut(stream.heard.info_refused)
+    found, fix = cut(stream.log.info_refused)
     return stream.warn("calibration", f"{found}: refused, the last good one is used", fix or again)
 
 
 def _calibration(stream: Stream) -> Check:
-    exam, heard = stream.exam, stream.heard
-    patient, config = exam.patient, exam.patient.config
+    observation, log = stream.observation, stream.log
+    probe, config = observation.probe, observation.probe.config
     if stream.kind.needs_view:
-        frame = heard.frames.most_common(1)[0][0]
-        if patient.view.missing_for(stream.name, frame) is not Fault.NO_CALIB:
+        frame = log.frames.most_common(1)[0][0]
+        if probe.view.missing_for(stream.name, frame) is not Fault.NO_CALIB:
             return stream.ok("calibration")
         found = "no usable CameraInfo of the view's camera: this sensor cannot be projected"
         fix = "mend the calibration of the camera, or set view.intrinsics: [fx, fy, cx, cy]"
         return stream.bad("calibration", found, fix)
     topic = camera_info_topic(stream.config.topic, stream.config.camera_info)
-    own = patient.view.camera_of(stream.name)
+    own = probe.view.camera_of(stream.name)
     if own is None:
         return _uncalibrated(stream, topic)
-    if heard.size is None or own.image_size == heard.size:
+    if log.size is None or own.image_size == log.size:
         return stream.ok("calibration", f"{own.image_size[1]}x{own.image_size[0]}")
-    (h, w), (height, width) = heard.size, own.image_size
+    (h, w), (height, width) = log.size, own.image_size
     found = f"CameraInfo is for {width}x{height} pixels, the images have {w}x{h}"
     if h and w and abs(w * height / (h * width) - 1) <= _ASPECT:
         return stream.ok("calibration", f"{found}: a scaled copy")
@@ -154,12 +154,12 @@ def _calibration(stream: Stream) -> Check:
 
 def _uncalibrated(stream: Stream, topic: str) -> Check:
     """No CameraInfo was believed: absent, of another type, unmatched, silent, or refused."""
-    offer, heard = stream.exam.offers.get(topic), stream.heard
-    if stream.exam.patient.config.view.intrinsics:
+    offer, log = stream.observation.offers.get(topic), stream.log
+    if stream.observation.probe.config.view.intrinsics:
         return stream.ok("calibration", "view.intrinsics")
-    if heard.info_refused:
-        found, fix = cut(heard.info_refused)
-        found, fix = (heard.info_refused, "") if "expected" in fix else (found, fix)
+    if log.info_refused:
+        found, fix = cut(log.info_refused)
+        found, fix = (log.info_refused, "") if "expected" in fix else (found, fix)
         return stream.warn("calibration", found, fix or f"calibrate the camera: {topic}")
     if offer is not None and CAMERA_INFO not in offer.types:
         found = f"{topic}: found {', '.join(offer.types)}, expected {CAMERA_INFO}"
@@ -169,8 +169,8 @@ def _uncalibrated(stream: Stream, topic: str) -> Check:
     if offer is not None and not (offer.publishers is None or offer.publishers == 0):
         fix = f"publish {topic} with every image, or as transient local"
         return stream.warn("calibration", f"{topic} is published, and nothing comes", fix)
-    patient, claimed = stream.exam.patient, calibrations(stream.exam.patient.config)
-    infos = [t for t in of_type(stream.exam.offers, [CAMERA_INFO]) if t not in claimed]
+    probe, claimed = stream.observation.probe, calibrations(stream.observation.probe.config)
+    infos = [t for t in of_type(stream.observation.offers, [CAMERA_INFO]) if t not in claimed]
     better = camera_info_of(stream.config.topic, infos)
     if better:
         fix = f"set streams.<name>.camera_info: {better}"
@@ -178,7 +178,7 @@ def _uncalibrated(stream: Stream, topic: str) -> Check:
         fix = f"set streams.<name>.camera_info to its topic, one of {', '.join(infos[:4])}"
     else:
         fix = f"let its driver publish {topic}"
-    if any(patient.view.camera_of(name) for name in patient.streams):
+    if any(probe.view.camera_of(name) for name in probe.streams):
         so = "it is taken to see just what the camera sees"
     else:
         so, fix = "nothing is projected into it", f"{fix}, or set view.intrinsics: [fx, fy, cx, cy]"

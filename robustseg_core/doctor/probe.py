@@ -1,6 +1,6 @@
 """The product itself, with a notebook: what arrived on each stream, and what became of it.
 
-`Patient` is a `Segmenter` whose network sees nothing, so every decoder, judge, stamp guard, view
+`Probe` is a `Segmenter` whose network sees nothing, so every decoder, judge, stamp guard, view
 and synchronizer that decides about a mask is the real one, and a verdict is never a second opinion.
 """
 
@@ -24,7 +24,7 @@ from robustseg_core.types import Fault, Finding, LabelMap, ModelSpec, Rejection
 
 
 @dataclass(slots=True)
-class Heard:
+class StreamLog:
     """Of one stream."""
 
     arrivals_ns: array[int] = field(default_factory=lambda: array("q"))
@@ -52,7 +52,7 @@ class Heard:
             self.texts.setdefault(finding.fault, finding.told)
 
 
-class Patient(Segmenter):
+class Probe(Segmenter):
     """A `Segmenter` that makes empty masks and keeps account; `replay` and the node's `Inputs` do
     not know the difference.
 
@@ -66,7 +66,7 @@ class Patient(Segmenter):
 
     def __init__(self, config: RobotConfig, spec: ModelSpec) -> None:
         super().__init__(config, spec, blank(spec))
-        self.heard = {name: Heard() for name in self.streams}
+        self.logs = {name: StreamLog() for name in self.streams}
         self.transforms = 0
         """Messages on /tf_static."""
         self.transform_refused = ""
@@ -77,32 +77,32 @@ class Patient(Segmenter):
 
     def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
         """As `Segmenter.push`."""
-        heard = self.heard[modality]
-        heard.arrivals_ns.append(now_ns)
+        log = self.logs[modality]
+        log.arrivals_ns.append(now_ns)
         try:
-            heard.stamp_ns, frame_id = header(message)
-            heard.frames[frame_id] += 1
-            if heard.size is None and not modalities.load(modality).needs_view:
-                heard.size = _size(message)
+            log.stamp_ns, frame_id = header(message)
+            log.frames[frame_id] += 1
+            if log.size is None and not modalities.load(modality).needs_view:
+                log.size = _size(message)
         except Rejection:
             pass  # the decoder will say so
         finding = super().push(modality, message, now_ns)
-        heard.note(finding)
+        log.note(finding)
         return finding
 
     def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
         """As `Segmenter.reject`."""
-        self.heard[modality].arrivals_ns.append(now_ns)
-        self.heard[modality].note(finding)
+        self.logs[modality].arrivals_ns.append(now_ns)
+        self.logs[modality].note(finding)
         super().reject(modality, now_ns, finding)
 
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """As `Segmenter.push_camera_info`."""
-        heard = self.heard[modality]
-        heard.infos += 1
+        log = self.logs[modality]
+        log.infos += 1
         finding = super().push_camera_info(modality, message)
         if finding is not None:
-            heard.info_refused = finding.text
+            log.info_refused = finding.text
         return finding
 
     def push_transforms(self, message: Any) -> Finding | None:
@@ -122,14 +122,14 @@ class Patient(Segmenter):
         label_map = super().step(now_ns)
         if label_map is not None:
             healths = self.health(now_ns)
-            for name, heard in self.heard.items():
-                heard.used += name in label_map.used
-                heard.offered += heard.used > 0
+            for name, log in self.logs.items():
+                log.used += name in label_map.used
+                log.offered += log.used > 0
                 if name not in label_map.used:
-                    heard.reasons[label_map.reasons[name]] += 1
+                    log.reasons[label_map.reasons[name]] += 1
                 for finding in healths[name].findings if name in label_map.used else ():
-                    heard.alarms[finding.fault] += 1
-                    heard.note(finding)
+                    log.alarms[finding.fault] += 1
+                    log.note(finding)
         return label_map
 
 

@@ -59,7 +59,7 @@ FIXES: Mapping[Fault, str] = {
 def check_stream(stream: Stream) -> list[Check]:
     """All but frame, TF and calibration, up to the first that leaves the rest without a meaning."""
     checks = [_topic(stream), _type(stream), _publishers(stream), _qos(stream)]
-    silent = not stream.heard.arrivals_ns
+    silent = not stream.log.arrivals_ns
     if checks[0].status is NONE or stream.offer is None:
         return checks[:1]
     checks.append(_rate(stream))
@@ -77,12 +77,12 @@ def complete(checks: Iterable[Check]) -> tuple[Check, ...]:
 def _topic(stream: Stream) -> Check:
     if not stream.config.enabled:
         return Check("topic", NONE, "switched off: enabled is false")
-    offers = stream.exam.offers
+    offers = stream.observation.offers
     if stream.offer is not None:
         return stream.ok("topic")
-    where = "nobody publishes" if stream.exam.live else "the recording has no"
+    where = "nobody publishes" if stream.observation.live else "the recording has no"
     candidates = of_type(offers, stream.kind.messages)
-    start = "start its driver" if stream.exam.live else "record it"
+    start = "start its driver" if stream.observation.live else "record it"
     fix = f"{start}: <topic>"
     if candidates:
         hint = did_you_mean(stream.config.topic, candidates)
@@ -98,7 +98,9 @@ def _type(stream: Stream) -> Check:
     if not strange:
         return stream.ok("type", ", ".join(offer.types))
     found = f"found {', '.join(strange)}, expected {' or '.join(accepted)}"
-    candidates = [t for t in of_type(stream.exam.offers, accepted) if t != stream.config.topic]
+    candidates = [
+        t for t in of_type(stream.observation.offers, accepted) if t != stream.config.topic
+    ]
     fix = "publish it as that type, or set streams.<name>.topic"
     fix += f" to one of {', '.join(candidates[:4])}" if candidates else " to another topic"
     if len(strange) < len(offer.types):
@@ -125,19 +127,19 @@ def _qos(stream: Stream) -> Check:
 
 
 def _rate(stream: Stream) -> Check:
-    times = np.array(stream.heard.arrivals_ns, np.int64)
-    exam, expected_hz = stream.exam, stream.config.rate_hz
+    times = np.array(stream.log.arrivals_ns, np.int64)
+    observation, expected_hz = stream.observation, stream.config.rate_hz
     if not len(times):
         return _silence(stream)
-    ends = [exam.end_ns] if exam.live else [exam.start_ns, exam.end_ns]
+    ends = [observation.end_ns] if observation.live else [observation.start_ns, observation.end_ns]
     gaps_s = np.diff(np.sort(np.concatenate([times, ends]))) / SECOND
     span_s = (times[-1] - times[0]) / SECOND
     rate_hz = (len(times) - 1) / span_s if span_s > 0 else 0.0
     found = f"{rate_hz:.1f} Hz" if len(times) > 1 else "1 message"
-    if gaps_s.max() > max(1.0, exam.seconds / 2, 3 / rate_hz if rate_hz else 0.0):
+    if gaps_s.max() > max(1.0, observation.seconds / 2, 3 / rate_hz if rate_hz else 0.0):
         return stream.bad(
             "rate",
-            f"{found}, but silent for {gaps_s.max():.1f} of {exam.seconds:.1f} s",
+            f"{found}, but silent for {gaps_s.max():.1f} of {observation.seconds:.1f} s",
             "look at the driver, its cable and its power: it stopped",
         )
     if gaps_s.max() > max(1.0, 3 / rate_hz if rate_hz else 0.0):
@@ -155,8 +157,8 @@ def _rate(stream: Stream) -> Check:
 def _silence(stream: Stream) -> Check:
     """Nothing came at all: the fix depends on what was wrong before."""
     offer: Offer | None = stream.offer
-    found = f"no message in {stream.exam.seconds:.1f} s"
-    if offer is None or not stream.exam.live:
+    found = f"no message in {stream.observation.seconds:.1f} s"
+    if offer is None or not stream.observation.live:
         return stream.bad("rate", found, "record <topic> again: the bag knows it, and it is empty")
     if offer.mismatch:
         return stream.bad("rate", found, "mend the QoS first")
@@ -173,12 +175,12 @@ def _stamps(stream: Stream) -> Check:
     wrong = {fault: rejected[fault] for fault in TIME if rejected.get(fault)}
     if wrong:
         fault = max(wrong, key=lambda f: wrong[f])
-        count, total = sum(wrong.values()), len(stream.heard.arrivals_ns)
-        text = stream.heard.texts.get(fault, "")
+        count, total = sum(wrong.values()), len(stream.log.arrivals_ns)
+        text = stream.log.texts.get(fault, "")
         found = f"{count} of {total} messages rejected, {fault.value}" + (text and f": {text}")
         tell = stream.bad if 2 * count > total else stream.warn
         return tell("stamps", cut(found)[0] if "; " in found else found, FIXES[fault])
-    age_ms = stream.exam.ages_ms.get(stream.name)
+    age_ms = stream.observation.ages_ms.get(stream.name)
     if age_ms is None:
         return stream.ok("stamps")
     if -AHEAD_S * 1e3 <= age_ms <= LATE_S * 1e3:
@@ -191,42 +193,42 @@ def _stamps(stream: Stream) -> Check:
 
 
 def _decode(stream: Stream) -> Check:
-    heard, health = stream.heard, stream.health
-    total = len(heard.arrivals_ns)
+    log, health = stream.log, stream.health
+    total = len(log.arrivals_ns)
     wrong = {f: n for f, n in health.rejected.items() if f not in ELSEWHERE and n}
     if wrong:
         fault = max(wrong, key=lambda f: wrong[f])
         found, hint = f"{sum(wrong.values())} of {total} messages rejected, {fault.value}", ""
-        if text := heard.texts.get(fault):
+        if text := log.texts.get(fault):
             # Our sentences about formats end with a way out; those about content are measurements.
             text, hint = cut(text) if fault is Fault.FORMAT else (text, "")
             found += f": {text}"
         dead = health.state is State.DEAD or 2 * sum(wrong.values()) > total
         tell = stream.bad if dead else stream.warn
         return tell("decode", found, hint or FIXES.get(fault, _DIRT))
-    masks = max(heard.used, 1)
-    alarms = {f: n for f, n in heard.alarms.items() if f not in ELSEWHERE and n > TOLERATED * masks}
+    masks = max(log.used, 1)
+    alarms = {f: n for f, n in log.alarms.items() if f not in ELSEWHERE and n > TOLERATED * masks}
     if alarms:
         fault = max(alarms, key=lambda f: alarms[f])
-        found = f"{fault.value} in {alarms[fault]} of {masks} masks: {heard.texts.get(fault, '')}"
+        found = f"{fault.value} in {alarms[fault]} of {masks} masks: {log.texts.get(fault, '')}"
         return stream.warn("decode", found.rstrip(": "), FIXES.get(fault, _DIRT))
     return stream.ok("decode", f"{total} messages")
 
 
 def _used(stream: Stream) -> Check:
-    heard, masks = stream.heard, stream.exam.patient.masks
+    log, masks = stream.log, stream.observation.probe.masks
     if not masks:
         health = stream.health
         fix = "mend what is bad in this row and the last"
         if any(finding.fault is Fault.STARTING for finding in health.findings):
             fix = "listen or record for longer: one message is not believed"
         return stream.bad("used", f"in no mask: {health.reason or health.state.value}", fix)
-    found = f"in {heard.used} of {masks} masks"
-    if heard.used >= SEEN_SHARE * heard.offered and heard.used:
+    found = f"in {log.used} of {masks} masks"
+    if log.used >= SEEN_SHARE * log.offered and log.used:
         return stream.ok("used", found)
-    reason = heard.reasons.most_common(1)[0][0]
+    reason = log.reasons.most_common(1)[0][0]
     fix = FIXES[Fault.LATE] if reason.startswith(Fault.LATE.value) else "mend the rest of this row"
-    tell = stream.warn if heard.used else stream.bad
+    tell = stream.warn if log.used else stream.bad
     return tell("used", f"{found}: {reason}", fix)
 
 

@@ -25,7 +25,7 @@ from robustseg_core.extraction.calibration import calibration_of
 from robustseg_core.extraction.class_map import load_class_map
 from robustseg_core.extraction.label_source import Labels
 from robustseg_core.extraction.once import once
-from robustseg_core.recording import run as offline
+from robustseg_core.recording.run import check_streams, notices, robot_for
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.shards.archive import FORMAT, INDEX, ShardWriter, read_index, write_index
@@ -163,8 +163,8 @@ def _write(
     ):
         if not bag.message_count:
             raise RobustsegError(f"{path} holds no message; record it again")
-        robot = offline.robot_for(bag, extraction.params, extraction.overrides)
-        offline.check_streams(bag, robot)
+        robot = robot_for(bag, extraction.params, extraction.overrides)
+        check_streams(bag, robot)
         spec = _spec(robot, extraction, labels)
         blank = np.zeros(spec.size, np.uint8)
         wanted = {name: s for name, s in robot.streams.items() if name in spec.modalities}
@@ -193,14 +193,14 @@ def _write(
             counts.update(label_map.used)
             counts["+label"] += label is not None
             counts["+complete"] += len(label_map.used) == len(spec.modalities)
-        notices = offline.notices(bag, segmenter, counts)
+        told = notices(bag, segmenter, counts)
     if not writer.rows:
-        raise RobustsegError(f"no sample came of {path}; {'; '.join(notices) or 'no set closed'}")
+        raise RobustsegError(f"no sample came of {path}; {'; '.join(told) or 'no set closed'}")
     if not counts["+label"] and extraction.labels != "none":
         why = label_source.explain_none(labels, [row["stamp_ns"] for row in writer.rows])
         if extraction.labels != "auto":
             raise RobustsegError(f"no set of {path} has a label: {why}")
-        notices.append(f"no set has a label: {why}")
+        told.append(f"no set has a label: {why}")
     index = {
         "format": FORMAT,
         "robustseg": __version__,
@@ -215,7 +215,7 @@ def _write(
         },
         "labels": Path(labels.name).name if Path(labels.name).is_dir() else labels.name,
         "calibration": calibration_of(segmenter.view, frame_ids),
-        "notices": notices,
+        "notices": told,
         "robot": robot.model_dump(mode="json"),
         "recipe": _recipe(path, extraction),
         "shards": writer.shards,

@@ -19,7 +19,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
-from robustseg_core.recording import run as offline
+from robustseg_core.recording.run import check_streams, notices, robot_for
 from robustseg_core.shards.levels import label_png
 from robustseg_core.storage.output_folder import check_apart
 from robustseg_core.types import IGNORE, LabelMap
@@ -125,8 +125,8 @@ def _write(
     with Bag(path) as bag:
         if not bag.message_count:
             raise RobustsegError(f"{path} holds no message; record it again")
-        robot = offline.robot_for(bag, params, words)
-        offline.check_streams(bag, robot)
+        robot = robot_for(bag, params, words)
+        check_streams(bag, robot)
         segmenter = Segmenter.from_config(robot)
         read = 0
 
@@ -150,17 +150,17 @@ def _write(
                     "labelled_share": round(float((ids != IGNORE).mean()), 4),
                 }
             )
-        notices = offline.notices(bag, segmenter, used)
+        told = notices(bag, segmenter, used)
     if not rows:
-        raise RobustsegError(f"no mask came of {path}; {'; '.join(notices) or 'no set closed'}")
+        raise RobustsegError(f"no mask came of {path}; {'; '.join(told) or 'no set closed'}")
     spec = segmenter.spec
     if not spec.trained:
-        notices.append("the checkpoint is untrained: these labels mean nothing")
+        told.append("the checkpoint is untrained: these labels mean nothing")
     account = {
         "robustseg": __version__,
         "recipe": recipe,
         **spec.model_dump(mode="json", include={"classes", "palette", "trained", "provenance"}),
-        "notices": notices,
+        "notices": told,
         "masks": rows,
     }
     (folder / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n")

@@ -6,16 +6,16 @@ The same injector serves bags (`robustseg_core.recording.inject`), replays, trai
 node.
 """
 
-from robustseg_core.faults._base import Course, Disturbance, Sample
+from robustseg_core.faults._base import FaultModel, FaultState, Sample
 from robustseg_core.faults.catalog import available, describe, load
 from robustseg_core.faults.injector import Injector
 from robustseg_core.faults.schedule import ALL, FaultSpec, check, of_kill, parse_fault
 
 __all__ = [
     "ALL",
-    "Course",
-    "Disturbance",
+    "FaultModel",
     "FaultSpec",
+    "FaultState",
     "Injector",
     "Sample",
     "available",

@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(slots=True)
-class Course:
+class FaultState:
     """One fault on one topic while it lasts: its own dice, and what it has to remember."""
 
     rng: np.random.Generator
@@ -42,7 +42,7 @@ class Course:
     """Whatever else a fault keeps from one message to the next."""
 
 
-class Disturbance(Strict):
+class FaultModel(Strict):
     """A kind of fault; its fields are its options. The class name in snake case is its name.
 
     The first line of the docstring is the help text.
@@ -59,23 +59,23 @@ class Disturbance(Strict):
         """What health is to report of a stream of this modality (one of these at least)."""
         return self.finds
 
-    def observe(self, message: Any, course: Course) -> None:
+    def observe(self, message: Any, state: FaultState) -> None:
         """See a message that is left as it is, because the fault is not on."""
 
-    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+    def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """What becomes of a message while the fault is on: itself, changed, more or none."""
-        return [sample._replace(message=self.change(sample.message, course))]
+        return [sample._replace(message=self.change(sample.message, state))]
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """A changed copy of the message; what was passed in stays as it is."""
         raise NotImplementedError
 
-    def finish(self, course: Course) -> list[Sample]:
+    def finish(self, state: FaultState) -> list[Sample]:
         """What is still held back when the recording ends."""
         return []
 
 
-def name_of(kind: type[Disturbance]) -> str:
+def name_of(kind: type[FaultModel]) -> str:
     """`SaltPepper` is called `salt_pepper`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
 

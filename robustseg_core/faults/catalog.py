@@ -1,4 +1,4 @@
-"""The one list of faults: every public `Disturbance` of the modules beside this one."""
+"""The one list of faults: every public `FaultModel` of the modules beside this one."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from functools import cache
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import depth, events, image, lidar, streams
-from robustseg_core.faults._base import Disturbance, name_of
+from robustseg_core.faults._base import FaultModel, name_of
 
 _MODULES = (streams, image, depth, lidar, events)
 
 
 @cache
-def _kinds() -> dict[str, type[Disturbance]]:
+def _kinds() -> dict[str, type[FaultModel]]:
     return {
         name_of(kind): kind
         for module in _MODULES
         for kind in vars(module).values()
         if inspect.isclass(kind)
         and kind.__module__ == module.__name__
-        and issubclass(kind, Disturbance)
+        and issubclass(kind, FaultModel)
         and not kind.__name__.startswith("_")
     }
 
@@ -34,7 +34,7 @@ def available(modality: str | None = None) -> list[str]:
     )
 
 
-def load(name: str) -> type[Disturbance]:
+def load(name: str) -> type[FaultModel]:
     """The fault called `name`.
 
     Raises:

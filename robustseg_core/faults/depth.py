@@ -16,7 +16,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import as_bytes
 from robustseg_core.codecs.image import inflate, pixels
-from robustseg_core.faults._base import Course, Disturbance, with_payload
+from robustseg_core.faults._base import FaultModel, FaultState, with_payload
 from robustseg_core.types import Fault, Rejection
 
 _CONFIG_HEADER = 12
@@ -61,12 +61,12 @@ def _nothing(raw: NDArray[Any]) -> Any:
     return np.nan if raw.dtype.kind == "f" else 0
 
 
-class _DepthFault(Disturbance):
+class _DepthFault(FaultModel):
     modalities: ClassVar = ("depth",)
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with other numbers in it."""
-        return edited(message, lambda raw: self.edit(raw, course.rng))
+        return edited(message, lambda raw: self.edit(raw, state.rng))
 
     def edit(self, raw: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         """(H, W) numbers with the fault in them; `raw` may be overwritten."""
@@ -111,14 +111,14 @@ class DepthUnit(_DepthFault):
 
     finds: ClassVar = frozenset({Fault.DEPTH_UNIT})
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """Metres become a thousand times larger; millimetres a thousand times smaller."""
         if hasattr(message, "format") and message.format.startswith("32FC1"):
             head, raw = _open(message)
             codec, scale = head[:4], np.frombuffer(head[4:8], "<f4") * np.float32(1000)
             png = cv2.imencode(".png", raw)[1].tobytes()
             return with_payload(message, codec + scale.tobytes() + head[8:] + png)
-        return super().change(message, course)
+        return super().change(message, state)
 
     def edit(self, raw: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         """The numbers in the other unit."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from robustseg_core.codecs.encode_evt3 import encode_evt3
 from robustseg_core.codecs.evt3 import Evt3Decoder
 from robustseg_core.codecs.fields import as_bytes, word
-from robustseg_core.faults._base import Course, Disturbance, altered, payload, with_payload
+from robustseg_core.faults._base import FaultModel, FaultState, altered, payload, with_payload
 from robustseg_core.types import Fault, Rejection
 
 _SHORTEST_US = 1000
@@ -70,37 +70,37 @@ class _Tape:
         return np.array([self.known[k] for k in (0x8, 0x6, 0x0, 0x3) if k in self.known], "<u2")
 
 
-def _tape(message: Any, course: Course) -> _Tape:
-    """The one tape of a course; packets that are missing make it start over."""
-    tape = course.memory.get("tape")
+def _tape(message: Any, state: FaultState) -> _Tape:
+    """The one tape of a state; packets that are missing make it start over."""
+    tape = state.memory.get("tape")
     if tape is None or (tape.decoder.width, tape.decoder.height) != (message.width, message.height):
-        tape = course.memory["tape"] = _Tape(Evt3Decoder(message.width, message.height))
-    if message.seq != course.memory.get("seq", message.seq - 1) + 1:
+        tape = state.memory["tape"] = _Tape(Evt3Decoder(message.width, message.height))
+    if message.seq != state.memory.get("seq", message.seq - 1) + 1:
         tape.decoder.resync()
-    course.memory["seq"] = message.seq
+    state.memory["seq"] = message.seq
     return tape
 
 
-class _EventFault(Disturbance):
+class _EventFault(FaultModel):
     modalities: ClassVar = ("event",)
 
 
 class _Added(_EventFault):
     """Events that nobody saw, among those that somebody did."""
 
-    def observe(self, message: Any, course: Course) -> None:
+    def observe(self, message: Any, state: FaultState) -> None:
         """Read along, so that clock and row are known when the fault begins."""
-        _tape(message, course).read(_words(message))
+        _tape(message, state).read(_words(message))
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The packet with more events in it; as it is while the sensor's clock is not known."""
         words = _words(message)
-        tape = _tape(message, course)
+        tape = _tape(message, state)
         real = tape.read(words)
         if not real.t.size:
             return message
         span_us = max(_SHORTEST_US, int(real.t[-1] - real.t[0]))
-        x, y, p, t = self.more(message, span_us, course)
+        x, y, p, t = self.more(message, span_us, state)
         columns = [
             np.concatenate([ours, more])
             for ours, more in zip(
@@ -111,7 +111,7 @@ class _Added(_EventFault):
         made = encode_evt3(*(column[order] for column in columns))
         return with_payload(message, np.concatenate([made, tape.tail()]).tobytes())
 
-    def more(self, message: Any, span_us: int, course: Course) -> tuple[NDArray[Any], ...]:
+    def more(self, message: Any, span_us: int, state: FaultState) -> tuple[NDArray[Any], ...]:
         """x, y, p and t (microseconds from the packet's start) of the events to add."""
         raise NotImplementedError
 
@@ -126,9 +126,9 @@ class EventFlood(_Added):
         """Twenty million events per second are still read."""
         return self.finds if self.rate_hz > 21e6 else frozenset()
 
-    def more(self, message: Any, span_us: int, course: Course) -> tuple[NDArray[Any], ...]:
+    def more(self, message: Any, span_us: int, state: FaultState) -> tuple[NDArray[Any], ...]:
         """Runs of twelve."""
-        rng, runs = course.rng, max(1, round(self.rate_hz * span_us / 12e6))
+        rng, runs = state.rng, max(1, round(self.rate_hz * span_us / 12e6))
         width = min(12, message.width)
         t = np.sort(rng.integers(0, span_us, runs)).repeat(width)
         y = rng.integers(0, message.height, runs).repeat(width)
@@ -144,9 +144,9 @@ class HotPixels(_Added):
     count: int = Field(20, ge=1, le=100_000, description="How many pixels.")
     rate_hz: float = Field(1000.0, gt=0, le=1e6, description="Events per second, of each.")
 
-    def more(self, message: Any, span_us: int, course: Course) -> tuple[NDArray[Any], ...]:
+    def more(self, message: Any, span_us: int, state: FaultState) -> tuple[NDArray[Any], ...]:
         """The same pixels again and again."""
-        rng, memory = course.rng, course.memory
+        rng, memory = state.rng, state.memory
         if "pixels" not in memory:
             memory["pixels"] = rng.integers(0, message.width * message.height, self.count)
         shots = rng.poisson(self.rate_hz * span_us / 1e6, self.count)
@@ -161,7 +161,7 @@ class NoEvents(_EventFault):
 
     finds: ClassVar = frozenset({Fault.NO_EVENTS})
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The empty packet."""
         return with_payload(message, b"")
 
@@ -172,12 +172,12 @@ class Undecodable(_EventFault):
     finds: ClassVar = frozenset({Fault.UNDECODABLE})
     share: float = Field(0.5, gt=0, le=1, description="Share of the words.")
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The packet with random words among the others."""
         data = payload(message)
         words = data[: data.size // 2 * 2].view("<u2")
-        hit = course.rng.random(words.size) < self.share
-        words[hit] = course.rng.integers(0, 1 << 16, int(hit.sum()), dtype=np.uint16)
+        hit = state.rng.random(words.size) < self.share
+        words[hit] = state.rng.integers(0, 1 << 16, int(hit.sum()), dtype=np.uint16)
         return with_payload(message, data)
 
 
@@ -192,6 +192,6 @@ class SequenceGap(_EventFault):
         """One lost packet in twenty is the limit."""
         return self.finds if self.missing / (self.every + self.missing) > 0.1 else frozenset()
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The packet under a higher number."""
-        return altered(message, seq=message.seq + self.missing * (course.count // self.every))
+        return altered(message, seq=message.seq + self.missing * (state.count // self.every))

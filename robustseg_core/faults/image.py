@@ -16,7 +16,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import as_bytes
 from robustseg_core.codecs.image import decode_compressed, decode_image
-from robustseg_core.faults._base import Course, Disturbance, stamp_of, with_payload
+from robustseg_core.faults._base import FaultModel, FaultState, stamp_of, with_payload
 from robustseg_core.types import SECOND, Fault, Rejection
 
 _FROM_RGB = {
@@ -103,15 +103,15 @@ def _semi_planar(rgb: NDArray[np.uint8], *, exchanged: bool) -> NDArray[np.uint8
     return np.concatenate([planes[: height * width], chroma.T.ravel()]).reshape(-1, width)
 
 
-class _Painted(Disturbance):
+class _Painted(FaultModel):
     """A fault that is painted into the picture."""
 
     modalities: ClassVar = ("rgb",)
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with the painted picture."""
-        elapsed_s = (stamp_of(message) - stamp_of(course.last)) / SECOND
-        return edited(message, lambda rgb: self.paint(rgb, course.rng, elapsed_s))
+        elapsed_s = (stamp_of(message) - stamp_of(state.last)) / SECOND
+        return edited(message, lambda rgb: self.paint(rgb, state.rng, elapsed_s))
 
     def paint(
         self, rgb: NDArray[np.uint8], rng: np.random.Generator, elapsed_s: float

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.faults._base import Course, Disturbance, Sample
+from robustseg_core.faults._base import FaultModel, FaultState, Sample
 from robustseg_core.faults.schedule import ALL, FaultSpec, check
 from robustseg_core.types import SECOND, Rejection
 
@@ -19,7 +19,7 @@ from robustseg_core.types import SECOND, Rejection
 class Injector:
     """Does what the faults of a schedule would do to a stream of messages; it has no clock.
 
-    Each fault throws its own dice for each topic, so adding a fault does not change the others.
+    Each fault throws its own seeds for each topic, so adding a fault does not change the others.
 
     Args:
         specs: what goes wrong and when; faults of one topic are done in this order.
@@ -47,14 +47,14 @@ class Injector:
         self._start_ns = start_ns
         self._later: list[tuple[int, int, Sample]] = []
         self._number = 0
-        self._lines: dict[str, list[tuple[FaultSpec, Disturbance, Course]]] = {}
+        self._lines: dict[str, list[tuple[FaultSpec, FaultModel, FaultState]]] = {}
         names = {topic: modality for modality, topic in topics.items() if topic}
         for spec in self.specs:
             for topic in _targets(spec, topics):
                 fault = check(spec, modality=names.get(topic))
-                dice = [seed, *(zlib.crc32(word.encode()) for word in (str(spec), topic))]
-                course = Course(np.random.default_rng(dice), 0, names.get(topic))
-                self._lines.setdefault(topic, []).append((spec, fault, course))
+                seeds = [seed, *(zlib.crc32(word.encode()) for word in (str(spec), topic))]
+                state = FaultState(np.random.default_rng(seeds), 0, names.get(topic))
+                self._lines.setdefault(topic, []).append((spec, fault, state))
 
     @property
     def topics(self) -> frozenset[str]:
@@ -68,8 +68,8 @@ class Injector:
         """
         ready = self.release(time_ns)
         samples = [Sample(topic, message, time_ns)]
-        for spec, fault, course in self._lines.get(topic, ()):
-            samples = [out for sample in samples for out in self._do(spec, fault, course, sample)]
+        for spec, fault, state in self._lines.get(topic, ()):
+            samples = [out for sample in samples for out in self._do(spec, fault, state, sample)]
         for sample in samples:
             if sample.time_ns <= time_ns:
                 ready.append(sample)
@@ -89,8 +89,8 @@ class Injector:
     def flush(self) -> list[Sample]:
         """All that is still held back; the recording has ended."""
         for line in self._lines.values():
-            for _, fault, course in line:
-                for sample in fault.finish(course):
+            for _, fault, state in line:
+                for sample in fault.finish(state):
                     self._hold(sample)
         return [heapq.heappop(self._later)[2] for _ in range(len(self._later))]
 
@@ -104,19 +104,19 @@ class Injector:
         heapq.heappush(self._later, (sample.time_ns, self._number, sample))
 
     def _do(
-        self, spec: FaultSpec, fault: Disturbance, course: Course, sample: Sample
+        self, spec: FaultSpec, fault: FaultModel, state: FaultState, sample: Sample
     ) -> list[Sample]:
         try:
             if not spec.covers((sample.time_ns - (self._start_ns or 0)) / SECOND):
-                fault.observe(sample.message, course)
-                course.last = sample.message
-                held = fault.finish(course) if course.count else []
+                fault.observe(sample.message, state)
+                state.last = sample.message
+                held = fault.finish(state) if state.count else []
                 return [*(s._replace(time_ns=sample.time_ns) for s in held), sample]
-            course.count += 1
-            if course.last is None:
-                course.last = sample.message
+            state.count += 1
+            if state.last is None:
+                state.last = sample.message
             self.changed[str(spec)] += 1
-            return fault.apply(sample, course)
+            return fault.apply(sample, state)
         except Rejection as rejection:
             text = str(rejection)
         except Exception as error:  # a message damaged already, or of a type that has no such part

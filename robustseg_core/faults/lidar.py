@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs.fields import sizes
-from robustseg_core.faults._base import Course, Disturbance, altered, payload, with_payload
+from robustseg_core.faults._base import FaultModel, FaultState, altered, payload, with_payload
 from robustseg_core.types import Fault, Rejection
 
 _KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
@@ -82,17 +82,17 @@ def mirrored(message: Any) -> Any:
     return points.message()
 
 
-class _CloudFault(Disturbance):
+class _CloudFault(FaultModel):
     modalities: ClassVar = ("lidar",)
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with other points."""
         points = _Points(message)
         if not points.view("x").size:
             return message
-        return self.edit(points, course)
+        return self.edit(points, state)
 
-    def edit(self, points: _Points, course: Course) -> Any:
+    def edit(self, points: _Points, state: FaultState) -> Any:
         """The message made of these points."""
         raise NotImplementedError
 
@@ -111,7 +111,7 @@ class Sector(_CloudFault):
         """A person close by hides less."""
         return self.finds if self.width_deg >= 30 else frozenset()
 
-    def edit(self, points: _Points, course: Course) -> Any:
+    def edit(self, points: _Points, state: FaultState) -> Any:
         """The scan with a gap."""
         x, y, _ = points.xyz()
         angle = np.degrees(np.arctan2(y, x))
@@ -128,14 +128,14 @@ class Rings(_CloudFault):
         """A quarter of the lasers is the limit."""
         return self.finds if self.share >= 0.4 else frozenset()
 
-    def edit(self, points: _Points, course: Course) -> Any:
+    def edit(self, points: _Points, state: FaultState) -> Any:
         """The scan of the others."""
         ring = points.rings()
-        if "dead" not in course.memory:  # decided once
+        if "dead" not in state.memory:  # decided once
             known = np.unique(ring)
             count = max(1, round(self.share * known.size))
-            course.memory["dead"] = course.rng.choice(known, count, replace=False)
-        return points.lose(np.isin(ring, course.memory["dead"]))
+            state.memory["dead"] = state.rng.choice(known, count, replace=False)
+        return points.lose(np.isin(ring, state.memory["dead"]))
 
 
 class Jitter(_CloudFault):
@@ -148,11 +148,11 @@ class Jitter(_CloudFault):
         """Fog and foliage make half of that."""
         return self.finds if self.metres >= 0.1 else frozenset()
 
-    def edit(self, points: _Points, course: Course) -> Any:
+    def edit(self, points: _Points, state: FaultState) -> Any:
         """The trembling scan."""
         xyz = points.xyz()
         with np.errstate(all="ignore"):
-            away = course.rng.normal(0, self.metres, xyz.shape[1:]) / np.linalg.norm(xyz, axis=0)
+            away = state.rng.normal(0, self.metres, xyz.shape[1:]) / np.linalg.norm(xyz, axis=0)
         scale = 1 + np.nan_to_num(away, posinf=0, neginf=0)
         for axis, name in zip(xyz, "xyz", strict=True):
             points.view(name)[...] = axis * scale
@@ -169,9 +169,9 @@ class SparseCloud(_CloudFault):
         """Half of the usual returns are still a scan."""
         return self.finds if self.share > 0.55 else frozenset()
 
-    def edit(self, points: _Points, course: Course) -> Any:
+    def edit(self, points: _Points, state: FaultState) -> Any:
         """The thinned scan."""
-        return points.lose(course.rng.random(points.view("x").shape) < self.share)
+        return points.lose(state.rng.random(points.view("x").shape) < self.share)
 
 
 class EmptyCloud(_CloudFault):
@@ -179,6 +179,6 @@ class EmptyCloud(_CloudFault):
 
     finds: ClassVar = frozenset({Fault.EMPTY_CLOUD})
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with no points."""
         return altered(with_payload(message, b""), height=1, width=0, row_step=0)

@@ -15,7 +15,7 @@ from robustseg_core import modalities
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import catalog
-from robustseg_core.faults._base import Disturbance
+from robustseg_core.faults._base import FaultModel
 from robustseg_core.faults.kills import WHEN, Kill, covers, when
 
 ALL = "all"
@@ -40,7 +40,7 @@ class FaultSpec:
         """Whether the fault is on at `t_s`."""
         return covers(self.start_s, self.duration_s, t_s)
 
-    def disturbance(self) -> Disturbance:
+    def model(self) -> FaultModel:
         """The fault with its options.
 
         Raises:
@@ -90,13 +90,13 @@ def of_kill(kill: Kill) -> FaultSpec:
     return FaultSpec(kill.target, "off", {}, kill.start_s, kill.duration_s)
 
 
-def check(spec: FaultSpec, *, modality: str | None) -> Disturbance:
+def check(spec: FaultSpec, *, modality: str | None) -> FaultModel:
     """The fault of `spec`, if it can be done to this modality (None: not known yet).
 
     Raises:
         RobustsegError: it cannot; or unknown fault or option, or a value out of range.
     """
-    fault = spec.disturbance()
+    fault = spec.model()
     if modality is not None and fault.modalities and modality not in fault.modalities:
         others = ", ".join(catalog.available(modality))
         raise RobustsegError(

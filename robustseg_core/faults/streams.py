@@ -12,8 +12,8 @@ from pydantic import Field
 
 from robustseg_core.faults import depth, events, image, lidar
 from robustseg_core.faults._base import (
-    Course,
-    Disturbance,
+    FaultModel,
+    FaultState,
     Sample,
     altered,
     payload,
@@ -24,29 +24,29 @@ from robustseg_core.faults._base import (
 from robustseg_core.types import SECOND, Fault
 
 
-class Off(Disturbance):
+class Off(FaultModel):
     """Nothing arrives any more."""
 
     finds: ClassVar = frozenset({Fault.SILENT})
 
-    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+    def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """Nothing."""
         return []
 
 
-class Slow(Disturbance):
+class Slow(FaultModel):
     """Only every n-th message arrives."""
 
     finds: ClassVar = frozenset({Fault.SLOW, Fault.SILENT})
     may: ClassVar = frozenset({Fault.SEQUENCE_GAP})  # of packets that are numbered
     every: int = Field(3, ge=2, le=1000, description="Of this many messages, one arrives.")
 
-    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+    def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """The message, or nothing."""
-        return [sample] if course.count % self.every == 0 else []
+        return [sample] if state.count % self.every == 0 else []
 
 
-class Intermittent(Disturbance):
+class Intermittent(FaultModel):
     """Messages are lost at random."""
 
     finds: ClassVar = frozenset({Fault.LOSSY, Fault.SLOW})
@@ -57,24 +57,24 @@ class Intermittent(Disturbance):
         """Every third message has to be missing, at ten a second or more, to be found in 2 s."""
         return self.finds if 0.4 <= self.share <= 0.8 else frozenset()
 
-    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+    def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """The message, or nothing."""
-        return [] if course.rng.random() < self.share else [sample]
+        return [] if state.rng.random() < self.share else [sample]
 
 
-class Delayed(Disturbance):
+class Delayed(FaultModel):
     """Messages arrive later than they should; their stamps stay."""
 
     finds: ClassVar = frozenset({Fault.LATE, Fault.OFFSET})
     may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.SILENT})
     seconds: float = Field(0.2, gt=0, le=3600, description="How much later.")
 
-    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+    def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """The same message, at a later time."""
         return [sample._replace(time_ns=sample.time_ns + round(self.seconds * SECOND))]
 
 
-class Stuck(Disturbance):
+class Stuck(FaultModel):
     """The last good payload over and over, with new stamps (a frozen driver)."""
 
     may: ClassVar = frozenset({Fault.OFFSET})  # a stamp that stands still falls behind its peers'
@@ -84,15 +84,15 @@ class Stuck(Disturbance):
         """The freeze, or the stamp that never moves."""
         return frozenset({Fault.REPEATED_STAMP} if self.same_stamp else {Fault.STUCK})
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The last message before the fault, stamped (and numbered) as the present one."""
-        frozen = course.last
+        frozen = state.last
         if not self.same_stamp:
             frozen = with_stamp(frozen, stamp_of(message))
         return altered(frozen, seq=message.seq) if hasattr(message, "seq") else frozen
 
 
-class Garbage(Disturbance):
+class Garbage(FaultModel):
     """Random bytes instead of the payload, as many as before."""
 
     finds: ClassVar = frozenset({Fault.UNDECODABLE, Fault.NOISY, Fault.FORMAT})
@@ -106,12 +106,12 @@ class Garbage(Disturbance):
             return frozenset({Fault.UNDECODABLE})
         return frozenset({Fault.NOISY, Fault.FORMAT})
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with noise in it."""
-        return with_payload(message, course.rng.bytes(payload(message).size))
+        return with_payload(message, state.rng.bytes(payload(message).size))
 
 
-class Wrong(Disturbance):
+class Wrong(FaultModel):
     """Plausible, but not the truth: a mirrored image, depth or cloud; exchanged polarities.
 
     No sensor can tell alone: the mirrored street is a street. It is survived, not found.
@@ -119,18 +119,18 @@ class Wrong(Disturbance):
 
     modalities: ClassVar = ("rgb", "depth", "event", "lidar")
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The mirrored message."""
         if hasattr(message, "events"):
             return events.swapped_polarity(message)
         if hasattr(message, "point_step"):
             return lidar.mirrored(message)
-        if course.modality == "depth":
+        if state.modality == "depth":
             return depth.edited(message, np.fliplr)
         return image.edited(message, np.fliplr)
 
 
-class Truncated(Disturbance):
+class Truncated(FaultModel):
     """The payload is cut short."""
 
     finds: ClassVar = frozenset({Fault.FORMAT})
@@ -140,98 +140,98 @@ class Truncated(Disturbance):
         """Sizes no longer fit; of events, a piece of time is missing from each packet."""
         return self.finds if modality != "event" or self.share <= 0.75 else frozenset()
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The first bytes of the message."""
         data = payload(message)
         return with_payload(message, data[: int(self.share * data.size)])
 
 
-class Encoding(Disturbance):
+class Encoding(FaultModel):
     """The message names an encoding that it does not have."""
 
     modalities: ClassVar = ("rgb", "depth", "event")
     finds: ClassVar = frozenset({Fault.FORMAT, Fault.UNDECODABLE})
     value: str = Field("unheard_of", description="The name that it gives instead.")
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with another `encoding` (or `format`, of a compressed image)."""
         field = "format" if hasattr(message, "format") else "encoding"
         return altered(message, **{field: self.value})
 
 
-class FrameId(Disturbance):
+class FrameId(FaultModel):
     """The sensor calls its frame by another name."""
 
     finds: ClassVar = frozenset({Fault.FRAME_ID})
     value: str = Field("renamed_frame", description="The other name; one that nothing places.")
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message under another name."""
         return altered(message, header=altered(message.header, frame_id=self.value))
 
 
-class Offset(Disturbance):
+class Offset(FaultModel):
     """The sensor's clock is wrong by a constant."""
 
     finds: ClassVar = frozenset({Fault.OFFSET})
     may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP})  # a small step back
     seconds: float = Field(3.0, description="Added to every stamp; negative: behind.")
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with another stamp."""
         return with_stamp(message, stamp_of(message) + round(self.seconds * SECOND))
 
 
-class StampJump(Disturbance):
+class StampJump(FaultModel):
     """The first stamps are far off, and then all is well again."""
 
     finds: ClassVar = frozenset({Fault.OFFSET})
     seconds: float = Field(60.0, description="Added to the stamp; negative: behind.")
     count: int = Field(1, ge=1, description="Messages with such a stamp.")
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message with another stamp, or as it is."""
-        if course.count > self.count:
+        if state.count > self.count:
             return message
         return with_stamp(message, stamp_of(message) + round(self.seconds * SECOND))
 
 
-class ZeroStamp(Disturbance):
+class ZeroStamp(FaultModel):
     """The driver forgets to stamp."""
 
     finds: ClassVar = frozenset({Fault.ZERO_STAMP})
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message stamped 0."""
         return with_stamp(message, 0)
 
 
-class RepeatedStamp(Disturbance):
+class RepeatedStamp(FaultModel):
     """New payloads, but the stamp stands still."""
 
     finds: ClassVar = frozenset({Fault.REPEATED_STAMP})
     may: ClassVar = frozenset({Fault.OFFSET})  # in the end it is more than a second behind
 
-    def change(self, message: Any, course: Course) -> Any:
+    def change(self, message: Any, state: FaultState) -> Any:
         """The message stamped as the last one before the fault."""
-        return with_stamp(message, stamp_of(course.last))
+        return with_stamp(message, stamp_of(state.last))
 
 
-class OutOfOrder(Disturbance):
+class OutOfOrder(FaultModel):
     """Every second message is overtaken by its successor."""
 
     finds: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.OFFSET})
 
-    def apply(self, sample: Sample, course: Course) -> list[Sample]:
+    def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """Nothing, and then both: the successor first, the other half a period later."""
-        held = course.memory.pop("held", None)
+        held = state.memory.pop("held", None)
         if held is None:
-            course.memory["held"] = sample
+            state.memory["held"] = sample
             return []
         late_ns = sample.time_ns + max(1, (sample.time_ns - held.time_ns) // 2)
         return [sample, held._replace(time_ns=late_ns)]
 
-    def finish(self, course: Course) -> list[Sample]:
+    def finish(self, state: FaultState) -> list[Sample]:
         """The one that was waiting to be overtaken."""
-        held = course.memory.pop("held", None)
+        held = state.memory.pop("held", None)
         return [] if held is None else [held]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustseg_core.config import HealthConfig
 from robustseg_core.health.bursts import Bursts
-from robustseg_core.sync.rate import PeriodMeter
+from robustseg_core.sync.rate import RateEstimator
 from robustseg_core.types import MS, SECOND, Fault, Finding
 
 PATIENCE_NS = 10 * SECOND
@@ -14,7 +14,7 @@ BURST_PERIODS = 1.5
 """A stream that comes in bursts may be silent for so many of their pauses."""
 
 
-class Punctuality:
+class ArrivalMonitor:
     """Of one stream, on the caller's steady clock.
 
     Args:
@@ -24,7 +24,7 @@ class Punctuality:
 
     def __init__(self, config: HealthConfig, rate_hz: float) -> None:
         self._config = config
-        self._meter = PeriodMeter(rate_hz)
+        self._meter = RateEstimator(rate_hz)
         self.last_ns: int | None = None
         """When the newest message came."""
         self.bursts = Bursts()
@@ -61,14 +61,14 @@ class Punctuality:
 
         Else the same sensor would be declared dead, and alive again, several times a second.
         """
-        config, meter = self._config, self._meter
-        period_ns = meter.trusted_period_ns
+        config, rate = self._config, self._meter
+        period_ns = rate.trusted_period_ns
         if period_ns is None or (self.last_ns or 0) < self._patient_until_ns:
             return self._longest_ns
         limit_ns = round(config.silence_periods * period_ns + config.silence_margin_s * SECOND)
         limit_ns = max(limit_ns, round(config.silence_min_s * SECOND))
-        if meter.slower_than(config.slow_ratio):
-            limit_ns = max(limit_ns, round(2 * (meter.recent_ns or 0)))
+        if rate.slower_than(config.slow_ratio):
+            limit_ns = max(limit_ns, round(2 * (rate.recent_ns or 0)))
         limit_ns = max(limit_ns, round(BURST_PERIODS * self.bursts.every_ns))
         return min(limit_ns, self._longest_ns)
 
@@ -86,15 +86,15 @@ class Punctuality:
 
     def delay(self) -> tuple[Finding, ...]:
         """SLOW or LOSSY, if the rate is not what it used to be; nobody's quality suffers."""
-        meter = self._meter
+        rate = self._meter
         if self.bursts.every_ns:
             return ()  # rates are of messages, and these are all there
-        slow = meter.slower_than(self._config.slow_ratio)
-        recent_ns, period_ns = meter.recent_ns, meter.trusted_period_ns
-        if not (meter.lossy or slow) or not recent_ns or not period_ns:
+        slow = rate.slower_than(self._config.slow_ratio)
+        recent_ns, period_ns = rate.recent_ns, rate.trusted_period_ns
+        if not (rate.lossy or slow) or not recent_ns or not period_ns:
             return ()
         text = f"{SECOND / recent_ns:.1f} Hz, expected {SECOND / period_ns:.1f} Hz"
-        return (Finding(Fault.LOSSY if meter.lossy else Fault.SLOW, False, text, score=1.0),)
+        return (Finding(Fault.LOSSY if rate.lossy else Fault.SLOW, False, text, score=1.0),)
 
     @property
     def rate_hz(self) -> float | None:

@@ -30,7 +30,7 @@ _GRUDGING = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Statistic:
     """One statistic of one message, beside its limit."""
 
     limit: str
@@ -53,18 +53,18 @@ class Measured:
         return Finding(self.fault, False, self.text, score=score)
 
 
-class Judge(ABC, Generic[T]):
+class ContentCheck(ABC, Generic[T]):
     """The content checks of one stream; it keeps what is usual between messages."""
 
     @abstractmethod
-    def measure(self, data: T) -> Iterator[Measured]:
+    def measure(self, data: T) -> Iterator[Statistic]:
         """Every check of one message, cheap ones first; may be left after a fatal one."""
 
     @abstractmethod
     def reset(self) -> None:
         """Forget what is usual."""
 
-    def judge(self, data: T) -> list[Finding]:
+    def check(self, data: T) -> list[Finding]:
         """The worst finding per fault about one message; a fatal one stands alone."""
         worst: dict[Fault, Finding] = {}
         for measured in self.measure(data):
@@ -78,7 +78,7 @@ class Judge(ABC, Generic[T]):
         return list(worst.values())
 
 
-class Usual:
+class RunningMedian:
     """The running median of a statistic (a number, or an array of them) of this very sensor.
 
     Args:

@@ -20,7 +20,7 @@ class _Streak:
     """Payload changes of all other streams when the streak began."""
 
 
-class FreezeWatch:
+class FreezeDetector:
     """Compares each stream's payloads, by fingerprint, with those before them.
 
     Real sensors have noise, even on a standing robot. Simulated ones may repeat every byte, so a

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from robustseg_core.config import HealthConfig, StreamConfig
-from robustseg_core.health.arrival import Punctuality
-from robustseg_core.health.freeze import FreezeWatch
+from robustseg_core.health.arrival import ArrivalMonitor
+from robustseg_core.health.freeze import FreezeDetector
 from robustseg_core.types import SECOND, Fault, Finding, Health, State
 
 SMOOTHING = 0.3
@@ -27,7 +27,7 @@ class _Stream:
     """What is known of one stream; all times on the steady clock."""
 
     enabled: bool
-    arrival: Punctuality
+    arrival: ArrivalMonitor
     state: State
     since_ns: int | None = None
     findings: tuple[Finding, ...] = ()
@@ -81,13 +81,13 @@ class HealthMonitor:
         self._streams = {
             name: _Stream(
                 enabled=stream.enabled,
-                arrival=Punctuality(config, stream.rate_hz),
+                arrival=ArrivalMonitor(config, stream.rate_hz),
                 state=State.WAITING if stream.enabled else State.DISABLED,
                 need_s=config.recover_s,
             )
             for name, stream in streams.items()
         }
-        self._freezes = FreezeWatch(config, streams)
+        self._freezes = FreezeDetector(config, streams)
 
     # -- evidence ---------------------------------------------------------------------------------
 

@@ -130,15 +130,15 @@ def _train(
         numbers = {"lr": rate, "epoch": step / per_epoch}
         for part in range(recipe.optim.accumulate):
             batch = _to(next(batches), fabric.device)
-            together, own = _dice(recipe.seed, step, part, fabric.global_rank)
+            shared_rng, rank_rng = _rngs(recipe.seed, step, part, fabric.global_rank)
             waiting = part + 1 < recipe.optim.accumulate
             with fabric.no_backward_sync(student, enabled=waiting):
                 with fabric.autocast():
-                    terms = task.terms(student, batch, together, own, fabric.global_rank,
+                    terms = task.terms(student, batch, shared_rng, rank_rng, fabric.global_rank,
                                        fabric.world_size)  # fmt: skip
                 loss = torch.stack([value.float() for value in terms.values()]).sum()
                 if not torch.isfinite(loss):
-                    _stop(out, step, batch, terms)
+                    _abort_non_finite(out, step, batch, terms)
                 fabric.backward(loss / recipe.optim.accumulate)
             for name, value in {"loss": loss, **terms}.items():
                 share = fabric.all_reduce(value.detach(), reduce_op="mean")
@@ -148,7 +148,7 @@ def _train(
         optimizer.step()
         optimizer.zero_grad()
         if average is not None:
-            _follow(average, model, min(recipe.optim.ema, (1 + step) / (10 + step)))
+            _update_ema(average, model, min(recipe.optim.ema, (1 + step) / (10 + step)))
 
         done = step + 1
         progress.step, progress.last = done, numbers
@@ -160,7 +160,7 @@ def _train(
                 numbers |= score(judged, val, recipe.validate_, fabric.device)
                 if progress.best is None or numbers["val"] > progress.best:
                     progress.best, progress.best_step = numbers["val"], done
-                    _keep(out, judged, recipe, progress)
+                    _save_best(out, judged, recipe, progress)
             fabric.barrier()
         if first and journal is not None:
             if done % recipe.log_every == 0 or done == steps or "val" in numbers:
@@ -175,7 +175,7 @@ def _train(
         journal.close()
         if val is None:
             progress.best_step = steps
-            _keep(out, average if average is not None else model, recipe, progress)
+            _save_best(out, average if average is not None else model, recipe, progress)
         result = {
             "system": recipe.system,
             "seed": recipe.seed,
@@ -269,7 +269,7 @@ def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> No
                     "processes", loader.batch, loader.world)  # fmt: skip
 
 
-def _dice(seed: int, step: int, part: int, rank: int) -> tuple[torch.Generator, torch.Generator]:
+def _rngs(seed: int, step: int, part: int, rank: int) -> tuple[torch.Generator, torch.Generator]:
     """(the same on all ranks, this rank's own); the network's dropout gets its own, too."""
     words = np.random.SeedSequence([seed, step, part]).generate_state(1, np.uint64)
     own = np.random.SeedSequence([seed, step, part, rank]).generate_state(2, np.uint64)
@@ -288,7 +288,7 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+def _update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Exponential moving average of weights; counts and other integers are copied."""
     for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if old.is_floating_point():
@@ -297,7 +297,9 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
             old.copy_(new)
 
 
-def _keep(out: Path, model: AnyModalSegmenter, recipe: Recipe, progress: state.Progress) -> None:
+def _save_best(
+    out: Path, model: AnyModalSegmenter, recipe: Recipe, progress: state.Progress
+) -> None:
     data = ", ".join(Path(path).name for path in recipe.data.train)
     rule = f"best {recipe.validate_.rule}" if recipe.data.val else "last"
     provenance = (
@@ -308,7 +310,7 @@ def _keep(out: Path, model: AnyModalSegmenter, recipe: Recipe, progress: state.P
     checkpoint.save(out / "best.safetensors", model, spec, half=True)
 
 
-def _stop(out: Path, step: int, batch: Batch, terms: dict[str, Tensor]) -> None:
+def _abort_non_finite(out: Path, step: int, batch: Batch, terms: dict[str, Tensor]) -> None:
     """A loss that is not a number: keep the evidence, and say where it comes from."""
     path = out / f"not_finite_{step}.safetensors"
     tensors = {f"images.{name}": image for name, image in batch.images.items()}

@@ -84,8 +84,8 @@ class Task:
         self,
         student: nn.Module,
         batch: Batch,
-        together: torch.Generator,
-        own: torch.Generator,
+        shared_rng: torch.Generator,
+        rank_rng: torch.Generator,
         rank: int = 0,
         world: int = 1,
     ) -> dict[str, Tensor]:
@@ -94,12 +94,12 @@ class Task:
         Args:
             student: an `AnyModalSegmenter`, maybe wrapped by Fabric.
             batch: `alive` says what each sample has; on the student's device.
-            together: dice that all processes throw alike, on the CPU: whose sensors are dropped.
-            own: dice of this process, on the CPU.
+            shared_rng: the same in all processes, on the CPU: whose sensors are dropped.
+            rank_rng: of this process, on the CPU.
             rank: of this process.
             world: number of processes.
         """
-        images, alive = self._subset(batch, together, rank, world)
+        images, alive = self._subset(batch, shared_rng, rank, world)
         seen: Prediction = student(images, alive)
         terms: dict[str, Tensor] = {}
         if batch.label is not None:
@@ -115,7 +115,7 @@ class Task:
                 modalities=batch.alive.shape[1],
                 classes=seen.logits.shape[1],
                 label=batch.label,
-                generator=own,
+                generator=rank_rng,
             )
             for name, distiller in self.distillers.items():
                 terms[name] = distiller.options.weight * distiller(lesson)

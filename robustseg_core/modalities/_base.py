@@ -57,7 +57,7 @@ class Modality(ABC):
         """A fingerprint of the payload, cheap (0.1 ms for 7 MB); equal in a row means stuck."""
 
     @abstractmethod
-    def judge(self, data: Any) -> Iterable[Finding]:
+    def check(self, data: Any) -> Iterable[Finding]:
         """Content checks of what `decode` returned (ros_anchors 4.2); under a millisecond.
 
         Alarms, and remarks that only lower the quality (`Finding.alarm` tells them apart).

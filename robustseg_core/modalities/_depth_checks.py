@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.config import Strict
-from robustseg_core.health.content import Judge, Measured, Usual, above, below
+from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
 from robustseg_core.types import Fault
 
 _LINES = 60
@@ -50,13 +50,17 @@ class DepthLimits(Strict):
     )  # fmt: skip
 
 
-class DepthJudge(Judge[NDArray[np.float32]]):
+class DepthCheck(ContentCheck[NDArray[np.float32]]):
     """Judges (H, W) metres of one depth camera; what is not positive is invalid."""
 
     def __init__(self, limits: DepthLimits) -> None:
         self._limits = limits
         most = limits.usual_frames
-        self._share, self._median, self._coming = Usual(most), Usual(most), Usual(most)
+        self._share, self._median, self._coming = (
+            RunningMedian(most),
+            RunningMedian(most),
+            RunningMedian(most),
+        )
         self._before: NDArray[np.bool_] | None = None
         self._shape: tuple[int, ...] = ()
 
@@ -66,7 +70,7 @@ class DepthJudge(Judge[NDArray[np.float32]]):
             usual.clear()
         self._before = None
 
-    def measure(self, data: NDArray[np.float32]) -> Iterator[Measured]:
+    def measure(self, data: NDArray[np.float32]) -> Iterator[Statistic]:
         """All but two are fatal: far fewer valid pixels than usual, and holes that come and go.
 
         Looks at every fourth pixel of large images, each way.
@@ -82,43 +86,43 @@ class DepthJudge(Judge[NDArray[np.float32]]):
         share = known.size / sample.size
         text = f"{share:.1%} of the pixels are valid, limit {limits.valid_share:.0%}"
         badness = below(share, limits.valid_share) if known.size else float("inf")
-        yield Measured("valid_share", Fault.INVALID_DEPTH, badness, text, fatal=True)
+        yield Statistic("valid_share", Fault.INVALID_DEPTH, badness, text, fatal=True)
         median = float(np.median(known))
         yield from self._unit(median)
         one = float("inf") if known.size > 1 and known.min() == known.max() else 0.0
         text = f"every pixel is {median:.4g} m; expected a scene"
-        yield Measured("", Fault.FLAT, one, text, fatal=True)
+        yield Statistic("", Fault.FLAT, one, text, fatal=True)
         unrelated = _unrelated(data)
         text = f"{unrelated:.0%} of the neighbors differ, limit {limits.unrelated_share:.0%}"
         badness = unrelated / limits.unrelated_share
-        yield Measured("unrelated_share", Fault.NOISY, badness, text, fatal=True)
+        yield Statistic("unrelated_share", Fault.NOISY, badness, text, fatal=True)
         doubts = list(self._holes(valid, share))
         yield from doubts
         bad = any(doubt.badness > 1 for doubt in doubts)
         self._share.learn(share, bad=bad)
         self._median.learn(median, bad=bad)
 
-    def _unit(self, median: float) -> Iterator[Measured]:
+    def _unit(self, median: float) -> Iterator[Statistic]:
         limits = self._limits
         way_out = "32FC1 is metres, 16UC1 millimetres (REP 118)"
         badness = max(below(median, limits.nearest_m), above(median, limits.farthest_m))
         text = f"median depth {median:.4g} m, expected {limits.nearest_m:g} to "
         text += f"{limits.farthest_m:g}; {way_out}"
-        yield Measured("farthest_m", Fault.DEPTH_UNIT, badness, text, fatal=True)
+        yield Statistic("farthest_m", Fault.DEPTH_UNIT, badness, text, fatal=True)
         if self._median.known:
             usual = self._median.value
             badness = max(median / usual, usual / median) / limits.unit_ratio
             text = f"median depth {median:.4g} m, usually {usual:.4g}; {way_out}"
-            yield Measured("unit_ratio", Fault.DEPTH_UNIT, badness, text, fatal=True)
+            yield Statistic("unit_ratio", Fault.DEPTH_UNIT, badness, text, fatal=True)
 
-    def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Measured]:
+    def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Statistic]:
         limits, before = self._limits, self._before
         self._before = valid
         if self._share.known:
             usual = self._share.value
             text = f"{share:.1%} of the pixels are valid, usually {usual:.1%}"
             badness = below(share, limits.usual_ratio * usual)
-            yield Measured("usual_ratio", Fault.INVALID_DEPTH, badness, text)
+            yield Statistic("usual_ratio", Fault.INVALID_DEPTH, badness, text)
         if before is None:
             return
         coming = np.count_nonzero(valid != before) / valid.size
@@ -129,7 +133,7 @@ class DepthJudge(Judge[NDArray[np.float32]]):
         badness = restless * (usual / share) ** 2 / limits.holes_ratio
         text = f"{coming:.0%} of the pixels came or went, and {share:.0%} are valid, "
         text += f"usually {self._coming.value:.0%} and {usual:.0%}"
-        yield Measured("holes_ratio", Fault.INVALID_DEPTH, badness, text)
+        yield Statistic("holes_ratio", Fault.INVALID_DEPTH, badness, text)
         self._coming.learn(coming, bad=badness > 1)
 
 

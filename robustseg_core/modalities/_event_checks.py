@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.config import Strict
-from robustseg_core.health.content import Judge, Measured, Usual, above, below
+from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
 from robustseg_core.types import SECOND, Fault
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _Window:
     """In the sensor's grid with a border of one pixel."""
 
 
-class EventJudge(Judge["Packet"]):
+class EventCheck(ContentCheck["Packet"]):
     """Judges the packets of one event camera, in order."""
 
     def __init__(self, limits: EventLimits) -> None:
@@ -90,50 +90,50 @@ class EventJudge(Judge["Packet"]):
     def reset(self) -> None:
         """Forget the packets so far."""
         self._window: _Window | None = None
-        self._verdict: tuple[Measured, ...] = ()
+        self._verdict: tuple[Statistic, ...] = ()
         self._missing: deque[int] = deque(maxlen=_PACKETS)
         self._gaps: deque[float] = deque(maxlen=_GAPS)
-        self._usual_gap = Usual(100)
+        self._usual_gap = RunningMedian(100)
         self._end: int | None = None
         """Sensor time of the last event so far, in microseconds."""
         self._times: deque[tuple[int, int]] = deque()
         """(header, sensor) nanoseconds of packets, half a second of them and one more."""
 
-    def measure(self, data: Packet) -> Iterator[Measured]:
+    def measure(self, data: Packet) -> Iterator[Statistic]:
         """UNDECODABLE and SENSOR_CLOCK are fatal; the others are doubts."""
         limits, events = self._limits, data.events
         count = len(events.t)
         share = events.unknown / max(1, events.words)
         text = f"{share:.1%} of the words mean nothing, limit {limits.unknown_share:.0%}"
         badness = above(share, limits.unknown_share)
-        yield Measured("unknown_share", Fault.UNDECODABLE, badness, text, fatal=True)
+        yield Statistic("unknown_share", Fault.UNDECODABLE, badness, text, fatal=True)
         share = events.outside / max(1, events.outside + count * data.stride)
         text = f"{share:.1%} of the events lie outside the {data.height}x{data.width} sensor, "
         text += f"limit {limits.outside_share:.0%}"
         badness = above(share, limits.outside_share)
-        yield Measured("outside_share", Fault.UNDECODABLE, badness, text, fatal=True)
+        yield Statistic("outside_share", Fault.UNDECODABLE, badness, text, fatal=True)
         yield from self._numbers(data)
         cut = 1.5 if events.odd_bytes else 0.0
-        yield Measured("", Fault.FORMAT, cut, "half a word at the end; the packet was cut short")
+        yield Statistic("", Fault.FORMAT, cut, "half a word at the end; the packet was cut short")
         if not count:
-            yield Measured("", Fault.NO_EVENTS, 1.1, f"{events.words} words, and no event")
+            yield Statistic("", Fault.NO_EVENTS, 1.1, f"{events.words} words, and no event")
             return
         yield from self._clock(data)
         text = f"{data.rate / 1e6:.0f} M events/s, limit {limits.flood_rate / 1e6:g}; "
         text += f"every {data.stride}th is kept"
-        yield Measured("flood_rate", Fault.EVENT_FLOOD, data.rate / limits.flood_rate, text)
+        yield Statistic("flood_rate", Fault.EVENT_FLOOD, data.rate / limits.flood_rate, text)
         yield from self._gap(data)
         self._gather(data)
         yield from self._verdict
 
-    def _numbers(self, data: Packet) -> Iterator[Measured]:
+    def _numbers(self, data: Packet) -> Iterator[Statistic]:
         self._missing.append(min(data.missing, _PACKETS))
         missing = max(0, sum(self._missing))
         share = missing / (missing + len(self._missing))
         text = f"{share:.0%} of the latest packets are missing, limit {self._limits.lost_share:.0%}"
-        yield Measured("lost_share", Fault.SEQUENCE_GAP, share / self._limits.lost_share, text)
+        yield Statistic("lost_share", Fault.SEQUENCE_GAP, share / self._limits.lost_share, text)
 
-    def _clock(self, data: Packet) -> Iterator[Measured]:
+    def _clock(self, data: Packet) -> Iterator[Statistic]:
         times, now = self._times, _began(data)
         if data.repeated:  # the whole payload is stuck: that is found, and named, elsewhere
             return
@@ -148,9 +148,9 @@ class EventJudge(Judge["Packet"]):
             text = f"sensor time advanced by {share:.1%} of header time, limit "
             text += f"{self._limits.clock_ratio:.0%}"
             badness = below(share, self._limits.clock_ratio)
-            yield Measured("clock_ratio", Fault.SENSOR_CLOCK, badness, text, fatal=True)
+            yield Statistic("clock_ratio", Fault.SENSOR_CLOCK, badness, text, fatal=True)
 
-    def _gap(self, data: Packet) -> Iterator[Measured]:
+    def _gap(self, data: Packet) -> Iterator[Statistic]:
         """The end of a packet that was cut short is missing before the next one.
 
         It shows within the next one's first events: those before its first time word seem older.
@@ -168,7 +168,7 @@ class EventJudge(Judge["Packet"]):
         if self._usual_gap.known:
             limit = max(limit, 2 * self._usual_gap.value)
             text = f"{share:.0%} of each packet's time is missing in one piece, limit {limit:.0%}"
-            yield Measured("gap_share", Fault.FORMAT, share / limit, text)
+            yield Statistic("gap_share", Fault.FORMAT, share / limit, text)
         self._usual_gap.learn(share, bad=share > limit)
 
     def _gather(self, data: Packet) -> None:
@@ -187,16 +187,16 @@ class EventJudge(Judge["Packet"]):
             window.pixels.append((events.y.astype(np.intp) + 1) * wide + events.x + 1)
             window.kept += len(events.t)
 
-    def _judge_window(self, window: _Window, height: int, width: int) -> Iterator[Measured]:
+    def _judge_window(self, window: _Window, height: int, width: int) -> Iterator[Statistic]:
         limits = self._limits
         on = window.on / window.count
         text = f"{on:.0%} of the events are ON; expected {limits.polarity_share:.0%} to "
         text += f"{1 - limits.polarity_share:.0%}"
         badness = below(min(on, 1 - on), limits.polarity_share)
-        yield Measured("polarity_share", Fault.POLARITY, badness, text)
+        yield Statistic("polarity_share", Fault.POLARITY, badness, text)
         share, hot = _lonely(np.concatenate(window.pixels), height, width)
         text = f"{hot} lonely pixels make {share:.0%} of the events, limit {limits.hot_share:.0%}"
-        yield Measured("hot_share", Fault.HOT_PIXELS, share / limits.hot_share, text)
+        yield Statistic("hot_share", Fault.HOT_PIXELS, share / limits.hot_share, text)
 
 
 def _began(data: Packet) -> tuple[int, int]:

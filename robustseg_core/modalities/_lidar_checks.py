@@ -10,7 +10,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.points import Cloud
 from robustseg_core.config import Strict
-from robustseg_core.health.content import Judge, Measured, Usual, below
+from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
 from robustseg_core.types import Fault
 
 _SAMPLE = 12_000
@@ -65,13 +65,13 @@ class LidarLimits(Strict):
     usual_scans: int = Field(30, ge=5, description="Scans that the own medians are taken of.")
 
 
-class LidarJudge(Judge[Cloud]):
+class LidarCheck(ContentCheck[Cloud]):
     """Judges the clouds of one LiDAR, in its own frame."""
 
     def __init__(self, limits: LidarLimits) -> None:
         self._limits = limits
         self._count, self._sectors, self._lasers, self._noise = (
-            Usual(limits.usual_scans, least=5) for _ in range(4)
+            RunningMedian(limits.usual_scans, least=5) for _ in range(4)
         )
         self._scans = 0
         self._newest_noise: float | None = None
@@ -82,14 +82,14 @@ class LidarJudge(Judge[Cloud]):
             usual.clear()
         self._scans = 0
 
-    def measure(self, data: Cloud) -> Iterator[Measured]:
+    def measure(self, data: Cloud) -> Iterator[Statistic]:
         """EMPTY_CLOUD and UNDECODABLE are fatal; the others are doubts."""
         limits, count = self._limits, len(data.xyz)
         usual = self._count.value if self._count.known else 0.0
         empty = below(count, limits.empty_ratio * usual) if count else float("inf")
         text = f"{count} of {data.total} points returned"
         text += f", usually {usual:.0f}" if usual else ""
-        yield Measured("empty_ratio", Fault.EMPTY_CLOUD, empty, text, fatal=True)
+        yield Statistic("empty_ratio", Fault.EMPTY_CLOUD, empty, text, fatal=True)
         step = -(-count // _SAMPLE)
         x, y, z = data.xyz[::step].T
         with np.errstate(over="ignore"):
@@ -98,7 +98,7 @@ class LidarJudge(Judge[Cloud]):
         strange = np.count_nonzero(impossible) / range_m.size
         text = f"{strange:.0%} of the points are impossible, limit {limits.impossible_share:.0%}"
         badness = strange / limits.impossible_share
-        yield Measured("impossible_share", Fault.UNDECODABLE, badness, text, fatal=True)
+        yield Statistic("impossible_share", Fault.UNDECODABLE, badness, text, fatal=True)
         sectors = _histogram((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS, _SECTORS, step)
         lasers = self._count_lasers(data, z / range_m, step)
         if self._scans % _ROUGH_EVERY == 0:
@@ -118,12 +118,12 @@ class LidarJudge(Judge[Cloud]):
         if noise is not None:
             self._noise.learn(noise, bad=bad)
 
-    def _sparse(self, count: int, usual: float) -> Measured:
+    def _sparse(self, count: int, usual: float) -> Statistic:
         badness = below(count, self._limits.sparse_ratio * usual)
         text = f"{count} returns, usually {usual:.0f}"
-        return Measured("sparse_ratio", Fault.SPARSE_CLOUD, badness, text)
+        return Statistic("sparse_ratio", Fault.SPARSE_CLOUD, badness, text)
 
-    def _blocked(self, sectors: NDArray[np.float64], step: int) -> Iterator[Measured]:
+    def _blocked(self, sectors: NDArray[np.float64], step: int) -> Iterator[Statistic]:
         """Part of the field of view, 30 degrees or more, that used to answer and is silent."""
         if not self._sectors.known:
             return
@@ -139,7 +139,7 @@ class LidarJudge(Judge[Cloud]):
         start = [int(i * 360 / _SECTORS - 180) for i in np.flatnonzero(silent)]
         text = f"no returns in the 30 degrees from {', '.join(map(str, start)) or 'anywhere'}"
         worst = min(float(badness.max()), 2 + 2 * share)  # a sector is not the whole scan
-        yield Measured("sector_ratio", Fault.COVERED, worst, text)
+        yield Statistic("sector_ratio", Fault.COVERED, worst, text)
 
     def _count_lasers(
         self, data: Cloud, sine: NDArray[np.float32], step: int
@@ -149,7 +149,7 @@ class LidarJudge(Judge[Cloud]):
             return _histogram((sine + 1) * (_TILTS / 2), _TILTS, step)
         return _histogram(data.ring[::step], _TILTS, step)
 
-    def _dead(self, lasers: NDArray[np.float64], step: int) -> Iterator[Measured]:
+    def _dead(self, lasers: NDArray[np.float64], step: int) -> Iterator[Statistic]:
         if not self._lasers.known:
             return
         usual = self._lasers.values
@@ -157,21 +157,21 @@ class LidarJudge(Judge[Cloud]):
         silent = float((used & (lasers < 0.05 * usual)).sum() / max(1, used.sum()))
         text = f"{silent:.0%} of the lasers fell silent, limit {self._limits.ring_share:.0%}"
         badness = silent / self._limits.ring_share
-        yield Measured("ring_share", Fault.SPARSE_CLOUD, badness, text)
+        yield Statistic("ring_share", Fault.SPARSE_CLOUD, badness, text)
 
-    def _near(self, range_m: NDArray[np.float32]) -> Measured:
+    def _near(self, range_m: NDArray[np.float32]) -> Statistic:
         limits = self._limits
         share = np.count_nonzero(range_m < limits.near_m) / range_m.size
         text = f"{share:.0%} of the returns are within {limits.near_m:g} m, limit "
         text += f"{limits.near_share:.0%}"
-        return Measured("near_share", Fault.NEAR_RETURNS, share / limits.near_share, text)
+        return Statistic("near_share", Fault.NEAR_RETURNS, share / limits.near_share, text)
 
-    def _rough(self, noise: float | None) -> Iterator[Measured]:
+    def _rough(self, noise: float | None) -> Iterator[Statistic]:
         if noise is None or not self._noise.known:
             return
         limit = max(self._limits.noise_m, self._limits.noise_ratio * self._noise.value)
         text = f"ranges tremble by {noise:.3f} m, limit {limit:.3f} m"
-        yield Measured("noise_m", Fault.NOISY, noise / limit, text)
+        yield Statistic("noise_m", Fault.NOISY, noise / limit, text)
 
 
 def _pairs(sectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.config import Strict
-from robustseg_core.health.content import Judge, Measured, Usual, below
+from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
 from robustseg_core.types import Fault
 
 _ACROSS = 128
@@ -89,14 +89,18 @@ class ImageLimits(Strict):
     usual_frames: int = Field(300, ge=10, description="Images that the own medians are taken of.")
 
 
-class ImageJudge(Judge[NDArray[np.uint8]]):
+class ImageJudge(ContentCheck[NDArray[np.uint8]]):
     """Judges (H, W, 3) uint8 RGB images of one camera."""
 
     def __init__(self, limits: ImageLimits) -> None:
         self._limits = limits
         most = limits.usual_frames
-        self._sharpness, self._noise, self._color = Usual(most), Usual(most), Usual(most)
-        self._silent = Usual(min(most, 100))
+        self._sharpness, self._noise, self._color = (
+            RunningMedian(most),
+            RunningMedian(most),
+            RunningMedian(most),
+        )
+        self._silent = RunningMedian(min(most, 100))
         self._shape: tuple[int, ...] = ()
 
     def reset(self) -> None:
@@ -104,7 +108,7 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
         for usual in (self._sharpness, self._noise, self._color, self._silent):
             usual.clear()
 
-    def measure(self, data: NDArray[np.uint8]) -> Iterator[Measured]:
+    def measure(self, data: NDArray[np.uint8]) -> Iterator[Statistic]:
         """BLACK, SATURATED, FLAT, all COVERED and all NOISY are fatal; the others are doubts."""
         if data.shape != self._shape:  # other pixels have other statistics
             self.reset()
@@ -134,23 +138,23 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
 
     def _light(
         self, gray: NDArray[np.uint8], means: NDArray[Any], stds: NDArray[Any]
-    ) -> Iterator[Measured]:
+    ) -> Iterator[Statistic]:
         limits, mean, std = self._limits, float(means[1]), float(stds[1])
         dark = min(below(mean, limits.black_mean), below(std, limits.black_std))
         text = (
             f"mean {mean:.1f} of 255, limit {limits.black_mean:g}; "
             f"deviation {std:.1f}, limit {limits.black_std:g}"
         )
-        yield Measured("black_std", Fault.BLACK, dark, text, fatal=True)
+        yield Statistic("black_std", Fault.BLACK, dark, text, fatal=True)
         bright = np.count_nonzero(gray >= limits.saturated_level) / gray.size
         text = f"{bright:.1%} over-exposed, limit {limits.saturated_share:.0%}"
         badness = bright / limits.saturated_share
-        yield Measured("saturated_share", Fault.SATURATED, badness, text, fatal=True)
+        yield Statistic("saturated_share", Fault.SATURATED, badness, text, fatal=True)
         flattest = float(stds.max())
         text = f"deviation {flattest:.2f} gray levels, limit {limits.flat_std:g}"
-        yield Measured("flat_std", Fault.FLAT, below(flattest, limits.flat_std), text, fatal=True)
+        yield Statistic("flat_std", Fault.FLAT, below(flattest, limits.flat_std), text, fatal=True)
 
-    def _cover(self, gray: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Measured]:
+    def _cover(self, gray: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Statistic]:
         """Blocks of one color, whatever was there before."""
         limits = self._limits
         share = np.count_nonzero(silent < limits.one_color_std) / silent.size
@@ -158,12 +162,12 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
             fine = float((_silent(gray, _FINE_BLOCKS) < limits.one_color_std).mean())
             text = f"{fine:.0%} of the image holds one color, limit {limits.dead_share:.0%}"
             badness = fine / limits.dead_share
-            yield Measured("dead_share", Fault.COVERED, badness, text, fatal=True)
+            yield Statistic("dead_share", Fault.COVERED, badness, text, fatal=True)
         text = f"{share:.0%} of the image holds one color, limit {limits.covered_always_share:.0%}"
         badness = share / limits.covered_always_share
-        yield Measured("covered_always_share", Fault.COVERED, badness, text)
+        yield Statistic("covered_always_share", Fault.COVERED, badness, text)
 
-    def _lost(self, silent: NDArray[Any]) -> Measured:
+    def _lost(self, silent: NDArray[Any]) -> Statistic:
         """Blocks that usually have structure, and now have none."""
         limits = self._limits
         share = 0.0
@@ -172,9 +176,9 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
             fell = (silent < limits.flat_std) & speaks
             share = float(fell.sum()) / max(int(speaks.sum()), _SPEAKING)
         text = f"{share:.0%} of the image fell silent, limit {limits.covered_share:.0%}"
-        return Measured("covered_share", Fault.COVERED, share / limits.covered_share, text)
+        return Statistic("covered_share", Fault.COVERED, share / limits.covered_share, text)
 
-    def _unrelated(self, lines: _Lines) -> Iterator[Measured]:
+    def _unrelated(self, lines: _Lines) -> Iterator[Statistic]:
         """Random bytes: neighbors differ as much as any two pixels, and by very much."""
         limits = self._limits
         unlike = lines.sharpness / 2  # 1 - correlation of neighbors
@@ -183,29 +187,29 @@ class ImageJudge(Judge[NDArray[np.uint8]]):
             f"neighboring pixels correlate by {1 - unlike:.2f}, expected at least "
             f"{1 - limits.unrelated:.2f}; noise {lines.noise:.0f} gray levels"
         )
-        yield Measured("unrelated", Fault.NOISY, badness, text, fatal=True)
+        yield Statistic("unrelated", Fault.NOISY, badness, text, fatal=True)
 
-    def _blur(self, lines: _Lines) -> Iterator[Measured]:
+    def _blur(self, lines: _Lines) -> Iterator[Statistic]:
         if self._sharpness.known:
             usual = self._sharpness.value
             text = f"sharpness {lines.sharpness:.2g}, usually {usual:.2g}"
             badness = below(lines.sharpness, self._limits.sharpness_ratio * usual)
-            yield Measured("sharpness_ratio", Fault.BLURRED, badness, text)
+            yield Statistic("sharpness_ratio", Fault.BLURRED, badness, text)
 
-    def _grain(self, lines: _Lines) -> Iterator[Measured]:
+    def _grain(self, lines: _Lines) -> Iterator[Statistic]:
         limits = self._limits
         if self._noise.known:
             limit = max(limits.noise_gray, limits.noise_ratio * self._noise.value)
             text = f"noise {lines.noise:.1f} gray levels, limit {limit:.1f}"
-            yield Measured("noise_gray", Fault.NOISY, lines.noise / limit, text)
+            yield Statistic("noise_gray", Fault.NOISY, lines.noise / limit, text)
         text = f"{lines.impulses:.1%} of the pixels stand out, limit {limits.impulse_share:.1%}"
-        yield Measured("impulse_share", Fault.NOISY, lines.impulses / limits.impulse_share, text)
+        yield Statistic("impulse_share", Fault.NOISY, lines.impulses / limits.impulse_share, text)
 
-    def _tint(self, mean: NDArray[Any]) -> Iterator[Measured]:
+    def _tint(self, mean: NDArray[Any]) -> Iterator[Statistic]:
         if self._color.known and mean.max() >= _LIT:
             shift = float(np.abs(_tint(mean) - self._color.values).max())
             text = f"color moved by {shift:.2f}, limit {self._limits.color_shift:g}"
-            yield Measured("color_shift", Fault.DISCOLORED, shift / self._limits.color_shift, text)
+            yield Statistic("color_shift", Fault.DISCOLORED, shift / self._limits.color_shift, text)
 
 
 class _Lines:

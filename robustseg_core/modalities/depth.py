@@ -15,7 +15,7 @@ from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities._base import Modality
-from robustseg_core.modalities._depth_checks import DepthJudge, DepthLimits
+from robustseg_core.modalities._depth_checks import DepthCheck, DepthLimits
 from robustseg_core.types import Finding, Reading
 
 
@@ -36,7 +36,7 @@ class Depth(Modality):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.checks = DepthJudge(self.limits)
+        self.checks = DepthCheck(self.limits)
 
     def decode(self, message: Any, stamp_ns: int) -> NDArray[np.float32]:
         """(H, W) metres, NaN where invalid."""
@@ -50,9 +50,9 @@ class Depth(Modality):
         """crc32 of fixed parts of the payload."""
         return fingerprint(getattr(message, "data", None))
 
-    def judge(self, data: NDArray[np.float32]) -> Iterable[Finding]:
+    def check(self, data: NDArray[np.float32]) -> Iterable[Finding]:
         """Validity, unit, relief and holes, as `DepthLimits` says."""
-        return self.checks.judge(data)
+        return self.checks.check(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W): near_m / depth of the newest image, clipped to [0, 1]; 0 where invalid.

@@ -17,7 +17,7 @@ from robustseg_core.codecs.fields import fingerprint, sizes, word
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities._base import Modality
-from robustseg_core.modalities._event_checks import EventJudge, EventLimits
+from robustseg_core.modalities._event_checks import EventCheck, EventLimits
 from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
 
 _RESTART = 1000
@@ -86,7 +86,7 @@ class Event(Modality):
         self._last: Events | None = None
         self._kept: deque[tuple[int, int]] = deque(maxlen=_MOST_KEPT)
         """(stamp, events kept) of the packets of late."""
-        self.checks = EventJudge(self.limits)
+        self.checks = EventCheck(self.limits)
         self.lost_packets = 0
         """Gaps in the packets' numbers, since the start."""
 
@@ -163,9 +163,9 @@ class Event(Modality):
             return fingerprint(payload)
         return sizes(message, "seq")[0]
 
-    def judge(self, data: Packet) -> Iterable[Finding]:
+    def check(self, data: Packet) -> Iterable[Finding]:
         """Words, clock, gaps, polarity and single pixels, as `EventLimits` says."""
-        return self.checks.judge(data)
+        return self.checks.check(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W): ON, OFF, 0 of the window (stamp - window_ms, stamp] over all `readings`."""

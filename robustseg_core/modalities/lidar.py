@@ -15,7 +15,7 @@ from robustseg_core.codecs.points import Cloud, decode_points
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities._base import Modality
-from robustseg_core.modalities._lidar_checks import LidarJudge, LidarLimits
+from robustseg_core.modalities._lidar_checks import LidarCheck, LidarLimits
 from robustseg_core.types import Finding, Reading
 
 _FLOOR = 1 / 255
@@ -44,7 +44,7 @@ class Lidar(Modality):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.checks = LidarJudge(self.limits)
+        self.checks = LidarCheck(self.limits)
 
     def decode(self, message: Any, stamp_ns: int) -> Cloud:
         """The returns in the sensor's frame."""
@@ -54,9 +54,9 @@ class Lidar(Modality):
         """crc32 of fixed parts of the payload."""
         return fingerprint(getattr(message, "data", None))
 
-    def judge(self, data: Cloud) -> Iterable[Finding]:
+    def check(self, data: Cloud) -> Iterable[Finding]:
         """What comes back, from where, from which laser, and how smoothly; see `LidarLimits`."""
-        return self.checks.judge(data)
+        return self.checks.check(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W): range, intensity, height of the newest scan's nearest returns.

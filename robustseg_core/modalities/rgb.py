@@ -57,9 +57,9 @@ class Rgb(Modality):
         """crc32 of fixed parts of the payload."""
         return fingerprint(getattr(message, "data", None))
 
-    def judge(self, data: NDArray[np.uint8]) -> Iterable[Finding]:
+    def check(self, data: NDArray[np.uint8]) -> Iterable[Finding]:
         """Light, structure, sharpness, noise and color, as `ImageLimits` says."""
-        return self.checks.judge(data)
+        return self.checks.check(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
         """(3, H, W): the newest image, resized to the grid and normalized."""

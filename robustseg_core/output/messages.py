@@ -117,7 +117,7 @@ def fate(reason: str, *, used: bool) -> str:
 
 
 def read_status(message: Any) -> Fields:
-    """What `status` wrote, read back from a message: `record.row_of`'s row of this mask."""
+    """What `status` wrote, read back from a message: `recorder.row_of`'s row of this mask."""
     stamp = message.header.stamp
     row: Fields = {"stamp_ns": stamp.sec * SECOND + stamp.nanosec}
     row |= {"used": [], "reasons": {}, "states": {}, "held_ms": {}, "latency_ms": {}}

@@ -26,8 +26,7 @@ from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
 from robustseg_core.bag.typestore import LABEL_INFO
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import draw
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import draw, messages
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, reach_s, silences
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, State
 
@@ -159,16 +158,16 @@ class Recorder:
             ) from None
         self._video.add(overlay, at_s)
         fields = {
-            "label_mask": outputs.label_mask(label_map),
-            "confidence": outputs.confidence(label_map),
-            "overlay": outputs.compressed_overlay(overlay, label_map),
-            "status": outputs.status(label_map, self._spec),
+            "label_mask": messages.label_mask(label_map),
+            "confidence": messages.confidence(label_map),
+            "overlay": messages.compressed_overlay(overlay, label_map),
+            "status": messages.status(label_map, self._spec),
         }
         if len(self.rows) == 1:
-            names = {"label_info": outputs.label_info(self._spec, label_map.stamp_ns)}
+            names = {"label_info": messages.label_info(self._spec, label_map.stamp_ns)}
             fields = names | fields
         for topic, values in fields.items():
-            message = outputs.to_rosbags(TOPICS[topic], values)
+            message = messages.to_rosbags(TOPICS[topic], values)
             self._bag.write(
                 f"/robustseg/{topic}", TOPICS[topic], message, label_map.stamp_ns,
                 latched=topic == "label_info",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.recording.inject import DisturbedBag
+from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.types import SECOND
 
 
-class Excerpt:
+class Clip:
     """The beginning of a recording, as `replay` reads one; played several times if wanted.
 
     Args:
@@ -19,7 +19,7 @@ class Excerpt:
     """
 
     def __init__(
-        self, bag: Bag | DisturbedBag, until_s: float | None = None, *, passes: int = 1
+        self, bag: Bag | FaultyBag, until_s: float | None = None, *, passes: int = 1
     ) -> None:
         self._bag, self._passes = bag, passes
         self._until_ns = None if until_s is None else bag.start_ns + round(until_s * SECOND)

@@ -21,7 +21,7 @@ from robustseg_core.storage.output_folder import staged
 from robustseg_core.types import SECOND, Rejection
 
 
-class DisturbedBag:
+class FaultyBag:
     """A `Bag` as it would have been recorded on a broken robot; takes the place of one in `replay`.
 
     Each pass over `messages` starts the same dice anew, so it is the same recording every time.
@@ -195,7 +195,7 @@ def inject_bag(
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
         sensors = guessed_topics(bag) if topics is None else dict(topics)
-        disturbed = DisturbedBag(bag, specs, seed=seed, topics=sensors)
+        disturbed = FaultyBag(bag, specs, seed=seed, topics=sensors)
         latched = {topic.name for topic in bag.topics if topic.latched}
         lost: Counter[str] = Counter()
         read = written = 0

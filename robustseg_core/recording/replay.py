@@ -12,7 +12,7 @@ from dataclasses import replace
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.faults.kills import Kill
 from robustseg_core.output.timeline import Timeline
-from robustseg_core.recording.inject import DisturbedBag
+from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, LabelMap, Rejection
@@ -22,7 +22,7 @@ LONGEST_PAUSE_NS = 60 * SECOND
 
 
 def replay(
-    bag: Bag | DisturbedBag,
+    bag: Bag | FaultyBag,
     segmenter: Segmenter,
     *,
     kills: Sequence[Kill] = (),

@@ -12,9 +12,9 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.faults.kills import Kill
 from robustseg_core.output import draw, report
-from robustseg_core.output import recorder as record
+from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
-from robustseg_core.recording.inject import DisturbedBag
+from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.survey import survey
@@ -75,7 +75,7 @@ def run_bags(
                 on_progress(read, bag.message_count, segmenter.masks)
 
             with (
-                record.Recorder(
+                Recorder(
                     folder, segmenter.spec, start_ns=bag.start_ns, timeline=timeline
                 ) as recorder,
                 open_truth(paths) as truth,
@@ -89,7 +89,7 @@ def run_bags(
                     overlay = draw.overlay(label_map, segmenter.spec)
                     recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
                 score.finish()
-            sums = record.totals(
+            sums = totals(
                 recorder.rows, timeline.duration_s, labels=score.coverage, why=silence.why
             )
             account = _account(bag, segmenter, recorder.rows, sums) | score.account()
@@ -153,11 +153,9 @@ def check_streams(bag: Bag, robot: RobotConfig, kills: Sequence[Kill] = ()) -> N
             )
 
 
-def _disturbed(
-    bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: int
-) -> DisturbedBag:
+def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: int) -> FaultyBag:
     topics = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
-    return DisturbedBag(bag, faults, seed=seed, topics=topics)
+    return FaultyBag(bag, faults, seed=seed, topics=topics)
 
 
 UNFIT = "it is believed, and nothing that it says is in time for a mask"
@@ -205,7 +203,7 @@ def _account(
     """Where every message went: the top level of `result.json` beside the masks."""
     health = segmenter.health(bag.start_ns)
     intake = segmenter.intake
-    silent = record.silence_notices(sums) if rows else []  # no mask at all is said by itself
+    silent = silence_notices(sums) if rows else []  # no mask at all is said by itself
     return {
         "bags": [visible(path.name) for path in bag.paths],
         "config": segmenter.config.model_dump(mode="json"),
@@ -217,7 +215,7 @@ def _account(
                 rows[-1]["reasons"] if rows else {},
             ),
             *silent,
-            *record.unused_notices(rows),
+            *unused_notices(rows),
         ],
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}

@@ -1,4 +1,4 @@
-"""The configuration as a flat table: one row per leaf, with a dotted name, a meaning and a range.
+"""The configuration as a flat table: one row per parameter, with dotted name, meaning and range.
 
 `RobotConfig` is walked, not repeated. The table is what the ROS layer declares as parameters and
 what `robustseg params` prints, so code, node and template cannot drift apart.
@@ -21,7 +21,7 @@ from robustseg_core.robot.config import RobotConfig
 
 
 @dataclass(frozen=True)
-class Leaf:
+class Parameter:
     """One parameter: a field of the configuration model, and where it hangs."""
 
     path: tuple[str, ...]
@@ -47,24 +47,26 @@ class Leaf:
         return TypeAdapter(self.annotation).validate_python(value)
 
 
-def leaves(model: type[BaseModel] = RobotConfig, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
+def parameters(
+    model: type[BaseModel] = RobotConfig, path: tuple[str, ...] = ()
+) -> Iterator[Parameter]:
     """All rows of `model`, in its order; a mapping has one key for every modality there is."""
     for key, field in model.model_fields.items():
         yield from _below(field.annotation, field, (*path, key))
 
 
-def _below(annotation: Any, field: FieldInfo, path: tuple[str, ...]) -> Iterator[Leaf]:
+def _below(annotation: Any, field: FieldInfo, path: tuple[str, ...]) -> Iterator[Parameter]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield from leaves(annotation, path)
+        yield from parameters(annotation, path)
     elif path[-1] == "limits" and len(path) == 3:  # streams.<modality>.limits
-        yield from leaves(modalities.limits_of(path[1]), path)
+        yield from parameters(modalities.limits_of(path[1]), path)
     elif get_origin(annotation) in (dict, Mapping):
         for name in modalities.available():
             yield from _below(get_args(annotation)[1], field, (*path, name))
     else:
         mapped = get_origin(field.annotation) in (dict, Mapping)
         default = () if mapped else field.get_default(call_default_factory=True)
-        yield Leaf(path, annotation, default, field.description or "", *_range(field))
+        yield Parameter(path, annotation, default, field.description or "", *_range(field))
 
 
 def _range(field: FieldInfo) -> tuple[float | None, float | None]:
@@ -77,19 +79,19 @@ def _range(field: FieldInfo) -> tuple[float | None, float | None]:
     return (ends["low"], ends["high"]) if len(ends) == 2 else (None, None)
 
 
-def to_tree(table: Iterable[Leaf], values: Mapping[str, Any]) -> dict[str, Any]:
+def to_tree(table: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by dotted name as the nested mapping that `config.parse` reads; defaults left out."""
     tree: dict[str, Any] = {}
-    for leaf in table:
-        value = values.get(leaf.name)
-        if isinstance(leaf.default, tuple) and hasattr(value, "__len__"):
+    for parameter in table:
+        value = values.get(parameter.name)
+        if isinstance(parameter.default, tuple) and hasattr(value, "__len__"):
             value = value if isinstance(value, str) else tuple(value)
-        if value is None or value == leaf.default:
+        if value is None or value == parameter.default:
             continue
         branch = tree
-        for name in leaf.path[:-1]:
+        for name in parameter.path[:-1]:
             branch = branch.setdefault(name, {})
-        branch[leaf.path[-1]] = value
+        branch[parameter.path[-1]] = value
     return tree
 
 
@@ -101,23 +103,25 @@ def template() -> str:
     """
     lines = ["/**:", "  ros__parameters:"]
     open_groups: tuple[str, ...] = ()
-    for leaf in leaves():
-        *groups, key = leaf.path
+    for parameter in parameters():
+        *groups, key = parameter.path
         shared = 0
         while shared < min(len(groups), len(open_groups)) and groups[shared] == open_groups[shared]:
             shared += 1
-        live = any(not other.unset for other in leaves() if other.path[: len(groups)] == (*groups,))
+        live = any(
+            not other.unset for other in parameters() if other.path[: len(groups)] == (*groups,)
+        )
         for depth in range(shared, len(groups)):
             lines.append(f"{_indent(depth)}{'' if live else '# '}{groups[depth]}:")
         open_groups = tuple(groups)
         indent = _indent(len(groups))
-        for line in textwrap.wrap(_meaning(leaf), width=96 - len(indent)):
+        for line in textwrap.wrap(_meaning(parameter), width=96 - len(indent)):
             lines.append(f"{indent}# {line}")
-        if leaf.unset:
-            kind = "true" if "bool" in str(leaf.annotation) else "..."
+        if parameter.unset:
+            kind = "true" if "bool" in str(parameter.annotation) else "..."
             lines.append(f"{indent}# {key}: {kind}")
         else:
-            lines.append(f"{indent}{key}: {_yaml(leaf.default)}")
+            lines.append(f"{indent}{key}: {_yaml(parameter.default)}")
     return "\n".join(lines) + "\n"
 
 
@@ -125,9 +129,9 @@ def _indent(depth: int) -> str:
     return " " * (4 + 2 * depth)
 
 
-def _meaning(leaf: Leaf) -> str:
-    span = "" if leaf.low is None else f" [{leaf.low:g} .. {leaf.high:g}]"
-    return f"{leaf.description}{span}".strip()
+def _meaning(parameter: Parameter) -> str:
+    span = "" if parameter.low is None else f" [{parameter.low:g} .. {parameter.high:g}]"
+    return f"{parameter.description}{span}".strip()
 
 
 def _yaml(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The fault matrix: fifty rows of what goes wrong with a field robot, done to any drive with truth.
 
-drive x row -> broken drive -> Segmenter -> observation -> verdict -> table
+drive x row -> broken drive -> Segmenter -> observation -> assessment -> table
 """
 
 from robustseg_core.robustness.matrix import MATRIX, Case, Row, cases

@@ -17,7 +17,7 @@ ENOUGH = 0.9
 """Of the reference rate that masks must keep."""
 
 
-def judge(case: Case, watched: Watched, rates_hz: Mapping[str, float]) -> dict[str, Any]:
+def assess_case(case: Case, watched: Watched, rates_hz: Mapping[str, float]) -> dict[str, Any]:
     """A case's line in `robustness.json`: the measures, and `why` it failed (empty: passed).
 
     Args:
@@ -53,16 +53,16 @@ def _named(
     allowed = ON_THE_WAY | ({Fault.NEVER_SEEN} if begin_s == 0 else set())
     told: dict[str, dict[str, float]] = {}
     for name, said in watched.said.items():
-        mine = [(at_s - begin_s, fault) for at_s, fault in said if begin_s < at_s <= last_s]
+        during = [(at_s - begin_s, fault) for at_s, fault in said if begin_s < at_s <= last_s]
         if name == case.target:
-            hits = [(t, fault) for t, fault in mine if fault in case.finds]
+            hits = [(t, fault) for t, fault in during if fault in case.finds]
             if hits:
                 found["delay_s"], found["named"] = round(hits[0][0], 4), hits[0][1].value
-            strange = {f.value for _, f in mine if f not in case.finds | case.may | allowed}
+            strange = {f.value for _, f in during if f not in case.finds | case.may | allowed}
             if strange:
                 why.append(f"{name} was called {', '.join(sorted(strange))} as well")
         elif name not in case.broken and not everywhere:
-            for t, fault in mine:
+            for t, fault in during:
                 if begin_s == 0 and fault in allowed:
                     continue  # everybody begins like that
                 told.setdefault(name, {}).setdefault(fault.value, round(t, 3))
@@ -177,7 +177,9 @@ def _loops(seen: list[Seen]) -> list[str]:
     return []
 
 
-def clean(watched: Watched, since_s: float, until_s: float, sensors: list[str]) -> dict[str, Any]:
+def assess_clean(
+    watched: Watched, since_s: float, until_s: float, sensors: list[str]
+) -> dict[str, Any]:
     """The clean twin's line: whatever is said here is a false alarm."""
     told: dict[str, dict[str, float]] = {}
     for name, said in watched.said.items():

@@ -102,7 +102,7 @@ class _Informed(Intake):
         return [name for name in self._health.usable(now_ns) if name not in out]
 
 
-class Believer(Segmenter):
+class Ungated(Segmenter):
     """Health ignored: at every image that is due, the newest message of each stream that decodes.
 
     However old it is, whatever is in it, whatever its stamp says. It is woken when images are due,

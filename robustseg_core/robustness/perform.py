@@ -22,14 +22,14 @@ from robustseg_core.bag import Bag
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
-from robustseg_core.recording.clip import Excerpt
-from robustseg_core.recording.inject import DisturbedBag
+from robustseg_core.recording.clip import Clip
+from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.run import robot_for
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import calibrations
-from robustseg_core.robustness import assess as verdict
-from robustseg_core.robustness.baselines import Believer, Oracle
+from robustseg_core.robustness.assess import assess_case, assess_clean
+from robustseg_core.robustness.baselines import Oracle, Ungated
 from robustseg_core.robustness.case import ALL, INFO, START_S, Case
 from robustseg_core.robustness.observe import Watched, rates
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
@@ -185,9 +185,9 @@ def _clean(task: Task) -> dict[str, Any]:
         scorer = _scorer(task, robot, bag.start_ns, START_S, end_s - 0.2) if _scores(task) else None
         watched = Watched(robot, spec, start_ns=bag.start_ns,
                           on_mask=_shown_to(scorer))  # fmt: skip
-        for _ in replay(Excerpt(bag), watched):
+        for _ in replay(Clip(bag), watched):
             pass
-        found = verdict.clean(watched, START_S / 2, end_s, list(watched.streams))
+        found = assess_clean(watched, START_S / 2, end_s, list(watched.streams))
         if scorer is not None:
             found["counts"] = {"clean": scorer.total().tolist()}
     return {"id": "clean", **found}
@@ -201,8 +201,8 @@ def _broken(task: Task, case: Case) -> dict[str, Any]:
         specs = case.specs(calibrations(robot))
         late = case.dark_s is not None and case.target == ALL
         until_s = None if late or case.passes > 1 else case.needs_s + 0.05
-        disturbed = DisturbedBag(bag, specs, seed=task.options.seed, topics=topics)
-        excerpt = Excerpt(disturbed, until_s, passes=case.passes)
+        disturbed = FaultyBag(bag, specs, seed=task.options.seed, topics=topics)
+        excerpt = Clip(disturbed, until_s, passes=case.passes)
         span_s = case.begins_s, case.begins_s + case.lasts_s
         scorer = (
             _scorer(task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
@@ -216,7 +216,7 @@ def _broken(task: Task, case: Case) -> dict[str, Any]:
             text = next(iter(disturbed.injector.refused))
             raise RobustsegError(f"{task.drive}: {text}; this drive cannot be broken like that")
         hz = {name: hz for name, hz in rates(bag, robot).items() if name in watched.streams}
-        found = verdict.judge(case, watched, hz)
+        found = assess_case(case, watched, hz)
         if scorer is not None:
             counts = {"ours": scorer.total(), **_rivals(task, case, robot, bag, excerpt)}
             found["counts"] = {name: counted.tolist() for name, counted in counts.items()}
@@ -225,9 +225,7 @@ def _broken(task: Task, case: Case) -> dict[str, Any]:
     return {**what, "faults": [str(spec) for spec in specs], **found}
 
 
-def _rivals(
-    task: Task, case: Case, robot: RobotConfig, bag: Bag, excerpt: Excerpt
-) -> dict[str, Any]:
+def _rivals(task: Task, case: Case, robot: RobotConfig, bag: Bag, excerpt: Clip) -> dict[str, Any]:
     """The same messages to the believer and the peer, the healthy ones to the oracle."""
     spec = spec_of(robot)
     span_s = case.begins_s, case.begins_s + case.lasts_s
@@ -237,10 +235,10 @@ def _rivals(
         robot, spec, broken=case.broken, when_s=span_s, start_ns=bag.start_ns,
         on_mask=_shown_to(informed),
     )  # fmt: skip
-    for _ in replay(Excerpt(bag, case.needs_s + 0.05), oracle):
+    for _ in replay(Clip(bag, case.needs_s + 0.05), oracle):
         pass
     due = [(label.stamp_ns, label.arrival_ns) for label in _within(task, *window[2:])]
-    believer = Believer(robot, spec, due=due, on_bundle=naive.offer)
+    believer = Ungated(robot, spec, due=due, on_bundle=naive.offer)
     for _ in replay(excerpt, believer):
         pass
     ungated = naive.total()

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from robustseg_core.config import StreamConfig
-from robustseg_core.sync.rate import SLOW_RATIO, PeriodMeter
+from robustseg_core.sync.rate import SLOW_RATIO, RateEstimator
 from robustseg_core.sync.stamps import Stamped
 from robustseg_core.types import MS, SECOND
 
@@ -33,10 +33,10 @@ ACCUMULATED = 4096
 """... and never more items than this, whatever floods in."""
 DELIVERY_NS, DELIVERED = 50 * MS, 64
 """What arrived within this is one delivery, and is kept whole, up to so many messages: a burst
-holds more moments than a ring does."""
+holds more moments than a buffer does."""
 
 
-class Ring(Generic[T]):
+class StreamBuffer(Generic[T]):
     """The newest messages of one stream.
 
     Args:
@@ -47,7 +47,7 @@ class Ring(Generic[T]):
 
     def __init__(self, config: StreamConfig, *, accumulates: bool, most: int) -> None:
         self.accumulates = accumulates
-        self.meter = PeriodMeter(config.rate_hz)
+        self.rate = RateEstimator(config.rate_hz)
         self.items: deque[Stamped[T]] = deque(
             maxlen=ACCUMULATED if accumulates else max(most, DELIVERED)
         )
@@ -64,7 +64,7 @@ class Ring(Generic[T]):
 
     def push(self, message: Stamped[T]) -> None:
         """One more; its stamp is later than those before it."""
-        self.meter.observe(message.stamp_ns)
+        self.rate.observe(message.stamp_ns)
         self.items.append(message)
         while self._over(message) and message.arrival_ns - self.items[0].arrival_ns > DELIVERY_NS:
             self.items.popleft()
@@ -84,12 +84,12 @@ class Ring(Generic[T]):
         self.items.clear()
         self.taken_ns = None
         self.opened = False
-        self.meter.interrupt()
+        self.rate.interrupt()
 
     @property
     def unsteady(self) -> bool:
         """Known to come less often than it should."""
-        return self.meter.lossy or self.meter.slower_than(SLOW_RATIO)
+        return self.rate.lossy or self.rate.slower_than(SLOW_RATIO)
 
     @property
     def delay_ns(self) -> int | None:
@@ -116,7 +116,7 @@ class Ring(Generic[T]):
         """Half a period (its own or the sets', the shorter), 5 to 50 ms: the same moment."""
         if self._config.slop_ms > 0:
             return round(self._config.slop_ms * MS)
-        period_ns = self.meter.period_ns
+        period_ns = self.rate.period_ns
         if period_ns is None:
             return SLOP_MAX_NS
         return min(max(min(period_ns, set_period_ns) // 2, SLOP_MIN_NS), SLOP_MAX_NS)
@@ -125,7 +125,7 @@ class Ring(Generic[T]):
         """How much older than a set its data may be."""
         if self._config.max_age_ms > 0:
             return round(self._config.max_age_ms * MS)
-        period_ns = self.meter.period_ns or 0
+        period_ns = self.rate.period_ns or 0
         held_ns = min(round(HOLD_PERIODS * period_ns), HOLD_MAX_NS)
         least_ns = HOLD_EVENTS_NS if self.accumulates else self.slop_ns(set_period_ns)
         return max(held_ns, least_ns)

@@ -31,7 +31,7 @@ LONG, SHORT = 1.6, 1.4
 """Periods: more than LONG, and a message is missing; up to SHORT, and none is."""
 
 
-class PeriodMeter:
+class RateEstimator:
     """The period of one stream in nanoseconds, from its stamps or from its arrivals.
 
     Args:

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from robustseg_core.config import SyncConfig
-from robustseg_core.sync.rate import PeriodMeter
+from robustseg_core.sync.rate import RateEstimator
 from robustseg_core.types import SECOND, Fault, Finding
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Admission(Generic[T]):
 
 @dataclass(slots=True)
 class _Stream(Generic[T]):
-    meter: PeriodMeter
+    meter: RateEstimator
     last: Stamped[T] | None = None
     suspects: deque[Stamped[T]] = field(default_factory=deque)
     doubted: bool = False
@@ -109,7 +109,7 @@ class StampGuard(Generic[T]):
         self._jump_ns = round(config.jump_s * SECOND)
         self._loop_ns = round(config.loop_s * SECOND)
         self._streams: dict[str, _Stream[T]] = {
-            name: _Stream(PeriodMeter(rate)) for name, rate in rates_hz.items()
+            name: _Stream(RateEstimator(rate)) for name, rate in rates_hz.items()
         }
         self.jumps = 0
 

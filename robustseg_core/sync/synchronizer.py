@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from robustseg_core.config import StreamConfig, SyncConfig
-from robustseg_core.sync.buffer import EVENT_SPAN_NS, HOLD_MAX_NS, Ring
+from robustseg_core.sync.buffer import EVENT_SPAN_NS, HOLD_MAX_NS, StreamBuffer
 from robustseg_core.sync.offsets import DOUBTED_NS
 from robustseg_core.sync.stamps import Stamped
 from robustseg_core.types import MS, SECOND, Fault
@@ -49,7 +49,7 @@ class _Clock(Generic[T]):
     """When the last set left, and what the reference last said: what ticks are measured from."""
 
     emitted_ns: int | None = None
-    beat_ns: int = 0
+    tick_base_ns: int = 0
     """What the next tick is counted from: when the last set was due, so that ticks do not drift."""
     reference: Stamped[T] | None = None
     """The message that opened the newest set which had an opener."""
@@ -57,7 +57,7 @@ class _Clock(Generic[T]):
     """Who opens sets at present."""
     polled: bool = False
     """Whether `opener` has been asked for since the reset: the first to open replaces nobody."""
-    void_ns: int = 0
+    cutoff_ns: int = 0
     """What arrived before the reference changed, and longer before than the deadline, opens no set.
     A tick may show it for one period more; then it has missed its moment, and is only held."""
     ticks: int = 0
@@ -72,7 +72,7 @@ class Synchronizer(Generic[T]):
     """Push messages as they come, poll when `wake_ns` says; a pure function of both.
 
     Args:
-        config: deadline, reference priority, ring size.
+        config: deadline, reference priority, buffer size.
         streams: the configured streams.
         accumulating: names of those of which a set wants everything recent (events).
     """
@@ -84,12 +84,12 @@ class Synchronizer(Generic[T]):
         accumulating: Collection[str] = (),
     ) -> None:
         self._config = config
-        self._rings: dict[str, Ring[T]] = {
-            name: Ring(stream, accumulates=name in accumulating, most=config.ring)
+        self._buffers: dict[str, StreamBuffer[T]] = {
+            name: StreamBuffer(stream, accumulates=name in accumulating, most=config.ring)
             for name, stream in streams.items()
         }
         order = {name: rank for rank, name in enumerate(config.reference)}
-        self._priority = sorted(self._rings, key=lambda name: (order.get(name, len(order)), name))
+        self._priority = sorted(self._buffers, key=lambda name: (order.get(name, len(order)), name))
         self._last_stamp_ns = 0
         self._clock: _Clock[T] = _Clock()
         self.skipped = 0
@@ -97,11 +97,11 @@ class Synchronizer(Generic[T]):
 
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
-        self._rings[message.modality].push(message)
+        self._buffers[message.modality].push(message)
         if message.modality == self._clock.opener:
-            self._follow(message)
+            self._rebase_ticks(message)
 
-    def _follow(self, message: Stamped[T]) -> None:
+    def _rebase_ticks(self, message: Stamped[T]) -> None:
         """Count ticks from the opener's newest message, if they keep running ahead of it.
 
         A camera that needs a while for exposure and transport speaks after the tick of its moment.
@@ -111,7 +111,7 @@ class Synchronizer(Generic[T]):
         behind_ns = self._last_stamp_ns - message.stamp_ns
         # No mask leaves until it has made up for that: in mid-drive no longer than a delivery may
         # lag that leaves a sensor in use; longer where it has not opened a set yet.
-        longest_ns = DOUBTED_NS if self._rings[message.modality].opened else HOLD_MAX_NS
+        longest_ns = DOUBTED_NS if self._buffers[message.modality].opened else HOLD_MAX_NS
         if not 0 <= behind_ns <= longest_ns:
             clock.overtaken = 0
             return
@@ -126,10 +126,10 @@ class Synchronizer(Generic[T]):
 
     def reset(self) -> None:
         """A clock jump or a bag loop: forget the messages, keep the learned rates."""
-        for ring in self._rings.values():
-            ring.clear()
+        for buffer in self._buffers.values():
+            buffer.clear()
         self._last_stamp_ns = 0
-        self._clock = _Clock(self._clock.emitted_ns, beat_ns=self._clock.beat_ns)
+        self._clock = _Clock(self._clock.emitted_ns, tick_base_ns=self._clock.tick_base_ns)
 
     def poll(self, now_ns: int, usable: Collection[str]) -> Match[T] | None:
         """The newest set that is ready, or None.
@@ -140,11 +140,11 @@ class Synchronizer(Generic[T]):
         """
         usable = [name for name in self._priority if name in usable]
         for name in usable:
-            self._rings[name].lived = True
+            self._buffers[name].lived = True
         opener = self._opener(usable)
         if opener != self._clock.opener and self._clock.polled:
             # Where all fell silent at once, whoever dies last does not show what is long past.
-            self._clock.void_ns = now_ns - self._deadline_ns(opener)
+            self._clock.cutoff_ns = now_ns - self._deadline_ns(opener)
         self._clock.opener, self._clock.polled = opener, True
         if opener is not None and (pending := self._pending(opener)):
             position = self._next(pending, opener, usable, now_ns)
@@ -169,19 +169,19 @@ class Synchronizer(Generic[T]):
 
     def _opener(self, usable: list[str]) -> str | None:
         """The most wanted usable snapshot sensor; None leaves it to the ticks."""
-        return next((name for name in usable if not self._rings[name].accumulates), None)
+        return next((name for name in usable if not self._buffers[name].accumulates), None)
 
     def _pending(self, opener: str) -> list[Stamped[T]]:
         """Messages of the reference that no set has left with; oldest first.
 
         What lay there when the last set left was part of it, though another stream opened it.
         """
-        ring = self._rings[opener]
-        since_ns = max(self._last_stamp_ns, ring.taken_ns or 0)
+        buffer = self._buffers[opener]
+        since_ns = max(self._last_stamp_ns, buffer.taken_ns or 0)
         return [
             item
-            for item in ring.items
-            if item.stamp_ns > since_ns and item.arrival_ns >= self._clock.void_ns
+            for item in buffer.items
+            if item.stamp_ns > since_ns and item.arrival_ns >= self._clock.cutoff_ns
         ]
 
     def _next(
@@ -211,18 +211,18 @@ class Synchronizer(Generic[T]):
     def _period_ns(self) -> int:
         """The rate promised to the user: that of the most wanted stream that has ever lived."""
         for name in self._priority:
-            ring = self._rings[name]
-            if ring.lived and not ring.accumulates and (period := ring.meter.period_ns):
+            buffer = self._buffers[name]
+            if buffer.lived and not buffer.accumulates and (period := buffer.rate.period_ns):
                 return period
         return round(SECOND / self._config.free_rate_hz)
 
-    def _beat_ns(self, usable: list[str]) -> int:
+    def _tick_period_ns(self, usable: list[str]) -> int:
         """The same on the arrival clock, which a recording in slow motion stretches for all."""
-        known = [s for name in usable if (s := self._rings[name].slowness) is not None]
+        known = [s for name in usable if (s := self._buffers[name].slowness) is not None]
         return round(self._period_ns() * min(known, default=1.0))
 
     def _deadline_ns(self, opener: str | None) -> int:
-        period_ns = self._rings[opener].meter.period_ns if opener else self._period_ns()
+        period_ns = self._buffers[opener].rate.period_ns if opener else self._period_ns()
         longest = round(self._config.deadline_ms * MS)
         share = self._config.deadline_share
         return min(longest, round(share * period_ns)) if period_ns else longest
@@ -243,16 +243,16 @@ class Synchronizer(Generic[T]):
 
     def _due(self, name: str, stamp_ns: int, latest_ns: int) -> bool:
         """Whether waiting makes sense: nothing near `stamp_ns` yet, and it should come in time."""
-        ring = self._rings[name]
-        if not ring.items:
+        buffer = self._buffers[name]
+        if not buffer.items:
             return True
-        newest_ns, slop_ns = ring.items[-1].stamp_ns, ring.slop_ns(self._period_ns())
+        newest_ns, slop_ns = buffer.items[-1].stamp_ns, buffer.slop_ns(self._period_ns())
         if newest_ns >= stamp_ns - slop_ns:
             return False
-        period_ns = ring.meter.period_ns
+        period_ns = buffer.rate.period_ns
         if period_ns is None:
             return True
-        in_time = ring.items[-1].arrival_ns + period_ns <= latest_ns
+        in_time = buffer.items[-1].arrival_ns + period_ns <= latest_ns
         return in_time and newest_ns + period_ns <= stamp_ns + slop_ns
 
     # -- sets without a reference ----------------------------------------------------------------
@@ -262,16 +262,19 @@ class Synchronizer(Generic[T]):
             return None
         clock = self._clock
         if clock.emitted_ns is None:  # only events so far: start when they do
-            newest = [self._rings[n].items[-1] for n in usable if self._rings[n].items]
+            newest = [self._buffers[n].items[-1] for n in usable if self._buffers[n].items]
             return min(i.arrival_ns for i in newest) if opener is None and newest else None
         if self._awaited(usable) is None or clock.ticks:
-            return clock.beat_ns + self._beat_ns(usable)
+            return clock.tick_base_ns + self._tick_period_ns(usable)
         # The first tick grants the late reference one deadline, from when it should have come; the
         # next ones follow at its rate. Where nobody has spoken since, all have stopped: no tick.
-        since_ns = clock.beat_ns if clock.reference is None else clock.reference.arrival_ns
-        expected_ns = since_ns + self._beat_ns(usable)
+        since_ns = clock.tick_base_ns if clock.reference is None else clock.reference.arrival_ns
+        expected_ns = since_ns + self._tick_period_ns(usable)
         spoken_ns = [
-            i.arrival_ns for n in usable for i in self._rings[n].items if i.arrival_ns > expected_ns
+            i.arrival_ns
+            for n in usable
+            for i in self._buffers[n].items
+            if i.arrival_ns > expected_ns
         ]
         if not spoken_ns:
             return None
@@ -286,15 +289,15 @@ class Synchronizer(Generic[T]):
         A LiDAR that stamps the start of its sweep is a whole sweep behind the camera for good; that
         does not make its newest scan stale.
         """
-        if self._rings[name].told_age:
+        if self._buffers[name].told_age:
             return 0
-        delays = {n: d for n in usable if (d := self._rings[n].delay_ns) is not None}
+        delays = {n: d for n in usable if (d := self._buffers[n].delay_ns) is not None}
         return min(delays[name] - min(delays.values()), HOLD_MAX_NS) if name in delays else 0
 
     def _awaited(self, usable: list[str]) -> str | None:
         """The most wanted stream, where it is believed: ticks leave because it stays away."""
-        wanted = next((n for n in self._priority if self._rings[n].lived), None)
-        if wanted is None or wanted not in usable or self._rings[wanted].accumulates:
+        wanted = next((n for n in self._priority if self._buffers[n].lived), None)
+        if wanted is None or wanted not in usable or self._buffers[wanted].accumulates:
             return None
         return wanted
 
@@ -304,7 +307,7 @@ class Synchronizer(Generic[T]):
             return None
         clock, awaited = self._clock, self._awaited(usable)
         # A busy consumer comes late: keep the beat, unless a whole one was missed.
-        beat_ns = due_ns if now_ns - due_ns < self._beat_ns(usable) else now_ns
+        tick_base_ns = due_ns if now_ns - due_ns < self._tick_period_ns(usable) else now_ns
         until_ns = None
         if awaited is not None and clock.reference is not None:
             # It may yet come: stay behind its predicted stamp, so that it can still open a set.
@@ -312,25 +315,25 @@ class Synchronizer(Generic[T]):
             until_ns = clock.reference.stamp_ns + round(elapsed * self._period_ns())
         # A reference that was always there is left out at once: it may have died. One that is
         # known to be slow, or to lose messages, is held like the others.
-        if awaited is not None and not self._rings[awaited].unsteady:
+        if awaited is not None and not self._buffers[awaited].unsteady:
             usable = [name for name in usable if name != awaited]
         stamps = [
             item.stamp_ns
             for name in usable
-            for item in self._rings[name].items
+            for item in self._buffers[name].items
             if item.stamp_ns > self._last_stamp_ns
-            and item.arrival_ns >= clock.void_ns - self._period_ns()
+            and item.arrival_ns >= clock.cutoff_ns - self._period_ns()
             and (until_ns is None or item.stamp_ns <= until_ns)
         ]
         if not stamps:
             # Nothing new: look again a period later; an arrival is polled anyway.
             clock.emitted_ns = now_ns
             self._take_all(None)
-            clock.beat_ns = beat_ns
+            clock.tick_base_ns = tick_base_ns
             clock.ticks += 1
             return None
         match = self._close(max(stamps), None, usable, now_ns)
-        self._clock.beat_ns = beat_ns
+        self._clock.tick_base_ns = tick_base_ns
         if awaited is not None and awaited not in usable:
             text = f"{Fault.LATE.value}: expected for this mask, and did not come"
             return replace(match, absent={**match.absent, awaited: text})
@@ -344,11 +347,11 @@ class Synchronizer(Generic[T]):
         held_ns: dict[str, int] = {}
         period_ns = self._period_ns()
         for name in usable:
-            ring = self._rings[name]
-            limit_ns = ring.max_age_ns(period_ns) + self._lag_ns(name, usable)
-            slop_ns = 0 if ring.accumulates else ring.slop_ns(period_ns)
-            known = [i for i in ring.items if i.stamp_ns <= stamp_ns + slop_ns]
-            if ring.accumulates:  # of a burst there is more than a set wants
+            buffer = self._buffers[name]
+            limit_ns = buffer.max_age_ns(period_ns) + self._lag_ns(name, usable)
+            slop_ns = 0 if buffer.accumulates else buffer.slop_ns(period_ns)
+            known = [i for i in buffer.items if i.stamp_ns <= stamp_ns + slop_ns]
+            if buffer.accumulates:  # of a burst there is more than a set wants
                 known = [i for i in known if stamp_ns - i.stamp_ns <= EVENT_SPAN_NS] or known[-1:]
             if not known:
                 absent[name] = f"{Fault.LATE.value}: nothing as old as this mask yet"
@@ -361,19 +364,19 @@ class Synchronizer(Generic[T]):
                     f"limit {limit_ns / MS:.0f} ms"
                 )
                 continue
-            items[name] = tuple(known) if ring.accumulates else (nearest,)
+            items[name] = tuple(known) if buffer.accumulates else (nearest,)
             held_ns[name] = age_ns
         self._last_stamp_ns = stamp_ns
         self._take_all(opener)
-        self._clock.emitted_ns = self._clock.beat_ns = now_ns
+        self._clock.emitted_ns = self._clock.tick_base_ns = now_ns
         self._clock.ticks = 0 if opener else self._clock.ticks + 1
         if opener:
             self._clock.reference = items[opener][0]
-            self._rings[opener].opened = True
+            self._buffers[opener].opened = True
         return Match(stamp_ns, opener, items, absent, held_ns)
 
     def _take_all(self, opener: str | None) -> None:
         """What lies there is part of the set that leaves; a burst's references open one each."""
-        for name, ring in self._rings.items():
+        for name, buffer in self._buffers.items():
             if name != opener:
-                ring.take()
+                buffer.take()

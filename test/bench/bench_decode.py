@@ -60,7 +60,7 @@ def images() -> dict[str, float]:
                 data, np.uint8
             ).copy(),
             "image digest": lambda: rgb.digest(message),
-            "image judge": lambda: list(rgb.judge(decoded)),
+            "image judge": lambda: list(rgb.check(decoded)),
             "image encode": lambda: rgb.encode([Reading("rgb", 0, "", decoded)], view, 0),
         }
     )
@@ -70,7 +70,7 @@ def images() -> dict[str, float]:
     return took | medians_ms(
         {
             "depth decode": lambda: depth.decode(frame, 0),
-            "depth judge": lambda: list(depth.judge(depth_m)),
+            "depth judge": lambda: list(depth.check(depth_m)),
             "depth encode": lambda: depth.encode([Reading("depth", 0, "", depth_m)], view, 0),
         }
     )
@@ -119,7 +119,7 @@ def clouds() -> dict[str, float]:
             "cloud decode": lambda: lidar.decode(message, 0),
             "cloud to image": ours,
             "cloud to image, point by point": point_by_point,
-            "cloud judge": lambda: list(Lidar().judge(cloud)),
+            "cloud judge": lambda: list(Lidar().check(cloud)),
         },
         rounds=7,
     )

@@ -63,7 +63,7 @@ def judged(name: str, messages: list[Any]) -> Callable[[], Any]:
     decoded = [modality.decode(message, k * 4_000_000) for k, message in enumerate(messages)]
 
     def once() -> Any:
-        return [list(modality.judge(data)) for data in decoded]
+        return [list(modality.check(data)) for data in decoded]
 
     for _ in range(400 // len(messages) + 1):
         once()

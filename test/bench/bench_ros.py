@@ -27,7 +27,7 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 from sensor_msgs.msg import Image  # noqa: E402
 
 from robustseg_core.modalities.rgb import Rgb  # noqa: E402
-from robustseg_core.output import messages as outputs  # noqa: E402
+from robustseg_core.output import messages  # noqa: E402
 from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 from robustseg_ros.convert import stamp_to_ns, to_message  # noqa: E402
 
@@ -61,7 +61,7 @@ def side_by_side(rivals: dict[str, Callable[[], object]]) -> dict[str, float]:
 def fields_of(pixels: np.ndarray) -> dict[str, object]:
     """sensor_msgs/Image as nested dicts, the way `robustseg_core.output.messages` makes them."""
     return {
-        "header": outputs.header(1_700_000_000_000_000_000, "camera"),
+        "header": messages.header(1_700_000_000_000_000_000, "camera"),
         "height": HEIGHT,
         "width": WIDTH,
         "encoding": "rgb8",

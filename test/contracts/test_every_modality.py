@@ -73,7 +73,7 @@ def view() -> View:
 def through(modality: Modality, message: Any, where: View) -> np.ndarray:
     """Decode, judge, fingerprint and encode one message, as the segmenter does."""
     data = modality.decode(message, STAMP)
-    for finding in modality.judge(data):
+    for finding in modality.check(data):
         assert 0 <= finding.score <= 1
         assert finding.text
     assert isinstance(modality.digest(message), int)
@@ -107,7 +107,7 @@ def test_a_good_message_becomes_an_array_on_the_grid(name: str, form: str) -> No
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_a_good_message_raises_no_alarm(name: str, form: str) -> None:
     modality = modalities.load(name)()
-    assert list(modality.judge(modality.decode(VALID[name][form], STAMP))) == []
+    assert list(modality.check(modality.decode(VALID[name][form], STAMP))) == []
 
 
 @pytest.mark.parametrize(("name", "form"), CASES)

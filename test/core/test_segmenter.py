@@ -14,9 +14,7 @@ from robustseg_core.engines import NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
-from robustseg_core.output import draw, report
-from robustseg_core.output import messages as outputs
-from robustseg_core.output import recorder as record
+from robustseg_core.output import draw, messages, recorder, report
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State
@@ -152,15 +150,15 @@ def test_a_sensor_that_is_used_in_doubt_has_its_reason_wherever_people_look():
             assert bool(label_map.reasons.get(name)) == wrong
     last = doubted[-1]
     assert last.reasons["rgb"].startswith("covered: ")
-    row = record.row_of(last)
+    row = recorder.row_of(last)
     assert row["reasons"] == last.reasons
-    fields = outputs.status(last, ENGINE.spec)
-    sent = outputs.to_rosbags("diagnostic_msgs/msg/DiagnosticArray", fields)
-    back = outputs.read_status(sent)
+    fields = messages.status(last, ENGINE.spec)
+    sent = messages.to_rosbags("diagnostic_msgs/msg/DiagnosticArray", fields)
+    back = messages.read_status(sent)
     assert (back["reasons"], back["used"]) == (last.reasons, list(last.used))
     said = {status["name"]: status["message"] for status in fields["status"]}
     assert said["robustseg: rgb"] == f"used; {last.reasons['rgb']}"
-    rows = [{**record.row_of(m), "at_s": (m.stamp_ns - EPOCH) / SECOND} for m in maps]
+    rows = [{**recorder.row_of(m), "at_s": (m.stamp_ns - EPOCH) / SECOND} for m in maps]
     shown = report.changes({"masks": rows, "totals": {"silences": []}})
     assert any("rgb" in r["used"] and "covered" in r["reasons"].get("rgb", "") for r in shown)
 
@@ -186,8 +184,8 @@ def test_a_set_of_which_nothing_can_be_encoded_is_counted_and_named(monkeypatch)
     assert all(f"{name}: internal: ValueError: no such grid" in remark for name in ALL)
     healths = made.health(round(1.5 * SECOND))
     assert all("internal: ValueError" in healths[name].reason for name in ALL)
-    levels = [s["level"] for s in outputs.health(healths, 0)["status"]]
-    assert levels == [outputs.WARN] * 5
+    levels = [s["level"] for s in messages.health(healths, 0)["status"]]
+    assert levels == [messages.WARN] * 5
 
 
 def test_a_stream_that_the_network_does_not_know_is_named():

@@ -65,7 +65,7 @@ reset. Latency is compared where nothing is broken: to wait for one that is late
 """
 
 
-class Patient:
+class Probe:
     """The node under test, as a process, and what the system says of it."""
 
     def __init__(self, folder: Path, domain: int) -> None:
@@ -167,7 +167,7 @@ class Soak:
         self._seconds, self._seed = seconds, seed
         self._drivers = Drivers(self._node, seconds, seed, faults)
         self._ear = Ear(self._node, self._drivers)
-        self._patient = Patient(folder, domain)
+        self._patient = Probe(folder, domain)
         self.samples: list[dict[str, float]] = []
 
     def run(self, say: Callable[[str], Any]) -> dict[str, Any]:

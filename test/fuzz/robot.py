@@ -15,15 +15,15 @@ import numpy as np
 from fuzz.scenery import healthy, place
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.engines import Engine
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import messages
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, MS, SECOND, Bundle, Fault, Finding, LabelMap
 from support import drives
 
 PERIOD_NS = 50 * MS
 PUBLISHED: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
-    "label_mask": ("sensor_msgs/msg/Image", lambda label_map, spec: outputs.label_mask(label_map)),
-    "status": ("diagnostic_msgs/msg/DiagnosticArray", outputs.status),
+    "label_mask": ("sensor_msgs/msg/Image", lambda label_map, spec: messages.label_mask(label_map)),
+    "status": ("diagnostic_msgs/msg/DiagnosticArray", messages.status),
 }
 
 
@@ -80,32 +80,32 @@ class Robot:
         """
         self.tick()
         if stream in drives.ALL:
-            verdict = self.tick(stream, message)
+            refusal = self.tick(stream, message)
         elif stream == "tf":
-            verdict = self.segmenter.push_transforms(message)
+            refusal = self.segmenter.push_transforms(message)
         else:
-            verdict = self.segmenter.push_camera_info(stream.partition(":")[2] or "rgb", message)
+            refusal = self.segmenter.push_camera_info(stream.partition(":")[2] or "rgb", message)
         if stream not in drives.ALL:
             self._calibrated = False
             self.tick(calibrate=False)
-        if verdict is not None and verdict.fault is Fault.INTERNAL:
-            raise Complaint(f"internal error: {verdict.text}")
-        return verdict
+        if refusal is not None and refusal.fault is Fault.INTERNAL:
+            raise Complaint(f"internal error: {refusal.text}")
+        return refusal
 
     def tick(
         self, stream: str = "", message: Any = None, *, calibrate: bool = True
     ) -> Finding | None:
-        """50 ms of the robot's time; the verdict is that of `message`."""
+        """50 ms of the robot's time; the refusal is that of `message`."""
         self.now_ns += PERIOD_NS
         stamp_ns = drives.EPOCH + self.now_ns
         self._count += 1
         if calibrate and not self._calibrated:
             place(self.segmenter, ("rgb", "depth", "event"))
             self._calibrated = True
-        verdict = None
+        refusal = None
         for name in drives.ALL:
             if name == stream:
-                verdict = self.segmenter.push(name, message, self.now_ns)
+                refusal = self.segmenter.push(name, message, self.now_ns)
             else:
                 self.segmenter.push(name, healthy(name, self._count, stamp_ns), self.now_ns)
             self._step(self.now_ns)
@@ -114,7 +114,7 @@ class Robot:
         while (wake_ns := self.segmenter.wake_ns(at_ns)) is not None and wake_ns <= end_ns:
             at_ns = wake_ns
             self._step(at_ns)
-        return verdict
+        return refusal
 
     def dress(self, message: Any) -> Any:
         """Give a fresh message the stamp and number with which `tell` wants it."""
@@ -143,7 +143,7 @@ class Robot:
                 raise Complaint(f"{name} is absent: {reason}")
         if self.masks % 16 == 0:  # costs more than the rest
             for msgtype, fields in PUBLISHED.values():
-                message = outputs.to_rosbags(msgtype, fields(label_map, self.segmenter.spec))
+                message = messages.to_rosbags(msgtype, fields(label_map, self.segmenter.spec))
                 typestore().serialize_cdr(message, msgtype)
 
 

@@ -156,7 +156,7 @@ def cdr(data: bytes) -> None:
         TransformTree().add(message)
     else:
         decoder = modalities.load(kind.stream)()
-        for finding in decoder.judge(decoder.decode(message, header(message)[0])):
+        for finding in decoder.check(decoder.decode(message, header(message)[0])):
             _demand(0 <= finding.score <= 1, finding)
         decoder.digest(message)
 

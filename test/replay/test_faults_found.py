@@ -9,7 +9,7 @@ from robustseg_core.bag import Bag
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.faults import parse_fault
 from robustseg_core.models import checkpoint
-from robustseg_core.recording.inject import DisturbedBag, guessed_topics
+from robustseg_core.recording.inject import FaultyBag, guessed_topics
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig
@@ -32,7 +32,7 @@ def replayed(folder, *texts):
         tree = config.read_yaml(survey(bag).robot_yaml(), source="guessed")
         segmenter = Segmenter(config.parse(RobotConfig, tree), ENGINE.spec, ENGINE)
         specs = [parse_fault(text) for text in texts]
-        disturbed = DisturbedBag(bag, specs, seed=1, topics=guessed_topics(bag))
+        disturbed = FaultyBag(bag, specs, seed=1, topics=guessed_topics(bag))
         maps = [m for m in replay(disturbed, segmenter) if 0.8 <= since_s(m) < 1.75]
         assert not disturbed.injector.refused
         return maps, segmenter.health(bag.start_ns + 2 * SECOND)

@@ -38,7 +38,7 @@ def test_an_event_recording_holds_exactly_its_events(realdata: Path, twin: bool)
     previous = 0
     for _, message in messages(realdata / "events_evt3_640x480"):
         packet = camera.decode(rclpy_twin(message) if twin else message, stamp_ns(message))
-        assert list(camera.judge(packet)) == []
+        assert list(camera.check(packet)) == []
         events = packet.events
         on += int(events.p.sum())
         off += int((~events.p).sum())
@@ -127,7 +127,7 @@ def test_recorded_depth_is_mostly_valid_and_in_metres(realdata: Path) -> None:
     for topic, message in messages(realdata / "rgbd_60frames"):
         if "depth" in topic:
             depth_m = depth.decode(message, stamp_ns(message))
-            assert list(depth.judge(depth_m)) == []
+            assert list(depth.check(depth_m)) == []
             for made in both(message):
                 np.testing.assert_array_equal(depth.decode(made, 0), depth_m)
             shares.append(np.isfinite(depth_m).mean())
@@ -161,7 +161,7 @@ def test_a_healthy_four_sensor_drive_raises_no_fatal_finding(realdata: Path) -> 
         elif name := TOPICS.get(topic):
             stamp = stamp_ns(message)
             data = sensors[name].decode(message, stamp)
-            assert not [f for f in sensors[name].judge(data) if f.fatal]
+            assert not [f for f in sensors[name].check(data) if f.fatal]
             seen[name] += 1
             digests[name].add(sensors[name].digest(message))
             readings[name].append(Reading(name, stamp, message.header.frame_id, data))

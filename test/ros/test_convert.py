@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import messages
 from robustseg_ros.convert import ns_to_stamp, stamp_to_ns, to_message
 
 pytestmark = pytest.mark.ros
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.ros
 def test_an_image_becomes_a_message_of_the_same_bytes():
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[:, ::-1]  # not contiguous
     fields = {
-        "header": outputs.header(1_500_000_002, "camera"),
+        "header": messages.header(1_500_000_002, "camera"),
         "height": 2,
         "width": np.int64(4),
         "encoding": "rgb8",

@@ -155,15 +155,15 @@ def test_stale_stamps_are_told_and_the_masks_go_on(world, tmp_path):
 def test_a_camera_info_that_is_said_once_is_heard_whenever_its_driver_starts(world):
     """Subscribed as volatile while nobody was there, the node must ask anew, as latched."""
     robot = config.parse(RobotConfig, {"weights": "untrained", "streams": {"rgb": {"topic": "/a"}}})
-    patient, _ = admit(robot)
-    inputs = Inputs(world.node, patient, Ear(lambda: None))
+    probe, _ = admit(robot)
+    inputs = Inputs(world.node, probe, Ear(lambda: None))
     Sensors(world).tell("/camera_info", camera_info(48, 64, fx=60.0), LATCHED)
 
     def latched() -> bool:
         found = world.node.get_subscriptions_info_by_topic("/camera_info")
         return [one.qos_profile.durability for one in found] == [LATCHED.durability]
 
-    world.until(lambda: latched() and patient.view.camera_of("rgb"), "the calibration")
+    world.until(lambda: latched() and probe.view.camera_of("rgb"), "the calibration")
     inputs.close()
 
 

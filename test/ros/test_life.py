@@ -36,7 +36,7 @@ from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.doctor import Check, Status
 from robustseg_core.doctor.examine import admit
 from robustseg_core.models import checkpoint
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import messages
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import Bundle, Health, LabelMap, State
 from robustseg_ros import optional, run, typesupport
@@ -299,7 +299,7 @@ def test_two_nodes_in_two_namespaces_are_told_apart(world):
     def all_heard() -> bool:
         for node, sink in zip(nodes, sinks, strict=True):
             full = node.get_fully_qualified_name()
-            fields = outputs.health({"rgb": Health(State.LIVE)}, 1, full)
+            fields = messages.health({"rgb": Health(State.LIVE)}, 1, full)
             sink.publish_health(fields, {}, 0, "")
             sink.publish(a_label_map())
         return len(heard) == 8
@@ -308,7 +308,7 @@ def test_two_nodes_in_two_namespaces_are_told_apart(world):
     parts = ("sensors", "rgb", "node", "mask")
     assert set(heard) == {f"{s}/robustseg: {p}" for s in ("left", "right") for p in parts}
     ids = {name: status.hardware_id for name, status in heard.items()}
-    assert all(ids[name] == f"/{outputs.part_of(name)[0]}" for name in heard)
+    assert all(ids[name] == f"/{messages.part_of(name)[0]}" for name in heard)
     doctor = MagicMock(
         get_node_names_and_namespaces=lambda: [("robustseg", "/left"), ("robustseg", "/right")],
         _output_of=lambda full, count: Check("output", Status.OK, f"{full} {count}"),

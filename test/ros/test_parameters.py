@@ -13,7 +13,8 @@ from rclpy.parameter import Parameter
 from robustseg_core import config
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.robot.parameters import leaves, template
+from robustseg_core.robot.parameters import parameters as all_parameters
+from robustseg_core.robot.parameters import template
 from robustseg_ros import parameters
 
 pytestmark = pytest.mark.ros
@@ -27,9 +28,9 @@ def given(**values):
 def test_every_field_is_a_parameter_with_its_description_and_range(node):
     robot = node()
     assert parameters.declare(robot) == RobotConfig()
-    for leaf in leaves():
-        descriptor = robot.describe_parameter(leaf.name)
-        assert descriptor.description == leaf.description
+    for parameter in all_parameters():
+        descriptor = robot.describe_parameter(parameter.name)
+        assert descriptor.description == parameter.description
     rate = robot.describe_parameter("streams.rgb.rate_hz").floating_point_range[0]
     assert (rate.from_value, rate.to_value) == (0.0, 100_000.0)
     ring = robot.describe_parameter("sync.ring").integer_range[0]
@@ -128,8 +129,8 @@ def test_the_template_is_a_parameter_file_that_changes_nothing(node, tmp_path):
     loaded = config.load(RobotConfig, path)
     assert loaded.model_copy(update={"streams": {}}) == RobotConfig()
     assert not any(stream.topic for stream in loaded.streams.values())
-    for leaf in leaves():
-        assert f"{leaf.path[-1]}:" in template()
+    for parameter in all_parameters():
+        assert f"{parameter.path[-1]}:" in template()
 
 
 @pytest.mark.parametrize("text", [template(), (ROOT / "config" / "robot.yaml").read_text()])

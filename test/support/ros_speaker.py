@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 
 from robustseg_core.bag.typestore import LABEL_INFO
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import messages
 from robustseg_ros import optional
 from support import makers
 
@@ -22,7 +22,7 @@ MESSAGES = {
         np.arange(1000, dtype=np.uint16), 123_456_789, "event_camera", seq=7
     ),
     "tf2_msgs/msg/TFMessage": makers.transform("base", "lidar", (1, 2, 3)),
-    LABEL_INFO: outputs.to_rosbags(
+    LABEL_INFO: messages.to_rosbags(
         LABEL_INFO,
         {"class_map": [{"class_id": 255, "class_name": "unlabeled"}], "threshold": 0.25},
     ),

@@ -39,7 +39,7 @@ def test_a_fault_names_victim_kind_options_start_and_duration():
     assert parse_fault("rgb:stuck@12s+5s") == FaultSpec("rgb", "stuck", {}, 12.0, 5.0)
     spec = parse_fault("/cam:covered(share=0.5, level=0)")
     assert spec == FaultSpec("/cam", "covered", {"share": "0.5", "level": "0"}, 0.0, None)
-    assert spec.disturbance().share == 0.5
+    assert spec.model().share == 0.5
 
 
 @given(

@@ -17,7 +17,7 @@ from robustseg_core import config
 from robustseg_core.bag import BagWriter
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.transforms import apart, pose
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import messages
 from robustseg_core.recording.run import run_bags
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
@@ -358,9 +358,9 @@ def test_a_run_tells_it_in_its_notices_and_diagnostics_warn(tmp_path):
         made.push_transforms(lidar(turn_deg=10))
 
     made, said, _ = story(watch)
-    fields = outputs.health(made.health(round(1.4 * SECOND)), 0)
+    fields = messages.health(made.health(round(1.4 * SECOND)), 0)
     levels += [s["level"] for s in fields["status"] if s["name"] == "robustseg: lidar"]
-    assert levels == [outputs.WARN] and Fault.RECALIBRATED in said["lidar"]
+    assert levels == [messages.WARN] and Fault.RECALIBRATED in said["lidar"]
 
 
 def test_calibration_that_does_not_parse_is_counted():

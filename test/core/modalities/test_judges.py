@@ -58,23 +58,23 @@ def night() -> np.ndarray:
     ],
 )
 def test_an_image_without_a_picture_is_rejected(image: np.ndarray, expected) -> None:
-    assert faults(Rgb().judge(image)) == expected
+    assert faults(Rgb().check(image)) == expected
 
 
 def test_a_night_scene_is_dark_and_legal() -> None:
-    assert not any(f.fatal for f in Rgb().judge(night()))
+    assert not any(f.fatal for f in Rgb().check(night()))
 
 
 def test_a_colored_wall_in_one_channel_is_not_flat() -> None:
     image = np.full((240, 320, 3), 127, np.uint8)
     image[..., 0] = np.linspace(0, 255, 320)
-    assert Fault.FLAT not in [fault for fault, fatal in faults(Rgb().judge(image)) if fatal]
+    assert Fault.FLAT not in [fault for fault, fatal in faults(Rgb().check(image)) if fatal]
 
 
 def calm() -> Rgb:
     camera = Rgb()
     for _ in range(12):
-        assert faults(camera.judge(SCENE)) == []
+        assert faults(camera.check(SCENE)) == []
     return camera
 
 
@@ -88,19 +88,19 @@ def covered(share: float) -> np.ndarray:
     ("share", "fatal"), [(0.2, None), (0.32, False), (0.6, False), (0.9, False), (0.96, True)]
 )
 def test_a_lens_covered_in_part_degrades_the_image(share: float, fatal: bool | None) -> None:
-    found = faults(calm().judge(covered(share)))
+    found = faults(calm().check(covered(share)))
     assert found == ([] if fatal is None else [(Fault.COVERED, fatal)])
 
 
 def test_a_lens_that_was_covered_before_the_start_is_found_as_well() -> None:
-    assert faults(Rgb().judge(covered(0.6))) == [(Fault.COVERED, False)]
+    assert faults(Rgb().check(covered(0.6))) == [(Fault.COVERED, False)]
 
 
 def test_quality_falls_without_a_jump_as_a_cover_grows() -> None:
     scores = []
     for share in np.arange(0, 0.94, 0.02):
         camera = calm()
-        scores.append(min((f.score for f in camera.judge(covered(share))), default=1.0))
+        scores.append(min((f.score for f in camera.check(covered(share))), default=1.0))
     assert scores[0] == 1 and scores[-1] < 0.3
     assert all(b <= a + 1e-9 for a, b in pairwise(scores))
     assert max(a - b for a, b in pairwise(scores)) < 0.35, "as a row of blocks falls silent"
@@ -110,63 +110,63 @@ def test_a_night_that_is_dark_from_one_image_to_the_next_is_no_cover() -> None:
     """A tunnel: all the light goes, the structure and some noise stay."""
     tunnel = np.clip(SCENE * 0.072 + RNG.normal(0, 2, SCENE.shape), 0, 255).astype(np.uint8)
     assert tunnel[..., 1].mean() < 10
-    assert faults(calm().judge(tunnel)) == []
+    assert faults(calm().check(tunnel)) == []
 
 
 def test_random_bytes_are_no_picture() -> None:
     garbage = RNG.integers(0, 256, SCENE.shape, np.uint8)
-    assert faults(Rgb().judge(garbage)) == [(Fault.NOISY, True)]
+    assert faults(Rgb().check(garbage)) == [(Fault.NOISY, True)]
 
 
 @pytest.mark.parametrize(("sigma", "found"), [(10, []), (20, [(Fault.NOISY, False)])])
 def test_noise_is_doubted_when_it_is_more_than_a_night_has(sigma: float, found) -> None:
     noisy = np.clip(SCENE + RNG.normal(0, sigma, SCENE.shape), 0, 255).astype(np.uint8)
-    assert faults(calm().judge(noisy)) == found
+    assert faults(calm().check(noisy)) == found
 
 
 def test_a_camera_that_was_always_noisy_is_well() -> None:
     camera = Rgb()
     for _ in range(30):
         noisy = np.clip(SCENE + RNG.normal(0, 18, SCENE.shape), 0, 255).astype(np.uint8)
-        assert faults(camera.judge(noisy)) == []
+        assert faults(camera.check(noisy)) == []
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.005, []), (0.05, [(Fault.NOISY, False)])])
 def test_pixels_that_jump_out_are_noise(share: float, found) -> None:
     speckled = SCENE.copy()
     speckled[RNG.random(SCENE.shape[:2]) < share] = 255
-    assert faults(calm().judge(speckled)) == found
+    assert faults(calm().check(speckled)) == found
 
 
 def test_a_lost_plane_of_color_is_found_and_a_yellow_lamp_is_not() -> None:
     planeless, yellow = SCENE.copy(), (SCENE * (1.0, 0.7, 0.3)).astype(np.uint8)
     planeless[..., ::2] = 0
-    assert faults(calm().judge(yellow)) == []
-    assert faults(calm().judge(planeless)) == [(Fault.DISCOLORED, False)]
+    assert faults(calm().check(yellow)) == []
+    assert faults(calm().check(planeless)) == [(Fault.DISCOLORED, False)]
 
 
 def test_a_blur_that_stays_does_not_become_usual() -> None:
     camera, blurred = calm(), cv2.GaussianBlur(SCENE, (0, 0), 6)
     for _ in range(60):
-        assert faults(camera.judge(blurred)) == [(Fault.BLURRED, False)]
+        assert faults(camera.check(blurred)) == [(Fault.BLURRED, False)]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 3), (7, 9), (33, 41)])
 def test_an_image_of_any_size_is_judged(size: tuple[int, int]) -> None:
     camera = Rgb()
     for _ in range(12):
-        list(camera.judge(RNG.integers(60, 90, (*size, 3), np.uint8)))
+        list(camera.check(RNG.integers(60, 90, (*size, 3), np.uint8)))
 
 
 def test_a_camera_that_loses_focus_degrades_and_a_dimmed_one_does_not() -> None:
     camera = Rgb()
     for _ in range(12):
-        assert list(camera.judge(SCENE)) == []
-    assert list(camera.judge(SCENE // 2)) == []
+        assert list(camera.check(SCENE)) == []
+    assert list(camera.check(SCENE // 2)) == []
     blurred = cv2.GaussianBlur(SCENE, (0, 0), 6)
-    assert faults(camera.judge(blurred)) == [(Fault.BLURRED, False)]
+    assert faults(camera.check(blurred)) == [(Fault.BLURRED, False)]
     camera.reset()
-    assert list(camera.judge(blurred)) == []
+    assert list(camera.check(blurred)) == []
 
 
 def test_pictures_show_the_scene_again() -> None:
@@ -192,41 +192,41 @@ ROOM = cv2.resize(RNG.uniform(0.8, 6, (30, 40)).astype(np.float32), (320, 240))
     ],
 )
 def test_depth_that_says_nothing_is_rejected(depth_m: np.ndarray, expected) -> None:
-    assert faults(Depth().judge(depth_m)) == expected
+    assert faults(Depth().check(depth_m)) == expected
 
 
 def test_depth_that_lost_most_of_its_pixels_degrades() -> None:
     depth, holes = Depth(), ROOM.copy()
     holes[:200] = np.nan
-    assert list(depth.judge(holes)) == []
+    assert list(depth.check(holes)) == []
     for _ in range(20):
-        assert faults(depth.judge(ROOM)) == []
-    assert faults(depth.judge(holes)) == [(Fault.INVALID_DEPTH, False)]
+        assert faults(depth.check(ROOM)) == []
+    assert faults(depth.check(holes)) == [(Fault.INVALID_DEPTH, False)]
 
 
 def test_depth_of_unrelated_pixels_is_rejected_as_noise() -> None:
     garbage = RNG.uniform(0.1, 65, ROOM.shape).astype(np.float32)
-    assert faults(Depth().judge(garbage)) == [(Fault.NOISY, True)]
+    assert faults(Depth().check(garbage)) == [(Fault.NOISY, True)]
 
 
 def test_a_unit_that_changes_is_found_where_both_units_are_plausible() -> None:
     depth = Depth(limits={"nearest_m": 0.001})
     for _ in range(12):
-        assert faults(depth.judge(ROOM)) == []
-    assert faults(depth.judge(ROOM / 1000)) == [(Fault.DEPTH_UNIT, True)]
-    assert faults(depth.judge(ROOM / 20)) == [], "a wall may come close"
+        assert faults(depth.check(ROOM)) == []
+    assert faults(depth.check(ROOM / 1000)) == [(Fault.DEPTH_UNIT, True)]
+    assert faults(depth.check(ROOM / 20)) == [], "a wall may come close"
 
 
 def test_holes_that_come_and_go_are_found_and_a_still_shadow_is_not() -> None:
     depth, shadow = Depth(), ROOM.copy()
     shadow[:, :100] = np.nan
     for _ in range(15):
-        assert faults(depth.judge(ROOM)) == []
-    assert [f for _ in range(20) for f in faults(depth.judge(shadow))][1:] == []
+        assert faults(depth.check(ROOM)) == []
+    assert [f for _ in range(20) for f in faults(depth.check(shadow))][1:] == []
     found = []
     for _ in range(5):
         holes = (RNG.random((15, 20)) < 0.3).repeat(16, 0).repeat(16, 1)
-        found.append(faults(depth.judge(np.where(holes, np.nan, ROOM))))
+        found.append(faults(depth.check(np.where(holes, np.nan, ROOM))))
     assert found[1:] == [[(Fault.INVALID_DEPTH, False)]] * 4
 
 
@@ -269,7 +269,7 @@ def scan(count: int = 6000, keep=lambda angle: angle < 9) -> Cloud:
 def seasoned() -> Lidar:
     lidar = Lidar()
     for _ in range(8):
-        assert faults(lidar.judge(scan())) == []
+        assert faults(lidar.check(scan())) == []
     return lidar
 
 
@@ -300,10 +300,10 @@ def sweep(noise_m: float = 0.02, rings=tuple(range(16)), near: float = 0.0) -> C
 def test_a_lidar_whose_lasers_die_tremble_or_see_dust_is_doubted(cloud: Cloud, expected) -> None:
     lidar = Lidar()
     for _ in range(8):
-        assert faults(lidar.judge(sweep())) == []
+        assert faults(lidar.check(sweep())) == []
     for _ in range(2):  # noise is looked at in every third scan
-        lidar.judge(cloud)
-    assert faults(lidar.judge(cloud)) == expected
+        lidar.check(cloud)
+    assert faults(lidar.check(cloud)) == expected
 
 
 def test_a_robot_that_stands_for_long_and_then_drives_off_is_well() -> None:
@@ -313,9 +313,9 @@ def test_a_robot_that_stands_for_long_and_then_drives_off_is_well() -> None:
         picture = np.roll(SCENE, 5 * moved, axis=1) + RNG.normal(0, 2, SCENE.shape)
         metres = np.roll(ROOM, 4 * moved, axis=1)
         metres = np.where(metres > 5, np.nan, metres) + RNG.normal(0, 0.01, ROOM.shape)
-        found = faults(rgb.judge(np.clip(picture, 0, 255).astype(np.uint8)))
-        found += faults(depth.judge(metres.astype(np.float32)))
-        found += faults(lidar.judge(sweep()))
+        found = faults(rgb.check(np.clip(picture, 0, 255).astype(np.uint8)))
+        found += faults(depth.check(metres.astype(np.float32)))
+        found += faults(lidar.check(sweep()))
         assert found == [], f"frame {k}"
 
 
@@ -325,15 +325,15 @@ def test_lasers_are_told_apart_by_elevation_where_they_have_no_number() -> None:
 
     lidar = Lidar()
     for _ in range(8):
-        assert faults(lidar.judge(unnumbered(sweep()))) == []
+        assert faults(lidar.check(unnumbered(sweep()))) == []
     half = unnumbered(sweep(rings=range(0, 16, 2)))
-    assert (Fault.SPARSE_CLOUD, False) in faults(lidar.judge(half))
+    assert (Fault.SPARSE_CLOUD, False) in faults(lidar.check(half))
 
 
 def test_random_bytes_are_no_points() -> None:
     bits = RNG.integers(0, 2**32, (3000, 3), np.uint32).view(np.float32)
     xyz = bits[np.isfinite(bits).all(1)]
-    assert faults(Lidar().judge(Cloud(xyz, None, None, 3000))) == [(Fault.UNDECODABLE, True)]
+    assert faults(Lidar().check(Cloud(xyz, None, None, 3000))) == [(Fault.UNDECODABLE, True)]
 
 
 @pytest.mark.parametrize(
@@ -348,17 +348,17 @@ def test_random_bytes_are_no_points() -> None:
     ],
 )
 def test_a_lidar_that_sees_less_than_usual_is_found_out(cloud: Cloud, expected) -> None:
-    assert faults(seasoned().judge(cloud)) == expected
+    assert faults(seasoned().check(cloud)) == expected
 
 
 def test_a_first_scan_without_returns_is_empty() -> None:
-    assert faults(Lidar().judge(scan(0))) == [(Fault.EMPTY_CLOUD, True)]
+    assert faults(Lidar().check(scan(0))) == [(Fault.EMPTY_CLOUD, True)]
 
 
 def test_a_lidar_that_always_had_a_blind_sector_is_well() -> None:
     lidar = Lidar()
     for _ in range(10):
-        assert faults(lidar.judge(scan(6000, lambda a: np.abs(a) > 0.6))) == []
+        assert faults(lidar.check(scan(6000, lambda a: np.abs(a) > 0.6))) == []
 
 
 def test_channels_are_range_intensity_and_height_and_zero_is_no_return() -> None:
@@ -409,7 +409,7 @@ def packet(words: list[int], stamp_ns: int = 1000 * MS, **options):
 )
 def test_packets_are_judged_by_what_is_in_them(words: list[int], expected) -> None:
     camera = Event()
-    assert faults(camera.judge(camera.decode(packet(words), 0))) == expected
+    assert faults(camera.check(camera.decode(packet(words), 0))) == expected
 
 
 def test_another_event_encoding_is_named_beside_the_supported_one() -> None:
@@ -421,7 +421,7 @@ def test_another_event_encoding_is_named_beside_the_supported_one() -> None:
 def test_a_flood_is_thinned_and_said() -> None:
     camera = Event(limits={"flood_rate": 1e6})
     data = camera.decode(packet([*START] + [0x2001] * 5000), 0)
-    (finding,) = camera.judge(data)
+    (finding,) = camera.check(data)
     assert isinstance(finding, Finding)
     assert (finding.fault, finding.fatal) == (Fault.EVENT_FLOOD, False)
     assert data.stride == 5
@@ -444,7 +444,7 @@ def stream(camera: Event, seconds: float, *, hot: int = 0, on: float = 0.5, cut:
         words = words[: round(cut * len(words))] if k >= 40 else words
         seq = k if seqs is None else seqs(k)
         message = makers.events(words, 1000 * MS + 10 * k * MS, seq=seq)
-        said.append(faults(camera.judge(camera.decode(message, message_stamp(message)))))
+        said.append(faults(camera.check(camera.decode(message, message_stamp(message)))))
     return said
 
 
@@ -479,7 +479,7 @@ def test_a_lamp_that_flickers_is_no_hot_pixel() -> None:
         x, y = RNG.integers(0, 640, 600), RNG.integers(0, 480, 600)
         x[::2], y[::2] = RNG.integers(200, 206, 300), RNG.integers(100, 106, 300)
         message = makers.events(encode_evt3(x, y, RNG.random(600) < 0.5, t_us), 10 * k * MS, seq=k)
-        assert faults(camera.judge(camera.decode(message, 10 * k * MS))) == []
+        assert faults(camera.check(camera.decode(message, 10 * k * MS))) == []
 
 
 def test_a_lost_packet_makes_the_decoder_wait_for_the_clock() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from robustseg_core.bag.typestore import LABEL_INFO, typestore
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import messages as outputs
+from robustseg_core.output import messages
 from robustseg_core.types import (
     MS,
     SECOND,
@@ -70,26 +70,26 @@ def read(message: Any) -> dict[str, Any]:
 
 def through_the_wire(msgtype: str, fields: dict[str, Any]) -> Any:
     store = typestore()
-    raw = store.serialize_cdr(outputs.to_rosbags(msgtype, fields), msgtype)
+    raw = store.serialize_cdr(messages.to_rosbags(msgtype, fields), msgtype)
     return store.deserialize_cdr(raw, msgtype)
 
 
 def test_a_mask_survives_the_wire_with_the_stamp_of_its_reference():
-    mask = through_the_wire(IMAGE, outputs.label_mask(a_map()))
+    mask = through_the_wire(IMAGE, messages.label_mask(a_map()))
     assert (mask.header.stamp.sec, mask.header.stamp.nanosec) == (12, 34)
     assert (mask.header.frame_id, mask.encoding, mask.step) == ("camera_optical", "mono8", 4)
     assert np.array_equal(mask.data.reshape(mask.height, mask.width), a_map().ids)
-    assert np.all(through_the_wire(IMAGE, outputs.confidence(a_map())).data == 200)
+    assert np.all(through_the_wire(IMAGE, messages.confidence(a_map())).data == 200)
 
 
 def test_a_mask_that_is_a_slice_of_something_larger_is_sent_whole_and_alone():
     large = np.arange(600, dtype=np.uint16).astype(np.uint8).reshape(20, 30)
-    mask = outputs.label_mask(a_map(ids=large[::2, 3:9]))
+    mask = messages.label_mask(a_map(ids=large[::2, 3:9]))
     assert np.array_equal(mask["data"].reshape(10, 6), large[::2, 3:9])
 
 
 def test_the_names_of_a_masks_ids_survive_the_wire_with_the_one_that_means_nobody_knows():
-    message = through_the_wire(LABEL_INFO, outputs.label_info(a_spec(), STAMP))
+    message = through_the_wire(LABEL_INFO, messages.label_info(a_spec(), STAMP))
     names = {one.class_id: one.class_name for one in message.class_map}
     assert names == {0: "road", 1: "tree", 255: "unlabeled"}
     assert message.threshold == 0 and message.header.stamp.sec == 12
@@ -98,31 +98,31 @@ def test_the_names_of_a_masks_ids_survive_the_wire_with_the_one_that_means_nobod
 def test_an_overlay_keeps_red_red_raw_and_compressed():
     picture = np.zeros((32, 48, 3), np.uint8)
     picture[..., 0] = 250
-    raw = through_the_wire(IMAGE, outputs.overlay(picture, a_map()))
+    raw = through_the_wire(IMAGE, messages.overlay(picture, a_map()))
     assert (raw.encoding, raw.step, raw.height) == ("rgb8", 144, 32)
     assert np.array_equal(raw.data.reshape(32, 48, 3), picture)
-    fields = outputs.compressed_overlay(picture, a_map())
+    fields = messages.compressed_overlay(picture, a_map())
     packed = through_the_wire("sensor_msgs/msg/CompressedImage", fields)
     bgr = cv2.imdecode(packed.data, cv2.IMREAD_COLOR)
     assert abs(int(bgr[16, 24, 2]) - 250) < 6
     assert bgr[16, 24, 0] < 6
     with pytest.raises(RobustsegError, match=r"expected uint8 \(H, W, 3\) RGB"):
-        outputs.overlay(picture[..., 0], a_map())
+        messages.overlay(picture[..., 0], a_map())
 
 
 def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
-    message = through_the_wire(ARRAY, outputs.status(a_map(), a_spec(trained=True)))
+    message = through_the_wire(ARRAY, messages.status(a_map(), a_spec(trained=True)))
     assert (message.header.stamp.sec, message.header.frame_id) == (12, "camera_optical")
     said = read(message)
     assert list(said) == [f"robustseg: {n}" for n in ("rgb", "depth", "event", "lidar", "mask")]
     assert said["robustseg: rgb"] == (
-        outputs.OK, "used", {"state": "LIVE", "used": "true", "held_ms": "0.000"}
+        messages.OK, "used", {"state": "LIVE", "used": "true", "held_ms": "0.000"}
     )  # fmt: skip
-    assert said["robustseg: depth"][:2] == (outputs.WARN, "used")
-    assert said["robustseg: event"][:2] == (outputs.WARN, "late: 80 ms, limit 40")
-    assert said["robustseg: lidar"][:2] == (outputs.ERROR, "silent: 1.2 s without a message")
+    assert said["robustseg: depth"][:2] == (messages.WARN, "used")
+    assert said["robustseg: event"][:2] == (messages.WARN, "late: 80 ms, limit 40")
+    assert said["robustseg: lidar"][:2] == (messages.ERROR, "silent: 1.2 s without a message")
     level, text, values = said["robustseg: mask"]
-    assert (level, text) == (outputs.WARN, "made of rgb depth")
+    assert (level, text) == (messages.WARN, "made of rgb depth")
     assert (values["used"], values["latency_ms.total"], values["trained"]) == (
         "rgb depth", "21.000", "true"
     )  # fmt: skip
@@ -131,22 +131,22 @@ def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
 @pytest.mark.parametrize(
     ("used", "trained", "level"),
     [
-        (("rgb", "depth", "event", "lidar"), True, outputs.OK),
-        (("rgb", "depth", "event", "lidar"), False, outputs.WARN),
-        (("lidar",), True, outputs.WARN),
-        ((), True, outputs.ERROR),
+        (("rgb", "depth", "event", "lidar"), True, messages.OK),
+        (("rgb", "depth", "event", "lidar"), False, messages.WARN),
+        (("lidar",), True, messages.WARN),
+        ((), True, messages.ERROR),
     ],
 )
 def test_the_mask_is_well_only_when_all_sensors_and_trained_weights_made_it(used, trained, level):
-    fields = outputs.status(a_map(used=used), a_spec(trained=trained))
+    fields = messages.status(a_map(used=used), a_spec(trained=trained))
     assert fields["status"][-1]["level"] == level
 
 
 def test_a_sensor_that_was_switched_off_is_no_fault_of_the_mask():
     states = {name: State.LIVE for name in ("rgb", "depth", "event")} | {"lidar": State.DISABLED}
     used = ("rgb", "depth", "event")
-    fields = outputs.status(a_map(used=used, states=states), a_spec(trained=True))
-    assert [status["level"] for status in fields["status"]] == [outputs.OK] * 5
+    fields = messages.status(a_map(used=used, states=states), a_spec(trained=True))
+    assert [status["level"] for status in fields["status"]] == [messages.OK] * 5
 
 
 def late(fault: Fault, *, fatal: bool) -> tuple[Finding, ...]:
@@ -164,25 +164,25 @@ ABSENT = Health(State.WAITING, late(Fault.NEVER_SEEN, fatal=True))
 @pytest.mark.parametrize(
     ("streams", "level"),
     [
-        ((LIVE, LIVE), outputs.OK),
-        ((LIVE, OFF), outputs.OK),
-        ((LIVE, STARTING), outputs.OK),
-        ((LIVE, SLOW), outputs.WARN),
-        ((LIVE, DEAD), outputs.WARN),
-        ((LIVE, ABSENT), outputs.WARN),
-        ((LIVE, Health(State.RECOVERING)), outputs.WARN),
-        ((Health(State.DEGRADED), DEAD), outputs.WARN),
-        ((STARTING, STARTING), outputs.WARN),
-        ((DEAD, DEAD), outputs.ERROR),
-        ((DEAD, STARTING), outputs.ERROR),
-        ((ABSENT, ABSENT), outputs.ERROR),
-        ((OFF, OFF), outputs.ERROR),
-        ((), outputs.ERROR),
+        ((LIVE, LIVE), messages.OK),
+        ((LIVE, OFF), messages.OK),
+        ((LIVE, STARTING), messages.OK),
+        ((LIVE, SLOW), messages.WARN),
+        ((LIVE, DEAD), messages.WARN),
+        ((LIVE, ABSENT), messages.WARN),
+        ((LIVE, Health(State.RECOVERING)), messages.WARN),
+        ((Health(State.DEGRADED), DEAD), messages.WARN),
+        ((STARTING, STARTING), messages.WARN),
+        ((DEAD, DEAD), messages.ERROR),
+        ((DEAD, STARTING), messages.ERROR),
+        ((ABSENT, ABSENT), messages.ERROR),
+        ((OFF, OFF), messages.ERROR),
+        ((), messages.ERROR),
     ],
 )
 def test_overall_health_is_an_error_only_when_no_sensor_is_usable(streams, level):
     healths = {f"sensor{number}": stream for number, stream in enumerate(streams)}
-    message = through_the_wire(ARRAY, outputs.health(healths, STAMP))
+    message = through_the_wire(ARRAY, messages.health(healths, STAMP))
     assert message.status[0].name == "robustseg: sensors"
     assert message.status[0].level == level
 
@@ -193,10 +193,10 @@ def test_diagnostics_carry_the_numbers_behind_the_opinion():
         rejected={Fault.FORMAT: 3, Fault.BLACK: 2},
     )  # fmt: skip
     said = read(
-        through_the_wire(ARRAY, outputs.health({"lidar": stream}, STAMP, "front/segmenter"))
+        through_the_wire(ARRAY, messages.health({"lidar": stream}, STAMP, "front/segmenter"))
     )
     level, text, values = said["front/segmenter: lidar"]
-    assert (level, text) == (outputs.ERROR, "DEAD: silent: 12 s")
+    assert (level, text) == (messages.ERROR, "DEAD: silent: 12 s")
     assert values == {
         "state": "DEAD", "reason": "silent: 12 s", "rate_hz": "9.87", "age_ms": "1234.5",
         "score": "1.00", "received": "70", "rejected": "5", "rejected_format": "3",
@@ -213,12 +213,12 @@ def test_fields_that_nobody_named_are_zero():
 
 def test_a_misspelt_field_or_type_names_the_right_one():
     with pytest.raises(RobustsegError, match="no field 'heigth'; did you mean 'height'"):
-        outputs.to_rosbags(IMAGE, {"heigth": 3})
+        messages.to_rosbags(IMAGE, {"heigth": 3})
     with pytest.raises(RobustsegError, match="did you mean 'sensor_msgs/msg/Image'"):
-        outputs.to_rosbags("sensor_msgs/msg/Imag", {})
+        messages.to_rosbags("sensor_msgs/msg/Imag", {})
 
 
 @given(stamp_ns=st.integers(0, (2**31 - 1) * SECOND), age_ns=st.integers(0, 10 * MS))
 def test_no_nanosecond_of_a_stamp_is_lost(stamp_ns, age_ns):
-    stamp = outputs.header(stamp_ns + age_ns, "x")["stamp"]
+    stamp = messages.header(stamp_ns + age_ns, "x")["stamp"]
     assert stamp["sec"] * SECOND + stamp["nanosec"] == stamp_ns + age_ns

@@ -11,7 +11,7 @@ from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import parse_fault
-from robustseg_core.recording.inject import DisturbedBag, inject_bag
+from robustseg_core.recording.inject import FaultyBag, inject_bag
 from robustseg_core.types import SECOND, Fault
 from support.drives import ALL, EPOCH, TOPICS, message, write_drive
 
@@ -165,7 +165,7 @@ def test_a_fault_that_fits_no_sensor_is_refused_before_anything_is_written(clean
 def test_a_recording_played_twice_is_one_schedule(clean):
     """As with kills: the second pass goes on where the first one ended."""
     with Bag([clean, clean]) as bag:
-        disturbed = DisturbedBag(bag, [parse_fault("rgb:off@1.45+0.5")], topics=TOPICS)
+        disturbed = FaultyBag(bag, [parse_fault("rgb:off@1.45+0.5")], topics=TOPICS)
         times = [r.time_ns for r in disturbed.messages() if r.topic == "/rgb"]
         assert len(times) == 60 - 1 - 10, "the last image of the first pass, ten of the second"
         assert times.count(EPOCH) == 1 and times.count(EPOCH + SECOND) == 2
@@ -175,7 +175,7 @@ def test_a_disturbed_bag_reads_as_the_written_one_does(clean, tmp_path):
     text = "event:hot_pixels@0.2"
     out, _ = inject(clean, tmp_path, text, seed=4)
     with Bag(clean) as bag, Bag(out) as written:
-        disturbed = DisturbedBag(bag, [parse_fault(text)], seed=4, topics=TOPICS)
+        disturbed = FaultyBag(bag, [parse_fault(text)], seed=4, topics=TOPICS)
         for _ in range(2):  # the same dice at each pass
             pairs = zip(disturbed.messages(), written.messages(), strict=True)
             for ours, theirs in pairs:

@@ -233,7 +233,7 @@ def test_its_message_is_a_cloud_that_the_robot_reads():
     assert [f.name for f in message.fields] == list(POINT.names)
     np.testing.assert_array_equal(cloud.xyz, xyz(points).astype(np.float32))
     np.testing.assert_array_equal(cloud.ring, points["ring"])
-    assert list(LidarModality().judge(cloud)) == []
+    assert list(LidarModality().check(cloud)) == []
     assert len(decode_points(to_message(points[:0], 0, "lidar")).xyz) == 0
 
 

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustseg_core.sync.rate import PeriodMeter
+from robustseg_core.sync.rate import RateEstimator
 from robustseg_core.types import MS, SECOND
 
 
-def fed(intervals_ns, rate_hz: float = 0.0) -> PeriodMeter:
-    meter = PeriodMeter(rate_hz)
+def fed(intervals_ns, rate_hz: float = 0.0) -> RateEstimator:
+    meter = RateEstimator(rate_hz)
     for time_ns in np.cumsum([1, *intervals_ns]):
         meter.observe(int(time_ns))
     return meter
@@ -48,7 +48,7 @@ def test_a_burst_after_a_pause_of_the_operating_system_is_neither_slow_nor_lossy
 def test_messages_that_are_only_late_are_neither_slow_nor_lossy(rate_hz, seed, late):
     due = np.arange(200) + np.random.default_rng(seed).uniform(0, late, 200)
     intervals_ns = np.diff(due * SECOND / rate_hz)
-    meter = PeriodMeter()
+    meter = RateEstimator()
     for time_ns in np.cumsum([1, *intervals_ns]):
         meter.observe(int(time_ns))
         assert not meter.slower_than(0.5) and not meter.lossy
