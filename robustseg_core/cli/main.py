@@ -109,7 +109,7 @@ Overrides = Annotated[
 ]
 
 
-def _version(wanted: bool) -> None:
+def _version(*, wanted: bool) -> None:
     if wanted:
         typer.echo(f"robustseg {__version__}")
         raise typer.Exit
@@ -117,6 +117,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    *,
     _version_flag: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
     ] = False,
@@ -149,6 +150,7 @@ def _options(
 @app.command()
 def inspect(
     bags: Bags,
+    *,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     strict: Strictly = False,
 ) -> None:
@@ -179,10 +181,10 @@ def _show(found: Survey, bags: list[Path]) -> None:
     for topic in found.topics:
         rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
         gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
-        name = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
+        what = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
         if not topic.decodable:
-            name.append("\n").append_text(literal(topic.problem, "red"))
-        table.add_row(topic.modality or "", name, str(topic.count), rate, gap)
+            what.append("\n").append_text(literal(topic.problem, "red"))
+        table.add_row(topic.modality or "", what, str(topic.count), rate, gap)
     err.print(table)
     for notice in found.notices:
         err.notice(notice)
@@ -221,6 +223,7 @@ def run(
     device: Annotated[
         Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
     ] = None,
+    *,
     strict: Strictly = False,
     overrides: Overrides = None,
 ) -> None:
@@ -353,9 +356,9 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         err.notice(notice)
     if not result["trained"]:
         text = "random weights; the masks show plumbing, not a scene"
-        err.line(text, head="untrained:", style="yellow")
+        err.say(text, head="untrained:", style="yellow")
     for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
-        err.line(f"  {out / name}")
+        err.say(f"  {out / name}")
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ class Stuck(FaultModel):
     """The last good payload over and over, with new stamps (a frozen driver)."""
 
     may: ClassVar = frozenset({Fault.OFFSET})  # a stamp that stands still falls behind its peers'
-    same_stamp: bool = Field(False, description="Repeat its stamp as well.")
+    same_stamp: bool = Field(default=False, description="Repeat its stamp as well.")
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """The freeze, or the stamp that never moves."""
