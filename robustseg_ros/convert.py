@@ -1,4 +1,4 @@
-"""Nested dicts of fields (`robustseg_core.output.messages`) into rclpy messages; stamps, both ways.
+"""Nested dicts of fields (`robustseg_core.output.messages`) into rclpy messages.
 
 A 7 MB image costs one memory copy: a ready `array.array` passes the generated setters unchecked,
 anything else is checked (or copied) element by element (rosidl_python #156, ros_anchors 3.1).
@@ -77,10 +77,3 @@ def _numbers(slot: Any, code: str, value: Any) -> Any:
 def stamp_to_ns(stamp: Any) -> int:
     """builtin_interfaces/Time as nanoseconds."""
     return int(stamp.sec) * SECOND + int(stamp.nanosec)
-
-
-def ns_to_stamp(stamp_ns: int) -> Any:
-    """Nanoseconds as builtin_interfaces/Time."""
-    sec, nanosec = divmod(stamp_ns, SECOND)
-    kind = message_class("builtin_interfaces/msg/Time")
-    return to_message(kind, {"sec": sec, "nanosec": nanosec})

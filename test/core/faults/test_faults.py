@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from robustseg_core import faults
 from robustseg_core.codecs.compressed_depth import decode_depth
-from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.image import FORMATS, decode_compressed, decode_image
 from robustseg_core.codecs.points import decode_points
 from robustseg_core.errors import RobustsegError
