@@ -127,7 +127,7 @@ def check_streams(bag: Bag, robot: RobotConfig) -> None:
         RobustsegError: no configured topic is in the recording, or one cannot be decoded.
     """
     recorded = {topic.name: topic for topic in bag.topics}
-    streams = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
+    streams = robot.topics
     absent = {name: topic for name, topic in streams.items() if topic not in recorded}
     if absent and len(absent) == len(streams):
         name, topic = next(iter(absent.items()))
@@ -141,7 +141,7 @@ def check_streams(bag: Bag, robot: RobotConfig) -> None:
 
 
 def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: int) -> FaultyBag:
-    topics = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
+    topics = robot.topics
     return FaultyBag(bag, faults, seed=seed, topics=topics)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from builtin_interfaces.msg import Time
+from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 
 from robustseg_core.types import SECOND
@@ -30,8 +30,7 @@ class Simulator:
     def _tick(self) -> None:
         if not self.paused:
             self.said_ns += SECOND // 20
-            sec, nanosec = divmod(self.said_ns, SECOND)
-            self._publisher.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
+            self._publisher.publish(Clock(clock=Time(nanoseconds=self.said_ns).to_msg()))
 
 
 def test_a_clock_that_is_missing_stops_or_goes_back_is_named_and_masks_go_on(world, tmp_path):

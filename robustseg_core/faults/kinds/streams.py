@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.faults._base import (
     FaultModel,
     FaultState,
     Sample,
     altered,
     payload,
-    stamp_of,
     with_payload,
     with_stamp,
 )
