@@ -33,6 +33,7 @@ from robustseg_core.faults import FaultSpec
 from robustseg_core.output import messages, report
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
+from robustseg_core.output.topics import of_a_mask
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig
@@ -41,15 +42,8 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, State
-from robustseg_ros import command_line
+from robustseg_ros import command_line, optional
 
-TOPICS: dict[str, type] = {
-    "label_mask": Image,
-    "confidence": Image,
-    "overlay": Image,
-    "status": DiagnosticArray,
-}
-"""What one mask consists of, below /robustseg."""
 DEPTH = 100
 """Messages that may wait for this process, per topic."""
 START_S = 120.0
@@ -67,8 +61,9 @@ class Listener(Node):
         self._open: dict[int, dict[str, Any]] = {}
         self.health: DiagnosticArray | None = None
         self.heard_s = time.monotonic()
-        for name, kind in TOPICS.items():
-            self.create_subscription(kind, f"/robustseg/{name}", self._collect(name), DEPTH)
+        for name, output in of_a_mask().items():
+            topic = f"/{messages.NODE}/{name}"
+            optional.subscribe(self, output.type, topic, self._collect(name), DEPTH)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def _collect(self, name: str) -> Callable[[Any], None]:
@@ -77,7 +72,7 @@ class Listener(Node):
             stamp_ns = stamp_of(message)
             parts = self._open.setdefault(stamp_ns, {})
             parts[name] = message
-            if len(parts) == len(TOPICS):
+            if len(parts) == len(of_a_mask()):
                 del self._open[stamp_ns]
                 self._keep(parts)
 
@@ -89,7 +84,7 @@ class Listener(Node):
 
     def missing(self) -> dict[str, int]:
         """Topic -> masks that arrived without it, if there are such."""
-        lost = {name: sum(name not in p for p in self._open.values()) for name in TOPICS}
+        lost = {name: sum(name not in p for p in self._open.values()) for name in of_a_mask()}
         return {name: count for name, count in lost.items() if count}
 
 

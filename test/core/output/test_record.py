@@ -21,13 +21,13 @@ from robustseg_core.faults import parse_kill
 from robustseg_core.models import checkpoint
 from robustseg_core.output import report
 from robustseg_core.output.recorder import (
-    TOPICS,
     VideoWriter,
     masks_line,
     score_line,
     silence_notices,
     unused_notices,
 )
+from robustseg_core.output.topics import of_a_mask
 from robustseg_core.recording.run import run_bags
 from robustseg_core.sim.sheet import draw_drive
 from robustseg_core.types import MS, SECOND
@@ -285,7 +285,7 @@ def test_a_run_without_truth_has_no_score(run, tmp_path):
 def test_the_mcap_carries_what_the_node_publishes(out, result):
     with Bag(out / "mcap") as bag:
         topics = {t.name: t for t in bag.topics}
-        assert {name.removeprefix("/robustseg/") for name in topics} == set(TOPICS)
+        assert {name.removeprefix("/robustseg/") for name in topics} == {"label_info", *of_a_mask()}
         assert topics["/robustseg/label_info"].latched
         messages = {name: list(bag.messages({name})) for name in topics}
         (names,) = messages.pop("/robustseg/label_info")
