@@ -16,6 +16,7 @@ from robustseg_core.codecs.evt3 import MAX_SIDE, Events, Evt3Decoder
 from robustseg_core.codecs.fields import fingerprint, sizes, word
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
+from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._event_checks import EventCheck, EventLimits
 from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
@@ -132,6 +133,13 @@ class Event(Modality):
         self._last = events
         zero_ns = stamp_ns - first * 1000
         return Packet(height, width, events, zero_ns, rate, stride, lost, missing, repeated)
+
+    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> Packet:
+        """One packet of x, y, t_us and polarity; what happened until now is that before time 0."""
+        events, (height, width), until_us = _arrays.events(self.name, value, size)
+        count = len(events.t)
+        span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
+        return Packet(height, width, events, -until_us * 1000, count / span_us * 1e6)
 
     def _room(self, stamp_ns: int) -> int:
         """Events that may still be kept: the sensor's clock may deny what the stamps say.
