@@ -42,15 +42,6 @@ def tally(counts: Counter[str], text: str, rest: str) -> int:
     return counts[key]
 
 
-def stamp_of(message: Any) -> int:
-    """The header stamp in nanoseconds, of rclpy's or rosbags' message.
-
-    Raises:
-        Rejection: FORMAT; it has no such header.
-    """
-    return header(message)[0]
-
-
 class Intake:
     """Decoders, stamp guard, health monitor and synchronizer, behind one lock.
 
@@ -79,9 +70,7 @@ class Intake:
         """What was refused of CameraInfo and transforms, and how often; the last good stays."""
         self.calibration_changed: Counter[str] = Counter()
         """What became another in mid-drive, old and new value, and how often; it is used."""
-        self.ignored = tuple(
-            name for name, s in config.streams.items() if s.topic and name not in streams
-        )
+        self.ignored = tuple(name for name in config.topics if name not in streams)
         """Streams that the network does not know: nobody listens to them."""
         self._streams = streams
         self._guard: StampGuard[Reading] = StampGuard(
@@ -362,7 +351,7 @@ class Intake:
 
 
 def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]:
-    wanted = [n for n in spec.modalities if n in config.streams and config.streams[n].topic]
+    wanted = [name for name in spec.modalities if name in config.topics]
     if not wanted:
         raise RobustsegError(
             f"streams name {sorted(config.streams)}, but the network knows "

@@ -92,7 +92,7 @@ class Segmenter:
             RobustsegError: the checkpoint, the device or the streams cannot be used.
         """
         device = pick_device(config.device)
-        model = network(config.weights, [n for n, s in config.streams.items() if s.topic])
+        model = network(config.weights, list(config.topics))
         return cls(config, model.spec, engine_of(model, device, cpu_threads=config.cpu_threads))
 
     @property

@@ -27,6 +27,7 @@ from sensor_msgs.msg import Image
 from robustseg_core import config
 from robustseg_core.bag import Bag
 from robustseg_core.cli.terminal import err, guarded, literal
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.faults.kills import Kill
@@ -42,7 +43,6 @@ from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, State
 from robustseg_ros import command_line
-from robustseg_ros.convert import stamp_to_ns
 
 TOPICS: dict[str, type] = {
     "label_mask": Image,
@@ -75,7 +75,7 @@ class Listener(Node):
     def _collect(self, name: str) -> Callable[[Any], None]:
         def collect(message: Any) -> None:
             self.heard_s = time.monotonic()
-            stamp_ns = stamp_to_ns(message.header.stamp)
+            stamp_ns = stamp_of(message)
             parts = self._open.setdefault(stamp_ns, {})
             parts[name] = message
             if len(parts) == len(TOPICS):

@@ -228,7 +228,7 @@ def _spec(robot: RobotConfig, extraction: Extraction, labels: Labels) -> ModelSp
     """What a network would have to be to be fed with these samples."""
     from robustseg_core.models.checkpoint import default_spec  # torch takes a second to load
 
-    streams = [name for name, stream in robot.streams.items() if stream.topic]
+    streams = list(robot.topics)
     usual = [name for name in default_spec().modalities if name in streams]
     names = extraction.modalities or (*usual, *sorted(set(streams) - set(usual)))
     if strange := set(extraction.encodings) - set(names):

@@ -109,12 +109,6 @@ def with_payload(message: Any, data: NDArray[Any] | bytes, **fields: Any) -> Any
     return altered(message, **{name: buffer}, **fields)
 
 
-def stamp_of(message: Any) -> int:
-    """Header stamp in nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * SECOND + int(stamp.nanosec)
-
-
 def with_stamp(message: Any, stamp_ns: int) -> Any:
     """A copy with another header stamp, held within what a stamp can say (0 to 68 years)."""
     stamp_ns = min(max(stamp_ns, 0), 2**31 * SECOND - 1)

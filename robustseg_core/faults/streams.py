@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.faults import depth, events, image, lidar
 from robustseg_core.faults._base import (
     FaultModel,
@@ -17,7 +18,6 @@ from robustseg_core.faults._base import (
     Sample,
     altered,
     payload,
-    stamp_of,
     with_payload,
     with_stamp,
 )

@@ -14,11 +14,12 @@ from typing import Any
 from robustseg_core.bag import Bag, BagWriter, Recorded, Topic
 from robustseg_core.bag.codec import Codec
 from robustseg_core.bag.writer import check_is_folder_name
+from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec, Injector, Sample
 from robustseg_core.recording.survey import survey
 from robustseg_core.storage.output_folder import staged
-from robustseg_core.types import SECOND, Rejection
+from robustseg_core.types import Rejection
 
 
 class FaultyBag:
@@ -147,7 +148,7 @@ class _Made(Codec):
         header = getattr(self.made, "header", None)
         if header is None:
             return None
-        return header.stamp.sec * SECOND + header.stamp.nanosec, header.frame_id
+        return nanoseconds(header.stamp), header.frame_id
 
 
 def _made(sample: Sample, shift_ns: int, kinds: Mapping[str, str], number: int) -> Recorded:
@@ -231,7 +232,7 @@ def inject_bag(
 
 def guessed_topics(bag: Bag) -> dict[str, str]:
     """modality -> the topic that looks like it."""
-    return {name: stream.topic for name, stream in survey(bag).robot().streams.items()}
+    return survey(bag).robot().topics
 
 
 def _write(writer: BagWriter, recorded: Recorded, *, latched: bool, touched: bool) -> str:

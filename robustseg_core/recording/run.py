@@ -135,7 +135,7 @@ def check_streams(bag: Bag, robot: RobotConfig, kills: Sequence[Kill] = ()) -> N
             names no sensor.
     """
     recorded = {topic.name: topic for topic in bag.topics}
-    streams = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
+    streams = robot.topics
     absent = {name: topic for name, topic in streams.items() if topic not in recorded}
     if absent and len(absent) == len(streams):
         name, topic = next(iter(absent.items()))
@@ -154,7 +154,7 @@ def check_streams(bag: Bag, robot: RobotConfig, kills: Sequence[Kill] = ()) -> N
 
 
 def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: int) -> FaultyBag:
-    topics = {name: stream.topic for name, stream in robot.streams.items() if stream.topic}
+    topics = robot.topics
     return FaultyBag(bag, faults, seed=seed, topics=topics)
 
 

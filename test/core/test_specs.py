@@ -16,8 +16,9 @@ import pytest
 
 import robustseg_core.health
 import robustseg_core.sync
-from robustseg_core import modalities
+from robustseg_core import datasets, distill, modalities
 from robustseg_core.config import HealthConfig, StreamConfig, SyncConfig
+from robustseg_core.models import mit
 from support import ROOT
 
 SPECS = ROOT / "docs" / "specs"
@@ -110,6 +111,41 @@ def test_every_value_is_the_code_s(page: str) -> None:
             assert written == pytest.approx(real, rel=1e-4), name
         else:
             assert written == real, name
+
+
+def rows_of(page: str, name: str) -> list[list[str]]:
+    """Cells of the rows that begin with one of these words in code letters."""
+    text = (SPECS / page).read_text()
+    found = re.findall(rf"^\| `({name})` \|(.*)\|$", text, re.M)
+    return [[first, *(cell.strip() for cell in rest.split(" | "))] for first, rest in found]
+
+
+def test_the_backbones_are_the_code_s() -> None:
+    rows = rows_of("network.md", "tiny|b\\d")
+    assert [row[0] for row in rows] == list(mit.BACKBONES)
+    for name, *cells in rows:
+        have = mit.BACKBONES[name]
+        numbers = [tuple(map(int, cell.split(", "))) for cell in cells]
+        assert numbers == [have.channels, have.depths, have.heads]
+
+
+def test_the_losses_have_the_weights_of_the_code() -> None:
+    rows = rows_of("network.md", "|".join(distill.available()))
+    assert sorted(row[0] for row in rows) == distill.available()
+    for name, *_, default in rows:
+        options = distill.load(name)().options
+        weights = getattr(options, "stage_weights", (options.weight,))
+        assert tuple(map(float, re.findall(r"\d+\.\d+", default))) == weights, name
+
+
+def test_the_datasets_are_those_that_there_are() -> None:
+    text = (SPECS / "datasets.md").read_text()
+    assert sorted(re.findall(r"^## .*\(`(\w+)`\)$", text, re.M)) == datasets.available()
+    for name in datasets.available():
+        section = text.partition(f"(`{name}`)")[2].partition("\n## ")[0]
+        options = datasets.load(name).Options.model_fields
+        for option in re.findall(r"`(legacy_\w+|\w+_size|nearest_m|cache)`", section):
+            assert option in options, f"{name} has no option {option}"
 
 
 def test_what_the_pages_name_in_their_text_exists() -> None:
