@@ -1,7 +1,7 @@
 """Events to EVT3 words: what an event camera would have said; the inverse of `decode.evt3`.
 
 A packet made here stands on its own: it begins with time-high, time-low and row, so that a reader
-who lost everything before it misses nothing. Word types: ros_anchors 2.4; Prophesee "EVT 3.0".
+who lost everything before it misses nothing. Word types: Prophesee, "EVT 3.0 format".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """EVT3, the event camera's own tongue: 16-bit words whose meaning depends on those before them.
 
-Top four bits say what a word is (ros_anchors 2.4; Prophesee "EVT 3.0 format"). Rows, vector bases
-and the clock carry over from packet to packet, so a decoder belongs to one stream.
+Top four bits say what a word is (Prophesee, "EVT 3.0 format"). Rows, vector bases and the clock
+carry over from packet to packet, so a decoder belongs to one stream.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Modality(ABC):
 
     @abstractmethod
     def check(self, data: Any) -> Iterable[Finding]:
-        """Content checks of what `decode` returned (ros_anchors 4.2); under a millisecond.
+        """Content checks of what `decode` returned (docs/specs/health.md); under a millisecond.
 
         Alarms, and remarks that only lower the quality (`Finding.alarm` tells them apart).
         """
