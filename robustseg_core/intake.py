@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,16 +30,47 @@ from robustseg_core.types import MS, SECOND, Fault, Finding, Health, ModelSpec, 
 
 log = logging.getLogger(__name__)
 
-_TEXTS = 100
-"""Reasons kept word for word: a publisher gone wild gives a new one with every message."""
-_OTHERS = "other calibrations"
+TRANSFORM = "transform"
+"""The subject of what is refused of /tf_static."""
 
 
-def tally(counts: Counter[str], text: str, rest: str) -> int:
-    """Count a text, those beyond the first hundred together as `rest`; how often it came."""
-    key = text if text in counts or len(counts) < _TEXTS else rest
-    counts[key] += 1
-    return counts[key]
+class Register:
+    """What was found of each subject, by fault: how often, and the newest finding.
+
+    Texts are no keys: a publisher gone wild gives a new one with every message.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, Fault], Finding] = {}
+        self._counts: Counter[tuple[str, Fault]] = Counter()
+
+    def add(self, subject: str, finding: Finding) -> bool:
+        """Count a finding; whether it is the first of its fault about this subject."""
+        key = subject, finding.fault
+        self._newest[key] = finding
+        self._counts[key] += 1
+        return self._counts[key] == 1
+
+    def newest(self, subject: str, fault: Fault) -> Finding | None:
+        """What was found last; None: nothing was."""
+        return self._newest.get((subject, fault))
+
+    def total(self) -> int:
+        """How many were counted."""
+        return self._counts.total()
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    def __iter__(self) -> Iterator[tuple[str, Finding, int]]:
+        """(subject, newest finding, how often), the first that was found first."""
+        for (subject, fault), finding in self._newest.items():
+            yield subject, finding, self._counts[subject, fault]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._newest.clear()
+        self._counts.clear()
 
 
 def stamp_of(message: Any) -> int:
@@ -75,9 +106,9 @@ class Intake:
         """The stream whose own pixels the masks have, where no CameraInfo tells."""
         self.pushed: Counter[str] = Counter()
         self.jumps = 0
-        self.calibration_rejected: Counter[str] = Counter()
+        self.calibration_rejected = Register()
         """What was refused of CameraInfo and transforms, and how often; the last good stays."""
-        self.calibration_changed: Counter[str] = Counter()
+        self.calibration_changed = Register()
         """What became another in mid-drive, old and new value, and how often; it is used."""
         self.ignored = tuple(
             name for name, s in config.streams.items() if s.topic and name not in streams
@@ -96,7 +127,7 @@ class Intake:
         self._identities = {name: Identity() for name in streams}
         self._notices: dict[tuple[str, Fault], Finding] = {}
         """What is told of a stream as soon as somebody says what time it is."""
-        self._refusals: dict[tuple[str, Fault], str] = {}
+        self._refusals: dict[tuple[str, Fault], Finding] = {}
         """What was last refused of a stream's calibration and place, while nothing better came."""
         self._lock = threading.Lock()
 
@@ -147,7 +178,7 @@ class Intake:
             try:
                 changes = self.view.set_camera_info(modality, message, rectified=rectified)
             except Rejection as rejection:
-                self._count_refusal(f"CameraInfo of {modality}: {rejection}")
+                self._count_refusal(f"CameraInfo of {modality}", rejection.finding)
                 self._refuse(modality, Fault.NO_CALIB, str(rejection))
                 return rejection.finding
             self._refusals.pop((modality, Fault.NO_CALIB), None)
@@ -161,14 +192,14 @@ class Intake:
             try:
                 self.view.add_transforms(message)
             except Rejection as rejection:
-                self._count_refusal(f"transform: {rejection}")
+                self._count_refusal(TRANSFORM, rejection.finding)
                 return rejection.finding
         return None
 
     def reject_calibration(self, topic: str, finding: Finding) -> None:
         """Count a CameraInfo or transform that never became one (it did not parse)."""
         with self._lock:
-            self._count_refusal(f"{topic}: {finding}")
+            self._count_refusal(topic, finding)
 
     def notice(self, modality: str, now_ns: int, finding: Finding) -> None:
         """Tell something of a stream that people should hear of; it goes on all the same."""
@@ -221,20 +252,20 @@ class Intake:
 
     def _refuse(self, modality: str, fault: Fault, text: str) -> bool:
         """Tell that a calibration or place is refused, once; whether this is the first time."""
-        if self._refusals.get((modality, fault)) == text:
+        finding = Finding(fault, False, f"refused: {text}", score=1.0)
+        if self._refusals.get((modality, fault)) == finding:
             return False
-        self._refusals[modality, fault] = text
-        self._notices[modality, fault] = Finding(fault, False, f"refused: {text}", score=1.0)
+        self._refusals[modality, fault] = self._notices[modality, fault] = finding
         return True
 
-    def _count_refusal(self, text: str) -> None:
-        if tally(self.calibration_rejected, text, _OTHERS) == 1:
-            log.warning("refused: %s", text)
+    def _count_refusal(self, subject: str, finding: Finding) -> None:
+        if self.calibration_rejected.add(subject, finding):
+            log.warning("refused: %s: %s", subject, finding)
 
     def _recalibrated(self, modality: str, what: str, changes: str) -> None:
-        if tally(self.calibration_changed, f"{what}: {changes}", _OTHERS) == 1:
-            log.warning("%s: %s", what, changes)
         finding = Finding(Fault.RECALIBRATED, False, changes, score=1.0)
+        if self.calibration_changed.add(what, finding):
+            log.warning("%s: %s", what, changes)
         self._notices[modality, Fault.RECALIBRATED] = finding
 
     def _tell(self, now_ns: int) -> None:
@@ -250,10 +281,10 @@ class Intake:
         far = self.view.far(name, reading.frame_id)
         if not far:
             self._refusals.pop((name, Fault.NO_TF), None)
-        elif self._refuse(name, Fault.NO_TF, far) and f"transform: {far}" not in (
-            self.calibration_rejected  # else it was counted when it came
-        ):
-            self._count_refusal(f"transform: {far}")
+        elif self._refuse(name, Fault.NO_TF, far):
+            refusal = Finding(Fault.NO_TF, True, far)
+            if self.calibration_rejected.newest(TRANSFORM, Fault.NO_TF) != refusal:
+                self._count_refusal(TRANSFORM, refusal)  # else it was counted when it came
 
     def _arrived(self, modality: str, now_ns: int) -> None:
         with self._lock:
@@ -331,10 +362,10 @@ class Intake:
                 self._offsets.see(sent.modality, sent.stamp_ns, sent.arrival_ns)
         self._health.dispute(self._offsets.undecided)
 
-    def _disputed(self, match: Match[Reading]) -> dict[str, str]:
+    def _disputed(self, match: Match[Reading]) -> dict[str, Finding]:
         """Why streams are not in a set whose opener, and not they, may have the wrong clock."""
         doubts = {**self._offsets.undecided, **self._offsets.moved}
-        told = {name: str(doubt) for name, doubt in doubts.items() if name in match.absent}
+        told = {name: doubt for name, doubt in doubts.items() if name in match.absent}
         if match.opened_by is None or not match.absent:
             return told
         opener = match.items[match.opened_by][0]
@@ -342,23 +373,36 @@ class Intake:
         if far_ns is None or far_ns >= -self._offsets.limit_ns:
             return told
         text = (
-            f"{Fault.OFFSET.value}: the mask's stamp is {-far_ns / SECOND:.2f} s ahead of where "
-            f"that of {opener.modality} was until now; undecided which of the two moved"
+            f"the mask's stamp is {-far_ns / SECOND:.2f} s ahead of where that of "
+            f"{opener.modality} was until now; undecided which of the two moved"
         )
-        return {**dict.fromkeys(match.absent, text), **told}
+        ahead = self._ahead(far_ns, text)
+        return {**dict.fromkeys(match.absent, ahead), **told}
 
-    def _believed(self, now_ns: int) -> tuple[list[str], dict[str, str]]:
+    def _believed(self, now_ns: int) -> tuple[list[str], dict[str, Finding]]:
         """The streams that may enter a set, and why those may not whose stamps are ahead.
 
         Nobody else is held against a stamp that no delivery explains, while it is compared.
         """
         usable, ahead = self._health.usable(now_ns), self._offsets.ahead()
+        limit_s = self._offsets.limit_ns / SECOND
         why = {
-            name: f"{Fault.OFFSET.value}: the newest stamp is {-far_ns / SECOND:.2f} s ahead of "
-            f"where its peers' stamps put it, limit {self._offsets.limit_ns / SECOND:g} s"
-            for name, far_ns in ahead.items() if name in usable
-        }  # fmt: skip
+            name: self._ahead(
+                far_ns,
+                f"the newest stamp is {-far_ns / SECOND:.2f} s ahead of where its peers' stamps "
+                f"put it, limit {limit_s:g} s",
+            )
+            for name, far_ns in ahead.items()
+            if name in usable
+        }
         return [name for name in usable if name not in why], why
+
+    def _ahead(self, far_ns: float, text: str) -> Finding:
+        """A stamp that is ahead by more than it may be keeps a stream out of one set."""
+        limit_s = self._offsets.limit_ns / SECOND
+        return Finding(
+            Fault.OFFSET, False, text, score=1.0, value=-far_ns / SECOND, limit=limit_s, unit="s"
+        )
 
 
 def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]:

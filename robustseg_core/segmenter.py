@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
-from robustseg_core.intake import Intake, tally
+from robustseg_core.intake import Intake, Register
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.robot.config import RobotConfig
@@ -74,11 +73,11 @@ class Segmenter:
         self.masks = 0
         self.lost = 0
         """Sets of which nothing could be encoded, so that they made no mask."""
-        self.lost_reasons: Counter[str] = Counter()
-        """`modality: reason` of these, and how often."""
-        self.refused: Counter[str] = Counter()
-        """Why the network made no mask of a set -> of how many."""
-        self._refusal = ""
+        self.lost_reasons = Register()
+        """Why, of each modality."""
+        self.refused = Register()
+        """Sets of which the network made no mask, by the sensors that they were of."""
+        self._refusal: Finding | None = None
         self._engine = engine
         self._stopwatch_ns = stopwatch_ns
         self._encoded: dict[str, tuple[tuple[int, int], Frame]] = {}
@@ -111,8 +110,8 @@ class Segmenter:
 
         Where it is the device, masks come all the same.
         """
-        if self._refusal:
-            return f"{Fault.INTERNAL.value}: {self._refusal} ({self.refused.total()} sets)"
+        if self._refusal is not None:
+            return f"{self._refusal} ({self.refused.total()} sets)"
         return self._engine.trouble if isinstance(self._engine, FallbackEngine) else ""
 
     @property
@@ -164,12 +163,12 @@ class Segmenter:
         know.
         """
         intake, known = self.intake, ", ".join(self.spec.modalities)
-        lost = "; ".join(f"{text} ({count} times)" for text, count in self.lost_reasons.items())
+        lost = "; ".join(f"{name}: {found} ({n} times)" for name, found, n in self.lost_reasons)
         return [
-            *(f"{text} ({n} messages)" for text, n in intake.calibration_rejected.items()),
-            *(f"{text} ({n} times)" for text, n in intake.calibration_changed.items()),
+            *(f"{what}: {found} ({n} messages)" for what, found, n in intake.calibration_rejected),
+            *(f"{what}: {found.text} ({n} times)" for what, found, n in intake.calibration_changed),
             *([f"{self.lost} sets made no mask, nothing could be encoded: {lost}"] * bool(lost)),
-            *(f"{text} ({n} sets)" for text, n in self.refused.items()),
+            *(f"{found.text} ({n} sets)" for _, found, n in self.refused),
             *(f"{name}: {finding}" for name, finding in intake.moved.items()),
             *(f"{name}: {finding}" for name, finding in intake.bursts.items()),
             *(f"{name} is ignored: the network knows {known}" for name in intake.ignored),
@@ -188,18 +187,17 @@ class Segmenter:
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             self.lost += 1
-            for name, reason in absent.items():
-                tally(self.lost_reasons, f"{name}: {reason}", "other reasons")
+            for name, finding in absent.items():
+                self.lost_reasons.add(name, finding)
             return None
         try:
             ids, confidence = self._engine(bundle)
         except NotFiniteError as error:
-            self._refusal = str(error)
-            if self._refusal not in self.refused:
-                log.error(self._refusal)
-            self.refused[self._refusal] += 1
+            self._refusal = Finding(Fault.INTERNAL, True, str(error))
+            if self.refused.add(" ".join(bundle.frames), self._refusal):
+                log.error(str(error))
             return None
-        self._refusal = ""
+        self._refusal = None
         inferred_ns = self._stopwatch_ns()
         healths = self.intake.health(now_ns)
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)
@@ -248,7 +246,7 @@ class Segmenter:
         for names in (*((n,) for n in frames), tuple(frames)):
             self._engine(Bundle(0, {name: frames[name] for name in names}))
 
-    def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, str]]:
+    def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, Finding]]:
         """Frames of a set; a sensor that cannot be placed after all is absent, with the reason."""
         frames: dict[str, Frame] = {}
         absent = dict(match.absent)
@@ -275,11 +273,11 @@ class Segmenter:
             self._encoded[name] = (key, frames[name])
         return Bundle(match.stamp_ns, frames), absent
 
-    def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> str:
-        """Tell that a sensor could not be encoded; the words."""
+    def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> Finding:
+        """Tell that a sensor could not be encoded."""
         finding = Finding(fault, False, text, score=1.0)
         self.intake.notice(name, now_ns, finding)
-        return str(finding)
+        return finding
 
 
 def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
@@ -304,16 +302,18 @@ def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
     return checkpoint.untrained(checkpoint.default_spec((*usual, *others)))
 
 
-def _why(name: str, healths: Mapping[str, Health], absent: Mapping[str, str]) -> str:
-    """One line: why a modality is not LIVE, or not in a mask though it is."""
+def _why(
+    name: str, healths: Mapping[str, Health], absent: Mapping[str, Finding]
+) -> tuple[Finding, ...]:
+    """Why a modality is not LIVE, or not in a mask though it is; the strongest first."""
     if name not in healths:
-        return "not configured"
+        return (Finding(Fault.DISABLED, False, "not configured", score=1.0),)
     health = healths[name]
     if health.state.usable and name in absent:
-        return absent[name]
+        return (absent[name],)
     if health.state is State.LIVE:  # while this mask was being made
-        return f"{Fault.STARTING.value}: believed since a moment ago"
-    return health.reason or health.state.value
+        return (Finding(Fault.STARTING, False, "believed since a moment ago", score=1.0),)
+    return health.findings
 
 
 def _enlarge(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from robustseg_core.geometry.transforms import TransformTree, strip
 from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import Fault, Finding, LabelMap, ModelSpec, Rejection
+from robustseg_core.types import Fault, Finding, LabelMap, ModelSpec, Rejection, sentence
 
 
 @dataclass(slots=True)
@@ -40,8 +41,10 @@ class StreamLog:
     used: int = 0
     offered: int = 0
     """Masks since the first that it was in."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Why it was not in the others."""
+    reasons: Counter[Fault] = field(default_factory=Counter)
+    """Why it was not in the others: the strongest fault of each ..."""
+    why: dict[Fault, str] = field(default_factory=dict)
+    """... and what was said when it was told last."""
     infos: int = 0
     """CameraInfo messages for this stream."""
     info_refused: str = ""
@@ -50,6 +53,12 @@ class StreamLog:
         """Keep the first text of each fault."""
         if finding is not None:
             self.texts.setdefault(finding.fault, finding.told)
+
+    def left_out(self, findings: Sequence[Finding]) -> None:
+        """A mask was made without it, for these reasons."""
+        fault = findings[0].fault
+        self.reasons[fault] += 1
+        self.why[fault] = sentence(findings)
 
 
 class Probe(Segmenter):
@@ -126,7 +135,7 @@ class Probe(Segmenter):
                 log.used += name in label_map.used
                 log.offered += log.used > 0
                 if name not in label_map.used:
-                    log.reasons[label_map.reasons[name]] += 1
+                    log.left_out(label_map.reasons[name])
                 for finding in healths[name].findings if name in label_map.used else ():
                     log.alarms[finding.fault] += 1
                     log.note(finding)

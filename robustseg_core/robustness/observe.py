@@ -90,8 +90,8 @@ class Watched(Segmenter):
                 began_s = (since_ns - self._start_ns) / SECOND
                 self.states[name].append((began_s, health.state))
             saying = frozenset(finding.fault for finding in health.findings)
-            told = "" if name in used else reasons.get(name, "").partition(":")[0]
-            news = set(saying - self._saying[name]) | {f for f in Fault if f.value == told}
+            told = () if name in used else reasons.get(name, ())
+            news = set(saying - self._saying[name]) | {finding.fault for finding in told[:1]}
             for fault, count in health.rejected.items():
                 if count != self._rejected[name].get(fault, 0):
                     news.add(fault)
