@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from robustseg_core import config
-from robustseg_core.cli.terminal import err, progress_bar, require
+from robustseg_core.cli.options import AsJson, Overrides, Params
+from robustseg_core.cli.terminal import err, progress_bar
 from robustseg_core.errors import RobustsegError
 
 app = typer.Typer()
@@ -31,39 +27,36 @@ def doctor(
     live: Annotated[
         bool, typer.Option("--live", help="Listen to the robot that runs, over ROS 2.")
     ] = False,
-    params: Annotated[
-        Path | None,
-        typer.Option("--params", metavar="ROBOT.YAML", help="Of a recording: default guessed."),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter (repeatable)."),
-    ] = None,
+    params: Params = None,
+    overrides: Overrides = None,
     seconds: Annotated[
         float | None,
         typer.Option(min=0.5, max=3600, help="How long; default: 30 of a recording, 5 live."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Why is there no output? One row per sensor, and the fix. Exit code 1: something is bad.
 
     [dim]Examples:[/] robustseg doctor drive.mcap    robustseg doctor --live --params robot.yaml
     """
+    from robustseg_core.cli.node import run_with_parameters
+
     if live == bool(bags):
         raise RobustsegError(
             "the doctor examines a recording or the live robot; "
             "give a BAG, or --live with --params robot.yaml"
         )
-    words = overrides or []
+    given = overrides or []
     if bags:
-        raise SystemExit(_recorded(bags, params, words, seconds or 30.0, as_json=as_json))
+        raise SystemExit(_recorded(bags, params, given, seconds or 30.0, as_json=as_json))
     if params is None:
         raise RobustsegError(
             "--live knows no topics without a robot.yaml; "
             "give --params, as `robustseg inspect BAG` prints it"
         )
-    tree = config.override(config.read_file(params), words)
-    raise SystemExit(_live(tree, seconds or 5.0, as_json=as_json))
+    tree = config.override(config.read_file(params), given)
+    words = ["--seconds", f"{seconds or 5.0:g}", *(["--json"] if as_json else [])]
+    raise SystemExit(run_with_parameters("robustseg_ros.doctor", tree, *words))
 
 
 def _recorded(
@@ -104,18 +97,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-
-def _live(tree: Mapping[str, Any], seconds: float, *, as_json: bool) -> int:
-    """The core does not know the ROS layer: the examination is another program."""
-    from robustseg_core.robot.config import parse_robot
-
-    parse_robot(tree)
-    require("rclpy")
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
-        yaml.safe_dump({"/**": {"ros__parameters": dict(tree)}}, file)
-        file.flush()
-        words = ["--seconds", f"{seconds:g}", *(["--json"] if as_json else [])]
-        command = [sys.executable, "-m", "robustseg_ros.doctor", *words]
-        command += ["--ros-args", "--params-file", file.name]
-        return subprocess.run(command, env=dict(os.environ), check=False).returncode

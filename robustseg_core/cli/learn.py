@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,24 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core import config
+from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, Overrides, Params
 from robustseg_core.cli.terminal import err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
 
 app = typer.Typer()
-
-Bags = Annotated[
-    list[Path],
-    typer.Argument(metavar="BAG...", help="Recordings, as `run` takes them; each for itself."),
-]
-Params = Annotated[
-    Path | None,
-    typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; default: guessed."),
-]
-Words = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one entry (repeatable)."),
-]
 
 
 @app.command()
@@ -53,13 +40,11 @@ def extract(
         Path | None, typer.Option(help="YAML: id in the labels -> id to learn, and names.")
     ] = None,
     params: Params = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes; default: one per core.")] = (
-        os.cpu_count() or 1
-    ),
+    jobs: Jobs = ALL_CORES,
     overwrite: Annotated[
         bool, typer.Option(help="Replace what was extracted with other options.")
     ] = False,
-    overrides: Words = None,
+    overrides: Overrides = None,
 ) -> None:
     """Turn recordings into training data: what the node would have seen, as WebDataset shards.
 
@@ -107,7 +92,7 @@ def label(
     every: Annotated[int, typer.Option(min=1, help="Label every n-th set.")] = 1,
     params: Params = None,
     overwrite: Annotated[bool, typer.Option(help="Replace masks made otherwise.")] = False,
-    overrides: Words = None,
+    overrides: Overrides = None,
 ) -> None:
     """Label recordings with a trained network: masks, and how sure it was.
 
@@ -153,7 +138,7 @@ def train(
         Path | None, typer.Option(help="Checkpoint of the teacher, for what distills.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    overrides: Words = None,
+    overrides: Overrides = None,
 ) -> None:
     """Train a teacher, or a student that works with any subset of the sensors.
 

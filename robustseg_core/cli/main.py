@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +20,13 @@ from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
 from robustseg_core.cli import robustness as cli_robustness
+from robustseg_core.cli.options import AsJson, Bags, Device, Overrides, Params, Strict
 from robustseg_core.cli.terminal import (
     broken_pipe,
     err,
     guarded,
     literal,
     progress_bar,
-    require,
     show_logs,
 )
 from robustseg_core.storage import budget
@@ -81,34 +80,6 @@ NOTICED = 3
 """Exit code of `--strict` where something was worth a notice."""
 
 
-class Device(str, Enum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-Bags = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="BAG...",
-        help="A rosbag2 folder, an .mcap, .db3 or ROS 1 .bag; several are played in a row.",
-    ),
-]
-Params = Annotated[
-    Path | None,
-    typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; default: guessed."),
-]
-Strictly = Annotated[
-    bool, typer.Option("--strict", help="End with exit code 3 if there is any notice.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter (repeatable)."),
-]
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"robustseg {__version__}")
@@ -149,8 +120,8 @@ def _options(
 @app.command()
 def inspect(
     bags: Bags,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
-    strict: Strictly = False,
+    as_json: AsJson = False,
+    strict: Strict = False,
 ) -> None:
     """What is in a recording: topics, rates, gaps, the guessed sensors and a robot.yaml to paste.
 
@@ -221,7 +192,7 @@ def run(
     device: Annotated[
         Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
     ] = None,
-    strict: Strictly = False,
+    strict: Strict = False,
     overrides: Overrides = None,
 ) -> None:
     """Segment a recording with whatever is alive: masks, video, MCAP, result.json, report.html.
@@ -270,34 +241,12 @@ def live(
 
     [dim]Example:[/] robustseg live --params robot.yaml --set device=cpu
     """
-    # The core does not know the ROS layer: the command starts it as another program.
-    import tempfile
-
-    import yaml
-
-    from robustseg_core.robot.config import parse_robot
+    from robustseg_core.cli.node import run_with_parameters
     from robustseg_core.robot.transports import carry_large_messages
 
     tree = config.override(config.read_file(params), overrides or [])
-    parse_robot(tree)  # what users can mend is said before a node is started
-    require("rclpy")
     carry_large_messages(os.environ)
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
-        yaml.safe_dump({"/**": {"ros__parameters": tree}}, file)  # ROS takes no other form
-        file.flush()
-        command = [sys.executable, "-m", "robustseg_ros.segment_node"]
-        raise SystemExit(_run([*command, "--ros-args", "--params-file", file.name]))
-
-
-def _run(command: list[str]) -> int:
-    """Run a program to its end. A terminal's Ctrl-C reaches it by itself; SIGTERM is passed on."""
-    import signal
-    import subprocess
-
-    process = subprocess.Popen(command)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
-    return process.wait()
+    raise SystemExit(run_with_parameters("robustseg_ros.segment_node", tree))
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core import config
+from robustseg_core.cli.options import ALL_CORES, Jobs, Overrides, Params
 from robustseg_core.cli.terminal import err, literal, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
@@ -28,19 +28,14 @@ def robustness(
         bool, typer.Option("--sim", help="Simulate a drive for each of the five conditions.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/robustness"),
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Processes; default: one per core.")
-    ] = os.cpu_count() or 1,
+    jobs: Jobs = ALL_CORES,
     weights: Annotated[
         str | None,
         typer.Option(
             help="Checkpoint (.safetensors), or `untrained`; default: robot.yaml's, or shipped."
         ),
     ] = None,
-    params: Annotated[
-        Path | None,
-        typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; else guessed."),
-    ] = None,
+    params: Params = None,
     rows: Annotated[
         str, typer.Option(metavar="1,5,20-23", help="Only these rows of the matrix.")
     ] = "",
@@ -68,10 +63,7 @@ def robustness(
     minutes: Annotated[
         float, typer.Option(min=0, help="Simulated minutes more that are watched only.")
     ] = 0.0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter (repeatable)."),
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Break every sensor in every way and measure: found in time, rightly named, masks going on?
 
