@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from robustseg_core import modalities
 from robustseg_core.codecs.fields import header
@@ -26,7 +26,17 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.sync.offsets import Offsets
 from robustseg_core.sync.stamps import Admission, Stamped, StampGuard
 from robustseg_core.sync.synchronizer import Match, Synchronizer
-from robustseg_core.types import MS, SECOND, Fault, Finding, Health, ModelSpec, Reading, Rejection
+from robustseg_core.types import (
+    MS,
+    SECOND,
+    Fault,
+    Finding,
+    Health,
+    LabelMap,
+    ModelSpec,
+    Reading,
+    Rejection,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +92,66 @@ def stamp_of(message: Any) -> int:
     return header(message)[0]
 
 
+class Observer:
+    """Watches an intake, or the segmenter that has it: is told what it took, and what became of it.
+
+    Derive from it and override what you want to hear; the rest does nothing. It is called in the
+    thread that pushes or steps, and may ask the segmenter whatever it likes; what it raises reaches
+    whoever pushed or stepped.
+    """
+
+    def arriving(self, modality: str, now_ns: int) -> None:
+        """A message has come, and nothing has been done with it yet."""
+
+    def pushed(self, modality: str, message: Any, now_ns: int, finding: Finding | None) -> None:
+        """It was rejected for that finding, or is used or under consideration (None).
+
+        The message is None where its serialized form did not parse.
+        """
+
+    def calibrated(self, modality: str, message: Any, finding: Finding | None) -> None:
+        """A CameraInfo was refused for that finding, or is used."""
+
+    def placed(self, message: Any, finding: Finding | None) -> None:
+        """Static transforms were refused for that finding, or are used."""
+
+    def stepped(self, now_ns: int, label_map: LabelMap | None) -> None:
+        """The segmenter was stepped, and made this mask, or none."""
+
+
+class Policy(Protocol):
+    """Decides whose messages are taken, and who may enter a set."""
+
+    def hears(self, modality: str, now_ns: int) -> bool:
+        """Whether a message that has come is taken at all; else it is as if it had not come."""
+        ...
+
+    def believes(self, healthy: Sequence[str], now_ns: int) -> Sequence[str]:
+        """The streams that may enter a set; asked under the intake's lock.
+
+        Args:
+            healthy: those that the health monitor believes.
+            now_ns: the intake's clock.
+        """
+        ...
+
+
+class HealthDecides(Policy):
+    """The product's policy: every message is taken, and a set is made of who is healthy."""
+
+    def hears(self, modality: str, now_ns: int) -> bool:
+        """Yes."""
+        return True
+
+    def believes(self, healthy: Sequence[str], now_ns: int) -> Sequence[str]:
+        """Those."""
+        return healthy
+
+
+NOBODY = Observer()
+HEALTH_DECIDES: Policy = HealthDecides()
+
+
 class Intake:
     """Decoders, stamp guard, health monitor and synchronizer, behind one lock.
 
@@ -90,13 +160,23 @@ class Intake:
     Args:
         config: the robot.
         spec: what the network expects; other streams are not listened to.
+        observer: is told what is taken, and what became of it.
+        policy: who may enter a set.
 
     Raises:
         RobustsegError: the robot has none of the network's modalities.
     """
 
-    def __init__(self, config: RobotConfig, spec: ModelSpec) -> None:
+    def __init__(
+        self,
+        config: RobotConfig,
+        spec: ModelSpec,
+        *,
+        observer: Observer = NOBODY,
+        policy: Policy = HEALTH_DECIDES,
+    ) -> None:
         streams = _streams(config, spec)
+        self.config = config
         self.view = View(spec.size, config.view)
         self.modalities: dict[str, Modality] = {
             name: modalities.load(name)(encoding=spec.encodings.get(name), limits=stream.limits)
@@ -129,7 +209,13 @@ class Intake:
         """What is told of a stream as soon as somebody says what time it is."""
         self._refusals: dict[tuple[str, Fault], Finding] = {}
         """What was last refused of a stream's calibration and place, while nothing better came."""
+        self._observer, self._policy = observer, policy
         self._lock = threading.Lock()
+
+    @property
+    def longest_wait_ns(self) -> int:
+        """No set stays open for longer after its reference came."""
+        return self._sync.longest_wait_ns
 
     @property
     def overtaken(self) -> int:
@@ -137,7 +223,7 @@ class Intake:
         return self._sync.skipped
 
     def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
-        """Take one message: why it was rejected, or None.
+        """Take one message: why it was rejected, or None: it is used, or under consideration.
 
         Raises:
             RobustsegError: no such modality.
@@ -147,6 +233,15 @@ class Intake:
         except KeyError:
             way_out = did_you_mean(modality, self.modalities)
             raise RobustsegError(f"no stream called {modality!r}; {way_out}") from None
+        if not self._policy.hears(modality, now_ns):
+            return None
+        self._observer.arriving(modality, now_ns)
+        finding = self._decode(decoder, message, now_ns)
+        self._observer.pushed(modality, message, now_ns, finding)
+        return finding
+
+    def _decode(self, decoder: Modality, message: Any, now_ns: int) -> Finding | None:
+        modality = decoder.name
         self._arrived(modality, now_ns)
         try:
             reading, notes = _read(decoder, message)
@@ -162,8 +257,10 @@ class Intake:
 
     def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
         """Count a message that never became one (its serialized form did not parse)."""
+        self._observer.arriving(modality, now_ns)
         self._arrived(modality, now_ns)
         self._reject(modality, now_ns, finding)
+        self._observer.pushed(modality, None, now_ns, finding)
 
     def missed(self, modality: str, until_ns: int) -> None:
         """Messages came until then, and were lost on our side: no silence of the sensor."""
@@ -172,6 +269,11 @@ class Intake:
 
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take a calibration; why it was rejected, or None. A change is counted and told."""
+        finding = self._calibrate(modality, message)
+        self._observer.calibrated(modality, message, finding)
+        return finding
+
+    def _calibrate(self, modality: str, message: Any) -> Finding | None:
         stream = self._streams[modality]
         rectified = "rect" in stream.topic if stream.rectified is None else stream.rectified
         with self._lock:
@@ -188,13 +290,15 @@ class Intake:
 
     def push_transforms(self, message: Any) -> Finding | None:
         """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
+        finding = None
         with self._lock:
             try:
                 self.view.add_transforms(message)
             except Rejection as rejection:
-                self._count_refusal(TRANSFORM, rejection.finding)
-                return rejection.finding
-        return None
+                finding = rejection.finding
+                self._count_refusal(TRANSFORM, finding)
+        self._observer.placed(message, finding)
+        return finding
 
     def reject_calibration(self, topic: str, finding: Finding) -> None:
         """Count a CameraInfo or transform that never became one (it did not parse)."""
@@ -384,7 +488,8 @@ class Intake:
 
         Nobody else is held against a stamp that no delivery explains, while it is compared.
         """
-        usable, ahead = self._health.usable(now_ns), self._offsets.ahead()
+        usable = self._policy.believes(self._health.usable(now_ns), now_ns)
+        ahead = self._offsets.ahead()
         limit_s = self._offsets.limit_ns / SECOND
         why = {
             name: self._ahead(

@@ -20,8 +20,7 @@ from robustseg_core.engines import Engine, NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
-from robustseg_core.geometry.view import View
-from robustseg_core.intake import Intake, Register
+from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.robot.config import RobotConfig
@@ -47,12 +46,17 @@ class Segmenter:
     """Any sensors in, label maps out.
 
     `push*` may be called from one thread while another calls `step`. `now_ns` is a clock that only
-    goes forward: the steady clock on a robot, the recording's time in a replay.
+    goes forward: the steady clock on a robot, the recording's time in a replay. It is used, never
+    derived from: who wants to watch or to vary it gives an observer or a policy. `push*`, `step`,
+    `wake_ns`, `health` and `reset` are all that driving it takes, though half of them are the
+    intake's; what the transport or an account needs beside them is asked of `intake`.
 
     Args:
         config: the robot.
         spec: what the network expects.
         engine: runs the network.
+        observer: is told what is pushed, what became of it, and each mask.
+        policy: who may enter a set; default: whom the health monitor believes.
         stopwatch_ns: measures our own latency, nothing else.
 
     Raises:
@@ -65,11 +69,13 @@ class Segmenter:
         spec: ModelSpec,
         engine: Engine,
         *,
+        observer: Observer = NOBODY,
+        policy: Policy = HEALTH_DECIDES,
         stopwatch_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.config = config
         self.spec = spec
-        self.intake = Intake(config, spec)
+        self.intake = Intake(config, spec, observer=observer, policy=policy)
         self.masks = 0
         self.lost = 0
         """Sets of which nothing could be encoded, so that they made no mask."""
@@ -79,6 +85,7 @@ class Segmenter:
         """Sets of which the network made no mask, by the sensors that they were of."""
         self._refusal: Finding | None = None
         self._engine = engine
+        self._observer = observer
         self._stopwatch_ns = stopwatch_ns
         self._encoded: dict[str, tuple[tuple[int, int], Frame]] = {}
 
@@ -114,11 +121,6 @@ class Segmenter:
             return f"{self._refusal} ({self.refused.total()} sets)"
         return self._engine.trouble if isinstance(self._engine, FallbackEngine) else ""
 
-    @property
-    def view(self) -> View:
-        """The pixel grid, as known so far."""
-        return self.intake.view
-
     def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
         """Take one message.
 
@@ -135,14 +137,6 @@ class Segmenter:
         """
         return self.intake.push(modality, message, now_ns)
 
-    def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
-        """Count a message that never became one (its serialized form did not parse)."""
-        self.intake.reject(modality, now_ns, finding)
-
-    def missed(self, modality: str, until_ns: int) -> None:
-        """Messages came until then, and were lost on our side: no silence of the sensor."""
-        self.intake.missed(modality, until_ns)
-
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
         return self.intake.push_camera_info(modality, message)
@@ -150,10 +144,6 @@ class Segmenter:
     def push_transforms(self, message: Any) -> Finding | None:
         """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
         return self.intake.push_transforms(message)
-
-    def reject_calibration(self, topic: str, finding: Finding) -> None:
-        """Count a CameraInfo or transform that never became one (it did not parse)."""
-        self.intake.reject_calibration(topic, finding)
 
     def remarks(self) -> list[str]:
         """What people should know of the drive so far beside each sensor's health, a sentence each.
@@ -179,6 +169,11 @@ class Segmenter:
 
         A set of which nothing can be encoded makes none; it is counted in `lost`.
         """
+        label_map = self._step(now_ns)
+        self._observer.stepped(now_ns, label_map)
+        return label_map
+
+    def _step(self, now_ns: int) -> LabelMap | None:
         start_ns = self._stopwatch_ns()
         match = self.intake.poll(now_ns)
         if match is None:
@@ -199,14 +194,14 @@ class Segmenter:
             return None
         self._refusal = None
         inferred_ns = self._stopwatch_ns()
-        healths = self.intake.health(now_ns)
+        healths, view = self.intake.health(now_ns), self.intake.view
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)
-        height, width = self.view.camera_size
+        height, width = view.camera_size
         label_map = LabelMap(
             ids=_enlarge(ids, height, width),
             confidence=_enlarge(confidence, height, width),
             stamp_ns=bundle.stamp_ns,
-            frame_id=self.view.frame_id or match.items[used[0]][-1].payload.frame_id,
+            frame_id=view.frame_id or match.items[used[0]][-1].payload.frame_id,
             used=used,
             reasons={
                 name: _why(name, healths, absent)
@@ -249,17 +244,18 @@ class Segmenter:
     def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, Finding]]:
         """Frames of a set; a sensor that cannot be placed after all is absent, with the reason."""
         frames: dict[str, Frame] = {}
+        view = self.intake.view
         absent = dict(match.absent)
         for name, items in match.items.items():
             decoder = self.intake.modalities[name]
-            key = (items[-1].stamp_ns, self.view.version)
+            key = (items[-1].stamp_ns, view.version)
             cached = self._encoded.get(name)
             if cached is not None and cached[0] == key and not decoder.accumulates:
                 frames[name] = cached[1]  # held: the same scan beside the next image
                 continue
             readings = [item.payload for item in items]
             try:
-                array = decoder.encode(readings, self.view, match.stamp_ns)
+                array = decoder.encode(readings, view, match.stamp_ns)
             except Rejection as rejection:
                 absent[name] = self._tell(name, now_ns, rejection.finding.fault, str(rejection))
                 continue

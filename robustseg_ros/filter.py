@@ -97,8 +97,8 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         queue_size: messages kept per input.
         slop: seconds between messages that count as simultaneous.
         allow_headerless: stamp messages that have no header when they arrive, instead of refusing.
-        deadline: seconds after the arrival of the message that opened it in which a set leaves, or
-            four fifths of that input's period, if that is shorter.
+        deadline: longest wait of a set in seconds, as `sync.deadline_ms` of the node; default: the
+            same as there. The rule is the synchronizer's.
         hold: seconds that an older message may be used again, of an input slower than the first.
         node: whose executor calls back when a deadline passes; default: that of the first filter
             that has one, else a thread of our own does.
@@ -116,7 +116,7 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         slop: float,
         allow_headerless: bool = False,
         *,
-        deadline: float = 0.04,
+        deadline: float | None = None,
         hold: float = 0.0,
         node: Any = None,
         clock_ns: Callable[[], int] | None = None,
@@ -148,7 +148,7 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         rules = config.parse(
             SyncConfig,
             {
-                "deadline_ms": deadline * 1e3,
+                **({} if deadline is None else {"deadline_ms": deadline * 1e3}),
                 "reference": tuple(self._names),
                 "ring": max(2, queue_size),
             },

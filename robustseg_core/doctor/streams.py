@@ -216,7 +216,7 @@ def _decode(stream: Stream) -> Check:
 
 
 def _used(stream: Stream) -> Check:
-    log, masks = stream.log, stream.observation.probe.masks
+    log, masks = stream.log, stream.observation.probe.segmenter.masks
     if not masks:
         health = stream.health
         fix = "mend what is bad in this row and the last"

@@ -95,6 +95,11 @@ class Synchronizer(Generic[T]):
         self.skipped = 0
         """References that were overtaken by a newer one before a set could leave (latest only)."""
 
+    @property
+    def longest_wait_ns(self) -> int:
+        """No set stays open for longer after its reference came, whatever the reference's rate."""
+        return round(self._config.deadline_ms * MS)
+
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
         self._buffers[message.modality].push(message)
@@ -222,10 +227,11 @@ class Synchronizer(Generic[T]):
         return round(self._period_ns() * min(known, default=1.0))
 
     def _deadline_ns(self, opener: str | None) -> int:
+        """The deadline rule: the longest wait, or a share of the reference's period if shorter."""
         period_ns = self._buffers[opener].rate.period_ns if opener else self._period_ns()
-        longest = round(self._config.deadline_ms * MS)
-        share = self._config.deadline_share
-        return min(longest, round(share * period_ns)) if period_ns else longest
+        if not period_ns:
+            return self.longest_wait_ns
+        return min(self.longest_wait_ns, round(self._config.deadline_share * period_ns))
 
     def _latest_ns(self, reference: Stamped[T], opener: str, usable: list[str]) -> int:
         """When an open set leaves at the latest: its deadline, or the tick that it stands for."""

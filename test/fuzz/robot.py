@@ -136,8 +136,8 @@ class Robot:
         ids = label_map.ids
         if ids.dtype != np.uint8 or not ((ids < self.classes) | (ids == IGNORE)).all():
             raise Complaint(f"a label is none of {self.classes} classes")
-        if ids.shape != self.segmenter.view.camera_size:
-            raise Complaint(f"mask is {ids.shape}, camera {self.segmenter.view.camera_size}")
+        if ids.shape != self.segmenter.intake.view.camera_size:
+            raise Complaint(f"mask is {ids.shape}, camera {self.segmenter.intake.view.camera_size}")
         for name, reasons in label_map.reasons.items():
             if any(finding.fault is Fault.INTERNAL for finding in reasons):
                 raise Complaint(f"{name} is absent: {sentence(reasons)}")

@@ -229,18 +229,19 @@ def test_a_sensor_whose_messages_we_lost_is_not_silent_and_a_dead_one_is():
         RobotConfig,
         {"weights": "untrained", "streams": {n: {"topic": f"/{n}"} for n in ("rgb", "depth")}},
     )
-    patient, _ = admit(robot)
-    health = patient.intake._health
+    probe, _ = admit(robot)
+    segmenter = probe.segmenter
+    health = segmenter.intake._health
     for k in range(40):
         for name in ("rgb", "depth"):
             health.arrived(name, k * 50 * MS)
             health.accept(name, k * 50 * MS)
-    patient.missed("rgb", 4 * SECOND)
-    states = {name: found.state for name, found in patient.health(3 * SECOND).items()}
+    segmenter.intake.missed("rgb", 4 * SECOND)
+    states = {name: found.state for name, found in segmenter.health(3 * SECOND).items()}
     assert states == {"rgb": State.LIVE, "depth": State.DEAD}
     health.arrived("rgb", 4 * SECOND)
-    assert patient.health(4 * SECOND + 100 * MS)["rgb"].state is State.LIVE
-    assert patient.health(5 * SECOND)["rgb"].state is State.DEAD  # as soon as ever
+    assert segmenter.health(4 * SECOND + 100 * MS)["rgb"].state is State.LIVE
+    assert segmenter.health(5 * SECOND)["rgb"].state is State.DEAD  # as soon as ever
 
 
 @pytest.mark.ros

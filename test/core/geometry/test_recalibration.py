@@ -54,7 +54,7 @@ def story(
 ) -> tuple[Segmenter, dict[str, set[Fault]], list[Any]]:
     """A drive in which `act` happens: what was said of each sensor from then on."""
     made = segmenter()
-    made.view.set_camera_info("rgb", info())  # as if it had been the first
+    made.intake.view.set_camera_info("rgb", info())  # as if it had been the first
     said: dict[str, set[Fault]] = {name: set() for name in ALL}
     answers: list[Any] = []
 
@@ -105,7 +105,7 @@ def test_a_calibration_that_changes_is_told_once_with_both_values_and_used(name)
     assert (what, finding.text, count) == ("CameraInfo of rgb changed", words, 1)
     assert Fault.RECALIBRATED in said["rgb"]
     assert not any(said[other] for other in ALL[1:])
-    own = made.view.camera_of("rgb")
+    own = made.intake.view.camera_of("rgb")
     assert own is not None and not own.changes(type(own).from_message(info(**fields)))
     assert not made.intake.calibration_rejected
 
@@ -117,7 +117,7 @@ def test_rectified_images_are_told_of_p_and_r_and_raw_ones_are_not():
     made.push_camera_info("rgb", info())
     made.intake.calibration_changed.clear()
     assert made.push_camera_info("rgb", changed) is None and not made.intake.calibration_changed
-    view = made.view
+    view = made.intake.view
     view.set_camera_info("rgb", info(), rectified=True)
     text = view.set_camera_info("rgb", changed, rectified=True)
     assert "fx 60.00 to 80.00 px" in text and "pitch 0.00 yaw 0.00 degrees to" in text
@@ -138,7 +138,7 @@ def test_a_sensor_that_moves_is_told_with_both_places_and_the_new_one_is_used(mo
     assert (what, count) == ("lidar", 1)
     assert finding.text.startswith(f"{words}: from x 0.000")
     assert said == {"rgb": set(), "depth": set(), "event": set(), "lidar": {Fault.RECALIBRATED}}
-    pose_now = made.view.view_from("lidar", "lidar")
+    pose_now = made.intake.view.view_from("lidar", "lidar")
     numbers = moved.transforms[0].transform
     t, q = numbers.translation, numbers.rotation
     assert apart(pose_now, pose(t.x, t.y, t.z, q.x, q.y, q.z, q.w)) == pytest.approx((0, 0))
@@ -166,7 +166,7 @@ def test_what_is_numerically_the_same_is_no_change(shifts, sign, offset):
     for at, name, sent in rows(0.2):
         made.push(name, sent, at)
     made.intake.calibration_changed.clear()
-    version = made.view.version
+    version = made.intake.view.version
     sent = info()
     sent.k = (sent.k * (1 + np.array(shifts))).astype(np.float32).astype(np.float64)
     sent.d = np.append(sent.d.astype(np.float32), np.zeros(3))
@@ -174,7 +174,7 @@ def test_what_is_numerically_the_same_is_no_change(shifts, sign, offset):
     made.push_transforms(lidar(x=offset, sign=sign))
     for at, name, sent in rows(0.4)[len(rows(0.2)) :]:
         made.push(name, sent, at)
-    assert made.view.version == version and not made.intake.calibration_changed
+    assert made.intake.view.version == version and not made.intake.calibration_changed
 
 
 def test_two_publishers_that_disagree_are_counted_and_fill_no_memory():
@@ -216,9 +216,9 @@ def test_a_place_that_creeps_is_told_when_it_has_moved():
 )
 def test_an_impossible_camera_is_refused_told_and_the_last_good_one_stays(change, words):
     def act(made: Segmenter) -> Any:
-        before = made.view.camera
+        before = made.intake.view.camera
         answers = [made.push_camera_info("rgb", info(**copy.deepcopy(change))) for _ in range(3)]
-        assert made.view.camera is before
+        assert made.intake.view.camera is before
         return answers[0]
 
     made, said, (finding,) = story(act)
@@ -236,14 +236,14 @@ def test_a_cropped_image_may_have_its_principal_point_outside():
                     width=64, do_rectify=False)  # fmt: skip
     made = segmenter(("rgb",))
     assert made.push_camera_info("rgb", sent) is None
-    assert made.view.camera.cy < 0
+    assert made.intake.view.camera.cy < 0
 
 
 def test_a_lidar_half_a_kilometre_away_is_refused_and_its_last_place_stays():
     def act(made: Segmenter) -> Any:
-        before = made.view.view_from("lidar", "lidar")
+        before = made.intake.view.view_from("lidar", "lidar")
         answers = [made.push_transforms(lidar(x=500)) for _ in range(3)]
-        assert np.array_equal(made.view.view_from("lidar", "lidar"), before)
+        assert np.array_equal(made.intake.view.view_from("lidar", "lidar"), before)
         assert made.push_transforms(transform("map", "camera", (4000, 0, 0))) is None  # no link
         return answers
 
@@ -256,7 +256,7 @@ def test_a_lidar_half_a_kilometre_away_is_refused_and_its_last_place_stays():
     assert said == {"rgb": set(), "depth": set(), "event": set(), "lidar": {Fault.NO_TF}}
     assert not made.intake.calibration_changed
     assert made.push_transforms(lidar(x=0.5)) is None, "a possible one is believed again"
-    assert made.view.view_from("lidar", "lidar")[0, 3] == 0.5
+    assert made.intake.view.view_from("lidar", "lidar")[0, 3] == 0.5
 
 
 def test_two_steps_that_only_together_make_sense_end_well():
@@ -270,7 +270,7 @@ def test_two_steps_that_only_together_make_sense_end_well():
 
     made, _, _ = story(act)
     assert made.intake.calibration_rejected.total() == 1
-    assert made.view.view_from("lidar", "lidar")[1, 3] == pytest.approx(0.2)
+    assert made.intake.view.view_from("lidar", "lidar")[1, 3] == pytest.approx(0.2)
 
 
 def test_a_lidar_that_is_too_far_from_the_start_waits_with_the_reason():
@@ -370,5 +370,5 @@ def test_a_run_tells_it_in_its_notices_and_diagnostics_warn(tmp_path):
 
 def test_calibration_that_does_not_parse_is_counted():
     made = segmenter()
-    made.reject_calibration("/tf_static", Finding(Fault.FORMAT, True, "ends early"))
+    made.intake.reject_calibration("/tf_static", Finding(Fault.FORMAT, True, "ends early"))
     assert made.remarks() == ["/tf_static: format: ends early (1 messages)"]
