@@ -83,15 +83,6 @@ class Register:
         self._counts.clear()
 
 
-def stamp_of(message: Any) -> int:
-    """The header stamp in nanoseconds, of rclpy's or rosbags' message.
-
-    Raises:
-        Rejection: FORMAT; it has no such header.
-    """
-    return header(message)[0]
-
-
 class Observer:
     """Watches an intake, or the segmenter that has it: is told what it took, and what became of it.
 
@@ -190,9 +181,7 @@ class Intake:
         """What was refused of CameraInfo and transforms, and how often; the last good stays."""
         self.calibration_changed = Register()
         """What became another in mid-drive, old and new value, and how often; it is used."""
-        self.ignored = tuple(
-            name for name, s in config.streams.items() if s.topic and name not in streams
-        )
+        self.ignored = tuple(name for name in config.topics if name not in streams)
         """Streams that the network does not know: nobody listens to them."""
         self._streams = streams
         self._guard: StampGuard[Reading] = StampGuard(
@@ -511,7 +500,7 @@ class Intake:
 
 
 def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]:
-    wanted = [n for n in spec.modalities if n in config.streams and config.streams[n].topic]
+    wanted = [name for name in spec.modalities if name in config.topics]
     if not wanted:
         raise RobustsegError(
             f"streams name {sorted(config.streams)}, but the network knows "

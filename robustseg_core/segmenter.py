@@ -97,7 +97,7 @@ class Segmenter:
             RobustsegError: the checkpoint, the device or the streams cannot be used.
         """
         device = pick_device(config.device)
-        model = network(config.weights, [n for n, s in config.streams.items() if s.topic])
+        model = network(config.weights, list(config.topics))
         engine: Engine = EagerEngine(model, device, cpu_threads=config.cpu_threads)
         if device.type != "cpu":
             cpu = torch.device("cpu")

@@ -19,7 +19,6 @@ from rosidl_parser.definition import (
 )
 
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.types import SECOND
 from robustseg_ros.optional import message_class
 
 _CODES = {
@@ -72,15 +71,3 @@ def _numbers(slot: Any, code: str, value: Any) -> Any:
     payload = array.array(_CODES[code])
     payload.frombytes(memoryview(flat).cast("B") if flat.size else b"")
     return payload
-
-
-def stamp_to_ns(stamp: Any) -> int:
-    """builtin_interfaces/Time as nanoseconds."""
-    return int(stamp.sec) * SECOND + int(stamp.nanosec)
-
-
-def ns_to_stamp(stamp_ns: int) -> Any:
-    """Nanoseconds as builtin_interfaces/Time."""
-    sec, nanosec = divmod(stamp_ns, SECOND)
-    kind = message_class("builtin_interfaces/msg/Time")
-    return to_message(kind, {"sec": sec, "nanosec": nanosec})

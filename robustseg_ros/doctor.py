@@ -30,6 +30,7 @@ from rosgraph_msgs.msg import Clock
 
 from robustseg_core.cli.doctor_table import show
 from robustseg_core.cli.terminal import err
+from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.doctor.examine import admit, judge, refused
 from robustseg_core.doctor.observation import BAD, OK, Observation, Offer
 from robustseg_core.doctor.places import TF_STATIC
@@ -48,7 +49,6 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND
 from robustseg_ros import command_line, optional, parameters, qos, run
 from robustseg_ros.arrivals import Ear
-from robustseg_ros.convert import stamp_to_ns
 from robustseg_ros.inputs import TF_MESSAGE, Inputs
 
 MASKS = "label_mask"
@@ -144,7 +144,7 @@ class DoctorNode(Node):
             self.get_logger().warning(str(error))
 
     def _tick(self, message: Clock) -> None:
-        self._clock_watch.look(stamp_to_ns(message.clock), time.monotonic_ns())
+        self._clock_watch.look(nanoseconds(message.clock), time.monotonic_ns())
 
     def _listen(self, segmenter: Segmenter, end_ns: int) -> None:
         """One thread: callbacks push, and the segmenter is stepped when it asks for it."""
@@ -171,7 +171,7 @@ class DoctorNode(Node):
 
     def _offers(self) -> dict[str, Offer]:
         """Topics with publishers: those of the robot as it spells them, then all others."""
-        streams = [s.topic for s in self._config.streams.values() if s.topic]
+        streams = list(self._config.topics.values())
         ours = {*streams, *calibrations(self._config), TF_STATIC}
         mismatches = self._inputs.complaints()
         offers: dict[str, Offer] = {}

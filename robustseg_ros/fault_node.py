@@ -48,7 +48,7 @@ class FaultNode(Node):
         self._prefix = self.declare_parameter("prefix", "/faulty").value.rstrip("/")
         wanted = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY, strings)
         config = parameters.declare(self)
-        self._topics = {n: s.topic for n, s in config.streams.items() if s.topic}
+        self._topics = config.topics
         if not self._topics:
             raise RobustsegError("no stream has a topic; set streams.<modality>.topic")
         self._relays: dict[str, optional.Publisher] = {}

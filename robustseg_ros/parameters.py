@@ -20,11 +20,8 @@ from rclpy.parameter import Parameter as RosParameter
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.config import RobotConfig, is_node_only
 from robustseg_core.robot.parameters import Parameter, parameters, to_tree
-
-FOREIGN = ("use_sim_time", "start_type_description_service", "autostart")
-"""Parameters of this node that are not the robot's; so are all under `qos_overrides.`"""
 
 
 def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
@@ -41,7 +38,7 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
     for name, override in node._parameter_overrides.items():  # rclpy has no public name for them
         if name in known:
             given[name] = override.value
-        elif not _is_foreign(name):
+        elif not is_node_only(name):
             node.get_logger().warning(
                 f"unknown parameter {name!r} is ignored; {_nearest(name, known)}"
             )
@@ -107,10 +104,6 @@ def guard(
 def _held(node: Node, model: type[RobotConfig]) -> tuple[list[Parameter], dict[str, Any]]:
     known = list(parameters(model))
     return known, {parameter.name: node.get_parameter(parameter.name).value for parameter in known}
-
-
-def _is_foreign(name: str) -> bool:
-    return name in FOREIGN or name.startswith("qos_overrides.")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

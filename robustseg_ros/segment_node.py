@@ -155,9 +155,7 @@ class SegmentNode(LifecycleNode):
         segmenter = Segmenter.from_config(self._config)
         segmenter.warm_up()
         self._segmenter = segmenter
-        deaf = [
-            n for n, s in self._config.streams.items() if s.topic and n not in segmenter.streams
-        ]
+        deaf = [n for n in self._config.topics if n not in segmenter.streams]
         for name in deaf:
             self.get_logger().warning(
                 f"{name} is ignored: the network knows {segmenter.spec.modalities}"

@@ -22,8 +22,8 @@ import numpy as np
 
 from robustseg_core import modalities
 from robustseg_core.bag import Bag
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.faults import parse_fault
-from robustseg_core.intake import stamp_of
 from robustseg_core.recording.inject import DisturbedBag, guessed_topics
 from robustseg_core.sim.produce import Recipe, simulate
 from robustseg_core.sim.weather import CONDITIONS

@@ -88,8 +88,21 @@ def header(message: Any) -> tuple[int, str]:
     if not all(isinstance(part, (int, np.integer)) and abs(part) < 1 << 32 for part in parts):
         text = f"header.stamp is {reprlib.repr(stamp)}; expected sec and nanosec of 32 bits"
         raise Rejection(Fault.FORMAT, text)
-    seconds, nanoseconds = map(int, parts)
-    return seconds * SECOND + nanoseconds, word(found, "frame_id").lstrip("/")
+    return nanoseconds(stamp), word(found, "frame_id").lstrip("/")
+
+
+def nanoseconds(stamp: Any) -> int:
+    """builtin_interfaces/Time, rclpy's or rosbags', as nanoseconds; a duration, too."""
+    return int(stamp.sec) * SECOND + int(stamp.nanosec)
+
+
+def stamp_of(message: Any) -> int:
+    """Header stamp in nanoseconds.
+
+    Raises:
+        Rejection: it has none.
+    """
+    return header(message)[0]
 
 
 def byte_order(message: Any) -> str:

@@ -140,7 +140,7 @@ def network_of(config: RobotConfig) -> tuple[ModelSpec, str]:
     try:
         return Segmenter.from_config(config).spec, ""
     except RobustsegError as error:
-        wanted = tuple(name for name, stream in config.streams.items() if stream.topic)
+        wanted = tuple(config.topics)
         return checkpoint.default_spec(wanted or ("rgb",)), str(error)
 
 

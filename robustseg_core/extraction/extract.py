@@ -170,7 +170,8 @@ def _write(
         wanted = {name: s for name, s in robot.streams.items() if name in spec.modalities}
         chosen = robot.model_copy(update={"streams": wanted})
         segmenter = Segmenter(chosen, spec, lambda bundle: (blank, blank))
-        tags, counts, read = recording.tags_of(path), Counter(), 0
+        counts: Counter[str] = Counter()
+        tags, read = recording.tags_of(path), 0
         frame_ids: dict[str, str] = {}
         topics = {robot.streams[name].topic: name for name in segmenter.streams}
 
@@ -228,7 +229,7 @@ def _spec(robot: RobotConfig, extraction: Extraction, labels: Labels) -> ModelSp
     """What a network would have to be to be fed with these samples."""
     from robustseg_core.models.checkpoint import default_spec  # torch takes a second to load
 
-    streams = [name for name, stream in robot.streams.items() if stream.topic]
+    streams = list(robot.topics)
     usual = [name for name in default_spec().modalities if name in streams]
     names = extraction.modalities or (*usual, *sorted(set(streams) - set(usual)))
     if strange := set(extraction.encodings) - set(names):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 
 from robustseg_core.bag.typestore import typestore
+from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.types import (
     IGNORE,
@@ -152,8 +153,7 @@ def read_status(message: Any) -> Fields:
     """What `status` wrote, read back from a message: the fields of a `LabelMap`, as they are there;
     `used` is a list, and states are words.
     """
-    stamp = message.header.stamp
-    row: Fields = {"stamp_ns": stamp.sec * SECOND + stamp.nanosec}
+    row: Fields = {"stamp_ns": nanoseconds(message.header.stamp)}
     row |= {"used": [], "reasons": {}, "states": {}, "held_ms": {}, "latency_ms": {}}
     for status in message.status:
         name = part_of(status.name)[1]

@@ -1,6 +1,6 @@
 """A recording with faults in it: read as if it were another bag, or written as one.
 
-Only the messages that a fault is done to are decoded; all others are passed on byte for byte.
+Only the messages that a fault looks into are decoded; all others are passed on byte for byte.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 from robustseg_core.bag import Bag, BagWriter, Recorded, Topic
 from robustseg_core.bag.codec import Codec
 from robustseg_core.bag.writer import check_is_folder_name
+from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec, Injector, Sample
 from robustseg_core.recording.axis import on_one_axis
 from robustseg_core.recording.survey import survey
 from robustseg_core.storage.output_folder import staged
-from robustseg_core.types import SECOND, Rejection
+from robustseg_core.types import Rejection
 
 
 class FaultyBag:
@@ -100,7 +101,7 @@ class FaultyBag:
         injector = self.injector = self._make()
         kinds: dict[str, str] = {}
         shift_ns = number = 0
-        for now_ns, recorded in on_one_axis(self._bag.messages(topics)):
+        for now_ns, recorded in on_one_axis(self._bag.messages(topics), self._bag.spans):
             shift_ns, number = now_ns - recorded.time_ns, recorded.recording
             if recorded.topic in injector.topics:
                 kinds[recorded.topic] = recorded.type
@@ -116,12 +117,14 @@ class FaultyBag:
     def _feed(
         injector: Injector, recorded: Recorded, now_ns: int, shift_ns: int, kinds: Mapping[str, str]
     ) -> Iterator[Recorded]:
-        try:
-            message = recorded.message()
-        except Rejection as rejection:  # damaged already: nothing to be done to it
-            injector.refused[f"{recorded.topic}: {rejection}"] += 1
-            yield recorded
-            return
+        message: Any = recorded
+        if injector.reads(recorded.topic):
+            try:
+                message = recorded.message()
+            except Rejection as rejection:  # damaged already: nothing to be done to it
+                injector.refused[f"{recorded.topic}: {rejection}"] += 1
+                yield recorded
+                return
         for sample in injector.feed(recorded.topic, message, now_ns):
             if sample.message is message:
                 yield replace(recorded, time_ns=sample.time_ns - shift_ns)
@@ -143,11 +146,13 @@ class _Made(Codec):
         header = getattr(self.made, "header", None)
         if header is None:
             return None
-        return header.stamp.sec * SECOND + header.stamp.nanosec, header.frame_id
+        return nanoseconds(header.stamp), header.frame_id
 
 
 def _made(sample: Sample, shift_ns: int, kinds: Mapping[str, str], number: int) -> Recorded:
     kind, time_ns = kinds[sample.topic], sample.time_ns - shift_ns
+    if isinstance(sample.message, Recorded):  # nobody looked into it
+        return replace(sample.message, time_ns=time_ns, recording=number)
     return Recorded(sample.topic, kind, time_ns, b"", _Made(kind, sample.message), number)
 
 
@@ -227,7 +232,7 @@ def inject_bag(
 
 def guessed_topics(bag: Bag) -> dict[str, str]:
     """modality -> the topic that looks like it."""
-    return {name: stream.topic for name, stream in survey(bag).robot().streams.items()}
+    return survey(bag).robot().topics
 
 
 def _write(writer: BagWriter, recorded: Recorded, *, latched: bool, touched: bool) -> str:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from robustseg_core import metrics
 from robustseg_core.bag import Bag
-from robustseg_core.codecs.fields import word
+from robustseg_core.codecs.fields import stamp_of, word
 from robustseg_core.codecs.image import pixels
 from robustseg_core.errors import RobustsegError
-from robustseg_core.intake import stamp_of
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.recording.guess import Candidate, is_truth
 from robustseg_core.types import MS, SECOND, LabelMap, Rejection

@@ -6,12 +6,11 @@ to the bit, and masks keep coming while a sensor is dead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
 from robustseg_core.bag import Recorded, Recording
-from robustseg_core.faults.kills import Kill
 from robustseg_core.intake import Intake
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.recording.axis import on_one_axis
@@ -47,7 +46,6 @@ def replay(
     bag: Recording,
     segmenter: Player,
     *,
-    kills: Sequence[Kill] = (),
     every_ns: int | None = None,
     on_message: Callable[[Recorded], None] = lambda recorded: None,
     on_time: Callable[[int, int], None] = lambda now_ns, at_ns: None,
@@ -59,7 +57,6 @@ def replay(
     Args:
         bag: what was recorded, or what a broken robot would have.
         segmenter: fresh.
-        kills: streams (by modality or topic) that say nothing for a while; seconds from the start.
         every_ns: the segmenter is stepped at least this often, though it asks for nothing: for an
             observer that looks as often as a node publishes diagnostics. None: when it asks.
         on_message: called with every message read, for a progress bar.
@@ -74,7 +71,7 @@ def replay(
         for topic, names in calibrations(intake.config).items()
     }
     timeline = Timeline(bag.spans)
-    now_ns = start_ns = stepped_ns = bag.start_ns
+    now_ns = stepped_ns = bag.start_ns
     at_ns = number = 0
 
     def made(label_map: LabelMap, made_ns: int) -> LabelMap:
@@ -97,19 +94,17 @@ def replay(
         return max(clock_ns + 1, due_ns if asked_ns is None else min(asked_ns, due_ns))
 
     messages = bag.messages({*streams, *infos, *TF_TOPICS})
-    for due_ns, recorded in on_one_axis(messages, longest_pause_ns=LONGEST_PAUSE_NS):
+    for due_ns, recorded in on_one_axis(messages, bag.spans, longest_pause_ns=LONGEST_PAUSE_NS):
         on_message(recorded)
         yield from until(due_ns - 1)
         now_ns, number = due_ns, recorded.recording
         at_ns = max(at_ns, timeline.within_ns(number, recorded.time_ns))
         name = streams.get(recorded.topic)
-        elapsed_s = (now_ns - start_ns) / SECOND
-        if not any(k.target in (name, recorded.topic) and k.covers(elapsed_s) for k in kills):
-            _push(segmenter, recorded, name, infos, now_ns)
-            if name is not None:
-                stepped_ns = now_ns
-                if (label_map := segmenter.step(now_ns)) is not None:
-                    yield made(label_map, now_ns)
+        _push(segmenter, recorded, name, infos, now_ns)
+        if name is not None:
+            stepped_ns = now_ns
+            if (label_map := segmenter.step(now_ns)) is not None:
+                yield made(label_map, now_ns)
         on_time(now_ns, at_ns)
     yield from until(now_ns + intake.longest_wait_ns)  # the last set may be open yet
     left_ns = timeline.duration_ns - at_ns

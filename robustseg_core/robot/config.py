@@ -49,6 +49,11 @@ class RobotConfig(Strict):
     sync: SyncConfig = Field(default_factory=SyncConfig, description="Deadline synchronizer.")
     health: HealthConfig = Field(default_factory=HealthConfig, description="Health monitor.")
 
+    @property
+    def topics(self) -> dict[str, str]:
+        """modality -> topic of the streams that have one."""
+        return {name: stream.topic for name, stream in self.streams.items() if stream.topic}
+
     @model_validator(mode="after")
     def _limits_are_known(self) -> RobotConfig:
         for name, stream in self.streams.items():
@@ -73,5 +78,9 @@ def parse_robot(tree: Mapping[str, Any]) -> RobotConfig:
     Raises:
         RobustsegError: an unknown key, or a value of the wrong kind or range.
     """
-    own = {key: value for key, value in tree.items() if str(key).partition(".")[0] not in NODE_ONLY}
-    return parse(RobotConfig, own)
+    return parse(RobotConfig, {k: v for k, v in tree.items() if not is_node_only(str(k))})
+
+
+def is_node_only(name: str) -> bool:
+    """Whether a parameter, by its dotted name, is a ROS node's and none of the robot's."""
+    return name.partition(".")[0] in NODE_ONLY

@@ -26,7 +26,8 @@ def camera_info_topic(topic: str, told: str = "") -> str:
 def calibrations(config: RobotConfig) -> dict[str, list[str]]:
     """CameraInfo topic -> the modalities that it calibrates; those with pixels of their own."""
     topics: dict[str, list[str]] = {}
-    for name, stream in config.streams.items():
-        if stream.topic and not modalities.load(name).needs_view:
-            topics.setdefault(camera_info_topic(stream.topic, stream.camera_info), []).append(name)
+    for name, topic in config.topics.items():
+        if not modalities.load(name).needs_view:
+            info = camera_info_topic(topic, config.streams[name].camera_info)
+            topics.setdefault(info, []).append(name)
     return topics

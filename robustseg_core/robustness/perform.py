@@ -164,7 +164,7 @@ def spec_of(robot: RobotConfig) -> ModelSpec:
 
 
 def _engine(robot: RobotConfig) -> EagerEngine:
-    streams = tuple(name for name, stream in robot.streams.items() if stream.topic)
+    streams = tuple(robot.topics)
     return _engine_of(robot.weights, robot.device, streams)
 
 
@@ -199,7 +199,7 @@ def _broken(task: Task, case: Case) -> dict[str, Any]:
     with Bag([Path(task.drive)]) as bag:
         robot = _robot(task.drive, task.options)
         spec = spec_of(robot)
-        topics = {name: s.topic for name, s in robot.streams.items() if s.topic}
+        topics = robot.topics
         specs = case.specs(calibrations(robot))
         late = case.dark_s is not None and case.target == ALL
         until_s = None if late or case.passes > 1 else case.needs_s + 0.05

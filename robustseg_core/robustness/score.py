@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from robustseg_core import metrics
 from robustseg_core.bag import Bag
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.image import pixels
 from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError
-from robustseg_core.intake import stamp_of
 from robustseg_core.recording.labels import open_truth
 from robustseg_core.types import Bundle, Rejection
 

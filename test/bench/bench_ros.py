@@ -26,10 +26,11 @@ from rclpy.qos import qos_profile_sensor_data  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
+from robustseg_core.codecs.fields import stamp_of  # noqa: E402
 from robustseg_core.modalities.rgb import Rgb  # noqa: E402
 from robustseg_core.output import messages  # noqa: E402
 from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
-from robustseg_ros.convert import stamp_to_ns, to_message  # noqa: E402
+from robustseg_ros.convert import to_message  # noqa: E402
 
 HEIGHT, WIDTH = 1200, 1920
 ROUNDS = 100
@@ -117,7 +118,7 @@ def receiving(pixels: np.ndarray) -> dict[str, float]:
 
     def ours() -> np.ndarray:
         message = deserialize_message(raw, Image)
-        return rgb.decode(message, stamp_to_ns(message.header.stamp))
+        return rgb.decode(message, stamp_of(message))
 
     def cheapest() -> np.ndarray:
         message = deserialize_message(raw, Image)

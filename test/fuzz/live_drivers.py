@@ -11,8 +11,9 @@ from rclpy.node import Node
 
 from fuzz.scenery import arrivals, healthy
 from fuzz.soak import EVERY_S, schedule
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.faults import Injector, parse_fault
-from robustseg_core.faults._base import Sample, stamp_of, with_stamp
+from robustseg_core.faults._base import Sample, with_stamp
 from robustseg_core.types import SECOND
 from support import drives
 from support.live_sensors import advertise, calibrate

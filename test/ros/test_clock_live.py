@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 
 from robustseg_core.types import SECOND
-from robustseg_ros.convert import ns_to_stamp
 from support.live_ear import Ear
 from support.live_sensors import Sensors, parameter_file
 
@@ -30,7 +30,7 @@ class Simulator:
     def _tick(self) -> None:
         if not self.paused:
             self.said_ns += SECOND // 20
-            self._publisher.publish(Clock(clock=ns_to_stamp(self.said_ns)))
+            self._publisher.publish(Clock(clock=Time(nanoseconds=self.said_ns).to_msg()))
 
 
 def test_a_clock_that_is_missing_stops_or_goes_back_is_named_and_masks_go_on(world, tmp_path):

@@ -17,10 +17,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.output.messages import read_status
 from robustseg_core.output.reasons import faults
 from robustseg_core.types import SECOND
-from robustseg_ros.convert import stamp_to_ns
 
 pytestmark = pytest.mark.ros
 ROBOT = ROOT / "config" / "robot.yaml"
@@ -48,7 +48,7 @@ class Ear:
             node.create_subscription(
                 Image,
                 f"/robustseg/{name}",
-                lambda m, kept=kept: kept.__setitem__(stamp_to_ns(m.header.stamp), m),
+                lambda m, kept=kept: kept.__setitem__(stamp_of(m), m),
                 qos_profile_sensor_data,
             )
         node.create_subscription(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustseg_core import faults, modalities
-from robustseg_core.faults._base import stamp_of
+from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.geometry.view import View
 from robustseg_core.learn.corrupt import damaged
 from robustseg_core.learn.damage import TWINS

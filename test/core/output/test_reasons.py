@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustseg_core.faults.kills import parse_kill
+from robustseg_core.faults import parse_kill
 from robustseg_core.output.reasons import ReasonLog, Sentences, faults
 from robustseg_core.recording.run import run_bags
 from robustseg_core.types import Fault, Finding
@@ -77,7 +77,7 @@ def test_every_fault_of_every_mask_is_in_exactly_one_entry(masks):
 def test_a_run_says_a_silence_once(tmp_path):
     drive = drives.write_drive(tmp_path / "bag", 3.0)
     kills = [parse_kill("rgb@1")]
-    run_bags([drive], out=tmp_path / "out", overrides=["weights=untrained"], kills=kills)
+    run_bags([drive], out=tmp_path / "out", overrides=["weights=untrained"], faults=kills)
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     silent = [row for row in result["masks"] if row["reasons"].get("rgb") == ["silent"]]
     (told,) = [one for one in result["reasons"] if one["fault"] == "silent"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,18 +19,29 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
 from support import drives
 
+KIND = "std_msgs/msg/String"
 
-def at(time_ns: int) -> Recorded:
-    return Recorded("/rgb", "std_msgs/msg/String", time_ns, b"", Codec("std_msgs/msg/String"))
+
+def at(time_ns: int, number: int = 0) -> Recorded:
+    return Recorded("/rgb", KIND, time_ns, b"", Codec(KIND), number)
 
 
 def axis(times: list[int], longest_pause_ns: int | None = None) -> list[int]:
-    placed = on_one_axis(map(at, times), longest_pause_ns=longest_pause_ns)
+    placed = on_one_axis(map(at, times), [(0, 0)], longest_pause_ns=longest_pause_ns)
     return [time_ns for time_ns, _ in placed]
 
 
 def test_the_next_recording_follows_at_once_and_its_own_steps_stay():
     assert axis([10, 12, 15, 3, 4, 9]) == [10, 12, 15, 15, 16, 21]
+
+
+@pytest.mark.parametrize("longest, second", [(None, [20, 21]), (2, [14, 15])])
+def test_the_next_recording_begins_where_the_one_before_ends_though_a_sensor_said_less(
+    longest, second
+):
+    rows = [at(10), at(12), at(3, 1), at(4, 1)]
+    found = on_one_axis(rows, [(10, 20), (3, 9)], longest_pause_ns=longest)
+    assert [time_ns for time_ns, _ in found] == [10, 12, *second]
 
 
 def test_a_pause_is_shortened_only_where_that_is_asked_for():

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.codecs.fields import as_bytes
+from robustseg_core.codecs.fields import as_bytes, stamp_of
 from robustseg_core.codecs.image import decode_compressed, decode_image
-from robustseg_core.faults._base import FaultModel, FaultState, stamp_of, with_payload
+from robustseg_core.faults._base import FaultModel, FaultState, with_payload
 from robustseg_core.types import SECOND, Fault, Rejection
 
 _FROM_RGB = {
