@@ -47,7 +47,7 @@ def colorize(ids: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
 def background(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
     """(H, W, 3) RGB of the best surviving sensor: the camera, or what is left."""
     height, width = label_map.ids.shape
-    order = [name for name in ("rgb", *spec.modalities) if name in label_map.bundle.frames]
+    order = modalities.ranked(n for n in spec.modalities if n in label_map.bundle.frames)
     if not order:
         return np.zeros((height, width, 3), np.uint8)
     decoder = modalities.load(order[0])(encoding=spec.encodings.get(order[0]))
