@@ -261,11 +261,11 @@ def show(result: dict[str, Any], out: Path) -> None:
         table.add_row(f"{row['at_s']:.2f}", used, Text("\n").join(reasons))
     err.print(table)
     if line := score_line(result):
-        err.line(line)
+        err.say(line)
     for notice in result["notices"]:
         err.notice(notice)
     for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
-        err.line(f"  {out / name}")
+        err.say(f"  {out / name}")
 
 
 def main() -> None:

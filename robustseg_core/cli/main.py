@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core import __version__, config, modalities
+from robustseg_core import __version__, config
 from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
@@ -80,7 +80,7 @@ NOTICED = 3
 """Exit code of `--strict` where something was worth a notice."""
 
 
-def _version(wanted: bool) -> None:
+def _version(*, wanted: bool) -> None:
     if wanted:
         typer.echo(f"robustseg {__version__}")
         raise typer.Exit
@@ -88,6 +88,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    *,
     _version_flag: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
     ] = False,
@@ -120,6 +121,7 @@ def _options(
 @app.command()
 def inspect(
     bags: Bags,
+    *,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -150,10 +152,10 @@ def _show(found: Survey, bags: list[Path]) -> None:
     for topic in found.topics:
         rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
         gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
-        name = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
+        what = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
         if not topic.decodable:
-            name.append("\n").append_text(literal(topic.problem, "red"))
-        table.add_row(topic.modality or "", name, str(topic.count), rate, gap)
+            what.append("\n").append_text(literal(topic.problem, "red"))
+        table.add_row(topic.modality or "", what, str(topic.count), rate, gap)
     err.print(table)
     for notice in found.notices:
         err.notice(notice)
@@ -192,6 +194,7 @@ def run(
     device: Annotated[
         Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
     ] = None,
+    *,
     strict: Strict = False,
     overrides: Overrides = None,
 ) -> None:
@@ -257,7 +260,7 @@ def params() -> None:
 @app.command("list")
 def list_plugins() -> None:
     """Name the plug-ins: modalities, backbones, distillers, data sets, recipes, faults."""
-    from robustseg_core import datasets, distill, faults
+    from robustseg_core import datasets, distill, faults, modalities
     from robustseg_core.learn.recipe import known_recipes
     from robustseg_core.models import fusion, mit
 
@@ -299,9 +302,9 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         err.notice(notice)
     if not result["trained"]:
         text = "random weights; the masks show plumbing, not a scene"
-        err.line(text, head="untrained:", style="yellow")
+        err.say(text, head="untrained:", style="yellow")
     for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
-        err.line(f"  {out / name}")
+        err.say(f"  {out / name}")
 
 
 def main() -> None:

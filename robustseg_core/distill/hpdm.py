@@ -24,7 +24,7 @@ from robustseg_core.distill._rows import table
 
 
 class Hpdm(Distiller):
-    """Hybrid prototype distillation (arXiv 2505.12861; robustseg_rmmss 5.1).
+    """Hybrid prototype distillation (arXiv 2505.12861).
 
         p_c = mean feature of the pixels of class c               (per sample, stage, modality)
         L   = 1/B sum_b sum_stages sum_slots mean over channels and present classes of
@@ -56,10 +56,10 @@ class Hpdm(Distiller):
             "shuffled", description="Which of the teacher's modalities each slot learns from."
         )
         legacy_double_norm: bool = Field(
-            False, description="Divide prototypes by their pixel counts twice, as released."
+            default=False, description="Divide prototypes by their pixel counts twice, as released."
         )
         legacy_absent: bool = Field(
-            False, description="Let absent classes compete as zeros, as released."
+            default=False, description="Let absent classes compete as zeros, as released."
         )
 
     options: Options

@@ -16,7 +16,7 @@ from robustseg_core.types import IGNORE
 
 
 class PredictionDistiller(Distiller):
-    """Modality-agnostic distillation (MAD) of AnySeg (arXiv 2411.17141; anyseg 1.4).
+    """Modality-agnostic distillation (MAD) of AnySeg (arXiv 2411.17141).
 
         L = mean over labelled pixels of T^2 KL( softmax(teacher / T) || softmax(student / T) )
 
@@ -38,8 +38,12 @@ class PredictionDistiller(Distiller):
         at: Literal["full", "quarter"] = Field(
             "full", description="Compare at the input's size (as published) or as the head says it."
         )
-        legacy_ignored: bool = Field(False, description="Count ignored pixels too, as released.")
-        legacy_mean: bool = Field(False, description="Divide by K, as released (weight 50).")
+        legacy_ignored: bool = Field(
+            default=False, description="Count ignored pixels too, as released."
+        )
+        legacy_mean: bool = Field(
+            default=False, description="Divide by K, as released (weight 50)."
+        )
 
     options: Options
 

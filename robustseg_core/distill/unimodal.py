@@ -24,7 +24,7 @@ Stage = Annotated[int, Field(ge=1, le=4)]
 
 
 class UnimodalDistiller(Distiller):
-    """Unimodal feature distillation (UMD) of AnySeg (arXiv 2411.17141; anyseg 1.4).
+    """Unimodal feature distillation (UMD) of AnySeg (arXiv 2411.17141).
 
         L = 1/B sum_b sum_stages sum_present-modalities
             mean of KL( softmax(teacher) || softmax(student) )
@@ -38,8 +38,7 @@ class UnimodalDistiller(Distiller):
       (C, H, W) map is the height. Its `KLDivLoss('mean')` x 5 is `legacy_mean` with weight 5, and
       it also counts pixels that nobody labelled (`legacy_ignored`).
 
-    Without labels all pixels count. The default weight lies in the range 0.05 to 0.5 that the
-    specification advises for the channel axis.
+    Without labels all pixels count. The default weight is ours, for the channel axis.
     """
 
     class Options(Distiller.Options):
@@ -53,14 +52,17 @@ class UnimodalDistiller(Distiller):
             (1, 2, 3, 4), min_length=1, description="Which of the encoder's stages; 1 is finest."
         )
         dominant_only: bool = Field(
-            False,
+            default=False,
             description="Imitate only the half of the sensors that the teacher's fused feature is "
             "most like (MAGIC), per sample and stage.",
         )
         legacy_mean: bool = Field(
-            False, description="Divide by the length of the softmax, as released (weight 5)."
+            default=False,
+            description="Divide by the length of the softmax, as released (weight 5).",
         )
-        legacy_ignored: bool = Field(False, description="Count ignored pixels too, as released.")
+        legacy_ignored: bool = Field(
+            default=False, description="Count ignored pixels too, as released."
+        )
 
     options: Options
 

@@ -6,13 +6,12 @@ Pixel (0, 0) is the center of the first pixel, as in `CameraInfo`; axes are REP 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from robustseg_core.codecs.fields import MAX_PIXELS, header, sizes, word
 from robustseg_core.geometry.transforms import turned
@@ -30,6 +29,8 @@ _NARROWEST, _WIDEST, _WIDEST_FISHEYE = 1.0, 170.0, 360.0
 """Degrees across the image that a lens may see; a pinhole's plane has no 180."""
 _SQUAREST = 5.0
 """fx and fy differ by less than this factor: pixels are nearly squares."""
+_ASPECT = 0.02
+"""Image and camera may differ by this share in aspect, and be scaled copies nevertheless."""
 _SAME_PX, _SAME = 0.01, 1e-5
 """What rounding alone changes when a calibration is published again: pixels, and other numbers."""
 
@@ -162,6 +163,10 @@ class Camera:
         """(H, W) of the images that this camera publishes."""
         return self.height // self.binning[0] or 1, self.width // self.binning[1] or 1
 
+    def fits(self, height: int, width: int) -> bool:
+        """Whether an image of that size may be this camera's, or a scaled copy of it."""
+        return abs(width * self.height / (height * self.width) - 1) <= _ASPECT
+
     @cached_property
     def reach(self) -> float:
         """Tangent of the angle from the axis beyond which the distortion polynomial folds back.
@@ -273,11 +278,12 @@ def _numbers(message: Any, name: str) -> NDArray[np.float64]:
     return numbers
 
 
-def _close(one: Sequence[float], other: Sequence[float]) -> bool:
+def _close(one: ArrayLike, other: ArrayLike) -> bool:
     """Whether two rows of numbers, of which the shorter goes on with zeros, are the same."""
-    size = max(len(one), len(other))
-    rows = (np.pad(row, (0, size - len(row))) for row in (np.asarray(one), np.asarray(other)))
-    return bool(np.allclose(*rows, rtol=_SAME, atol=_SAME))
+    rows = np.asarray(one), np.asarray(other)
+    size = max(map(len, rows))
+    first, second = (np.pad(row, (0, size - len(row))) for row in rows)
+    return bool(np.allclose(first, second, rtol=_SAME, atol=_SAME))
 
 
 def _lens(camera: Camera) -> str:

@@ -6,8 +6,9 @@ changed, so that callers may keep what they computed until then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -18,11 +19,10 @@ from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.transforms import TransformTree, apart, placed, pose, strip
 from robustseg_core.types import Fault, Rejection
 
+T = TypeVar("T")
+
 _CAMERAS = ("rgb", "depth")
 """Whose CameraInfo makes the grid, most wanted first; others only if none of these has one."""
-
-_ASPECT = 0.02
-"""Image and CameraInfo may differ by this share in aspect, and be scaled copies nevertheless."""
 
 _STILL_M, _STILL_DEG = 1e-3, 0.01
 """A sensor that moved by less is where it was."""
@@ -35,7 +35,8 @@ _EMPTY = np.float32(1 << 30)
 """Rank of a pixel that shows no point; finite, because morphology makes NaN of infinity."""
 
 
-class Projection(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Projection:
     """Points that land inside the grid."""
 
     rows: NDArray[np.intp]
@@ -54,6 +55,12 @@ class _Place(NamedTuple):
     """View from sensor, as it was last told."""
     newest: NDArray[np.float64]
     """The same, as it is used; it may have crept on since."""
+
+
+def grid_of(cameras: Iterable[str]) -> str | None:
+    """Whose camera makes the grid, of sensors that have one; None: there is none."""
+    known = tuple(cameras)
+    return next((name for name in (*_CAMERAS, *known) if name in known), None)
 
 
 class View:
@@ -200,10 +207,8 @@ class View:
         camera = self.camera
         if camera is None:
             return Fault.NO_CALIB
-        if self._image and not self.config.intrinsics:
-            (height, width), _ = self._image
-            if abs(width * camera.height / (height * camera.width) - 1) > _ASPECT:
-                return Fault.NO_CALIB  # this CameraInfo belongs to another picture
+        if self._image and not self.config.intrinsics and not camera.fits(*self._image[0]):
+            return Fault.NO_CALIB  # this CameraInfo belongs to another picture
         return Fault.NO_TF if self._pose_of(modality, frame_id) is None else None
 
     def view_from(self, modality: str, frame_id: str) -> NDArray[np.float64]:
@@ -237,9 +242,9 @@ class View:
         with np.errstate(all="ignore"):
             for axis, (to_x, to_y, to_z, shift) in zip(moved, view_from_sensor[:3], strict=True):
                 np.multiply(x, to_x, out=axis)
-                axis += y * to_y
-                axis += z * to_z
-                axis += shift
+                np.add(axis, y * to_y, out=axis)
+                np.add(axis, z * to_z, out=axis)
+                np.add(axis, shift, out=axis)
         return moved.T
 
     def camera_of(self, modality: str) -> Camera | None:
@@ -290,7 +295,8 @@ class View:
         pixel = (found.rows * width + found.cols)[far_to_near]
         rank[pixel] = np.arange(len(pixel) - 1, -1, -1, dtype=np.float32)  # the last write stays
         if grow > 1:
-            rank = cv2.erode(rank.reshape(height, width), np.ones((grow, grow), np.uint8)).ravel()
+            square = np.ones((grow, grow), np.uint8)
+            rank = np.asarray(cv2.erode(rank.reshape(height, width), square), np.float32).ravel()
         shown = np.flatnonzero(rank < _EMPTY)
         return shown, far_to_near[::-1][rank[shown].astype(np.intp)]
 
@@ -310,7 +316,8 @@ class View:
         if own is None or self.camera is None or there is None:
             rows = (np.arange(height) * 2 + 1) * self.size[0] // (2 * height)
             cols = (np.arange(width) * 2 + 1) * self.size[1] // (2 * width)
-            return (rows[:, None] * self.size[1] + cols).ravel()
+            every: NDArray[np.intp] = rows[:, None] * self.size[1] + cols
+            return every.ravel()
         with np.errstate(all="ignore"):  # pixels that look nowhere are NaN
             rays = self.rays(modality, height, width) @ there[:3, :3].T.astype(np.float32)
         found = self.project(rays)
@@ -320,8 +327,8 @@ class View:
 
     def _named(self) -> Camera | None:
         """The CameraInfo that makes the grid."""
-        wanted = [m for m in (*_CAMERAS, *self._cameras) if m in self._cameras]
-        return self._cameras[wanted[0]] if wanted else None
+        name = grid_of(self._cameras)
+        return self._cameras[name] if name else None
 
     def _find_camera(self) -> Camera | None:
         if self._wrong_intrinsics():
@@ -331,7 +338,8 @@ class View:
     def _configured(self) -> Camera | None:
         if not self.config.intrinsics:
             return None
-        return Camera(*self.camera_size, *self.config.intrinsics, frame_id=self.frame_id)
+        fx, fy, cx, cy = self.config.intrinsics
+        return Camera(*self.camera_size, fx, fy, cx, cy, frame_id=self.frame_id)
 
     def _wrong_intrinsics(self) -> str:
         """Why the configured ones belong to no camera of this size; empty: they may, or nobody
@@ -379,11 +387,12 @@ class View:
                 return Rejection(Fault.NO_TF, text)
         return None
 
-    def _keep(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def _keep(self, key: Any, compute: Callable[[], T]) -> T:
         """`compute()`, done once per version."""
         kept = self._kept  # a change in another thread puts a new dictionary in its place
         try:
-            return kept[key]
+            value: T = kept[key]
+            return value
         except KeyError:
             value = compute()
         if len(kept) >= _KEPT:

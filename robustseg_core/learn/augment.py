@@ -33,7 +33,7 @@ _LARGEST = 100
 
 
 class AugmentConfig(Strict):
-    """How samples are varied; the defaults are DELIVER's (robustseg_rmmss section 2)."""
+    """How samples are varied; the defaults are DELIVER's (docs/specs/network.md)."""
 
     crop: tuple[int, int] | None = Field(
         None, description="(H, W) that is cut out; null: the sample's own size."
@@ -177,8 +177,8 @@ def augment(
     geometry = draw(next(iter(sizes.values())), rng, config)
     light = _light((encodings or {}).get("rgb", {}))
     images = {}
-    for name, image in sample.images.items():
-        fill: Any = np.float32(0)
+    for name, seen in sample.images.items():
+        image, fill = seen, np.zeros(1, np.float32)
         if name == "rgb":
             image = _photometric(image, rng, config, light)
             mean, std = _columns(light)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import combinations
+from operator import add
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustseg_core import modalities
@@ -13,6 +18,9 @@ from robustseg_core.errors import RobustsegError
 
 INITIALS = {"aolp": "A", "dolp": "P", "nir": "N"}
 """Letters of the published tables' columns, of sensors without a plug-in; others have their own."""
+
+
+Score = TypeVar("Score", float, NDArray[np.float64])
 
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
@@ -30,12 +38,12 @@ def short(subset: Sequence[str]) -> str:
 
 
 def expectation(
-    scores: Mapping[tuple[str, ...], float], modalities: Sequence[str], p: float
-) -> float:
+    scores: Mapping[tuple[str, ...], Score], modalities: Sequence[str], p: float
+) -> Score:
     """E(p): the score to expect when each sensor fails independently with probability p.
 
     Weight p^k (1-p)^(M-k) for k missing sensors, renormalized because at least one works
-    (arXiv 2503.18445; datasets_and_protocols 8.3).
+    (arXiv 2503.18445).
 
     Args:
         scores: one per subset, as `subsets` lists them.
@@ -52,7 +60,8 @@ def expectation(
     if missing:
         raise RobustsegError(f"no score for {', '.join(missing)}; evaluate all subsets first")
     weights = {s: p ** (total - len(s)) * (1 - p) ** len(s) for s in subsets(modalities)}
-    return sum(w * scores[s] for s, w in weights.items()) / sum(weights.values())
+    weighted = (w * scores[s] for s, w in weights.items())
+    return reduce(add, weighted) / sum(weights.values())
 
 
 def draw(

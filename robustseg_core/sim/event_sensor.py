@@ -18,7 +18,7 @@ from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.codecs.events.evt3 import Evt3Decoder, Evt3Encoder
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
-from robustseg_core.sim.event_pixels import fire, most_events
+from robustseg_core.sim.event_pixels import fire, fire_noise, most_events
 
 _LOWEST_THRESHOLD = 0.01
 """No pixel's threshold is below this, however wide their spread (as in v2e and ESIM)."""
@@ -151,8 +151,10 @@ class EventCamera:
         pixels = (self._log, log, light, mean, leak, self._memory, self._on, self._off)
         room = most_events(*pixels) + len(noise[0])
         pixel, t = np.empty(room, np.int64), np.empty(room, np.int64)
-        times = (float(before), float(t_us), float(self.refractory_us))
-        n = fire(*pixels, self._awake_us, *times, *noise, pixel, t)
+        blind_us = float(self.refractory_us)
+        n = fire_noise(self._awake_us, blind_us, *noise, pixel, t)
+        times = (float(before), float(t_us), blind_us)
+        n = fire(n, *pixels, self._awake_us, *times, pixel, t)
         self._log, self._t_us = log, int(t_us)
         return _sorted(pixel[:n], t[:n], self.width, before)
 

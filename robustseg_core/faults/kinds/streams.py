@@ -1,6 +1,6 @@
 """What goes wrong on any stream, whatever it carries: PX4's verbs, and stamps that lie.
 
-PX4 failure injection: off, stuck, garbage, wrong, slow, delayed, intermittent.
+PX4's failure injection: off, stuck, garbage, wrong, slow, delayed, intermittent.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Stuck(FaultModel):
     """The last good payload over and over, with new stamps (a frozen driver)."""
 
     may: ClassVar = frozenset({Fault.OFFSET})  # a stamp that stands still falls behind its peers'
-    same_stamp: bool = Field(False, description="Repeat its stamp as well.")
+    same_stamp: bool = Field(default=False, description="Repeat its stamp as well.")
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """The freeze, or the stamp that never moves."""
