@@ -202,15 +202,13 @@ def run(
 
     [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
     """
-    from robustseg_core.faults import parse_fault
-    from robustseg_core.faults.kills import parse_kill
+    from robustseg_core.faults import parse_fault, parse_kill
     from robustseg_core.recording.run import run_bags
 
     words = list(overrides or [])
     words += [f"device={device.value}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
-    kills = [parse_kill(text) for text in kill or []]
-    faults = [parse_fault(text) for text in fault or []]
+    faults = [*map(parse_kill, kill or []), *map(parse_fault, fault or [])]
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
@@ -223,7 +221,6 @@ def run(
             params=params,
             overrides=words,
             out=out,
-            kills=kills,
             faults=faults,
             seed=seed,
             on_progress=show,

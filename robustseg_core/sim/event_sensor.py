@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag.typestore import EVENT_PACKET
-from robustseg_core.codecs.encode_evt3 import encode_evt3
-from robustseg_core.codecs.evt3 import MAX_SIDE
+from robustseg_core.codecs.events.evt3 import Evt3Decoder, Evt3Encoder
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim.event_pixels import fire, fire_noise, most_events
@@ -92,10 +91,8 @@ class EventCamera:
         shot_noise_hz: float = 0.5,
         dark: float = 1e-3,
     ) -> None:
-        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-            raise RobustsegError(
-                f"event sensor is {height}x{width}; EVT3 addresses 1 to {MAX_SIDE} each"
-            )
+        if text := Evt3Decoder.impossible(width, height):
+            raise RobustsegError(text)
         if min(threshold_on, threshold_off) < _LOWEST_THRESHOLD or dark <= 0:
             raise RobustsegError(
                 f"thresholds {threshold_on}, {threshold_off}, dark {dark}; give thresholds of at "
@@ -187,7 +184,7 @@ class EventCamera:
         while start < len(events.t):
             end = np.searchsorted(events.t, events.t[start] + int(longest_ms * 1000))
             part = slice(start, min(int(end), start + most_events))
-            words = encode_evt3(events.x[part], events.y[part], events.p[part], events.t[part])
+            payload = Evt3Encoder.encode(*(column[part] for column in events))
             stamp_ns = zero_ns + int(events.t[start]) * 1000
             fields = {
                 "header": header(stamp_ns, frame_id),
@@ -197,7 +194,7 @@ class EventCamera:
                 "time_base": 0,
                 "encoding": "evt3",
                 "is_bigendian": False,
-                "events": np.frombuffer(np.asarray(words, "<u2").tobytes(), np.uint8),
+                "events": np.frombuffer(payload, np.uint8),
             }
             yield to_rosbags(EVENT_PACKET, fields)
             self._seq += 1
