@@ -43,7 +43,10 @@ setup(
     packages=find_packages(
         include=["robustseg_core", "robustseg_core.*", "robustseg_ros", "robustseg_ros.*"]
     ),
-    package_data={"robustseg_core": ["*/*.html.j2", "weights/*"]},
+    package_data={
+        "robustseg_core": ["*/*.html.j2", "weights/*", "py.typed"],
+        "robustseg_ros": ["py.typed"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

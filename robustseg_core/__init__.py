@@ -1,8 +1,60 @@
-"""Segmentation that keeps going when sensors die: everything that thinks. Never imports ROS."""
+"""Segmentation that keeps going when sensors die: everything that thinks. Never imports ROS.
 
+    import robustseg_core
+
+    predictor = robustseg_core.load("street")
+    result = predictor.predict({"rgb": image, "depth": metres})
+
+The public names are loaded when they are first asked for: importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robustseg_core.predictor import load
+    from robustseg_core.robot.config import RobotConfig
+    from robustseg_core.segmenter import Segmenter
+    from robustseg_core.types import Fault, LabelMap, ModelSpec, State
 
 try:
     __version__ = version("robustseg")
 except PackageNotFoundError:  # a bare checkout on PYTHONPATH
     __version__ = "0+checkout"
+
+__all__ = [
+    "Fault",
+    "LabelMap",
+    "ModelSpec",
+    "RobotConfig",
+    "Segmenter",
+    "State",
+    "__version__",
+    "load",
+]
+
+_HOMES = {
+    "Fault": "types",
+    "LabelMap": "types",
+    "ModelSpec": "types",
+    "RobotConfig": "robot.config",
+    "Segmenter": "segmenter",
+    "State": "types",
+    "load": "predictor",
+}
+"""Public name -> the module that defines it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # the next time, nobody asks here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

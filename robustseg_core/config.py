@@ -63,7 +63,7 @@ class StreamConfig(Strict):
 
 
 class SyncConfig(Strict):
-    """The deadline synchronizer (ros_anchors 4.3)."""
+    """The deadline synchronizer (docs/specs/synchronizer.md)."""
 
     deadline_ms: float = Field(
         40.0, gt=0, le=10_000, description="Longest wait for a due sensor after the reference."
@@ -94,7 +94,7 @@ class SyncConfig(Strict):
 
 
 class HealthConfig(Strict):
-    """The health monitor's state machine (ros_anchors 4.2)."""
+    """The health monitor's state machine (docs/specs/health.md)."""
 
     silence_periods: float = Field(
         3.0, ge=1.5, description="DEAD after this many expected periods without a message, ..."

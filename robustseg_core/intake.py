@@ -364,12 +364,17 @@ def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]
     """Decode and judge; raises the first fatal finding as a Rejection."""
     stamp_ns, frame_id = header(message)
     data = decoder.decode(message, stamp_ns)
-    findings = tuple(decoder.check(data))
+    findings, quality = judged(decoder, data)
     fatal = next((finding for finding in findings if finding.fatal), None)
     if fatal is not None:
         raise Rejection(fatal.fault, fatal.text, final=fatal.final)
-    quality = min((finding.score for finding in findings), default=1.0)
     return Reading(decoder.name, stamp_ns, frame_id, data, quality), findings
+
+
+def judged(decoder: Modality, data: Any) -> tuple[tuple[Finding, ...], float]:
+    """(what the content checks find in a sensor's data, quality that they leave of it)."""
+    findings = tuple(decoder.check(data))
+    return findings, min((finding.score for finding in findings), default=1.0)
 
 
 def _blocked(missing: Fault | None, reading: Reading, view: View) -> Finding | None:

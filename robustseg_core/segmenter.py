@@ -23,6 +23,7 @@ from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import Intake, tally
+from robustseg_core.modalities import Modality
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.robot.config import RobotConfig
@@ -92,13 +93,7 @@ class Segmenter:
         """
         device = pick_device(config.device)
         model = network(config.weights, list(config.topics))
-        engine: Engine = EagerEngine(model, device, cpu_threads=config.cpu_threads)
-        if device.type != "cpu":
-            cpu = torch.device("cpu")
-            engine = FallbackEngine(
-                engine, lambda: EagerEngine(model, cpu, cpu_threads=config.cpu_threads)
-            )
-        return cls(config, model.spec, engine)
+        return cls(config, model.spec, engine_of(model, device, cpu_threads=config.cpu_threads))
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -205,8 +200,8 @@ class Segmenter:
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)
         height, width = self.view.camera_size
         label_map = LabelMap(
-            ids=_enlarge(ids, height, width),
-            confidence=_enlarge(confidence, height, width),
+            ids=enlarge(ids, height, width),
+            confidence=enlarge(confidence, height, width),
             stamp_ns=bundle.stamp_ns,
             frame_id=self.view.frame_id or match.items[used[0]][-1].payload.frame_id,
             used=used,
@@ -261,7 +256,7 @@ class Segmenter:
                 continue
             readings = [item.payload for item in items]
             try:
-                array = decoder.encode(readings, self.view, match.stamp_ns)
+                frame = encode(decoder, readings, self.view, match.stamp_ns)
             except Rejection as rejection:
                 absent[name] = self._tell(name, now_ns, rejection.finding.fault, str(rejection))
                 continue
@@ -270,8 +265,7 @@ class Segmenter:
                 text = f"{type(error).__name__}: {error}"
                 absent[name] = self._tell(name, now_ns, Fault.INTERNAL, text)
                 continue
-            quality = min(reading.quality for reading in readings)
-            frames[name] = Frame(name, items[-1].stamp_ns, array, quality)
+            frames[name] = frame
             self._encoded[name] = (key, frames[name])
         return Bundle(match.stamp_ns, frames), absent
 
@@ -280,6 +274,26 @@ class Segmenter:
         finding = Finding(fault, False, text, score=1.0)
         self.intake.notice(name, now_ns, finding)
         return str(finding)
+
+
+def engine_of(model: AnyModalSegmenter, device: torch.device, *, cpu_threads: int = 0) -> Engine:
+    """What runs a network: on a GPU, the CPU stands by for the day when it fails."""
+    engine = EagerEngine(model, device, cpu_threads=cpu_threads)
+    if device.type == "cpu":
+        return engine
+    cpu = torch.device("cpu")
+    return FallbackEngine(engine, lambda: EagerEngine(model, cpu, cpu_threads=cpu_threads))
+
+
+def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns: int) -> Frame:
+    """What the network sees of a sensor in a set stamped `stamp_ns`; readings are oldest first.
+
+    Raises:
+        Rejection: NO_CALIB or NO_TF, where the view cannot place this sensor.
+    """
+    array = decoder.encode(readings, view, stamp_ns)
+    quality = min(reading.quality for reading in readings)
+    return Frame(decoder.name, readings[-1].stamp_ns, array, quality)
 
 
 def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
@@ -316,7 +330,7 @@ def _why(name: str, healths: Mapping[str, Health], absent: Mapping[str, str]) ->
     return health.reason or health.state.value
 
 
-def _enlarge(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def enlarge(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """(H, W) labels at the camera's size; nearest, since labels cannot be mixed."""
     if array.shape == (height, width):
         return array

@@ -1,7 +1,7 @@
 """Nested dicts of fields (`robustseg_core.output.messages`) into rclpy messages; stamps, both ways.
 
 A 7 MB image costs one memory copy: a ready `array.array` passes the generated setters unchecked,
-anything else is checked (or copied) element by element (rosidl_python #156, ros_anchors 3.1).
+anything else is checked (or copied) element by element (rosidl_python #156).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core import __version__, config, modalities
+from robustseg_core import __version__, config
 from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
@@ -260,7 +260,7 @@ def params() -> None:
 @app.command("list")
 def list_plugins() -> None:
     """Name the plug-ins: modalities, backbones, distillers, data sets, recipes, faults."""
-    from robustseg_core import datasets, distill, faults
+    from robustseg_core import datasets, distill, faults, modalities
     from robustseg_core.learn.recipe import known_recipes
     from robustseg_core.models import fusion, mit
 

@@ -39,7 +39,7 @@ def decode_depth(message: Any) -> NDArray[np.float32]:
     if encoding in ("16UC1", "mono16"):
         return _from_millimetres(pixels(message, 1, np.dtype(f"{order}u2"))[..., 0])
     if encoding == "32FC1":
-        return _from_metres(pixels(message, 1, np.dtype(f"{order}f4"))[..., 0])
+        return from_metres(pixels(message, 1, np.dtype(f"{order}f4"))[..., 0])
     raise Rejection(
         Fault.FORMAT,
         f"unsupported depth encoding {encoding!r}; supported: 16UC1, mono16 (mm), 32FC1 (m)",
@@ -53,7 +53,8 @@ def _from_millimetres(raw: NDArray[np.uint16]) -> NDArray[np.float32]:
     return depth_m
 
 
-def _from_metres(raw: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def from_metres(raw: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """float32 metres, NaN where the value is none that a sensor measures."""
     depth_m = raw.astype(np.float32)
     depth_m[~((depth_m > 0) & (depth_m < FARTHEST_M))] = np.nan
     return depth_m
@@ -80,7 +81,7 @@ def _decode_compressed(message: Any) -> NDArray[np.float32]:
     if encoding == "32FC1":
         scale, shift = np.frombuffer(data[4:12].tobytes(), "<f4")
         with np.errstate(all="ignore"):
-            depth_m = _from_metres(scale / (raw.astype(np.float32) - shift))
+            depth_m = from_metres(scale / (raw.astype(np.float32) - shift))
         depth_m[raw == 0] = np.nan
         return depth_m
     raise Rejection(

@@ -66,19 +66,28 @@ def decode_points(message: Any) -> Cloud:
     with np.errstate(all="ignore"):  # doubles beyond float32 become inf, and are dropped
         for column, name in zip(columns, "xyz", strict=True):
             column[:] = _values(table, name)
+    names = kind.names or ()
+    return returns(
+        columns,
+        _values(table, "intensity") if "intensity" in names else None,
+        _values(table, "ring") if "ring" in names else None,
+    )
+
+
+def returns(
+    columns: NDArray[np.float32], intensity: NDArray[Any] | None, ring: NDArray[Any] | None
+) -> Cloud:
+    """The returns of a scan's (3, N) x, y, z; what did not return is dropped, as above."""
+    with np.errstate(all="ignore"):
         # One sum says it all: 0 for the origin, NaN or inf for what is not finite.
         square = columns[0] ** 2 + columns[1] ** 2 + columns[2] ** 2
-    good = (square > 0) & (square < FARTHEST_M**2)
-    keep: Any = slice(None) if good.all() else np.flatnonzero(good)
-    names = kind.names or ()
-    intensity = _values(table, "intensity")[keep] if "intensity" in names else None
-    ring = _values(table, "ring")[keep] if "ring" in names else None
-    with np.errstate(all="ignore"):
+        good = (square > 0) & (square < FARTHEST_M**2)
+        keep: Any = slice(None) if good.all() else np.flatnonzero(good)
         return Cloud(
             columns[:, keep].T,
-            None if intensity is None else np.nan_to_num(intensity.astype(np.float32)),
-            None if ring is None else np.nan_to_num(ring).astype(np.int32),
-            total,
+            None if intensity is None else np.nan_to_num(intensity[keep].astype(np.float32)),
+            None if ring is None else np.nan_to_num(ring[keep]).astype(np.int32),
+            columns.shape[1],
         )
 
 

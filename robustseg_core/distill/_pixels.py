@@ -87,7 +87,7 @@ def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 
 def class_means(features: Tensor, hot: Tensor, sample: Tensor) -> Tensor:
-    """Prototypes: the mean feature of each class (robustseg_rmmss 5.1; arXiv 2505.12861).
+    """Prototypes: the mean feature of each class (arXiv 2505.12861).
 
     Args:
         features: (n, C, h, w).

@@ -37,10 +37,10 @@ def table(seen: Prediction, lesson: Lesson) -> Tensor:
 def dominant(lesson: Lesson, stage: int, known: Tensor | None) -> Tensor:
     """The teacher's rows that are worth imitating at a stage: those most like the fused feature.
 
-    MAGIC's selection (arXiv 2407.11344) as RobustSeg's 2026 form uses it (robustseg_rmmss 8): per
-    sample and stage, modalities are ranked by the pixel-mean cosine between their feature and the
-    mean of all features, and the best ceil(M_b / 2) of the M_b that the sample has are kept. The
-    granularity is reconstructed.
+    MAGIC's selection (arXiv 2407.11344) as RobustSeg's 2026 form uses it: per sample and stage,
+    modalities are ranked by the pixel-mean cosine between their feature and the mean of all
+    features, and the best ceil(M_b / 2) of the M_b that the sample has are kept. The granularity
+    is reconstructed.
 
     Args:
         lesson: its teacher is asked.

@@ -19,7 +19,7 @@ EDGE = 1e-4
 
 
 class CrossmodalDistiller(Distiller):
-    """Cross-modal distillation (CMD) of AnySeg (arXiv 2411.17141), in its safe form (anyseg 1.4).
+    """Cross-modal distillation (CMD) of AnySeg (arXiv 2411.17141), in its safe form.
 
         c_ab = mean over channels of the cosine between the maps of modalities a and b
         L    = 1/B sum_b mean over stages, mean over pairs a < b present of (c_ab^S - c_ab^T)^2

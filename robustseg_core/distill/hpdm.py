@@ -24,7 +24,7 @@ from robustseg_core.distill._rows import table
 
 
 class Hpdm(Distiller):
-    """Hybrid prototype distillation (arXiv 2505.12861; robustseg_rmmss 5.1).
+    """Hybrid prototype distillation (arXiv 2505.12861).
 
         p_c = mean feature of the pixels of class c               (per sample, stage, modality)
         L   = 1/B sum_b sum_stages sum_slots mean over channels and present classes of

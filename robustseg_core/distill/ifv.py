@@ -29,7 +29,7 @@ TEMPERATURE = 2.0
 
 
 class Ifv(Distiller):
-    """Intra-class feature variation of the dominant modalities (robustseg_rmmss 8).
+    """Intra-class feature variation of the dominant modalities (RobustSeg, CVPR 2026).
 
     The centre map holds at each pixel the prototype of the pixel's class; the map of typicality is
     the cosine along channels between the feature and it. With a softmax over positions,

@@ -16,7 +16,7 @@ from robustseg_core.types import IGNORE
 
 
 class PredictionDistiller(Distiller):
-    """Modality-agnostic distillation (MAD) of AnySeg (arXiv 2411.17141; anyseg 1.4).
+    """Modality-agnostic distillation (MAD) of AnySeg (arXiv 2411.17141).
 
         L = mean over labelled pixels of T^2 KL( softmax(teacher / T) || softmax(student / T) )
 

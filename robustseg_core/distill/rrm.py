@@ -14,7 +14,7 @@ Weights = tuple[float, float, float, float]
 
 
 class Rrm(Distiller):
-    """Representation regularization (RobustSeg v1, arXiv 2505.12861; robustseg_rmmss 6).
+    """Representation regularization (RobustSeg v1, arXiv 2505.12861v1).
 
     The published term minimizes the inverse of the functional Fisher information of a divergence D
     between noisy features, which the released code finds by differentiating twice. It has a closed

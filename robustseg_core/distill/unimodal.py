@@ -24,7 +24,7 @@ Stage = Annotated[int, Field(ge=1, le=4)]
 
 
 class UnimodalDistiller(Distiller):
-    """Unimodal feature distillation (UMD) of AnySeg (arXiv 2411.17141; anyseg 1.4).
+    """Unimodal feature distillation (UMD) of AnySeg (arXiv 2411.17141).
 
         L = 1/B sum_b sum_stages sum_present-modalities
             mean of KL( softmax(teacher) || softmax(student) )
@@ -38,8 +38,7 @@ class UnimodalDistiller(Distiller):
       (C, H, W) map is the height. Its `KLDivLoss('mean')` x 5 is `legacy_mean` with weight 5, and
       it also counts pixels that nobody labelled (`legacy_ignored`).
 
-    Without labels all pixels count. The default weight lies in the range 0.05 to 0.5 that the
-    specification advises for the channel axis.
+    Without labels all pixels count. The default weight is ours, for the channel axis.
     """
 
     class Options(Distiller.Options):

@@ -52,7 +52,7 @@ class ClockWatch:
 
 
 def check_clock(use_sim_time: bool, publishers: int, watch: ClockWatch, now_ns: int) -> Check:
-    """Whether the clock that the node goes by is there and goes (ros_anchors 4.4, rows 15, 16).
+    """Whether the clock that the node goes by is there and goes (docs/robustness.md, rows 15, 16).
 
     Args:
         use_sim_time: the node's parameter.

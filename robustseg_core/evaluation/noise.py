@@ -26,7 +26,7 @@ class Noise(NamedTuple):
 
 
 LEVELS = {"low": Noise(0.05, 0.1), "mid": Noise(0.1, 0.2), "high": Noise(0.2, 0.5)}
-"""NM of arXiv 2503.18445 (datasets_and_protocols 8.5)."""
+"""NM of arXiv 2503.18445."""
 WITHOUT_GAUSSIAN = ("event",)
 """The benchmark adds no Gaussian noise to events."""
 

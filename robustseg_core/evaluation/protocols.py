@@ -70,7 +70,7 @@ def plan(
     missing: Sequence[str] = MISSING,
     rates: Sequence[float] = RATES,
 ) -> list[Trial]:
-    """The trials of the protocols, in the papers' order (datasets_and_protocols 8.2 to 8.5).
+    """The trials of the protocols, in the papers' order (docs/specs/network.md).
 
     Args:
         modalities: M names; subsets are taken of these.

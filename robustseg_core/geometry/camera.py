@@ -29,6 +29,8 @@ _NARROWEST, _WIDEST, _WIDEST_FISHEYE = 1.0, 170.0, 360.0
 """Degrees across the image that a lens may see; a pinhole's plane has no 180."""
 _SQUAREST = 5.0
 """fx and fy differ by less than this factor: pixels are nearly squares."""
+_ASPECT = 0.02
+"""Image and camera may differ by this share in aspect, and be scaled copies nevertheless."""
 _SAME_PX, _SAME = 0.01, 1e-5
 """What rounding alone changes when a calibration is published again: pixels, and other numbers."""
 
@@ -160,6 +162,10 @@ class Camera:
     def image_size(self) -> tuple[int, int]:
         """(H, W) of the images that this camera publishes."""
         return self.height // self.binning[0] or 1, self.width // self.binning[1] or 1
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether an image of that size may be this camera's, or a scaled copy of it."""
+        return abs(width * self.height / (height * self.width) - 1) <= _ASPECT
 
     @cached_property
     def reach(self) -> float:

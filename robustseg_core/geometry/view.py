@@ -6,7 +6,7 @@ changed, so that callers may keep what they computed until then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,9 +23,6 @@ T = TypeVar("T")
 
 _CAMERAS = ("rgb", "depth")
 """Whose CameraInfo makes the grid, most wanted first; others only if none of these has one."""
-
-_ASPECT = 0.02
-"""Image and CameraInfo may differ by this share in aspect, and be scaled copies nevertheless."""
 
 _STILL_M, _STILL_DEG = 1e-3, 0.01
 """A sensor that moved by less is where it was."""
@@ -58,6 +55,12 @@ class _Place(NamedTuple):
     """View from sensor, as it was last told."""
     newest: NDArray[np.float64]
     """The same, as it is used; it may have crept on since."""
+
+
+def grid_of(cameras: Iterable[str]) -> str | None:
+    """Whose camera makes the grid, of sensors that have one; None: there is none."""
+    known = tuple(cameras)
+    return next((name for name in (*_CAMERAS, *known) if name in known), None)
 
 
 class View:
@@ -204,10 +207,8 @@ class View:
         camera = self.camera
         if camera is None:
             return Fault.NO_CALIB
-        if self._image and not self.config.intrinsics:
-            (height, width), _ = self._image
-            if abs(width * camera.height / (height * camera.width) - 1) > _ASPECT:
-                return Fault.NO_CALIB  # this CameraInfo belongs to another picture
+        if self._image and not self.config.intrinsics and not camera.fits(*self._image[0]):
+            return Fault.NO_CALIB  # this CameraInfo belongs to another picture
         return Fault.NO_TF if self._pose_of(modality, frame_id) is None else None
 
     def view_from(self, modality: str, frame_id: str) -> NDArray[np.float64]:
@@ -326,8 +327,8 @@ class View:
 
     def _named(self) -> Camera | None:
         """The CameraInfo that makes the grid."""
-        wanted = [m for m in (*_CAMERAS, *self._cameras) if m in self._cameras]
-        return self._cameras[wanted[0]] if wanted else None
+        name = grid_of(self._cameras)
+        return self._cameras[name] if name else None
 
     def _find_camera(self) -> Camera | None:
         if self._wrong_intrinsics():

@@ -1,9 +1,9 @@
 """Is each stream telling the truth? Evidence in, one state per stream out, with reasons.
 
-Four channels of evidence: arrival (`punctuality`, on the caller's steady clock), stamp (`stamps`),
-format (the decoders' `Rejection`s) and content (each modality's `judge`). A bad *message* is never
-used, whatever the state; the *state* is for expectations, waiting and reporting (ros_anchors 4.2;
-PX4's error density and back-off, Nav2's consecutive counts).
+Four channels of evidence: arrival (`arrival`, on the caller's steady clock), stamp (`stamps`),
+format (the decoders' `Rejection`s) and content (each modality's `check`). A bad *message* is never
+used, whatever the state; the *state* is for expectations, waiting and reporting (PX4's error
+density and back-off, Nav2's consecutive counts; docs/specs/health.md).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _LARGEST = 100
 
 
 class AugmentConfig(Strict):
-    """How samples are varied; the defaults are DELIVER's (robustseg_rmmss section 2)."""
+    """How samples are varied; the defaults are DELIVER's (docs/specs/network.md)."""
 
     crop: tuple[int, int] | None = Field(
         None, description="(H, W) that is cut out; null: the sample's own size."

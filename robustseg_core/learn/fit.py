@@ -313,7 +313,7 @@ def _result(
 
 
 def learning_rate(step: int, steps: int, optim: OptimRecipe) -> float:
-    """Linear warm-up, then polynomial decay (robustseg_rmmss.md section 4), for step 0, 1, ...
+    """Linear warm-up, then polynomial decay (docs/specs/network.md), for step 0, 1, ...
 
     The decay runs over one epoch's worth more than there is in the published code; here it ends
     just above zero.

@@ -18,8 +18,8 @@ def ohem_cross_entropy(
     """Cross-entropy with online hard example mining (Shrivastava et al., arXiv 1604.03540).
 
     The mean over the pixels whose loss exceeds `-log threshold`, as all published any-modality
-    systems train (robustseg_rmmss 4). Are these fewer than `least_share` of the labelled pixels,
-    that many with the largest loss are taken instead, and at least one.
+    systems train (docs/specs/network.md). Are these fewer than `least_share` of the labelled
+    pixels, that many with the largest loss are taken instead, and at least one.
 
     Args:
         logits: (B, K, H, W), at the label's size (`resize_logits`).

@@ -58,7 +58,7 @@ class NetworkRecipe(Strict):
 
 
 class OptimRecipe(Strict):
-    """How it is trained; the defaults are the published ones (robustseg_rmmss.md section 4)."""
+    """How it is trained; the defaults are the published ones (docs/specs/network.md)."""
 
     epochs: int = Field(200, gt=0, description="Passes over the data; `steps` replaces it.")
     steps: int = Field(0, ge=0, description="Optimizer steps; 0: as many as `epochs` make.")

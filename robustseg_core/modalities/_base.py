@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.config import Strict, parse
+from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
 from robustseg_core.types import Fault, Finding, Reading
 
@@ -52,13 +53,25 @@ class Modality(ABC):
             Rejection: it cannot be decoded; the finding says why, with value and expectation.
         """
 
+    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> Any:
+        """What `decode` would have returned, of plain arrays; for a sensor without a message.
+
+        Args:
+            value: what `robustseg_core.predictor` documents for this modality.
+            size: (H, W) of the sensor's pixels, where the value itself does not tell.
+
+        Raises:
+            RobustsegError: it cannot be used; the text says what was expected, and the way out.
+        """
+        raise RobustsegError(f"{self.name} takes no plain arrays; give its messages to a Segmenter")
+
     @abstractmethod
     def digest(self, message: Any) -> int:
         """A fingerprint of the payload, cheap (0.1 ms for 7 MB); equal in a row means stuck."""
 
     @abstractmethod
     def check(self, data: Any) -> Iterable[Finding]:
-        """Content checks of what `decode` returned (ros_anchors 4.2); under a millisecond.
+        """Content checks of what `decode` returned (docs/specs/health.md); under a millisecond.
 
         Alarms, and remarks that only lower the quality (`Finding.alarm` tells them apart).
         """

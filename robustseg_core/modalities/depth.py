@@ -14,6 +14,7 @@ from robustseg_core.codecs.compressed_depth import compile_rvl, decode_depth
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
+from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._depth_checks import DepthCheck, DepthLimits
 from robustseg_core.types import Finding, Reading
@@ -41,6 +42,10 @@ class Depth(Modality):
     def decode(self, message: Any, stamp_ns: int) -> NDArray[np.float32]:
         """(H, W) metres, NaN where invalid."""
         return decode_depth(message)
+
+    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+        """The same, of (H, W) metres; 0, NaN or infinity where unknown."""
+        return _arrays.metres(self.name, value)
 
     def size(self, data: NDArray[np.float32]) -> tuple[int, int]:
         """(H, W) of the image."""

@@ -16,6 +16,7 @@ from robustseg_core.codecs.events import EventDecoder, Events, Packet
 from robustseg_core.codecs.fields import fingerprint, sizes, word
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
+from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._event_checks import EventCheck, EventLimits
 from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
@@ -101,6 +102,13 @@ class Event(Modality):
         self._decoder, self._format = kind(width, height), encoding
         self._seq = self._highest = None
         return self._decoder
+
+    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> Packet:
+        """One packet of x, y, t_us and polarity; what happened until now is that before time 0."""
+        events, (height, width), until_us = _arrays.events(self.name, value, size)
+        count = len(events.t)
+        span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
+        return Packet(height, width, events, -until_us * 1000, count / span_us * 1e6)
 
     def _room(self, stamp_ns: int) -> int:
         """Events that may still be kept: the sensor's clock may deny what the stamps say.

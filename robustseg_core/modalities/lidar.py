@@ -14,6 +14,7 @@ from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.points import Cloud, decode_points
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
+from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._lidar_checks import LidarCheck, LidarLimits
 from robustseg_core.types import Finding, Reading
@@ -49,6 +50,10 @@ class Lidar(Modality):
     def decode(self, message: Any, stamp_ns: int) -> Cloud:
         """The returns in the sensor's frame."""
         return decode_points(message)
+
+    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> Cloud:
+        """The same, of (N, 3 or more): x, y, z in metres, and the intensity if it is there."""
+        return _arrays.cloud(self.name, value)
 
     def digest(self, message: Any) -> int:
         """crc32 of fixed parts of the payload."""

@@ -14,6 +14,7 @@ from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.image import decode_compressed, decode_image
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
+from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._rgb_checks import ImageJudge, ImageLimits
 from robustseg_core.types import Finding, Reading
@@ -48,6 +49,10 @@ class Rgb(Modality):
         if hasattr(message, "format"):
             return decode_compressed(message)
         return decode_image(message)
+
+    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """The same, of (H, W, 3) uint8 RGB."""
+        return _arrays.image(self.name, value)
 
     def size(self, data: NDArray[np.uint8]) -> tuple[int, int]:
         """(H, W) of the image."""

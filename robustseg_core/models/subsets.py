@@ -43,7 +43,7 @@ def expectation(
     """E(p): the score to expect when each sensor fails independently with probability p.
 
     Weight p^k (1-p)^(M-k) for k missing sensors, renormalized because at least one works
-    (arXiv 2503.18445; datasets_and_protocols 8.3).
+    (arXiv 2503.18445).
 
     Args:
         scores: one per subset, as `subsets` lists them.

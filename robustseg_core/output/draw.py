@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core import modalities
-from robustseg_core.types import IGNORE, LabelMap, ModelSpec, State
+from robustseg_core.types import IGNORE, Bundle, LabelMap, ModelSpec, State
 
 BLEND = 0.5
 """Share of the label color over the picture."""
@@ -44,15 +44,26 @@ def colorize(ids: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
     return lookup(spec.palette)[ids]
 
 
-def background(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of the best surviving sensor: the camera, or what is left."""
-    height, width = label_map.ids.shape
-    order = [name for name in ("rgb", *spec.modalities) if name in label_map.bundle.frames]
+def background(bundle: Bundle, spec: ModelSpec) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB of the best surviving sensor, in the network's size: the camera, or another."""
+    order = [name for name in ("rgb", *spec.modalities) if name in bundle.frames]
     if not order:
-        return np.zeros((height, width, 3), np.uint8)
+        return np.zeros((*spec.size, 3), np.uint8)
     decoder = modalities.load(order[0])(encoding=spec.encodings.get(order[0]))
-    picture = decoder.picture(label_map.bundle.frames[order[0]].array)
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    return decoder.picture(bundle.frames[order[0]].array)
+
+
+def blend(picture: NDArray[np.uint8], ids: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB: the (H, W) mask over a picture of any size."""
+    height, width = ids.shape
+    seen = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    mixed = cv2.addWeighted(seen, 1 - BLEND, colorize(ids, spec), BLEND, 0.0)
+    unlabelled = ids == IGNORE
+    mixed[unlabelled] = seen[unlabelled]
+    if not spec.trained:
+        scale = _scale(height)
+        _text(mixed, UNTRAINED, (round(8 * scale), round(24 * scale)), 0.6 * scale)
+    return mixed.astype(np.uint8, copy=False)
 
 
 def overlay(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
@@ -60,14 +71,9 @@ def overlay(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
 
     A filled chip was used for this mask; a hollow one was not. Its color is the sensor's state.
     """
-    seen = background(label_map, spec)
-    mixed = cv2.addWeighted(seen, 1 - BLEND, colorize(label_map.ids, spec), BLEND, 0.0)
-    unlabelled = label_map.ids == IGNORE
-    mixed[unlabelled] = seen[unlabelled]
+    mixed = blend(background(label_map.bundle, spec), label_map.ids, spec)
     height, width = label_map.ids.shape
-    scale = max(height / 480, 0.5)
-    if not spec.trained:
-        _text(mixed, UNTRAINED, (round(8 * scale), round(24 * scale)), 0.6 * scale)
+    scale = _scale(height)
     strip = np.full((round(STRIP * scale), width, 3), 22, np.uint8)
     _chips(strip, label_map, spec, scale)
     return np.vstack([mixed, strip])
@@ -77,13 +83,18 @@ def idle(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     """(H, W, 3) RGB: a picture that is out of date, dimmed below a banner that says so."""
     dark = cv2.convertScaleAbs(picture, alpha=DIMMED).astype(np.uint8, copy=False)
     height, width = dark.shape[:2]
-    scale = max(height / 480, 0.5)
+    scale = _scale(height)
     (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, round(1.6 * scale))
     at = (max(0, (width - text_width) // 2), height // 2)
     cv2.rectangle(dark, (0, at[1] - round(40 * scale)), (width, at[1] + round(24 * scale)),
                   STATE_COLORS[State.DEAD], cv2.FILLED)  # fmt: skip
     _text(dark, text, at, scale, boxed=False)
     return dark
+
+
+def _scale(height: int) -> float:
+    """Size of letters and strips in a picture so high, beside 480 rows."""
+    return max(height / 480, 0.5)
 
 
 def _chips(strip: NDArray[np.uint8], label_map: LabelMap, spec: ModelSpec, scale: float) -> None:

@@ -1,4 +1,4 @@
-"""The fifty rows of the fault matrix as data (ros_anchors 4.4), and none is lost silently.
+"""The fifty rows of the fault matrix as data (docs/robustness.md), and none is lost silently.
 
 A row is measured here, on any drive with truth, or names the tests that prove it elsewhere: over
 DDS, by fuzzing, by soaking, in the core.
@@ -18,7 +18,7 @@ from robustseg_core.types import Fault, State
 DEAD = frozenset({State.DEAD})
 THREE = Limit(messages=3)
 SILENCE = Limit(seconds=0.17, messages=3)
-"""Three periods; silence of less than 150 ms is none (ros_anchors 4.2)."""
+"""Three periods; silence of less than 150 ms is none (docs/specs/health.md)."""
 FREEZE = Limit(seconds=0.5, messages=5)
 ROWS_TOTAL = 50
 

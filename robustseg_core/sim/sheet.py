@@ -23,7 +23,7 @@ from robustseg_core.recording.survey import survey
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.sim.produce import workshop
 from robustseg_core.storage.output_folder import place
-from robustseg_core.types import SECOND, Bundle, LabelMap, ModelSpec
+from robustseg_core.types import SECOND, LabelMap, ModelSpec
 
 COLUMNS = ("rgb", "depth", "lidar", "event", "label", "overlay")
 TILE = (200, 320)
@@ -99,8 +99,7 @@ def _tiles(
         decoder = modalities.load(name)(encoding=spec.encodings.get(name))
         tiles[name] = decoder.picture(frame.array)
     tiles["label"] = draw.colorize(label, spec)
-    camera = replace(label_map, bundle=Bundle(0, {"rgb": label_map.bundle.frames["rgb"]}))
-    tiles["overlay"] = draw.overlay(camera, spec)[: label.shape[0]]
+    tiles["overlay"] = draw.blend(tiles["rgb"], label, spec)
     return tiles
 
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 SLOP_MIN_NS, SLOP_MAX_NS = 5 * MS, 50 * MS
 HOLD_PERIODS = 1.2
 """Data is held for this many of its own periods unless the robot says otherwise: a 10 Hz LiDAR
-beside a 30 Hz camera for 120 ms (ros_anchors 4.3)."""
+beside a 30 Hz camera for 120 ms (docs/specs/synchronizer.md)."""
 HOLD_MAX_NS = SECOND // 2
 HOLD_EVENTS_NS = 50 * MS
 """... and an accumulating stream for at least this: its packets are stamped where they begin."""

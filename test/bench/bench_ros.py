@@ -2,8 +2,8 @@
 
 Sending is measured up to the return of `publish`, with a subscriber in another process; receiving
 from the serialized message to pixels. The rival is the cheapest way that rclpy has: one memory copy
-into an `array.array` out, `np.frombuffer` in (ros_anchors 3.1: everything else is 3 to 3000 times
-slower). Rivals take turns, so the ratios hold on a busy machine.
+into an `array.array` out, `np.frombuffer` in; all others are 3 to 3000 times slower. Rivals take
+turns, so the ratios hold on a busy machine.
 """
 
 from __future__ import annotations

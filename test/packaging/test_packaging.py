@@ -87,6 +87,7 @@ def check_wheel(wheel: zipfile.ZipFile) -> None:
     ):
         assert f"{data}/{shared}" in names
     assert "robustseg_core/output/report.html.j2" in names
+    assert {"robustseg_core/py.typed", "robustseg_ros/py.typed"} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
     metadata = wheel.read(f"robustseg-{VERSION}.dist-info/METADATA").decode()
     assert f"Version: {VERSION}" in metadata

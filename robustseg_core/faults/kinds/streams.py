@@ -1,6 +1,6 @@
 """What goes wrong on any stream, whatever it carries: PX4's verbs, and stamps that lie.
 
-PX4 failure injection: off, stuck, garbage, wrong, slow, delayed, intermittent.
+PX4's failure injection: off, stuck, garbage, wrong, slow, delayed, intermittent.
 """
 
 from __future__ import annotations

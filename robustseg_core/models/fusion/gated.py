@@ -13,7 +13,7 @@ _LEAST = 1e-3
 
 class GatedFusion(Fusion):
     """Ours: per pixel, a softmax over the alive sensors, mixed with their mean; both weighed by
-    health (anyseg_any2seg_cmnext.md 5: a temperature and a residual mean keep a learned router from
+    health (docs/specs/network.md: a temperature and a residual mean keep a learned router from
     collapsing to constants).
 
     Untrained and with all sensors healthy it is exactly the mean.

@@ -123,7 +123,7 @@ def test_events_are_placed_by_rotation_and_both_lenses(own):
 
 
 def test_events_land_where_stereo_rectification_and_back_puts_them(own):
-    # The baselines' way (datasets_and_protocols 2.3), by OpenCV: independent of our projection.
+    # The baselines' way (MUSES' SDK), by OpenCV: independent of our projection.
     turn, _ = cv2.Rodrigues(np.array([0.03, -0.05, 0.02]))
     event2rgb = np.eye(4)
     event2rgb[:3, :3], event2rgb[:3, 3] = turn, (0.12, 0.01, -0.02)

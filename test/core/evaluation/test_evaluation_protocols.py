@@ -14,7 +14,7 @@ from robustseg_core.evaluation.protocols import INTACT, ZERO, plan, rounds
 from robustseg_core.models.subsets import expectation, short, subsets
 from support.eval_samples import NAMES
 
-# DELIVER val, B0, skip, in the papers' column order (anyseg_any2seg_cmnext 1.6).
+# DELIVER val, B0, skip, in the papers' column order (docs/specs/network.md).
 ANYSEG = (47.11, 52.17, 17.33, 19.01, 60.37, 47.49, 48.13, 52.82, 52.29, 21.47, 60.16, 60.60,
           47.98, 52.44, 60.26)  # fmt: skip
 MAGIC = (32.60, 55.06, 0.52, 0.39, 63.32, 33.02, 33.12, 55.16, 55.17, 0.26, 63.37, 63.36, 33.32,

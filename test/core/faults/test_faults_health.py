@@ -1,6 +1,6 @@
 """Every fault there is, done to one sensor of a healthy drive: found in time, and nowhere else.
 
-Times are those of the fault matrix (ros_anchors 4.4, column T_d).
+Times are those of the fault matrix (docs/robustness.md, column deadline).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.models.subsets import draw, expectation, short, subsets
 
 FOUR = ("rgb", "depth", "event", "lidar")
-# AnySeg on DELIVER, in the papers' order (anyseg_any2seg_cmnext.md 1.6).
+# AnySeg on DELIVER, in the papers' order (docs/specs/network.md).
 ANYSEG = (47.11, 52.17, 17.33, 19.01, 60.37, 47.49, 48.13, 52.82, 52.29, 21.47, 60.16, 60.60,
           47.98, 52.44, 60.26)  # fmt: skip
 DRAWS = 40_000

@@ -1,0 +1,489 @@
+"""Plain arrays in, one class per pixel out: the product without bags, topics or time.
+
+    predictor = robustseg_core.load("street")
+    result = predictor.predict({"rgb": image, "lidar": points}, camera=K, extrinsics={"lidar": T})
+
+Any non-empty subset of the network's sensors will do: what is missing is left out, never filled in.
+Each call stands alone. What a sensor gives:
+
+* rgb: (H, W, 3) uint8 RGB. OpenCV reads BGR, and nobody can tell: give `image[..., ::-1]`.
+* depth: (H, W) floats, metres along the optical axis; 0, NaN or infinity where unknown.
+* lidar: (N, 3) or (N, 4), x, y, z in metres in the sensor's own frame, and intensity in any unit.
+* event: a mapping or a structured array of x, y (pixels), t_us (whole microseconds) and polarity
+  (1 or True: brighter; 0, -1 or False: darker). A mapping may say `size`, (H, W) of the sensor, and
+  `until_us`, the moment to look back from; that of the last event, if it does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robustseg_core import modalities
+from robustseg_core.config import ViewConfig
+from robustseg_core.engines import Engine
+from robustseg_core.engines.eager import pick_device
+from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.view import View, grid_of
+from robustseg_core.intake import judged
+from robustseg_core.modalities._base import Modality
+from robustseg_core.models import checkpoint
+from robustseg_core.output import draw
+from robustseg_core.segmenter import encode, engine_of, enlarge
+from robustseg_core.types import IGNORE, Bundle, Color, Finding, Frame, ModelSpec, Reading
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+CameraLike: TypeAlias = "Camera | ArrayLike | Mapping[str, Any]"
+"""A `Camera`; or a 3x3 matrix K, for the pixels of the image that is given with it; or a mapping of
+`K` with `size` (H, W), `distortion` (OpenCV's order) and `fisheye` (bool) as far as they are so."""
+
+_DISTORTIONS = {False: (4, 5, 8), True: (4,)}
+"""fisheye -> how many coefficients there may be."""
+_NAMED = 12
+"""Classes in the legend of a plot, largest first."""
+
+
+def load(
+    weights: str | Path = "street", *, device: str = "auto", cpu_threads: int = 0
+) -> Predictor:
+    """A predictor with the student that is shipped, or with a checkpoint.
+
+    Args:
+        weights: `street`, or the path of a .safetensors file that `robustseg train` wrote.
+        device: auto, cpu, cuda or cuda:N.
+        cpu_threads: of this process's networks, on a CPU; 0: all cores but one.
+
+    Raises:
+        RobustsegError: no such weights or device, or a file that is no checkpoint.
+    """
+    model = checkpoint.load(_weights(weights))
+    return Predictor(model.spec, engine_of(model, pick_device(device), cpu_threads=cpu_threads))
+
+
+class Predictor:
+    """Arrays of some sensors in, a `Result` out; for one thread at a time.
+
+    Args:
+        spec: what the network expects.
+        engine: runs the network.
+    """
+
+    def __init__(self, spec: ModelSpec, engine: Engine) -> None:
+        self.spec = spec
+        self._engine = engine
+        self._decoders: dict[str, Modality] = {
+            name: modalities.load(name)(encoding=spec.encodings.get(name))
+            for name in spec.modalities
+        }
+        self._rig: tuple[object, View] | None = None
+        """The view of the last call: its tables serve again while the cameras stay."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The sensors that the network knows."""
+        return self.spec.modalities
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class; its id is its place."""
+        return self.spec.classes
+
+    @property
+    def palette(self) -> tuple[Color, ...]:
+        """RGB of each class."""
+        return self.spec.palette
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        camera: CameraLike | Mapping[str, CameraLike] | None = None,
+        extrinsics: Mapping[str, ArrayLike] | None = None,
+        reject: bool = False,
+    ) -> Result:
+        """One class per pixel of the camera, made of the sensors that are given.
+
+        Args:
+            inputs: modality -> what the sensor says, as this module's text has it.
+            camera: the camera whose pixels are labelled (that of `rgb`); or modality -> camera,
+                where depth or events come through a lens of their own. Without one, pictures are
+                taken to show the same field of view, and a point cloud cannot be placed.
+            extrinsics: modality -> (4, 4) camera_from_sensor in metres, of point clouds and of
+                whatever has a lens of its own.
+            reject: leave out what the product would reject: a black image, an empty scan. Else it
+                is used all the same; `Result.findings` and the log tell of it either way.
+
+        Raises:
+            RobustsegError: nothing is given, a name or an array is not what it should be, a sensor
+                cannot be placed, or nothing is left that is not rejected.
+        """
+        names = self._check_names(inputs)
+        cameras, poses = (
+            self._cameras(camera),
+            self._poses({} if extrinsics is None else extrinsics),
+        )
+        data = self._decode(names, inputs, cameras)
+        view = self._view(data, cameras, poses)
+        frames: dict[str, Frame] = {}
+        findings: dict[str, tuple[Finding, ...]] = {}
+        for name in names:
+            decoder = self._decoders[name]
+            decoder.reset()  # what was usual in another call says nothing of this one
+            found, quality = judged(decoder, data[name])
+            if alarms := tuple(finding for finding in found if finding.alarm):
+                findings[name] = alarms
+                log.warning("%s: %s", name, "; ".join(map(str, alarms)))
+            if reject and any(finding.fatal for finding in alarms):
+                continue
+            frames[name] = encode(decoder, [Reading(name, 0, "", data[name], quality)], view, 0)
+        if not frames:
+            told = "; ".join(f"{name}: {found[0]}" for name, found in findings.items())
+            raise RobustsegError(f"nothing is left to make a mask of ({told}); give other data")
+        bundle = Bundle(0, frames)
+        ids, confidence = self._engine(bundle)
+        height, width = view.camera_size
+        return Result(
+            ids=enlarge(ids, height, width),
+            confidence=enlarge(confidence, height, width),
+            used=tuple(frames),
+            findings=findings,
+            spec=self.spec,
+            bundle=bundle,
+            picture=data["rgb"] if "rgb" in frames else None,
+        )
+
+    def _check_names(self, inputs: Mapping[str, Any]) -> list[str]:
+        """The sensors that are given, in the network's order."""
+        if not isinstance(inputs, Mapping):
+            raise RobustsegError(
+                f"inputs is a {type(inputs).__name__}; give a mapping, as {{'rgb': image}}"
+            )
+        self._check_known(inputs, "inputs")
+        if not inputs:
+            raise RobustsegError(f"inputs is empty; give one of {', '.join(self.modalities)}")
+        return [name for name in self.modalities if name in inputs]
+
+    def _check_known(self, names: Iterable[object], what: str) -> None:
+        for name in names:
+            if name not in self._decoders:
+                way_out = did_you_mean(str(name), self.modalities)
+                raise RobustsegError(f"{what}: the network knows no {name!r}; {way_out}")
+
+    def _cameras(self, camera: Any) -> dict[str, CameraLike]:
+        """modality -> its camera, as given."""
+        if camera is None:
+            return {}
+        if not isinstance(camera, Mapping) or "K" in camera:
+            return {"rgb": camera}
+        self._check_known(camera, "camera")
+        return dict(camera)
+
+    def _poses(self, extrinsics: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
+        """modality -> (4, 4) camera_from_sensor."""
+        if not isinstance(extrinsics, Mapping):
+            raise RobustsegError(
+                f"extrinsics is a {type(extrinsics).__name__}; give a mapping, as {{'lidar': T}}"
+            )
+        self._check_known(extrinsics, "extrinsics")
+        return {name: _pose(f"extrinsics[{name!r}]", T) for name, T in extrinsics.items()}
+
+    def _decode(
+        self, names: Iterable[str], inputs: Mapping[str, Any], cameras: Mapping[str, CameraLike]
+    ) -> dict[str, Any]:
+        """What each sensor's `decode` would have returned."""
+        data: dict[str, Any] = {}
+        picture: tuple[int, int] | None = None
+        # Pictures know their size; events have that of a picture, where nobody says otherwise.
+        for name in sorted(names, key=lambda n: self._decoders[n].accumulates):
+            told = _size_of(cameras.get(name)) or _size_of(cameras.get("rgb")) or picture
+            data[name] = self._decoders[name].from_array(inputs[name], told)
+            picture = picture or self._decoders[name].size(data[name])
+        return data
+
+    def _view(
+        self,
+        data: Mapping[str, Any],
+        cameras: Mapping[str, CameraLike],
+        poses: Mapping[str, NDArray[np.float64]],
+    ) -> View:
+        """The pixel grid, with every sensor in its place.
+
+        Raises:
+            RobustsegError: one has none; the text says what is missing.
+        """
+        found = {name: self._decoders[name].size(data[name]) for name in data}
+        sizes = {name: size for name, size in found.items() if size}
+        grid = grid_of(cameras)
+        bare = next((size for name, size in sizes.items() if name not in cameras), None)
+        known = {
+            name: _camera(name, value, sizes.get(name) or (bare if name == grid else None))
+            for name, value in cameras.items()
+            if name in data or name == grid
+        }
+        self._check_places(data, sizes, known, poses)
+        view = self._kept_view(known, {**poses, **({grid: np.eye(4)} if grid else {})})
+        if not known and sizes:
+            view.set_image_size(*next(sizes[name] for name in self.modalities if name in sizes))
+        return view
+
+    def _check_places(
+        self,
+        data: Iterable[str],
+        sizes: Mapping[str, tuple[int, int]],
+        known: Mapping[str, Camera],
+        poses: Mapping[str, NDArray[np.float64]],
+    ) -> None:
+        """Whether the calibration of the sensors that are given is complete, and theirs."""
+        grid = grid_of(known)
+        if grid and grid in poses and not np.allclose(poses[grid], np.eye(4), atol=1e-6):
+            raise RobustsegError(
+                f"extrinsics[{grid!r}] is not the identity, but it is {grid}'s camera that all "
+                "others are placed in; leave it out"
+            )
+        for name in data:
+            if name in known and name in sizes and not known[name].fits(*sizes[name]):
+                (height, width), its = sizes[name], known[name]
+                raise RobustsegError(
+                    f"camera of {name} is for {its.height}x{its.width} pixels (H, W), but the data "
+                    f"have {height}x{width}; give K of this size, or its own with 'size'"
+                )
+            points, lens = self._decoders[name].needs_view, name in known and name != grid
+            if points and grid is None:
+                raise RobustsegError(
+                    f"{name} cannot be placed without a camera; give camera=K (3x3) and "
+                    f"extrinsics={{{name!r}: T}} (4x4, camera from {name})"
+                )
+            if (points or lens) and name not in poses:
+                raise RobustsegError(
+                    f"{name} cannot be placed without extrinsics; give extrinsics={{{name!r}: T}}, "
+                    f"4x4, camera from {name} (np.eye(4) if it is in the camera's frame)"
+                )
+            if not points and not lens and name != grid and name in poses:
+                raise RobustsegError(
+                    f"extrinsics[{name!r}] needs the camera of {name}, too; give "
+                    f"camera={{'rgb': K, {name!r}: ...}}, or leave it out if it is aligned"
+                )
+
+    def _kept_view(
+        self, cameras: Mapping[str, Camera], poses: Mapping[str, NDArray[np.float64]]
+    ) -> View:
+        """A view of this rig: that of the last call, if it was the same."""
+        key = (
+            tuple(cameras.items()),
+            tuple((name, pose.tobytes()) for name, pose in poses.items()),
+        )
+        if self._rig is None or self._rig[0] != key:
+            view = View(self.spec.size)
+            for name, camera in cameras.items():
+                view.set_camera(name, camera)
+            for name, pose in poses.items():
+                view.set_pose(name, pose)
+            self._rig = key, view
+        return self._rig[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One class per pixel, and who made it."""
+
+    ids: NDArray[np.uint8] = field(repr=False)
+    """(H, W) class ids in the camera's own size; 255: unlabelled."""
+    confidence: NDArray[np.uint8] = field(repr=False)
+    """(H, W) probability of the winning class, 0 to 255."""
+    used: tuple[str, ...]
+    """The sensors that made it, in the network's order."""
+    findings: Mapping[str, tuple[Finding, ...]]
+    """modality -> what the content checks object to, used or not."""
+    spec: ModelSpec = field(repr=False)
+    bundle: Bundle = field(repr=False)
+    """What the network saw."""
+    picture: NDArray[np.uint8] | None = field(default=None, repr=False)
+    """(H', W', 3) RGB, the camera's image; None: it was not used."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class; its id is its place."""
+        return self.spec.classes
+
+    @property
+    def palette(self) -> tuple[Color, ...]:
+        """RGB of each class."""
+        return self.spec.palette
+
+    def shares(self) -> dict[str, float]:
+        """Class -> share of all pixels, of the classes that occur, largest first."""
+        counts = np.bincount(self.ids.ravel(), minlength=IGNORE + 1)
+        order = np.argsort(-counts[: len(self.classes)], kind="stable")
+        return {self.classes[i]: float(counts[i]) / self.ids.size for i in order if counts[i]}
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB: the classes' colors over the camera's image, or what else is there.
+
+        Weights that were never trained are named in it.
+        """
+        seen = draw.background(self.bundle, self.spec) if self.picture is None else self.picture
+        return draw.blend(seen, self.ids, self.spec)
+
+    def plot(self) -> Figure:
+        """Inputs, overlay with a legend, and confidence; `.savefig(path)` writes it."""
+        from matplotlib.figure import Figure  # half a second that only its users pay
+        from matplotlib.patches import Patch
+
+        height, width = self.ids.shape
+        columns = max(2, len(self.used))
+        tile = 12 / columns
+        figure = Figure(figsize=(12, (tile + 6) * height / width + 1.2), layout="constrained")
+        tiles = figure.add_gridspec(2, 2 * columns, height_ratios=(tile, 6))
+        for column, name in enumerate(self.used):
+            axes = figure.add_subplot(tiles[0, 2 * column : 2 * column + 2])
+            decoder = modalities.load(name)(encoding=self.spec.encodings.get(name))
+            axes.imshow(
+                decoder.picture(self.bundle.frames[name].array), extent=(0, width, height, 0)
+            )
+            axes.set_title(name)
+            axes.set_axis_off()
+        left = figure.add_subplot(tiles[1, :columns])
+        left.imshow(self.overlay())
+        left.set_title("classes")
+        left.set_axis_off()
+        right = figure.add_subplot(tiles[1, columns:])
+        shown = right.imshow(self.confidence / 255, vmin=0, vmax=1, cmap="viridis")
+        right.set_title("confidence")
+        right.set_axis_off()
+        figure.colorbar(shown, ax=right, shrink=0.8)
+        colors = dict(zip(self.classes, self.palette, strict=True))
+        named = [
+            Patch(color=_hex(colors[name]), label=f"{name} {share:.1%}")
+            for name, share in list(self.shares().items())[:_NAMED]
+        ]
+        figure.legend(handles=named, loc="outside lower center", ncols=6, frameon=False)
+        return figure
+
+
+def _hex(color: Color) -> str:
+    return "#" + bytes(color).hex()
+
+
+def _weights(weights: str | Path) -> Path:
+    """The file that is meant: by its path, or by the name of one that is shipped."""
+    shipped = {path.stem: path for path in checkpoint.SHIPPED.parent.glob("*.safetensors")}
+    path = Path(weights)
+    if isinstance(weights, str) and weights in shipped:
+        return shipped[weights]
+    if path.suffix or path.exists() or len(path.parts) > 1:
+        return path
+    raise RobustsegError(
+        f"no weights called {str(weights)!r}; {did_you_mean(str(weights), shipped)}; or give the "
+        "path of a checkpoint (.safetensors)"
+    )
+
+
+def _size_of(camera: Any) -> tuple[int, int] | None:
+    """(H, W) that a camera says of itself; None: it does not."""
+    if isinstance(camera, Camera):
+        return camera.image_size
+    size = camera.get("size") if isinstance(camera, Mapping) else None
+    if size is None:
+        return None
+    pixels = np.asarray(size)
+    if pixels.shape != (2,) or pixels.dtype.kind not in "iu" or pixels.min() <= 0:
+        raise RobustsegError(f"camera's size is {reprlib.repr(size)}; give (height, width)")
+    return int(pixels[0]), int(pixels[1])
+
+
+def _camera(name: str, value: Any, size: tuple[int, int] | None) -> Camera:
+    """A camera of `size`, unless it says another; that of sensor `name`.
+
+    Raises:
+        RobustsegError: no 3x3 matrix of a pinhole camera, or it does not fit its image.
+    """
+    if isinstance(value, Camera):
+        return value
+    what = f"camera of {name}"
+    rest: Mapping[str, Any] = {}
+    if isinstance(value, Mapping):
+        if unknown := [key for key in value if key not in ("K", "size", "distortion", "fisheye")]:
+            way_out = did_you_mean(str(unknown[0]), ("K", "size", "distortion", "fisheye"))
+            raise RobustsegError(f"{what} has an unknown key {unknown[0]!r}; {way_out}")
+        if "K" not in value:
+            raise RobustsegError(f"{what} lacks 'K', the 3x3 matrix; it has {list(value)}")
+        value, rest = value["K"], value
+    matrix = _floats(f"{what}: K", value, (3, 3))
+    if not np.allclose(matrix[2], (0, 0, 1)) or not np.allclose(matrix[[0, 1], [1, 0]], 0):
+        raise RobustsegError(
+            f"{what}: K is {matrix.tolist()}; expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+        )
+    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise RobustsegError(f"{what}: K has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g}; "
+                             "give pixels, more than 0")  # fmt: skip
+    size = _size_of(rest) or size
+    if size is None:
+        raise RobustsegError(
+            f"{what} does not say how many pixels it has; give {{'K': K, 'size': (H, W)}}"
+        )
+    fisheye = bool(rest.get("fisheye", False))
+    try:
+        lens = np.ravel(np.asarray(rest.get("distortion", ()), np.float64))
+    except (TypeError, ValueError):
+        lens = np.array([np.nan])
+    if lens.size and (lens.size not in _DISTORTIONS[fisheye] or not np.isfinite(lens).all()):
+        raise RobustsegError(
+            f"{what} has the distortion {reprlib.repr(rest['distortion'])}; give "
+            f"{' or '.join(map(str, _DISTORTIONS[fisheye]))} finite numbers"
+        )
+    height, width = size
+    fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    camera = Camera(
+        height, width, fx, fy, cx, cy,
+        distortion=tuple(lens.tolist()), fisheye=fisheye and bool(lens.size),
+    )  # fmt: skip
+    if wrong := camera.impossible:
+        raise RobustsegError(f"{what}: {wrong}; give K of these pixels")
+    return camera
+
+
+def _pose(what: str, value: Any) -> NDArray[np.float64]:
+    """A (4, 4) rigid transform in metres.
+
+    Raises:
+        RobustsegError: none, or one that is farther away than any robot is large.
+    """
+    matrix = _floats(what, value, (4, 4))
+    turn, limit_m = matrix[:3, :3], ViewConfig().max_distance_m
+    if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        raise RobustsegError(f"{what} has the last row {matrix[3].tolist()}; expected 0, 0, 0, 1")
+    if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
+        raise RobustsegError(f"{what} holds no rotation; give a rigid 4x4 transform")
+    if (distance_m := float(np.linalg.norm(matrix[:3, 3]))) > limit_m:
+        raise RobustsegError(
+            f"{what} puts the sensor {distance_m:.1f} m from the camera, limit {limit_m:g} m; give "
+            "metres"
+        )
+    return matrix
+
+
+def _floats(what: str, value: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """A finite matrix of that shape."""
+    try:
+        matrix = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape != shape:
+        raise RobustsegError(
+            f"{what} is {reprlib.repr(value)}; give a {shape[0]}x{shape[1]} matrix"
+        )
+    if not np.isfinite(matrix).all():
+        raise RobustsegError(f"{what} has values that are not finite; calibrate again")
+    return matrix
