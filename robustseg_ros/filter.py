@@ -117,7 +117,7 @@ class DeadlineSynchronizer(_Filter):
         fs: Sequence[Any],
         queue_size: int,
         slop: float,
-        allow_headerless: bool = False,  # as in message_filters
+        allow_headerless: bool = False,  # noqa: FBT001, FBT002  # as in message_filters
         *,
         deadline: float = 0.04,
         hold: float = 0.0,
