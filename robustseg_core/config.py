@@ -72,7 +72,7 @@ class SyncConfig(Strict):
         0.8, gt=0, le=1, description="... and never longer than this share of the reference period."
     )
     reference: tuple[str, ...] = Field(
-        ("rgb", "depth", "event", "lidar"),
+        (),
         description="Which modality opens a set, most wanted first; fails over to the next.",
     )
     free_rate_hz: float = Field(

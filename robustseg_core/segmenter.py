@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustseg_core import modalities
 from robustseg_core.engines import Engine, NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
@@ -238,8 +239,10 @@ class Segmenter:
         """Compile decoders and run the network on each sensor and on all: no first mask is late."""
         for decoder in self.intake.modalities.values():
             decoder.warm_up()
-        blank = np.zeros((3, *self.spec.size), np.float32)
-        frames = {name: Frame(name, 0, blank) for name in self.streams}
+        frames = {}
+        for name in self.streams:
+            blank = np.zeros((self.spec.channels_of(name), *self.spec.size), np.float32)
+            frames[name] = Frame(name, 0, blank)
         for names in (*((n,) for n in frames), tuple(frames)):
             self._engine(Bundle(0, {name: frames[name] for name in names}))
 
@@ -312,10 +315,8 @@ def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
         return checkpoint.load(checkpoint.SHIPPED)
     if weights != "untrained":
         return checkpoint.load(Path(weights))
-    usual = [name for name in checkpoint.default_spec().modalities if name in streams]
-    others = sorted(set(streams) - set(usual))
     log.warning("masks come from an UNTRAINED network, for plumbing only")
-    return checkpoint.untrained(checkpoint.default_spec((*usual, *others)))
+    return checkpoint.untrained(checkpoint.default_spec(modalities.ranked(streams)))
 
 
 def _why(name: str, healths: Mapping[str, Health], absent: Mapping[str, str]) -> str:

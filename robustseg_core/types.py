@@ -299,6 +299,9 @@ LONGEST_SIDE = 8192
 """Pixels along a side of a network's input."""
 MOST_SCORES = 1 << 28
 """Classes times pixels of one mask: 1 GiB of logits."""
+CHANNELS = 3
+"""Of an image of which nothing else is said."""
+MOST_CHANNELS = 64
 _FEW_CLASSES = 16
 """Features of fewer classes than this take more memory than their logits."""
 LONGEST_TEXT = 10_000
@@ -334,6 +337,8 @@ class ModelSpec(BaseModel):
     norm: str = Field(default="shared", pattern="^(shared|per_modality)$")
     encodings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     """modality -> options of its encoding, as the modality's `Encoding` model spells them."""
+    channels: Mapping[str, int] = Field(default_factory=dict)
+    """modality -> C of its images, where that is not `CHANNELS`."""
     trained: bool = False
     provenance: str = Field(default="random weights", max_length=LONGEST_TEXT)
     """Where the weights come from: recipe, data, commit."""
@@ -358,6 +363,7 @@ class ModelSpec(BaseModel):
                 f"here may hold ({LONGEST_SIDE} along a side, {MOST_SCORES} classes times pixels); "
                 "use a smaller one"
             )
+        self._check_channels()
         if strange := set(self.encodings) - set(self.modalities):
             raise ValueError(
                 f"encodings name {sorted(strange)}, which are not in {self.modalities}"
@@ -370,6 +376,24 @@ class ModelSpec(BaseModel):
             raise ValueError(f"encodings have more than {LONGEST_TEXT} characters; give the options"
                              " of each modality's `Encoding`, and no more")  # fmt: skip
         return self
+
+    def channels_of(self, modality: str) -> int:
+        """C of the images of a modality."""
+        return self.channels.get(modality, CHANNELS)
+
+    def _check_channels(self) -> None:
+        if strange := set(self.channels) - set(self.modalities):
+            raise ValueError(f"channels name {sorted(strange)}, which are not in {self.modalities}")
+        counts = {name: self.channels_of(name) for name in self.modalities}
+        for name, count in counts.items():
+            if not 1 <= count <= MOST_CHANNELS:
+                raise ValueError(f"{name} has {count} channels; expected 1 to {MOST_CHANNELS}")
+        if self.stem == "shared" and len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise ValueError(
+                f"a shared stem takes images of one number of channels, and these have {told}; "
+                "use stem: per_modality"
+            )
 
 
 @dataclass(frozen=True, slots=True)

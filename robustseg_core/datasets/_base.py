@@ -32,7 +32,7 @@ class Sample:
     id: str
     """Unique in its data set, and stable: a relative path, or recording and stamp."""
     images: Mapping[str, NDArray[np.float32]]
-    """modality -> (3, H, W) float32, encoded as the data set's `encodings` say and all of one size.
+    """modality -> (C, H, W) float32, encoded as the data set's `encodings` say and all of one size.
     A sensor that had nothing to say is absent."""
     label: NDArray[np.uint8] | None = None
     """(H, W) class ids, `IGNORE` where unknown; None: nobody labelled it."""

@@ -15,9 +15,10 @@ from pydantic import Field
 from robustseg_core.codecs.picture import picture_size
 from robustseg_core.datasets._base import Dataset, Sample, digest
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.modalities import channels_of
 from robustseg_core.models.classes import ClassSet
 from robustseg_core.shards.archive import INDEX, Index, read_index, read_member
-from robustseg_core.shards.levels import from_png, read_label_png
+from robustseg_core.shards.levels import from_png, read_label_png, stacked
 from robustseg_core.storage.budget import parse_json
 
 _AGREE = ("modalities", "classes", "palette", "encodings", "size")
@@ -73,6 +74,7 @@ class Shards(Dataset):
         self._columns = (*first.modalities, "label", "json")
         self.modalities = _chosen(modalities, first.modalities, indexes)
         self.encodings = {name: first.encodings.get(name, {}) for name in self.modalities}
+        self._channels = {name: channels_of(name, self.encodings[name]) for name in self.modalities}
         self._tags = [index.tags for index in indexes]
         self._files = [
             [folder / shard.file for shard in index.shards]
@@ -102,8 +104,8 @@ class Shards(Dataset):
         row = self._use[index]
         account = self._parsed(row, "json", parse_json)
         images = {
-            name: self._parsed(row, name, partial(_image, account, name, self.shape))
-            for name in self.modalities
+            name: self._parsed(row, name, partial(_image, account, name, self.shape, count))
+            for name, count in self._channels.items()
             if self._has(name)[row]
         }
         label = None
@@ -166,12 +168,14 @@ class Shards(Dataset):
             ) from None
 
 
-def _image(account: Any, name: str, size: tuple[int, int], data: bytes) -> NDArray[np.float32]:
+def _image(
+    account: Any, name: str, size: tuple[int, int], channels: int, data: bytes
+) -> NDArray[np.float32]:
     values = account["values"][name]
     if not np.isfinite(np.array(values, np.float64)).all():
         raise ValueError(f"levels of {values}")
-    _expect_size(data, size)
-    return from_png(data, values)
+    _expect_size(data, (size[0] * stacked(values), size[1]))
+    return from_png(data, values, channels)
 
 
 def _label(size: tuple[int, int], data: bytes) -> NDArray[np.uint8]:

@@ -67,7 +67,7 @@ def picture(sample: Sample, encodings: Mapping[str, Mapping[str, Any]]) -> NDArr
     """
     if not sample.images:
         return None
-    name = "rgb" if "rgb" in sample.images else next(iter(sample.images))
+    name = modalities.ranked(sample.images)[0]
     image = sample.images[name]
     if name in modalities.available():
         # A public collection's own encoding is drawn plainly, below.

@@ -129,7 +129,8 @@ class SharedForward:
         name = self.model.spec.modalities[column]
         if variant == ZERO:
             if (name, self._size) not in self._zeros:
-                image = torch.zeros(1, 3, *self._size, device=self._device, dtype=self._dtype)
+                count = self.model.spec.channels_of(name)
+                image = torch.zeros(1, count, *self._size, device=self._device, dtype=self._dtype)
                 self._zeros[name, self._size] = self._encode(image, column)
             maps = self._zeros[name, self._size]
             return [m.expand(len(places), -1, -1, -1) for m in maps]

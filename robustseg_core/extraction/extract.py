@@ -230,8 +230,7 @@ def _spec(robot: RobotConfig, extraction: Extraction, labels: Labels) -> ModelSp
     from robustseg_core.models.checkpoint import default_spec  # torch takes a second to load
 
     streams = list(robot.topics)
-    usual = [name for name in default_spec().modalities if name in streams]
-    names = extraction.modalities or (*usual, *sorted(set(streams) - set(usual)))
+    names = extraction.modalities or modalities.ranked(sorted(streams))
     if strange := set(extraction.encodings) - set(names):
         name = min(strange)
         raise RobustsegError(f"encodings name {name!r}; {did_you_mean(name, names)}")

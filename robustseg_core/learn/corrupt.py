@@ -17,14 +17,12 @@ from pydantic import Field, field_validator
 from robustseg_core import modalities
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import did_you_mean
-from robustseg_core.learn.damage import ANY, TWINS
 
 
 def available(modality: str | None = None) -> list[str]:
     """Names of the corruptions of a modality (None: of all modalities)."""
-    if modality is not None:
-        return sorted(TWINS.get(modality, ANY))
-    return sorted({name for twins in TWINS.values() for name in twins})
+    kinds = modalities.available() if modality is None else [modality]
+    return sorted({fault for kind in kinds for fault in modalities.corruptions_of(kind)})
 
 
 def possible(modality: str, options: Mapping[str, Any]) -> list[str]:
@@ -33,8 +31,8 @@ def possible(modality: str, options: Mapping[str, Any]) -> list[str]:
     In the pictures that a collection comes with (the options have a `representation`), there are no
     metres and no counts to change.
     """
-    twins = TWINS.get(modality, ANY)
-    return sorted(f for f in twins if not (twins[f].native and "representation" in options))
+    known = modalities.corruptions_of(modality)
+    return sorted(f for f in known if not (known[f].native and "representation" in options))
 
 
 class CorruptConfig(Strict):
@@ -86,7 +84,7 @@ def corrupt(
     """`images` with some of them damaged; at least one of several stays whole.
 
     Args:
-        images: modality -> (3, H, W), encoded; they stay as they are.
+        images: modality -> (C, H, W), encoded; they stay as they are.
         rng: all the dice.
         config: how often, and what.
         encodings: modality -> options of its encoding, where they are not the usual ones.
@@ -124,16 +122,16 @@ def damaged(
     strength: float,
     options: Mapping[str, Any] | None = None,
 ) -> NDArray[np.float32]:
-    """A copy of one (3, H, W) image with one fault in it, of a strength in [0, 1]."""
-    twin = TWINS.get(modality, ANY)[fault]
-    amount = twin.mild + strength * (twin.worst - twin.mild)
-    changed = twin.apply(image, amount, rng, _encoding(modality, options or {}))
+    """A copy of one (C, H, W) image with one fault in it, of a strength in [0, 1]."""
+    kind = modalities.corruptions_of(modality)[fault]
+    amount = kind.mild + strength * (kind.worst - kind.mild)
+    changed = kind.apply(image, amount, rng, _encoding(modality, options or {}))
     return np.ascontiguousarray(changed, np.float32)
 
 
 def _encoding(modality: str, options: Mapping[str, Any]) -> Strict | None:
-    """How the modality is encoded; None: it has no plug-in, and only `ANY` is done to it."""
-    if modality not in TWINS:
+    """How the modality is encoded; None: it has no plug-in."""
+    if modality not in modalities.available():
         return None
     usual = _usual(modality)
     if not options:

@@ -23,6 +23,7 @@ from robustseg_core.datasets._base import Dataset, Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.augment import AugmentConfig, augment
 from robustseg_core.learn.corrupt import CorruptConfig, corrupt
+from robustseg_core.modalities import channels_of
 from robustseg_core.types import IGNORE, Batch
 
 _ORDER, _VARIATION = 0, 1
@@ -214,6 +215,9 @@ class _Collate:
 
     def __init__(self, dataset: Dataset) -> None:
         self._modalities = dataset.modalities
+        self._channels = {
+            name: channels_of(name, dataset.encodings.get(name, {})) for name in dataset.modalities
+        }
 
     def __call__(self, samples: Sequence[Sample | _Failed]) -> dict[str, Any] | _Failed:
         """Images, alive and label, as `Batch` has them."""
@@ -226,7 +230,9 @@ class _Collate:
                 f"a batch of samples of several sizes ({listed}); set data.size or augment.crop"
             )
         size = next(iter(sizes.values()))
-        images = {name: torch.zeros(len(samples), 3, *size) for name in self._modalities}
+        images = {
+            name: torch.zeros(len(samples), count, *size) for name, count in self._channels.items()
+        }
         alive = torch.zeros(len(samples), len(self._modalities), dtype=torch.bool)
         label = None
         if any(sample.label is not None for sample in samples):

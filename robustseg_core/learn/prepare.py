@@ -73,6 +73,7 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
             "stem": wanted.stem,
             "norm": wanted.norm,
             "encodings": train.encodings,
+            "channels": checkpoint.channel_numbers(train.modalities, train.encodings),
         },
         source="network of this recipe and its data",
     )

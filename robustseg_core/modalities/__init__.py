@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
 from robustseg_core import plugins
 from robustseg_core.config import Strict
+from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._corruptions import ANY, Corruption
 
 
 def available() -> list[str]:
-    """Names of all modalities that there are."""
+    """Names of all modalities that there are, by the alphabet; none of them is imported."""
     return plugins.available(__name__)
 
 
@@ -21,6 +28,38 @@ def load(name: str) -> type[Modality]:
     return plugins.load(__name__, name, Modality)
 
 
+def ranked(names: Iterable[str] | None = None) -> tuple[str, ...]:
+    """These modalities (None: all that there are) by their rank, as sensors are ordered everywhere.
+
+    Those without a plug-in, or whose plug-in lacks a library, are the last, in the given order.
+    """
+    known = available()
+    return tuple(sorted(known if names is None else names, key=lambda name: _rank(name, known)))
+
+
 def limits_of(name: str) -> type[Strict]:
     """The configuration model of a modality's content limits."""
     return load(name).Limits
+
+
+def channels_of(name: str, options: Mapping[str, Any]) -> int:
+    """C of the images of a modality whose encoding has these options.
+
+    Of one without a plug-in, and of the pictures that public collections come with: 3.
+    """
+    if name in available():
+        with suppress(RobustsegError):  # a collection's own encoding
+            return load(name)(encoding=options).encoding.channels
+    return Modality.Encoding().channels
+
+
+def corruptions_of(name: str) -> dict[str, Corruption]:
+    """What training may do to a modality: fault -> how it looks."""
+    return {**ANY, **(load(name).corruptions if name in available() else {})}
+
+
+def _rank(name: str, known: list[str]) -> float:
+    try:
+        return load(name).rank if name in known else math.inf
+    except ImportError:
+        return math.inf

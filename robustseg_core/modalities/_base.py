@@ -12,16 +12,24 @@ from numpy.typing import NDArray
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
-from robustseg_core.types import Fault, Finding, Reading
+from robustseg_core.modalities._corruptions import Corruption
+from robustseg_core.modalities._guess import Guess
+from robustseg_core.types import CHANNELS, Fault, Finding, Reading
 
 
 class Modality(ABC):
     """One kind of sensor. An instance belongs to one stream and may keep state between messages.
 
-    A new modality is a file in this folder with one public subclass. Health, synchronization,
-    subset evaluation, ROS parameters and drawing follow from it.
+    A new modality is a file in this folder with one public subclass. `inspect`'s guess, health,
+    synchronization, subsets, tables, ROS parameters, drawing, training and the fault matrix follow
+    from what it declares.
     """
 
+    rank: ClassVar[int]
+    """Place among the sensors, everywhere: columns, tables, who opens a set, whose picture is
+    drawn. Lower is earlier; a modality's own."""
+    initial: ClassVar[str]
+    """Its letter in names of subsets (`RDEL`); a modality's own."""
     messages: ClassVar[tuple[str, ...]]
     """ROS types that `decode` accepts; messages are duck-typed (rclpy's or rosbags')."""
     needs_view: ClassVar[bool] = False
@@ -30,12 +38,27 @@ class Modality(ABC):
     """True: `encode` wants everything since a while ago (events), not only the newest reading."""
     queue: ClassVar[int] = 2
     """Depth of the subscription's queue; deep where losing one message breaks the decoder."""
+    guess: ClassVar[Guess] = Guess()
+    """How its topics are recognized in a recording, among those of its types."""
+    corruptions: ClassVar[Mapping[str, Corruption]] = {}
+    """Fault -> how it looks in an encoded image: what training may do, beside what is done to any
+    modality."""
+    scrambled: ClassVar[frozenset[Fault]] = frozenset({Fault.UNDECODABLE})
+    """What random bytes instead of a payload are called, one of these."""
 
     class Encoding(Strict):
         """Options of the array that the network sees; saved in the checkpoint's `ModelSpec`."""
 
-    class Limits(Strict):
-        """Content limits that judge a message; a robot may override them in `robot.yaml`."""
+        @property
+        def channels(self) -> int:
+            """C of what `encode` returns."""
+            return CHANNELS
+
+    Limits: ClassVar[type[Strict]] = Strict
+    """Content limits that judge a message; a robot may override them in `robot.yaml`."""
+
+    encoding: Encoding
+    limits: Strict
 
     def __init__(
         self, *, encoding: Mapping[str, Any] | None = None, limits: Mapping[str, Any] | None = None
@@ -78,7 +101,7 @@ class Modality(ABC):
 
     @abstractmethod
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
-        """(3, H, W) float32 on the view's grid, for a set stamped `stamp_ns`.
+        """(C, H, W) float32 on the view's grid, for a set stamped `stamp_ns`; C is the encoding's.
 
         `readings` are oldest first and never empty; only an accumulating modality needs more than
         the newest.

@@ -12,20 +12,52 @@ from pydantic import Field
 
 from robustseg_core.codecs.compressed_depth import compile_rvl, decode_depth
 from robustseg_core.codecs.fields import fingerprint
-from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._corruptions import (
+    Corruption,
+    depth_unit,
+    holes,
+    noise_depth,
+    noisy,
+    nothing,
+)
 from robustseg_core.modalities._depth_checks import DepthCheck, DepthLimits
-from robustseg_core.types import Finding, Reading
+from robustseg_core.modalities._guess import Guess
+from robustseg_core.types import Fault, Finding, Reading
+
+_FORM = r"16UC1|32FC1|compressedDepth"
+"""Encodings that only depth images have."""
 
 
 class Depth(Modality):
     """A depth camera or a stereo pair (REP 118)."""
 
+    rank: ClassVar = 2
+    initial: ClassVar = "D"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+    guess: ClassVar = Guess(
+        name=r"depth|\bdisparity\b|\btof\b",
+        form=_FORM,
+        not_name=r"\b(infra\w*|ir|thermal|lwir|flir|confidence|mono)\b",
+        names=(
+            (r"\b(aligned|registered)\b", 3),
+            (r"\bdepth\b", 2),
+            (r"\b(disparity|confidence)\b", -4),
+        ),
+        forms=((_FORM, 4),),
+    )
+    corruptions: ClassVar = {
+        "holes": Corruption(holes, 0.1, 0.8),
+        "invalid_depth": Corruption(nothing),
+        "depth_unit": Corruption(depth_unit, 1000, 1000, native=True),
+        "garbage": Corruption(noise_depth, native=True),
+        "gaussian_noise": Corruption(noisy, 0.02, 0.5),
+    }
+    scrambled: ClassVar = frozenset({Fault.NOISY, Fault.FORMAT})
 
-    class Encoding(Strict):
+    class Encoding(Modality.Encoding):
         """Inverse depth, near is bright: near_m / depth, in three equal channels; invalid is 0."""
 
         near_m: float = Field(0.5, gt=0, le=100, description="This and nearer is encoded as 1.")
@@ -33,7 +65,10 @@ class Depth(Modality):
             2, ge=1, le=32, description="Pixels that a point paints when depth is registered."
         )
 
-    Limits = DepthLimits
+    Limits: ClassVar = DepthLimits
+
+    encoding: Encoding
+    limits: DepthLimits
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -14,11 +14,18 @@ from pydantic import Field
 from robustseg_core.codecs import events as formats
 from robustseg_core.codecs.events import EventDecoder, Events, Packet
 from robustseg_core.codecs.fields import fingerprint, sizes, word
-from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._corruptions import (
+    Corruption,
+    event_flood,
+    hot_pixels,
+    noise_events,
+    nothing,
+)
 from robustseg_core.modalities._event_checks import EventCheck, EventLimits
+from robustseg_core.modalities._guess import Guess
 from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
 
 _RESTART = 1000
@@ -32,11 +39,20 @@ _KEPT_NS, _MOST_KEPT = SECOND // 4, 4096
 class Event(Modality):
     """An event camera, in any format of `codecs/events` (event_camera_msgs, metavision_driver)."""
 
+    rank: ClassVar = 3
+    initial: ClassVar = "E"
     messages: ClassVar = ("event_camera_msgs/msg/EventPacket",)
     accumulates: ClassVar = True
     queue: ClassVar = 400
+    guess: ClassVar = Guess(names=((r"\b(event|events|dvs|prophesee)\b", 1),))
+    corruptions: ClassVar = {
+        "event_flood": Corruption(event_flood, 0.5, 10, native=True),
+        "no_events": Corruption(nothing),
+        "hot_pixels": Corruption(hot_pixels, 0.0001, 0.003, native=True),
+        "garbage": Corruption(noise_events, 0.0, 0.05, native=True),
+    }
 
-    class Encoding(Strict):
+    class Encoding(Modality.Encoding):
         """Counts of ON events, of OFF events, and 0: clipped, and scaled to [0, 1]."""
 
         window_ms: float = Field(
@@ -45,7 +61,10 @@ class Event(Modality):
         clip: float = Field(5.0, gt=0, description="Count that is encoded as 1.")
         grow: int = Field(1, ge=1, le=32, description="Side in pixels that an event paints.")
 
-    Limits = EventLimits
+    Limits: ClassVar = EventLimits
+
+    encoding: Encoding
+    limits: EventLimits
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -12,10 +12,19 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.points import Cloud, decode_points
-from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._corruptions import (
+    Corruption,
+    jitter,
+    noisy,
+    nothing,
+    rings,
+    sector,
+    sparse_cloud,
+)
+from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._lidar_checks import LidarCheck, LidarLimits
 from robustseg_core.types import Finding, Reading
 
@@ -26,10 +35,31 @@ _FLOOR = 1 / 255
 class Lidar(Modality):
     """A spinning or solid-state LiDAR; any source of PointCloud2 with x, y, z."""
 
+    rank: ClassVar = 4
+    initial: ClassVar = "L"
     messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
     needs_view: ClassVar = True
+    guess: ClassVar = Guess(
+        names=(
+            (
+                r"velo|lidar|laser|livox|hesai|pandar|rslidar|robosense|ouster|"
+                r"\b(os|hdl|vlp|vls)\b",
+                4,
+            ),
+            (r"depth|camera|stereo|zed|realsense|radar|disparity", -6),
+            (r"\b(map|costmap|ground|obstacles?|clusters?|filtered|labell?ed)\b", -3),
+        ),
+    )
+    corruptions: ClassVar = {
+        "sector": Corruption(sector, 0.15, 0.7),
+        "rings": Corruption(rings, 0.25, 0.9),
+        "jitter": Corruption(jitter, 0.05, 0.5, native=True),
+        "sparse_cloud": Corruption(sparse_cloud, 0.3, 0.95),
+        "empty_cloud": Corruption(nothing),
+        "gaussian_noise": Corruption(noisy, 0.02, 0.5),
+    }
 
-    class Encoding(Strict):
+    class Encoding(Modality.Encoding):
         """Channels range, intensity, height above the camera, each in [0, 1]; no return is 0."""
 
         max_range_m: float = Field(80.0, gt=0, description="Range that is encoded as 1.")
@@ -41,7 +71,10 @@ class Lidar(Modality):
             3, ge=1, le=32, description="Side in pixels of the square that a return paints."
         )
 
-    Limits = LidarLimits
+    Limits: ClassVar = LidarLimits
+
+    encoding: Encoding
+    limits: LidarLimits
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

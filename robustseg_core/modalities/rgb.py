@@ -12,20 +12,54 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.image import decode_compressed, decode_image
-from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._corruptions import (
+    Corruption,
+    blurred,
+    covered,
+    even,
+    flat,
+    gaussian_noise,
+    low_light,
+    noise_instead,
+    salt_pepper,
+)
+from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._rgb_checks import ImageJudge, ImageLimits
-from robustseg_core.types import Finding, Reading
+from robustseg_core.types import Fault, Finding, Reading
 
 
 class Rgb(Modality):
     """A color or gray camera."""
 
+    rank: ClassVar = 1
+    initial: ClassVar = "R"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+    guess: ClassVar = Guess(
+        names=(
+            (r"\b(colou?r|rgb)\b", 4),
+            (r"\b(left|front|center|main)\b", 2),
+            (r"\b(right|rear|back|side|fisheye)\b", -1),
+            (r"\b(infra\w*|ir|mono|gr[ae]y|thermal|lwir|flir|theora|confidence)\b", -4),
+        ),
+        forms=((r"^(mono|8UC1|16UC1)", -4),),
+    )
+    corruptions: ClassVar = {
+        "black": Corruption(even(0)),
+        "saturated": Corruption(even(253)),
+        "flat": Corruption(flat, 10, 240),
+        "blurred": Corruption(blurred, 1, 8),
+        "covered": Corruption(covered, 0.2, 0.8),
+        "salt_pepper": Corruption(salt_pepper, 0.01, 0.2),
+        "gaussian_noise": Corruption(gaussian_noise, 5, 60),
+        "garbage": Corruption(noise_instead),
+        "low_light": Corruption(low_light, 0.5, 0.03),
+    }
+    scrambled: ClassVar = frozenset({Fault.NOISY, Fault.FORMAT})
 
-    class Encoding(Strict):
+    class Encoding(Modality.Encoding):
         """Mean and deviation that the network was trained with (ImageNet's)."""
 
         mean: tuple[float, float, float] = Field(
@@ -35,7 +69,10 @@ class Rgb(Modality):
             (0.229, 0.224, 0.225), description="Divided by per channel, of values in [0, 1]."
         )
 
-    Limits = ImageLimits
+    Limits: ClassVar = ImageLimits
+
+    encoding: Encoding
+    limits: ImageLimits
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

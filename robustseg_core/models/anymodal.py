@@ -13,6 +13,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustseg_core.errors import RobustsegError, did_you_mean
@@ -48,10 +49,11 @@ class AnyModalSegmenter(nn.Module):
         if head not in HEADS:
             raise RobustsegError(f"no head called {head!r}; {did_you_mean(head, HEADS)}")
         modalities = len(spec.modalities)
+        entering = [spec.channels_of(name) for name in spec.modalities]
         self.spec = spec
         self.encoder = MiT(
             spec.backbone,
-            stems=modalities if spec.stem == "per_modality" else 1,
+            entering=entering if spec.stem == "per_modality" else entering[:1],
             norms=modalities if spec.norm == "per_modality" else 1,
             drop_path=drop_path,
         )
@@ -68,7 +70,7 @@ class AnyModalSegmenter(nn.Module):
         """Segment each sample with the sensors that it has.
 
         Args:
-            images: modality -> (B, 3, H, W), encoded as the spec says; H and W divide by 32. Rows
+            images: modality -> (B, C, H, W), encoded as the spec says; H and W divide by 32. Rows
                 that are not alive are never read, and a modality alive nowhere may be absent.
             alive: (B, M) bool, columns in the order of `spec.modalities`.
             quality: (B, M) health scores in [0, 1], or None: all are good.
@@ -100,7 +102,8 @@ class AnyModalSegmenter(nn.Module):
         """`forward` after packing: fixed shapes for a fixed subset, as engines want them.
 
         Args:
-            rows: (N, 3, H, W), in any order.
+            rows: (N, C, H, W), in any order; where channels differ in number, C is the largest, and
+                the others' last channels are never read.
             sample: (N,) int64 in [0, B).
             modality: (N,) int64 in [0, M).
             batch: B.
@@ -120,7 +123,7 @@ class AnyModalSegmenter(nn.Module):
         modality, so that each modality is copied in one piece.
 
         Returns:
-            rows (N, 3, H, W), sample (N,) int64, modality (N,) int64, on the images' device.
+            rows (N, C, H, W), sample (N,) int64, modality (N,) int64, on the images' device.
 
         Raises:
             RobustsegError: as `forward`.
@@ -134,6 +137,9 @@ class AnyModalSegmenter(nn.Module):
                 parts.append(images[name])
             elif len(own):
                 parts.append(images[name][own.to(images[name].device)])
+        most = max(part.shape[1] for part in parts)
+        parts = [F.pad(p, (0, 0, 0, 0, 0, most - p.shape[1])) if p.shape[1] < most else p
+                 for p in parts]  # fmt: skip
         rows = parts[0] if len(parts) == 1 else torch.cat(parts)
         return rows, samples.to(rows.device), columns.to(rows.device)
 
@@ -178,12 +184,12 @@ class AnyModalSegmenter(nn.Module):
         for name in used:
             self._check_image(name, images[name], len(alive), used[0], first)
 
-    @staticmethod
-    def _check_image(name: str, image: Tensor, batch: int, peer: str, first: Tensor) -> None:
-        if image.dim() != 4 or image.shape[:2] != (batch, 3) or not image.is_floating_point():
+    def _check_image(self, name: str, image: Tensor, batch: int, peer: str, first: Tensor) -> None:
+        form = (batch, self.spec.channels_of(name))
+        if image.dim() != 4 or image.shape[:2] != form or not image.is_floating_point():
             raise RobustsegError(
-                f"images of {name!r} are {_shape(image)} {image.dtype}; "
-                f"they must be ({batch}, 3, H, W) float32, as the modality's `encode` returns"
+                f"images of {name!r} are {_shape(image)} {image.dtype}; they must be "
+                f"({form[0]}, {form[1]}, H, W) float32, as the modality's `encode` returns"
             )
         height, width = image.shape[2:]
         if height % 32 or width % 32 or not height or not width:
@@ -192,7 +198,7 @@ class AnyModalSegmenter(nn.Module):
                 f"images of {name!r} are {height}x{width}; both must divide by 32; "
                 f"resize or pad to {up[0]}x{up[1]}"
             )
-        if image.shape != first.shape:
+        if image.shape[2:] != first.shape[2:]:
             raise RobustsegError(
                 f"images of {name!r} are {height}x{width} and those of {peer!r} "
                 f"{first.shape[2]}x{first.shape[3]}; all must share one pixel grid; resize one"

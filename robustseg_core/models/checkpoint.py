@@ -7,9 +7,9 @@ that is not finite is an error, and nothing is allocated that the file does not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import ValidationError
@@ -18,10 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.modalities import channels_of, ranked
+from robustseg_core.modalities import load as load_modality
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.storage.output_folder import replacing
-from robustseg_core.types import ModelSpec
+from robustseg_core.types import CHANNELS, ModelSpec
 
 FORMAT = "robustseg/1"
 
@@ -32,7 +34,7 @@ _LONGEST_SPEC = 1 << 20
 """Characters of a spec as JSON."""
 _HALF = torch.finfo(torch.float16).max
 
-_SHAPING = ("modalities", "backbone", "fusion", "head_width", "stem", "norm")
+_SHAPING = ("modalities", "backbone", "fusion", "head_width", "stem", "norm", "channels")
 """Fields of the spec that a network is built from; the others may change after training."""
 
 
@@ -157,32 +159,43 @@ def expect_classes(
     )
 
 
-def default_spec(
-    modalities: Sequence[str] = ("rgb", "depth", "event", "lidar"), **fields: object
-) -> ModelSpec:
+def default_spec(modalities: Sequence[str] | None = None, **fields: object) -> ModelSpec:
     """The plumbing network: `tiny`, Cityscapes' classes, each modality's default encoding.
 
+    One stem serves all sensors, unless their channels differ in number.
+
     Args:
-        modalities: columns of `alive`.
+        modalities: columns of `alive`; None: all that there are, by rank.
         fields: any other field of `ModelSpec`, to differ from that.
 
     Raises:
         RobustsegError: no such modality, or a field that does not fit.
     """
-    from robustseg_core.modalities import load as load_modality  # plug-ins are looked up late
-
+    names = ranked() if modalities is None else tuple(modalities)
+    usual = {name: load_modality(name).Encoding().model_dump(mode="json") for name in names}
+    encodings = {**usual, **cast(Mapping[str, Any], fields.get("encodings", {}))}
+    channels = channel_numbers(names, encodings)
+    mixed = len({channels.get(name, CHANNELS) for name in names}) > 1
     values = {
-        "modalities": tuple(modalities),
+        "modalities": names,
         "classes": CITYSCAPES.names,
         "palette": CITYSCAPES.palette,
         "backbone": "tiny",
         "head_width": 64,
         "size": (192, 256),  # live on two cores, beside everything else
-        "encodings": {
-            name: load_modality(name).Encoding().model_dump(mode="json") for name in modalities
-        },
+        "stem": "per_modality" if mixed else "shared",
+        "encodings": usual,
+        "channels": channels,
     }
     return make_spec(values | fields, source="spec of a network")
+
+
+def channel_numbers(
+    modalities: Iterable[str], encodings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """`ModelSpec.channels` of images that are encoded so."""
+    found = {name: channels_of(name, encodings.get(name, {})) for name in modalities}
+    return {name: count for name, count in found.items() if count != CHANNELS}
 
 
 def make_spec(values: Mapping[str, Any], *, source: str) -> ModelSpec:

@@ -11,6 +11,7 @@ convolution sees the same bytes as a channels-last (N, C, H, W), so no stage eve
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,7 @@ class MiT(nn.Module):
 
     Args:
         backbone: a key of `BACKBONES`.
-        stems: how many first patch embeddings there are: 1, or one per modality.
+        entering: channels of the images of each first patch embedding: one, or one per modality.
         norms: how many copies every LayerNorm has: 1, or one per modality.
         drop_path: chance that a training row skips the last block; grows linearly from 0.
         eps: of block and stage norms. The published networks use 1e-6 (and 1e-5, PyTorch's default,
@@ -78,7 +79,7 @@ class MiT(nn.Module):
         self,
         backbone: str,
         *,
-        stems: int = 1,
+        entering: Sequence[int] = (3,),
         norms: int = 1,
         drop_path: float = 0.1,
         eps: float = 1e-6,
@@ -89,22 +90,22 @@ class MiT(nn.Module):
         last = max(sum(shape.depths) - 1, 1)
         rates = [drop_path * i / last for i in range(sum(shape.depths))]
         self.stages: Modules[Stage] = Modules()
-        entering = 3
+        widths = tuple(entering)
         for s, (width, depth) in enumerate(zip(shape.channels, shape.depths, strict=True)):
-            embed = PatchEmbed(entering, width, first=s == 0, stems=stems, norms=norms)
+            embed = PatchEmbed(widths, width, first=s == 0, norms=norms)
             blocks = [
                 Block(width, shape.heads[s], REDUCTIONS[s], norms, rates.pop(0), eps)
                 for _ in range(depth)
             ]
             self.stages.append(Stage(embed, blocks, ModalNorm(width, norms, eps)))
-            entering = width
+            widths = (width,)
         self.apply(_initialize)
 
     def forward(self, images: Tensor, modality: Tensor | None = None) -> list[Tensor]:
         """Features after each stage's norm.
 
         Args:
-            images: (N, 3, H, W); H and W divide by 32.
+            images: (N, C, H, W); H and W divide by 32. A stem reads as many channels as it takes.
             modality: (N,) int64 column of each row; only needed with several stems or norms.
 
         Returns:
@@ -157,14 +158,13 @@ class ModalNorm(Modules[nn.LayerNorm]):
 class PatchEmbed(nn.Module):
     """Overlapping patches: 7x7 stride 4 for the first stage, 3x3 stride 2 after it."""
 
-    def __init__(self, entering: int, width: int, *, first: bool, stems: int, norms: int) -> None:
+    def __init__(self, entering: Sequence[int], width: int, *, first: bool, norms: int) -> None:
         super().__init__()
         kernel, stride = (7, 4) if first else (3, 2)
         self.proj = Modules(
-            nn.Conv2d(entering, width, kernel, stride, kernel // 2)
-            for _ in range(stems if first else 1)
+            nn.Conv2d(channels, width, kernel, stride, kernel // 2) for channels in entering
         )
-        self.norm = ModalNorm(width, max(stems, norms) if first else norms, eps=1e-5)
+        self.norm = ModalNorm(width, max(len(entering), norms), eps=1e-5)
 
     def forward(self, images: Tensor, modality: Tensor | None) -> Tensor:
         """(N, C', H', W') to (N, H, W, C)."""
@@ -175,7 +175,9 @@ class PatchEmbed(nn.Module):
             rows = _needed(modality)
             order = [(rows == column).nonzero().flatten() for column in range(len(self.proj))]
             parts = [
-                conv(images[own]) for conv, own in zip(self.proj, order, strict=True) if len(own)
+                conv(images[own][:, : conv.in_channels])  # wider rows are other sensors'
+                for conv, own in zip(self.proj, order, strict=True)
+                if len(own)
             ]
             x = torch.cat(parts)[torch.cat(order).argsort()]
         embedded: Tensor = self.norm(x.permute(0, 2, 3, 1), modality)

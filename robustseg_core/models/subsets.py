@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustseg_core import modalities
 from robustseg_core.errors import RobustsegError
 
-INITIALS = {"rgb": "R", "depth": "D", "event": "E", "lidar": "L", "aolp": "A", "dolp": "P",
-            "nir": "N"}  # fmt: skip
-"""Letters of the published tables' columns."""
+INITIALS = {"aolp": "A", "dolp": "P", "nir": "N"}
+"""Letters of the published tables' columns, of sensors without a plug-in; others have their own."""
 
 
 Score = TypeVar("Score", float, NDArray[np.float64])
@@ -33,7 +33,7 @@ def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
 
 def short(subset: Sequence[str]) -> str:
     """A column head: `RDE`; modalities without a letter are spelled out."""
-    parts = [INITIALS.get(name, name) for name in subset]
+    parts = [_initial(name) for name in subset]
     return ("" if all(len(part) == 1 for part in parts) else "+").join(parts)
 
 
@@ -105,6 +105,11 @@ def draw(
         whole = torch.rand(batch, 1, generator=generator) < 0.25
         chosen = torch.where(whole, present, chosen)
     return chosen
+
+
+def _initial(name: str) -> str:
+    known = name in modalities.available()
+    return modalities.load(name).initial if known else INITIALS.get(name, name)
 
 
 LAWS = ("all", "uniform", "fragile")

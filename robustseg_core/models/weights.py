@@ -24,6 +24,7 @@ from robustseg_core.models.checkpoint import expect_finite
 from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.storage.budget import OverBudget, check_zip
+from robustseg_core.types import CHANNELS
 
 LAYOUTS = ("NVlabs", "transformers")
 """NVlabs: `mit_b0.pth` and what mmseg 0.x trains from it. transformers: files on the hub."""
@@ -86,6 +87,8 @@ def import_weights(
     path: Path | str, model: AnyModalSegmenter, *, head: str = "auto"
 ) -> ImportReport:
     """Fill `model` with public weights; stems and norms per modality all start from the public one.
+
+    A stem for images of other than three channels stays as it was.
 
     Args:
         path: .safetensors, .pth or .pt, of MiT alone or with a SegFormer head; `backbone.`,
@@ -172,6 +175,8 @@ class _Source:
         """Stage the tensors of module `ours` (all copies of it) from those of `theirs`."""
         module = root.get_submodule(ours)
         copies = list(module) if isinstance(module, nn.ModuleList) else [module]
+        # A stem for images of other channels has no public counterpart, and stays as it is.
+        copies = [c for c in copies if getattr(c, "in_channels", CHANNELS) == CHANNELS] or copies
         for leaf, like in copies[0].state_dict().items():
             names = [f"{part}.{leaf}" for part in theirs.split("+")]
             missing = [name for name in names if name not in self.tensors]

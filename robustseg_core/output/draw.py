@@ -46,7 +46,7 @@ def colorize(ids: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
 
 def background(bundle: Bundle, spec: ModelSpec) -> NDArray[np.uint8]:
     """(h, w, 3) RGB of the best surviving sensor, in the network's size: the camera, or another."""
-    order = [name for name in ("rgb", *spec.modalities) if name in bundle.frames]
+    order = modalities.ranked(name for name in spec.modalities if name in bundle.frames)
     if not order:
         return np.zeros((*spec.size, 3), np.uint8)
     decoder = modalities.load(order[0])(encoding=spec.encodings.get(order[0]))

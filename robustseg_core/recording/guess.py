@@ -1,7 +1,7 @@
 """Which topic is which sensor: by its type, its first message's encoding, the words of its name.
 
-A guess is a score per topic and modality; the tables below are what the names of drivers' topics
-have in common (realsense, zed, usb_cam, pylon, velodyne, ouster, hesai, livox, metavision).
+A guess is a score per topic and modality. Each modality declares what its topics have in common
+(`Modality.guess`); here lies what is no sensor's.
 """
 
 from __future__ import annotations
@@ -10,46 +10,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from robustseg_core.bag.typestore import EVENT_PACKET
+from robustseg_core import modalities
 from robustseg_core.robot.topics import TRANSPORTS
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CLOUD = "sensor_msgs/msg/PointCloud2"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-MODALITIES = ("rgb", "depth", "event", "lidar")
 
 _LABEL = re.compile(
     r"\b(labels?|masks?|seg|segmentation|semantics?|truth|gt|groundtruth|panoptic|class(es)?)\b"
 )
 _DRAWN = re.compile(r"\b(overlay|annotated|debug|visuali[sz]ation|detections?|heatmap|result)\b")
-_DEPTH_NAME = re.compile(r"depth|\bdisparity\b|\btof\b")
-_DEPTH_FORM = re.compile(r"16UC1|32FC1|compressedDepth")
-_NOT_DEPTH = re.compile(r"\b(infra\w*|ir|thermal|lwir|flir|confidence|mono)\b")
-
-_SCORES: dict[str, tuple[tuple[re.Pattern[str], int], ...]] = {
-    "rgb": (
-        (re.compile(r"\b(colou?r|rgb)\b"), 4),
-        (re.compile(r"\b(left|front|center|main)\b"), 2),
-        (re.compile(r"\b(right|rear|back|side|fisheye)\b"), -1),
-        (re.compile(r"\b(infra\w*|ir|mono|gr[ae]y|thermal|lwir|flir|theora|confidence)\b"), -4),
-    ),
-    "depth": (
-        (re.compile(r"\b(aligned|registered)\b"), 3),
-        (re.compile(r"\bdepth\b"), 2),
-        (re.compile(r"\b(disparity|confidence)\b"), -4),
-    ),
-    "event": ((re.compile(r"\b(event|events|dvs|prophesee)\b"), 1),),
-    "lidar": (
-        (
-            re.compile(
-                r"velo|lidar|laser|livox|hesai|pandar|rslidar|robosense|ouster|\b(os|hdl|vlp|vls)\b"
-            ),
-            4,
-        ),
-        (re.compile(r"depth|camera|stereo|zed|realsense|radar|disparity"), -6),
-        (re.compile(r"\b(map|costmap|ground|obstacles?|clusters?|filtered|labell?ed)\b"), -3),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +49,15 @@ def is_truth(candidate: Candidate) -> bool:
 
 def modality_of(candidate: Candidate) -> str | None:
     """What sensor a topic could be; None: none of ours (labels and drawings are no sensors)."""
-    name = words(candidate.topic)
-    if candidate.type == EVENT_PACKET:
-        return "event"
-    if is_truth(candidate) or _DRAWN.search(name):
+    name, kinds = words(candidate.topic), modalities.ranked()
+    if is_truth(candidate) or (candidate.type in (*IMAGES, CLOUD) and _DRAWN.search(name)):
         return None
-    if candidate.type == CLOUD:
-        return "lidar"
-    if candidate.type not in IMAGES:
-        return None
-    by_name = _DEPTH_NAME.search(name)
-    by_form = _DEPTH_FORM.search(candidate.encoding) and not _NOT_DEPTH.search(name)
-    return "depth" if by_name or by_form else "rgb"
+    takers = {kind: modalities.load(kind) for kind in kinds}
+    takers = {kind: m for kind, m in takers.items() if candidate.type in m.messages}
+    claims = [kind for kind, m in takers.items() if m.guess.claims(name, candidate.encoding)]
+    if claims:
+        return max(claims, key=lambda kind: takers[kind].guess.score(name, candidate.encoding))
+    return next((kind for kind, m in takers.items() if not m.guess.picky), None)
 
 
 def rank(candidates: Iterable[Candidate]) -> dict[str, list[str]]:
@@ -105,8 +73,7 @@ def rank(candidates: Iterable[Candidate]) -> dict[str, list[str]]:
         modality: [
             topic for _, topic in sorted(ranked[modality], key=lambda r: (_down(r[0]), r[1]))
         ]
-        for modality in MODALITIES
-        if modality in ranked
+        for modality in modalities.ranked(ranked)
     }
 
 
@@ -128,11 +95,7 @@ def camera_info_of(topic: str, infos: Iterable[str]) -> str:
 
 def _score(modality: str, candidate: Candidate) -> int:
     name = words(candidate.topic)
-    score = sum(points for pattern, points in _SCORES[modality] if pattern.search(name))
-    if modality == "rgb" and re.match(r"mono|8UC1|16UC1", candidate.encoding):
-        score -= 4
-    if modality == "depth" and _DEPTH_FORM.search(candidate.encoding):
-        score += 4
+    score = modalities.load(modality).guess.score(name, candidate.encoding)
     if candidate.type == "sensor_msgs/msg/CompressedImage":
         score -= 1  # of two copies of one picture, the one without artefacts
     return score

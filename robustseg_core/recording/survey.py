@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from robustseg_core import modalities
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.codecs.fields import as_bytes, sizes, word
@@ -91,10 +92,9 @@ class Survey:
 
     @property
     def modalities(self) -> dict[str, TopicSurvey]:
-        """modality -> its topic, in the order rgb, depth, event, lidar."""
-        order = ("rgb", "depth", "event", "lidar")
+        """modality -> its topic, by rank."""
         found = {t.modality: t for t in self.topics if t.modality}
-        return {name: found[name] for name in order if name in found}
+        return {name: found[name] for name in modalities.ranked(found)}
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists: `topics`, `start_ns`, `duration_s`, `notices`."""

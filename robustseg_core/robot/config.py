@@ -16,10 +16,18 @@ from robustseg_core.config import (
     parse,
 )
 from robustseg_core.geometry.camera import Camera
-from robustseg_core.modalities import limits_of, load
+from robustseg_core.modalities import limits_of, load, ranked
 
 NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
 """Parameters that a file for `ros2 launch` may hold beside the robot's."""
+
+
+class RobotSync(SyncConfig):
+    """The deadline synchronizer of sensors whose ranks are known."""
+
+    reference: tuple[str, ...] = Field(
+        default_factory=ranked, description=SyncConfig.model_fields["reference"].description
+    )
 
 
 class RobotConfig(Strict):
@@ -46,7 +54,7 @@ class RobotConfig(Strict):
     view: ViewConfig = Field(
         default_factory=ViewConfig, description="Pixel grid, if not on topics."
     )
-    sync: SyncConfig = Field(default_factory=SyncConfig, description="Deadline synchronizer.")
+    sync: RobotSync = Field(default_factory=RobotSync, description="Deadline synchronizer.")
     health: HealthConfig = Field(default_factory=HealthConfig, description="Health monitor.")
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from robustseg_core import modalities
 from robustseg_core.robustness.case import ALL, Bit, Case
 from robustseg_core.robustness.observe import Seen, Watched
 from robustseg_core.types import Fault, State
@@ -104,9 +105,10 @@ def attainable_hz(case: Case, rates_hz: Mapping[str, float]) -> float:
 
     Where camera and events are both gone, nothing newer comes than the next reference brings.
     """
-    order = [name for name in ("rgb", "depth", "event", "lidar") if name in rates_hz]
+    order = modalities.ranked(rates_hz)
     healthy = [name for name in order if case.target == ALL or name not in case.broken]
-    if case.bit is Bit.USED or healthy[:1] == order[:1] or "event" in healthy or not healthy:
+    prompt = any(modalities.load(name).accumulates for name in healthy)
+    if case.bit is Bit.USED or not healthy or healthy[0] == order[0] or prompt:
         return rates_hz[order[0]]
     return min(rates_hz[order[0]], rates_hz[healthy[0]])
 

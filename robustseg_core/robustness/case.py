@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from robustseg_core import modalities
 from robustseg_core.faults import FaultSpec, parse_fault
 from robustseg_core.types import Fault, State
 
 ALL = "all"
-SENSORS = ("rgb", "depth", "event", "lidar")
+SENSORS = modalities.ranked()
 START_S = 2.5
 """A drive is left in peace until then: rates and medians are learned, everybody is LIVE."""
 INFO = "info"

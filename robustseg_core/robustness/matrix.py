@@ -91,7 +91,6 @@ def _everywhere(words: str, **expected: Any) -> list[Case]:
 OUT: dict[str, Any] = {"bit": Bit.OUT, "within": THREE}
 DOUBTED: dict[str, Any] = {"bit": Bit.USED, "within": Limit(seconds=1.0), "never": DEAD,
                            "reaches": State.DEGRADED}  # fmt: skip
-PLACED = ("event", "lidar")
 
 MATRIX: tuple[Row, ...] = (
     _row(1, "drop-out, permanent", "DEAD (silent)", "3 periods + 20 ms",

@@ -3,7 +3,8 @@
 `value = offset + step * level`, per channel. Camera images and event counts lie on at most 256
 evenly spaced values and come back exactly (to float rounding) from 8 bits; depth and ranges get 16
 bits over their own span, an error of at most 1/131070 of it: far below any sensor's noise. Equal
-channels are stored once. Any viewer shows the file.
+channels are stored once, three as red, green and blue, and any other number of them one below the
+other. Any viewer shows the file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.codecs.picture_file import decoded
 from robustseg_core.errors import RobustsegError
-from robustseg_core.types import Rejection
+from robustseg_core.types import CHANNELS, Rejection
 
 Values = list[list[float]]
 """[offset, step] of each stored channel."""
@@ -27,16 +28,16 @@ _STRAY = 0.01
 
 
 def to_png(array: NDArray[np.float32]) -> tuple[bytes, Values]:
-    """The PNG of a (3, H, W) array, and the meaning of its levels.
+    """The PNG of a (C, H, W) array, and the meaning of its levels.
 
     Raises:
         RobustsegError: another shape, or a value that is not finite.
     """
-    if array.ndim != 3 or len(array) != 3:
-        raise RobustsegError(f"image has shape {array.shape}; expected (3, H, W)")
+    if array.ndim != 3:
+        raise RobustsegError(f"image has shape {array.shape}; expected (C, H, W)")
     if not np.isfinite(array).all():
         raise RobustsegError("image has values that are not finite; mend the modality's `encode`")
-    if np.array_equal(array[0], array[1]) and np.array_equal(array[0], array[2]):
+    if all(np.array_equal(array[0], channel) for channel in array[1:]):
         array = array[:1]
     grids = [_grid(channel) for channel in array]
     even = [grid for grid in grids if grid is not None]
@@ -47,19 +48,37 @@ def to_png(array: NDArray[np.float32]) -> tuple[bytes, Values]:
         levels[..., k] = np.rint((channel - np.float32(offset)) / np.float32(step or 1))
     if len(array) == 3:
         levels = levels[..., ::-1]  # OpenCV writes BGR
+    elif len(array) > 1:
+        levels = levels.transpose(2, 0, 1).reshape(-1, levels.shape[1])
     return label_png(levels), values
 
 
-def from_png(data: bytes, values: Values) -> NDArray[np.float32]:
-    """The (3, H, W) float32 array that `to_png` was given.
+def stacked(values: Values) -> int:
+    """How many channels lie one below the other in the PNG that has these levels."""
+    return 1 if len(values) == 3 else len(values)
+
+
+def from_png(data: bytes, values: Values, channels: int = CHANNELS) -> NDArray[np.float32]:
+    """The (C, H, W) float32 array that `to_png` was given.
+
+    Args:
+        data: the PNG.
+        values: the meaning of its levels.
+        channels: C.
 
     Raises:
-        RobustsegError: no PNG, or one of other channels than `values` has.
+        RobustsegError: no PNG, or one of other channels than these.
     """
-    planes = cv2.split(_decoded(data))[::-1]  # whole planes are fast to compute with
-    if len(planes) != len(values):
-        raise RobustsegError(f"image has {len(planes)} channels; expected {len(values)}")
-    array = np.empty((3, *planes[0].shape), np.float32)
+    picture, rows = _decoded(data), stacked(values)
+    if picture.ndim == 2 and len(values) > 1 and picture.shape[0] % rows == 0:
+        planes = np.split(picture, rows)
+    else:
+        planes = cv2.split(picture)[::-1]  # whole planes are fast to compute with
+    if len(planes) != len(values) or len(values) not in (1, channels):
+        raise RobustsegError(
+            f"image has {len(planes)} channels, and levels of {len(values)}; expected {channels}"
+        )
+    array = np.empty((channels, *planes[0].shape), np.float32)
     for k, (plane, (offset, step)) in enumerate(zip(planes, values, strict=True)):
         array[k] = plane
         array[k] *= np.float32(step)

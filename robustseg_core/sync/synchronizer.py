@@ -72,7 +72,7 @@ class Synchronizer(Generic[T]):
     """Push messages as they come, poll when `wake_ns` says; a pure function of both.
 
     Args:
-        config: deadline, reference priority, buffer size.
+        config: deadline, reference priority (none: that of the streams), buffer size.
         streams: the configured streams.
         accumulating: names of those of which a set wants everything recent (events).
     """
@@ -88,7 +88,7 @@ class Synchronizer(Generic[T]):
             name: StreamBuffer(stream, accumulates=name in accumulating, most=config.ring)
             for name, stream in streams.items()
         }
-        order = {name: rank for rank, name in enumerate(config.reference)}
+        order = {name: rank for rank, name in enumerate(config.reference or streams)}
         self._priority = sorted(self._buffers, key=lambda name: (order.get(name, len(order)), name))
         self._last_stamp_ns = 0
         self._clock: _Clock[T] = _Clock()

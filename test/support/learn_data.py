@@ -29,6 +29,7 @@ def make_shards(
 ) -> Path:
     """`count` samples in one shard folder: blocks of 16 x 16, whose class every sensor hints at."""
     dice = np.random.default_rng(seed)
+    spec = default_spec(names, size=size)
     folder.mkdir(parents=True)
     with ShardWriter(folder, shard_size=64) as writer:
         for k in range(count):
@@ -37,15 +38,15 @@ def make_shards(
             members, values = {}, {}
             for column, name in enumerate(names):
                 color = np.eye(len(classes.names))[label][..., [0, 1, -1]]  # (H, W, 3)
-                noise = dice.uniform(-0.2, 0.2, (3, *size)) * (column + 1)
-                image = np.clip(color.transpose(2, 0, 1) + noise, 0, 1).astype(np.float32)
+                picture = np.resize(color.transpose(2, 0, 1), (spec.channels_of(name), *size))
+                noise = dice.uniform(-0.2, 0.2, picture.shape) * (column + 1)
+                image = np.clip(picture + noise, 0, 1).astype(np.float32)
                 members[f"{name}.png"], values[name] = to_png(image)
             if labelled:
                 members["label.png"] = label_png(label)
             account = {"id": f"{folder.name}/{k:06d}", "values": values}
             members["json"] = json.dumps(account).encode()
             writer.add(f"{folder.name}/{k:06d}", k, members)
-    spec = default_spec(names, size=size)
     write_index(
         folder,
         {

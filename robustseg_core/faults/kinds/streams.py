@@ -21,6 +21,7 @@ from robustseg_core.faults._base import (
     with_stamp,
 )
 from robustseg_core.faults.kinds import depth, events, image, lidar
+from robustseg_core.modalities import load
 from robustseg_core.types import SECOND, Fault
 
 
@@ -106,9 +107,7 @@ class Garbage(FaultModel):
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """Words and points mean nothing; images do not decode, or are noise of the right size."""
-        if modality in ("event", "lidar"):
-            return frozenset({Fault.UNDECODABLE})
-        return frozenset({Fault.NOISY, Fault.FORMAT})
+        return load(modality).scrambled
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with noise in it."""
@@ -120,8 +119,6 @@ class Wrong(FaultModel):
 
     No sensor can tell alone: the mirrored street is a street. It is survived, not found.
     """
-
-    modalities: ClassVar = ("rgb", "depth", "event", "lidar")
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The mirrored message."""

@@ -8,9 +8,10 @@ import pytest
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.corrupt import CorruptConfig, available, corrupt, possible
-from robustseg_core.learn.damage import ANY, TWINS
+from robustseg_core.modalities import ranked
+from robustseg_core.modalities._corruptions import ANY
 
-SENSORS = tuple(TWINS)
+SENSORS = ranked()
 
 
 def scene() -> dict[str, np.ndarray]:

@@ -12,13 +12,12 @@ from robustseg_core import faults, modalities
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.geometry.view import View
 from robustseg_core.learn.corrupt import damaged
-from robustseg_core.learn.damage import TWINS
 from robustseg_core.modalities.rgb import Rgb
 from robustseg_core.types import MS, Reading
 from support.drives import EPOCH, rows, through
 from support.makers import camera_info, cloud, transform
 
-PAIRS = [(sensor, fault) for sensor, twins in TWINS.items() for fault in twins]
+PAIRS = [(s, fault) for s in modalities.ranked() for fault in modalities.corruptions_of(s)]
 MEAN, STD = (np.array(v, np.float32)[:, None, None] for v in Rgb.Encoding().model_dump().values())
 
 
@@ -67,7 +66,7 @@ def seen(sensor: str, fault: str = "") -> np.ndarray:
 @cache
 def twin(sensor: str, fault: str, amount: float | None = None, seed: int = 0) -> np.ndarray:
     """The same sensor, broken after it was encoded."""
-    made = TWINS[sensor][fault]
+    made = modalities.corruptions_of(sensor)[fault]
     amount = made.mild if amount is None else amount
     span = made.worst - made.mild
     strength = (amount - made.mild) / span if span else 0.0

@@ -54,7 +54,7 @@ class Light(Modality):
     def digest(self, message):
         return message.digest
 
-    def judge(self, data):
+    def check(self, data):
         return [Finding(Fault.BLACK, True, "bad")] if data.bad else []
 
     def encode(self, readings, view, stamp_ns):

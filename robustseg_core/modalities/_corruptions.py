@@ -1,9 +1,9 @@
-"""What each fault looks like once it is encoded: the twins of `faults` on (3, H, W) arrays.
+"""What faults look like once they are encoded: the twins of `faults` on (C, H, W) arrays.
 
-`faults` breaks messages, which is slow and needs a recording; a twin makes the same picture out of
-a healthy one. Each takes the array, the amount of the fault, the dice and the modality's encoding,
-and returns a new array. Faults without a trace in the picture (silence, stamps, mirrored images)
-have no twin.
+`faults` breaks messages, which is slow and needs a recording; a corruption makes the same picture
+out of a healthy one, for training. Each takes the array, the amount of the fault, the dice and the
+modality's encoding, and returns a new array. A modality names those that it can have; faults
+without a trace in the picture (silence, stamps, mirrored images) have none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-_Effect = Callable[[Array, float, np.random.Generator, Any], Array]
+Effect = Callable[[Array, float, np.random.Generator, Any], Array]
+
+
+class Corruption(NamedTuple):
+    """What training does to an encoded sensor now and then, as a fault of that name would look."""
+
+    apply: Effect
+    mild: float = 0.0
+    """Amount at strength 0, in the unit of the fault's own option."""
+    worst: float = 0.0
+    """Amount at strength 1."""
+    native: bool = False
+    """Only for what our own modality encodes; not for the pictures that collections come with."""
+
 
 _FLOOR = np.float32(1 / 255)
 """Smallest range of a return, as the LiDAR encodes it."""
@@ -25,16 +38,16 @@ _RUN = 12
 """Neighboring pixels that flicker together, as in `faults.kinds.events`."""
 
 
-def _on_levels(paint: _Effect) -> _Effect:
+def _on_levels(paint: Effect) -> Effect:
     """Let `paint` see gray levels 0..255, and normalize what it returns as before."""
 
     @wraps(paint)
-    def twin(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
+    def corrupted(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (encoding.mean, encoding.std))
         levels = paint((array * std + mean) * np.float32(255), amount, rng, encoding)
         return (np.clip(levels, 0, 255).astype(np.float32) / np.float32(255) - mean) / std
 
-    return twin
+    return corrupted
 
 
 def _blocks(shape: tuple[int, ...], side: int, field: Callable[[tuple[int, int]], Any]) -> Any:
@@ -44,26 +57,26 @@ def _blocks(shape: tuple[int, ...], side: int, field: Callable[[tuple[int, int]]
     return coarse.repeat(side, 0).repeat(side, 1)[:height, :width]
 
 
-def _even(low: int) -> _Effect:
+def even(low: int) -> Effect:
     @_on_levels
-    def twin(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
+    def corrupted(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
         return rng.integers(low, low + 3, array.shape).astype(np.float32)
 
-    return twin
+    return corrupted
 
 
 @_on_levels
-def _flat(array: Array, level: float, rng: np.random.Generator, encoding: Any) -> Array:
+def flat(array: Array, level: float, rng: np.random.Generator, encoding: Any) -> Array:
     return rng.integers(round(level), round(level) + 3, array.shape).astype(np.float32)
 
 
 @_on_levels
-def _blurred(array: Array, sigma: float, rng: np.random.Generator, encoding: Any) -> Array:
+def blurred(array: Array, sigma: float, rng: np.random.Generator, encoding: Any) -> Array:
     return np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in array])
 
 
 @_on_levels
-def _covered(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def covered(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """From any of the four edges, in any gray: the net must not learn where dirt lies."""
     edge, level = rng.integers(4), rng.integers(256)
     array = np.rot90(array, edge, axes=(1, 2))
@@ -72,7 +85,7 @@ def _covered(array: Array, share: float, rng: np.random.Generator, encoding: Any
 
 
 @_on_levels
-def _salt_pepper(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def salt_pepper(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     dice = rng.random(array.shape[1:])
     array[:, dice < share] = 255
     array[:, dice < share / 2] = 0
@@ -80,47 +93,47 @@ def _salt_pepper(array: Array, share: float, rng: np.random.Generator, encoding:
 
 
 @_on_levels
-def _gaussian_noise(array: Array, sigma: float, rng: np.random.Generator, encoding: Any) -> Array:
+def gaussian_noise(array: Array, sigma: float, rng: np.random.Generator, encoding: Any) -> Array:
     return array + rng.standard_normal(array.shape, np.float32) * np.float32(sigma)
 
 
 @_on_levels
-def _noise_instead(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
+def noise_instead(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
     return rng.integers(0, 256, array.shape).astype(np.float32)
 
 
 @_on_levels
-def _low_light(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
+def low_light(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Less light, and the noise of the sensor that darkness lets one see."""
     dim = array * np.float32(factor)
     return np.rint(dim + rng.standard_normal(array.shape, np.float32) * np.sqrt(dim / 8 + 1))
 
 
-def _holes(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def holes(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     side = max(1, array.shape[2] // 40)  # 16 pixels of 640
     lost = _blocks(array.shape, side, lambda shape: rng.random(shape) < share)
     return np.where(lost, np.float32(0), array)
 
 
-def _depth_unit(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
+def depth_unit(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Metres a thousand times too far, or whole millimetres, all of them nearer than `near_m`."""
     if rng.random() < 0.5:
         return array / np.float32(factor)
     return (array > 0).astype(np.float32)
 
 
-def _noise_depth(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
+def noise_depth(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Random 16-bit millimetres."""
     depth_m = rng.uniform(0.001, 65.535, array.shape[1:])
     near = np.minimum(encoding.near_m / depth_m, 1).astype(np.float32)
     return np.repeat(near[None], 3, axis=0)
 
 
-def _nothing(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
+def nothing(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
     return np.zeros_like(array)
 
 
-def _sector(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def sector(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """No returns in a band of columns; through a pinhole, a sector of the scan is one."""
     width = array.shape[2]
     lost = round(share * width)
@@ -130,7 +143,7 @@ def _sector(array: Array, share: float, rng: np.random.Generator, encoding: Any)
     return array
 
 
-def _rings(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def rings(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """No returns in bands of rows: a dead laser draws a nearly level line."""
     band = max(encoding.grow, array.shape[1] // 64)
     bands = -(-array.shape[1] // band)
@@ -139,7 +152,7 @@ def _rings(array: Array, share: float, rng: np.random.Generator, encoding: Any) 
     return np.where(dead.repeat(band)[: array.shape[1], None], np.float32(0), array)
 
 
-def _jitter(array: Array, metres: float, rng: np.random.Generator, encoding: Any) -> Array:
+def jitter(array: Array, metres: float, rng: np.random.Generator, encoding: Any) -> Array:
     """A return moves along its ray: its range changes, and its height in proportion."""
     array, valid = array.copy(), array[0] > 0
     range_m = array[0] * np.float32(encoding.max_range_m)
@@ -152,12 +165,12 @@ def _jitter(array: Array, metres: float, rng: np.random.Generator, encoding: Any
     return array
 
 
-def _sparse_cloud(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def sparse_cloud(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     lost = _blocks(array.shape, encoding.grow, lambda shape: rng.random(shape) < share)
     return np.where(lost, np.float32(0), array)
 
 
-def _event_flood(array: Array, density: float, rng: np.random.Generator, encoding: Any) -> Array:
+def event_flood(array: Array, density: float, rng: np.random.Generator, encoding: Any) -> Array:
     """`density` more events per pixel, half of them ON, in runs of neighbors."""
     _, height, width = array.shape
     runs = rng.poisson(density / 2, (2, height, -(-width // _RUN) + 1)).repeat(_RUN, axis=2)
@@ -168,7 +181,7 @@ def _event_flood(array: Array, density: float, rng: np.random.Generator, encodin
     return array
 
 
-def _hot_pixels(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def hot_pixels(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Pixels that fire a thousand times per second: ON is at its clip."""
     _, height, width = array.shape
     hot = rng.integers(0, height * width, max(1, round(share * height * width)))
@@ -177,31 +190,31 @@ def _hot_pixels(array: Array, share: float, rng: np.random.Generator, encoding: 
     return array
 
 
-def _noise_events(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def noise_events(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Random words: what can be read of them lies anywhere, and little falls into the window."""
     found = np.zeros_like(array)
     found[:2] = (rng.random((2, *array.shape[1:])) < share / 2) / np.float32(encoding.clip)
     return np.minimum(found, 1)
 
 
-def _speckled(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def speckled(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Elements at the lowest and highest value, as in the NM protocol (arXiv 2503.18445)."""
     dice = rng.random(array.shape)
     speckled = np.where(dice < share, array.max(), array)
     return np.where(dice < share / 2, array.min(), speckled).astype(np.float32)
 
 
-def _noisy(array: Array, sigma: float, rng: np.random.Generator, encoding: Any) -> Array:
+def noisy(array: Array, sigma: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Noise in the units of the encoding, not clipped, as in the NM protocol."""
     return array + rng.standard_normal(array.shape, np.float32) * np.float32(sigma)
 
 
-def _pixel_drop(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def pixel_drop(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Elements (pixel and channel) at 0, as in the RMM protocol (arXiv 2503.18445)."""
     return np.where(rng.random(array.shape) < share, np.float32(0), array)
 
 
-def _misaligned(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+def misaligned(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Shifted by up to `share` of the width, whatever comes in repeats the edge."""
     reach = max(1, round(share * array.shape[2]))
     down, right = 0, 0
@@ -212,61 +225,10 @@ def _misaligned(array: Array, share: float, rng: np.random.Generator, encoding: 
     return array.take(rows, axis=1).take(columns, axis=2)
 
 
-class Twin(NamedTuple):
-    """One fault of one modality, as it looks."""
-
-    apply: _Effect
-    mild: float = 0.0
-    """Amount at strength 0, in the unit of the fault's own option."""
-    worst: float = 0.0
-    """Amount at strength 1."""
-    native: bool = False
-    """Only for what our own modality encodes; not for the pictures that collections come with."""
-
-
 ANY = {
-    "pixel_drop": Twin(_pixel_drop, 0.0, 0.8),
-    "misaligned": Twin(_misaligned, 0.005, 0.03),
-    "salt_pepper": Twin(_speckled, 0.01, 0.2),
+    "pixel_drop": Corruption(pixel_drop, 0.0, 0.8),
+    "misaligned": Corruption(misaligned, 0.005, 0.03),
+    "salt_pepper": Corruption(speckled, 0.01, 0.2),
 }
-"""Done to any modality, also to one that has no plug-in here."""
-
-TWINS: dict[str, dict[str, Twin]] = {
-    "rgb": {
-        **ANY,
-        "black": Twin(_even(0)),
-        "saturated": Twin(_even(253)),
-        "flat": Twin(_flat, 10, 240),
-        "blurred": Twin(_blurred, 1, 8),
-        "covered": Twin(_covered, 0.2, 0.8),
-        "salt_pepper": Twin(_salt_pepper, 0.01, 0.2),
-        "gaussian_noise": Twin(_gaussian_noise, 5, 60),
-        "garbage": Twin(_noise_instead),
-        "low_light": Twin(_low_light, 0.5, 0.03),
-    },
-    "depth": {
-        **ANY,
-        "holes": Twin(_holes, 0.1, 0.8),
-        "invalid_depth": Twin(_nothing),
-        "depth_unit": Twin(_depth_unit, 1000, 1000, native=True),
-        "garbage": Twin(_noise_depth, native=True),
-        "gaussian_noise": Twin(_noisy, 0.02, 0.5),
-    },
-    "lidar": {
-        **ANY,
-        "sector": Twin(_sector, 0.15, 0.7),
-        "rings": Twin(_rings, 0.25, 0.9),
-        "jitter": Twin(_jitter, 0.05, 0.5, native=True),
-        "sparse_cloud": Twin(_sparse_cloud, 0.3, 0.95),
-        "empty_cloud": Twin(_nothing),
-        "gaussian_noise": Twin(_noisy, 0.02, 0.5),
-    },
-    "event": {
-        **ANY,
-        "event_flood": Twin(_event_flood, 0.5, 10, native=True),
-        "no_events": Twin(_nothing),
-        "hot_pixels": Twin(_hot_pixels, 0.0001, 0.003, native=True),
-        "garbage": Twin(_noise_events, 0.0, 0.05, native=True),
-    },
-}  # fmt: skip
-"""modality -> fault -> its twin; names are the words of the fault catalog where it has one."""
+"""Done to any modality, also to one that has no plug-in here; keys are the words of the fault
+catalog, where it has one."""

@@ -1,0 +1,146 @@
+"""A radar is one new file: guess, subsets, parameters, fault matrix and network follow from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustseg_core import config, modalities
+from robustseg_core.bag import Bag
+from robustseg_core.engines.eager import EagerEngine, pick_device
+from robustseg_core.faults import Injector, parse_fault
+from robustseg_core.faults import available as faults_of
+from robustseg_core.learn import corrupt
+from robustseg_core.models import checkpoint
+from robustseg_core.models.subsets import short, subsets
+from robustseg_core.recording.guess import Candidate, modality_of
+from robustseg_core.recording.survey import survey
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.parameters import parameters, template
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import MS, SECOND
+from support import drives, radar
+from support.makers import camera_info, transform
+from support.planted import plant
+
+CLOUD = "sensor_msgs/msg/PointCloud2"
+FIVE = ("rgb", "depth", "event", "lidar", "radar")
+
+
+@pytest.fixture(params=[3, 5], ids=["three channels", "five channels"])
+def channels(request: pytest.FixtureRequest, tmp_path, monkeypatch) -> int:
+    """The channels of a radar that has just been added."""
+    plant(monkeypatch, tmp_path, modalities, "radar", radar.file(request.param))
+    return request.param
+
+
+def echoes(seconds: float) -> list[tuple[int, str, object]]:
+    times = range(0, round(seconds * SECOND), 50 * MS)
+    return [(at, "radar", radar.message(drives.EPOCH + at, seed=at)) for at in times]
+
+
+def test_its_topic_is_guessed_and_no_lidar_any_more(channels, tmp_path):
+    assert modality_of(Candidate("/front_radar/points", CLOUD, 9)) == "radar"
+    assert modality_of(Candidate("/velodyne_points", CLOUD, 9)) == "lidar"
+    rows = [(at, "/front_radar/points", sent) for at, _, sent in echoes(1.0)]
+    drives.write_drive(tmp_path / "bag", 1.0, rows)
+    with Bag([tmp_path / "bag"]) as bag:
+        found = survey(bag)
+    assert tuple(found.modalities) == FIVE
+    assert found.robot().streams["radar"].topic == "/front_radar/points"
+    assert found.robot().streams["radar"].rate_hz == pytest.approx(20, rel=0.01)
+
+
+def test_it_is_ranked_named_and_counted_in_subsets(channels):
+    assert modalities.available() == sorted(FIVE)
+    assert modalities.ranked() == FIVE and modalities.ranked(["radar", "nir", "rgb"])[-1] == "nir"
+    columns = [short(subset) for subset in subsets(modalities.ranked())]
+    assert len(columns) == len(set(columns)) == 31 and columns[-1] == "RDELA"
+    assert RobotConfig().sync.reference == FIVE
+
+
+def test_it_has_parameters_and_a_place_in_robot_yaml(channels):
+    names = {parameter.name for parameter in parameters()}
+    assert {"streams.radar.topic", "streams.radar.rate_hz", "view.extrinsics.radar"} <= names
+    told = config.read_yaml(template(), source="template")
+    assert config.parse(RobotConfig, told).sync.reference == FIVE
+
+
+def test_it_can_be_broken_in_messages_and_in_training(channels):
+    assert {"off", "stuck", "offset", "garbage"} <= set(faults_of("radar"))
+    injector = Injector([parse_fault("radar:off@1")], topics={"radar": "/r"}, start_ns=0)
+    assert injector.feed("/r", object(), 0) and not injector.feed("/r", object(), 2 * SECOND)
+    known = set(corrupt.available("radar"))
+    assert known == {"sector", "pixel_drop", "misaligned", "salt_pepper"}
+    image = np.random.default_rng(0).random((channels, 32, 48), np.float32)
+    for fault in known:
+        made = corrupt.damaged("radar", fault, image, np.random.default_rng(1), strength=1)
+        assert made.shape == image.shape and not np.array_equal(made, image)
+
+
+def test_five_sensors_make_masks_with_an_untrained_network(channels):
+    spec = checkpoint.default_spec(size=drives.SIZE)
+    assert spec.modalities == FIVE
+    assert spec.channels == ({} if channels == 3 else {"radar": 5})
+    assert spec.stem == ("shared" if channels == 3 else "per_modality")
+    engine = EagerEngine(checkpoint.untrained(spec), pick_device("cpu"))
+    streams = {name: {"topic": f"/{name}"} for name in FIVE}
+    made = Segmenter(config.parse(RobotConfig, {"streams": streams}), spec, engine)
+    made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
+    made.push_transforms(transform("camera", "lidar", quaternion=drives.OPTICAL))
+    made.push_transforms(transform("camera", "radar"))
+    made.warm_up()
+    arrivals = sorted([*drives.rows(1.0), *echoes(1.0)], key=lambda row: row[:2])
+    maps = [label_map for _, label_map in drives.drive(made, arrivals)]
+    assert {label_map.used for label_map in maps} >= {FIVE}
+    frame = maps[-1].bundle.frames["radar"]
+    assert frame.array.shape == (channels, *drives.SIZE) and frame.array.any()
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_the_fault_matrix_does_its_rows_to_it(tmp_path: Path, count: int):
+    """In a process of its own, as the rows are made when the matrix is imported."""
+    (tmp_path / "radar.py").write_text(radar.file(count))
+    code = (
+        "import sys; from robustseg_core import modalities\n"
+        "modalities.__path__.append(sys.argv[1])\n"
+        "from robustseg_core.robustness.case import SENSORS\n"
+        "from robustseg_core.robustness.matrix import cases, pairs\n"
+        "assert SENSORS == ('rgb', 'depth', 'event', 'lidar', 'radar'), SENSORS\n"
+        "for row in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 34, 47):\n"
+        "    assert {case.target for case in cases([row])} == set(SENSORS), row\n"
+        "joined = {frozenset((c.target, c.partner)) for c in pairs(cases())}\n"
+        "assert len(joined) == 10, joined\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=os.environ, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_ranks_and_letters_are_a_modalitys_own():
+    kinds = [modalities.load(name) for name in modalities.available()]
+    assert len({kind.rank for kind in kinds}) == len({kind.initial for kind in kinds}) == len(kinds)
+    assert all(len(kind.initial) == 1 for kind in kinds)
+
+
+def test_a_plug_in_that_lacks_its_library_hurts_nobody_else(tmp_path, monkeypatch):
+    plant(monkeypatch, tmp_path, modalities, "radar", "import a_library_that_is_not_here\n")
+    assert modalities.ranked() == FIVE
+    with pytest.raises(ImportError):
+        modalities.load("radar")
+
+
+def test_listing_and_ranking_load_no_network():
+    code = (
+        "import sys; from robustseg_core import modalities\n"
+        "modalities.available(); assert 'robustseg_core.modalities.rgb' not in sys.modules\n"
+        "assert modalities.ranked() and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
