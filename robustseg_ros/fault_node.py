@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType, SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -25,6 +25,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, Sample, parse_fault
 from robustseg_ros import command_line, optional, parameters, run, spin
 from robustseg_ros.inputs import choose_type
+from robustseg_ros.rclpy_names import ClockType
 
 LOOK_S = 0.5
 """How often topics are looked for that nobody published before."""
@@ -45,14 +46,18 @@ class FaultNode(Node):
             type=ParameterType.PARAMETER_STRING_ARRAY,
             description="What is broken now: TARGET:FAULT(key=value), as `robustseg list` names.",
         )
-        self._prefix = self.declare_parameter("prefix", "/faulty").value.rstrip("/")
-        wanted = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY, strings)
+        prefix: str = self.declare_parameter("prefix", "/faulty").value
+        self._prefix = prefix.rstrip("/")
+        declared: Parameter[Any] = self.declare_parameter(
+            "faults", Parameter.Type.STRING_ARRAY, strings
+        )
+        wanted: list[str] = declared.value or []
         config = parameters.declare(self)
         self._topics = config.topics
         if not self._topics:
             raise RobustsegError("no stream has a topic; set streams.<modality>.topic")
         self._relays: dict[str, optional.Publisher] = {}
-        self._injector = self._plan(wanted.value or [])
+        self._injector = self._plan(wanted)
         self.add_on_set_parameters_callback(self._on_set)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(LOOK_S, self._look, clock=steady)
@@ -70,7 +75,7 @@ class FaultNode(Node):
         specs = [parse_fault(word) for word in words if word]
         return Injector(specs, topics=self._topics, start_ns=time.monotonic_ns())
 
-    def _on_set(self, changed: list[Parameter]) -> SetParametersResult:
+    def _on_set(self, changed: list[Parameter[Any]]) -> SetParametersResult:
         for parameter in changed:
             if parameter.name == "faults":
                 try:

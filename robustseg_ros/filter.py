@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -32,6 +32,11 @@ from robustseg_core.types import MS, SECOND, Fault, Finding, Rejection
 from robustseg_ros.alarm import alarm_for
 from robustseg_ros.arrivals import Arrivals
 from robustseg_ros.optional import MessageInfo, filter_base
+
+if TYPE_CHECKING:
+    from robustseg_ros.optional import SimpleFilter as _Filter
+else:
+    _Filter = filter_base()
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +64,7 @@ class Account:
     """How much older than `stamp_ns` each message is; negative: newer."""
 
 
-class Subscriber(filter_base()):  # type: ignore[misc]
+class Subscriber(_Filter):
     """As `message_filters.Subscriber`; it also says when the middleware received each message.
 
     Args:
@@ -78,7 +83,7 @@ class Subscriber(filter_base()):  # type: ignore[misc]
         self.signalMessage(message, info)
 
 
-class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
+class DeadlineSynchronizer(_Filter):
     """Calls back with one argument per input, on time, `None` where an input has nothing.
 
     Sets come at the rate of the first filter in `fs`; when it dies, whenever the others have
@@ -114,7 +119,7 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         fs: Sequence[Any],
         queue_size: int,
         slop: float,
-        allow_headerless: bool = False,
+        allow_headerless: bool = False,  # noqa: FBT001, FBT002  # as in message_filters
         *,
         deadline: float | None = None,
         hold: float = 0.0,
@@ -282,5 +287,5 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
 
 
 def _spread_ns(messages: Any) -> int:
-    stamps = [message.stamp_ns for message in messages]
+    stamps: list[int] = [message.stamp_ns for message in messages]
     return max(stamps) - min(stamps)

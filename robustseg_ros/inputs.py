@@ -62,7 +62,7 @@ class _Input:
     latched: bool = False
     asked: tuple[str, bool] | None = None
     """Type and durability (latched or not): as it is subscribed now."""
-    subscription: Subscription | None = None
+    subscription: Subscription[Any] | None = None
 
 
 class Inputs:

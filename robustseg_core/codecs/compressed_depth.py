@@ -143,7 +143,7 @@ def _decode_rvl(data: NDArray[np.uint8], image: NDArray[np.uint16]) -> int:
         while going:
             if at >= nibbles or shift > 30:
                 return done
-            byte = np.int64(data[at // 8 * 4 + 3 - at % 8 // 2])
+            byte = int(np.int64(data[at // 8 * 4 + 3 - at % 8 // 2]))
             nibble = (byte >> 4) if at % 2 == 0 else (byte & 15)
             at += 1
             number |= (nibble & 7) << shift
