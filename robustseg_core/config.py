@@ -45,7 +45,7 @@ class StreamConfig(Strict):
     rectified: bool | None = Field(
         None, description="Image is undistorted already; unset: true if the topic says `rect`."
     )
-    enabled: bool = Field(True, description="False forces the modality off.")
+    enabled: bool = Field(default=True, description="False forces the modality off.")
     rate_hz: float = Field(
         0.0, ge=0, le=100_000, description="Expected message rate; 0 learns it from the stream."
     )
@@ -120,7 +120,7 @@ class HealthConfig(Strict):
         "may repeat every byte); unset: as `simulated` says.",
     )
     simulated: bool = Field(
-        False, description="The sensors are simulated; the node sets it under use_sim_time."
+        default=False, description="The sensors are simulated; the node sets it under use_sim_time."
     )
     recover_count: int = Field(5, ge=1, description="Good messages in a row from DEAD to LIVE ...")
     recover_s: float = Field(0.5, ge=0, description="... spanning at least this; doubles ...")

@@ -31,8 +31,19 @@ def load(package: str, name: str, base: type[T]) -> type[T]:
     if name not in names:
         way_out = did_you_mean(name, names)
         raise RobustsegError(f"no {base.__name__} called {name!r}; {way_out}")
+    found = subclasses(package, name, base)
+    if len(found) != 1:
+        raise RobustsegError(
+            f"{package}.{name} defines {len(found)} public {base.__name__} classes "
+            f"({[c.__name__ for c in found]}); a plug-in file defines exactly one"
+        )
+    return found[0]
+
+
+def subclasses(package: str, name: str, base: type[T]) -> list[type[T]]:
+    """All public subclasses of `base` that `package/name.py` defines, in its order."""
     module = importlib.import_module(f"{package}.{name}")
-    found = [
+    return [
         value
         for key, value in vars(module).items()
         if inspect.isclass(value)
@@ -40,9 +51,3 @@ def load(package: str, name: str, base: type[T]) -> type[T]:
         and issubclass(value, base)
         and not key.startswith("_")
     ]
-    if len(found) != 1:
-        raise RobustsegError(
-            f"{module.__name__} defines {len(found)} public {base.__name__} classes "
-            f"({[c.__name__ for c in found]}); a plug-in file defines exactly one"
-        )
-    return found[0]

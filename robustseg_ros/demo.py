@@ -30,10 +30,10 @@ from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
-from robustseg_core.faults.kills import Kill
 from robustseg_core.output import messages, report
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
+from robustseg_core.output.topics import of_a_mask
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig
@@ -42,15 +42,8 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, State
-from robustseg_ros import command_line
+from robustseg_ros import command_line, optional
 
-TOPICS: dict[str, type] = {
-    "label_mask": Image,
-    "confidence": Image,
-    "overlay": Image,
-    "status": DiagnosticArray,
-}
-"""What one mask consists of, below /robustseg."""
 DEPTH = 100
 """Messages that may wait for this process, per topic."""
 START_S = 120.0
@@ -68,8 +61,9 @@ class Listener(Node):
         self._open: dict[int, dict[str, Any]] = {}
         self.health: DiagnosticArray | None = None
         self.heard_s = time.monotonic()
-        for name, kind in TOPICS.items():
-            self.create_subscription(kind, f"/robustseg/{name}", self._collect(name), DEPTH)
+        for name, output in of_a_mask().items():
+            topic = f"/{messages.NODE}/{name}"
+            optional.subscribe(self, output.type, topic, self._collect(name), DEPTH)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def _collect(self, name: str) -> Callable[[Any], None]:
@@ -78,7 +72,7 @@ class Listener(Node):
             stamp_ns = stamp_of(message)
             parts = self._open.setdefault(stamp_ns, {})
             parts[name] = message
-            if len(parts) == len(TOPICS):
+            if len(parts) == len(of_a_mask()):
                 del self._open[stamp_ns]
                 self._keep(parts)
 
@@ -90,7 +84,7 @@ class Listener(Node):
 
     def missing(self) -> dict[str, int]:
         """Topic -> masks that arrived without it, if there are such."""
-        lost = {name: sum(name not in p for p in self._open.values()) for name in TOPICS}
+        lost = {name: sum(name not in p for p in self._open.values()) for name in of_a_mask()}
         return {name: count for name, count in lost.items() if count}
 
 
@@ -98,7 +92,6 @@ def run_demo(
     bag_path: Path,
     out: Path,
     *,
-    kills: Sequence[Kill] = (),
     faults: Sequence[FaultSpec] = (),
     params: Path | None = None,
 ) -> dict[str, Any]:
@@ -109,13 +102,12 @@ def run_demo(
     """
     inputs = [bag_path, *([params] if params else [])]
     with staged(out, command="demo", inputs=inputs) as folder:
-        return _run_demo(bag_path, folder, kills, faults, params)
+        return _run_demo(bag_path, folder, faults, params)
 
 
 def _run_demo(
     bag_path: Path,
     out: Path,
-    kills: Sequence[Kill],
     faults: Sequence[FaultSpec],
     params: Path | None,
 ) -> dict[str, Any]:
@@ -133,8 +125,7 @@ def _run_demo(
             listener = Listener(lambda parts: masks.append(_assemble(parts)))
             err.print("waiting for the node ...", style="dim")
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
-            words = [w for kill in kills for w in ("--kill", str(kill))]
-            words += [w for fault in faults for w in ("--fault", str(fault))]
+            words = [w for fault in faults for w in ("--fault", str(fault))]
             player = _start("play_node", str(bag_path), *words)
             err.print("playing ...", style="dim")
             while player.poll() is None or time.monotonic() - listener.heard_s < QUIET_S:
@@ -152,7 +143,7 @@ def _run_demo(
         sums = totals(recorder.rows, timeline.duration_s, labels=score.coverage)
         result = recorder.write_result(
             bags=[visible(bag_path.name)],
-            kills=[str(kill) for kill in kills],
+            kills=[fault.kill for fault in faults if fault.kill],
             faults=[str(fault) for fault in faults],
             notices=[*_notices(listener), *silence_notices(sums)],
             rejected=_rejected(listener.health),
@@ -164,7 +155,7 @@ def _run_demo(
             _stop(process)
         rclpy.try_shutdown()
     title = f"robustseg demo: {bag_path.name} through the live node over DDS"
-    report.write(out, result, title=title, moments=recorder.moments, broken=[*kills, *faults])
+    report.write(out, result, title=title, moments=recorder.moments, broken=faults)
     return result
 
 
@@ -270,17 +261,16 @@ def show(result: dict[str, Any], out: Path) -> None:
         table.add_row(f"{row['at_s']:.2f}", used, Text("\n").join(reasons))
     err.print(table)
     if line := score_line(result):
-        err.line(line)
+        err.say(line)
     for notice in result["notices"]:
         err.notice(notice)
     for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
-        err.line(f"  {out / name}")
+        err.say(f"  {out / name}")
 
 
 def main() -> None:
     """Entry point of `python -m robustseg_ros.demo`."""
-    from robustseg_core.faults import parse_fault
-    from robustseg_core.faults.kills import parse_kill
+    from robustseg_core.faults import parse_fault, parse_kill
 
     parser = command_line("demo", __doc__)
     parser.add_argument("bag", type=Path, help="the recording")
@@ -296,9 +286,8 @@ def main() -> None:
     carry_large_messages(os.environ)
 
     def demo() -> None:
-        kills = [parse_kill(text) for text in words.kill]
-        faults = [parse_fault(text) for text in words.fault]
-        result = run_demo(words.bag, words.out, kills=kills, faults=faults, params=words.params)
+        faults = [*map(parse_kill, words.kill), *map(parse_fault, words.fault)]
+        result = run_demo(words.bag, words.out, faults=faults, params=words.params)
         show(result, words.out)
 
     sys.exit(guarded(demo))

@@ -24,8 +24,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.faults import parse_fault
-from robustseg_core.faults.kills import Kill, parse_kill
+from robustseg_core.faults import parse_fault, parse_kill
 from robustseg_core.recording.guess import Candidate, rank
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.replay import TF_TOPICS
@@ -64,11 +63,7 @@ class PlayNode(Node):
         modalities = guess(self._bag)
         known = {t.name for t in self._bag.topics}
         chosen = {_topic(word, modalities, known) for word in options.only or known}
-        self._kills = [
-            Kill(_topic(k.target, modalities, known), k.start_s, k.duration_s)
-            for k in map(parse_kill, options.kill)
-        ]
-        faults = [parse_fault(text) for text in options.fault]
+        faults = [*map(parse_kill, options.kill), *map(parse_fault, options.fault)]
         self._source = (
             FaultyBag(self._bag, faults, seed=options.seed, topics=modalities)
             if faults
@@ -129,8 +124,6 @@ class PlayNode(Node):
         start_s, count, late_s = time.monotonic(), 0, 0.0
         shift_ns = time.time_ns() - self._bag.start_ns
         for elapsed_s, recorded in self._timeline():
-            if any(k.target == recorded.topic and k.covers(elapsed_s) for k in self._kills):
-                continue
             due_s = start_s + elapsed_s / self._rate
             self._sleep(due_s - time.monotonic())
             late_s = max(late_s, time.monotonic() - due_s)

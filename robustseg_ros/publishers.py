@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
 
-from robustseg_core.bag.typestore import LABEL_INFO
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import draw, messages
+from robustseg_core.output import messages, topics
+from robustseg_core.output.messages import Fields
+from robustseg_core.output.topics import HEALTH, Mask, Output
 from robustseg_core.types import LabelMap, ModelSpec
 from robustseg_ros import optional, qos
 from robustseg_ros.convert import to_message
 
-IMAGE, DIAGNOSTICS = "sensor_msgs/msg/Image", "diagnostic_msgs/msg/DiagnosticArray"
-PICTURES = ("label_mask", "confidence", "overlay")
 DEPTH = 10
 MOST_REMARKS = 20
 """On /diagnostics; a message once a second must not grow without end."""
@@ -39,23 +36,22 @@ class Publishers:
         self._spec = spec
         self._name = node.get_fully_qualified_name()
         self.matches = qos.Matches(node, "publisher")
-        self._pictures = {name: self._advertise(IMAGE, f"~/{name}") for name in PICTURES}
-        self._status = self._advertise(DIAGNOSTICS, "~/status")
-        self._health = self._advertise(DIAGNOSTICS, "/diagnostics")
-        self._names = self._advertise_names()
+        self._open: dict[str, optional.Publisher] = {}
+        """By the name of the output."""
+        for output in topics.OUTPUTS:
+            if output.names is None:
+                self._open[output.name] = self._advertise(output)
+        for output in topics.OUTPUTS:
+            if output.names is not None:
+                self._say_once(output, output.names)
 
     def publish(self, label_map: LabelMap) -> None:
         """One mask and what belongs to it; what nobody listens to is neither drawn nor sent."""
-        makers = {
-            "label_mask": messages.label_mask,
-            "confidence": messages.confidence,
-            "overlay": self._draw,
-        }
-        for name, make in makers.items():
-            if self._pictures[name].rcl.get_subscription_count():
-                self._pictures[name].publish(to_message(Image, make(label_map)))
-        status = messages.status(label_map, self._spec, self._name)
-        self._status.publish(to_message(DiagnosticArray, status))
+        mask = Mask(label_map, self._spec, node=self._name)
+        for name, output in topics.of_a_mask().items():
+            publisher = self._open[name]
+            if output.make and (not output.lazy or publisher.rcl.get_subscription_count()):
+                self._send(output, output.make(mask))
 
     def publish_health(
         self,
@@ -78,37 +74,36 @@ class Publishers:
         values = {**complaints, **shown}
         status = messages.of_node(self._name, "node", level, text, values)
         fields = {**fields, "status": [*fields["status"], status]}
-        self._health.publish(to_message(DiagnosticArray, fields))
+        self._send(HEALTH, fields)
 
     def close(self) -> None:
         """Destroy all publishers."""
-        for publisher in (*self._pictures.values(), self._status, self._health, self._names):
-            if publisher is not None:
-                self._node.destroy_publisher(publisher.rcl)
+        for publisher in self._open.values():
+            self._node.destroy_publisher(publisher.rcl)
 
-    def _advertise_names(self) -> optional.Publisher | None:
-        """What ids mean, said once; None: the type is not to be had under this middleware."""
+    def _say_once(self, output: Output, make: Callable[[ModelSpec, int], Fields]) -> None:
+        """What is said at the start, if its type is to be had under this middleware."""
         try:
-            names = self._advertise(LABEL_INFO, "~/label_info", latched=True)
+            self._open[output.name] = self._advertise(output)
         except RobustsegError as error:
-            self._node.get_logger().warning(f"no ~/label_info: {error}")
-            return None
-        now_ns = self._node.get_clock().now().nanoseconds
-        names.publish(messages.to_rosbags(LABEL_INFO, messages.label_info(self._spec, now_ns)))
-        return names
+            self._node.get_logger().warning(f"no {output.topic}: {error}")
+            return
+        self._send(output, make(self._spec, self._node.get_clock().now().nanoseconds))
 
-    def _draw(self, label_map: LabelMap) -> dict[str, Any]:
-        return messages.overlay(draw.overlay(label_map, self._spec), label_map)
+    def _send(self, output: Output, fields: Mapping[str, Any]) -> None:
+        kind = optional.message_class(output.type)
+        message = to_message(kind, fields) if kind else messages.to_rosbags(output.type, fields)
+        self._open[output.name].publish(message)
 
-    def _advertise(self, msgtype: str, topic: str, *, latched: bool = False) -> optional.Publisher:
+    def _advertise(self, output: Output) -> optional.Publisher:
         """Latched: of one message, which late subscribers get, too."""
-        profile = QoSProfile(depth=1 if latched else DEPTH)
-        if latched:
+        profile = QoSProfile(depth=1 if output.latched else DEPTH)
+        if output.latched:
             profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
         publisher = optional.publisher(
             self._node,
-            msgtype,
-            topic,
+            output.type,
+            output.topic,
             profile,
             qos_overriding_options=qos.OVERRIDABLE,
             event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),

@@ -98,14 +98,14 @@ def codec_of(connection: Connection) -> Codec:
     """The codec of one connection of a rosbags reader; never raises, see `Codec.why`."""
     kind = normalize_type(connection.msgtype)
     if isinstance(connection.ext, ConnectionExtRosbag1):
-        return _codec(kind, connection.msgdef, "", True)
+        return _codec(kind, connection.msgdef, "", ros1=True)
     if (form := connection.ext.serialization_format) != "cdr":
         return Codec(kind, why=f"its encoding is {form!r}, expected 'cdr'")
-    return _codec(kind, connection.msgdef, connection.digest, False)
+    return _codec(kind, connection.msgdef, connection.digest, ros1=False)
 
 
 @lru_cache(maxsize=256)
-def _codec(kind: str, definition: MessageDefinition, digest: str, ros1: bool) -> Codec:
+def _codec(kind: str, definition: MessageDefinition, digest: str, *, ros1: bool) -> Codec:
     ours, why = typestore(), "the bag has no definition of it, and neither has robustseg"
     known = kind in ours.types
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from functools import partial
 from io import BufferedReader, FileIO
@@ -110,7 +110,7 @@ class IndexedMcap(_Bounded, McapReader):
 
     def messages(
         self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
-    ) -> Iterator[Row]:
+    ) -> Generator[Row, None, None]:
         """The messages of `connections` by log time; refused chunks are passed over."""
         if not self.chunks:
             self._walk()
@@ -216,22 +216,22 @@ class IndexedSqlite(_Bounded, Sqlite3Reader):
 
     def __init__(self, path: Path, budget: Budget, refused: Refusals) -> None:
         super().__init__(path)
-        self._budget, self._refused = budget, refused
+        self._file, self._budget, self._refused = path, budget, refused
 
     def open(self) -> None:
         """Read the topics, after a look at what SQLite would have to do for it."""
-        with closing(open_tables(self.path, self._budget)) as source:
+        with closing(open_tables(self._file, self._budget)) as source:
             columns = [c[0] for c in source.execute("SELECT * FROM topics LIMIT 0").description]
             if _QOS.decode() in columns:
                 for (text,) in source.execute("SELECT offered_qos_profiles FROM topics"):
                     _check_qos(str(text).encode())
             roots = source.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 0")
-            _check_trees(self.path, [root for (root,) in roots])
+            _check_trees(self._file, [root for (root,) in roots])
         super().open()
 
     def messages(
         self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
-    ) -> Iterator[Row]:
+    ) -> Generator[Row, None, None]:
         """The messages of `connections` by log time; rows that are too large are passed over."""
         wanted = {connection.id: connection for connection in connections}
         meter = Meter(self._budget, self.path.stat().st_size)
@@ -241,7 +241,7 @@ class IndexedSqlite(_Bounded, Sqlite3Reader):
             "FROM messages JOIN topics ON messages.topic_id = topics.id "
             f"WHERE topics.id IN ({','.join('?' * len(wanted))}) ORDER BY timestamp"
         )
-        with closing(open_tables(self.path, self._budget)) as source:
+        with closing(open_tables(self._file, self._budget)) as source:
             rows = source.execute(query, (self._budget.largest, *wanted))
             for row, number, time_ns, size, data in rows:
                 what = f"message {row}"
@@ -290,7 +290,8 @@ class IndexedRos1(Ros1Reader):
     """
 
     def __init__(self, path: Path, budget: Budget, refused: Refusals) -> None:
-        super().__init__(_Careful(path, budget))
+        # rosbags asks no more of a path than this
+        super().__init__(_Careful(path, budget))  # type: ignore[arg-type]
         self._budget, self._refused = budget, refused
         self._size = path.stat().st_size
         self._indexed: set[int] = set()
@@ -320,11 +321,12 @@ class IndexedRos1(Ros1Reader):
     def messages(
         self, connections: Collection[Connection] = (), start: int | None = None,
         stop: int | None = None,
-    ) -> Iterator[Row]:  # fmt: skip
+    ) -> Generator[Row, None, None]:  # fmt: skip
         """The messages of `connections` by log time; those of refused chunks are passed over."""
         known = {connection.id: connection for connection in self.connections}
         load = partial(self._load, Meter(self._budget, self._size))
-        place, data = -1, b""
+        place = -1
+        data: bytes | None = b""
         for entry in heapq.merge(*(self.indexes[connection.id] for connection in connections)):
             if entry.chunk_pos != place:
                 place, data = entry.chunk_pos, b""  # the old one goes before the new one comes

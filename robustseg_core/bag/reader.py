@@ -271,7 +271,7 @@ class _Part:
             if self._path.suffix != f".{self._kind}":
                 raise ValueError(f"its name does not end in .{self._kind}")
             make = IndexedMcap if self._kind == "mcap" else IndexedSqlite
-            reader = stack.enter_context(make(self._path, *within))
+            reader: IndexedMcap | IndexedSqlite = stack.enter_context(make(self._path, *within))
             checked((None, reader.start_time + reader.end_time, b""))
         except Exception as error:  # as above
             return self._salvage(error)

@@ -55,9 +55,9 @@ def in_time_order(rows: Iterable[Row], *, window_bytes: int = 1 << 23) -> Iterat
         heapq.heappush(heap, (row[1], serial, row))
         held += len(row[2])
         while held > window_bytes and len(heap) > 1:
-            row = heapq.heappop(heap)[2]
-            held -= len(row[2])
-            yield row
+            first = heapq.heappop(heap)[2]
+            held -= len(first[2])
+            yield first
     while heap:
         yield heapq.heappop(heap)[2]
 

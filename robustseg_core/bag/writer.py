@@ -67,7 +67,7 @@ class BagWriter:
         Raises:
             RobustsegError: a type that `typestore()` lacks, or another type than the topic has.
         """
-        connection = self._connect(topic, msgtype, latched, None)
+        connection = self._connect(topic, msgtype, None, latched=latched)
         self._writer.write(connection, time_ns, self._store.serialize_cdr(message, msgtype))
 
     def write_raw(
@@ -87,10 +87,10 @@ class BagWriter:
         Raises:
             RobustsegError: as in `write`.
         """
-        self._writer.write(self._connect(topic, msgtype, latched, definition), time_ns, raw)
+        self._writer.write(self._connect(topic, msgtype, definition, latched=latched), time_ns, raw)
 
     def _connect(
-        self, topic: str, msgtype: str, latched: bool, definition: tuple[str, str] | None
+        self, topic: str, msgtype: str, definition: tuple[str, str] | None, *, latched: bool
     ) -> Connection:
         """The topic's connection, made at its first message."""
         connection = self._connections.get(topic)

@@ -24,6 +24,7 @@ def doctor(
     bags: Annotated[
         list[Path] | None, typer.Argument(metavar="[BAG...]", help="Recordings, as `run`.")
     ] = None,
+    *,
     live: Annotated[
         bool, typer.Option("--live", help="Listen to the robot that runs, over ROS 2.")
     ] = False,

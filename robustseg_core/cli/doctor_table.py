@@ -15,6 +15,25 @@ _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.BAD: "bold red", Sta
 
 def show(report: Report, terminal: Terminal) -> None:
     """Print `report`; one line of every problem says where, what and the fix."""
+    table = _table(report)
+    if table.row_count:
+        terminal.print(table)
+    checks = [(row, check) for row in report.rows for check in row.checks]
+    for row, check in checks:
+        if check.status in (Status.WARN, Status.BAD):
+            _problem(row, check, terminal)
+    for notice in report.notices:
+        terminal.notice(notice)
+    for row, check in checks:
+        if row.name == "node" and check.status is Status.OK and check.found:
+            terminal.say(f"  {check.name}: {check.found}")
+    for text in report.unseen:
+        terminal.say(text, head="not examined:", style="dim")
+    terminal.print(literal(_closing(report), _STYLE[report.status]), soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    """A row for every stream, and one for the transforms."""
     title = f"{report.source}: {report.seconds:.1f} s"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for column in ("", *COLUMNS):
@@ -22,21 +41,7 @@ def show(report: Report, terminal: Terminal) -> None:
     for row in report.rows:
         if row.name != "node":
             table.add_row(row.name, *(_cell(row.check(name)) for name in COLUMNS))
-    if table.row_count:
-        terminal.print(table)
-    for row in report.rows:
-        for check in row.checks:
-            if check.status in (Status.WARN, Status.BAD):
-                _problem(row, check, terminal)
-    for notice in report.notices:
-        terminal.notice(notice)
-    for row in report.rows:
-        if row.name == "node":
-            for check in (c for c in row.checks if c.status is Status.OK and c.found):
-                terminal.line(f"  {check.name}: {check.found}")
-    for text in report.unseen:
-        terminal.line(text, head="not examined:", style="dim")
-    terminal.print(literal(_closing(report), _STYLE[report.status]), soft_wrap=True)
+    return table
 
 
 def _cell(check: Check) -> Text:
@@ -49,9 +54,9 @@ def _cell(check: Check) -> Text:
 def _problem(row: Row, check: Check, terminal: Terminal) -> None:
     topic = f" ({row.topic})" if row.topic else ""
     text = f"{row.name} {check.name}{topic}: {check.found}"
-    terminal.line(text, head=f"{check.status.value:<4}", style=_STYLE[check.status])
+    terminal.say(text, head=f"{check.status.value:<4}", style=_STYLE[check.status])
     if check.fix:
-        terminal.line(f"     fix: {check.fix}")
+        terminal.say(f"     fix: {check.fix}")
 
 
 def _closing(report: Report) -> str:

@@ -41,6 +41,7 @@ def extract(
     ] = None,
     params: Params = None,
     jobs: Jobs = ALL_CORES,
+    *,
     overwrite: Annotated[
         bool, typer.Option(help="Replace what was extracted with other options.")
     ] = False,
@@ -77,8 +78,8 @@ def extract(
         for notice in row["notices"]:
             err.notice(f"{row['name']}: {notice}")
     parts = f"{done['labelled']} labelled, {done['complete']} with all sensors"
-    err.line(f"{done['samples']} samples ({parts}), {done['bytes'] / 1e6:.1f} MB")
-    err.line(f"  {out}")
+    err.say(f"{done['samples']} samples ({parts}), {done['bytes'] / 1e6:.1f} MB")
+    err.say(f"  {out}")
 
 
 @app.command()
@@ -91,6 +92,7 @@ def label(
     ] = 0.7,
     every: Annotated[int, typer.Option(min=1, help="Label every n-th set.")] = 1,
     params: Params = None,
+    *,
     overwrite: Annotated[bool, typer.Option(help="Replace masks made otherwise.")] = False,
     overrides: Overrides = None,
 ) -> None:
@@ -119,8 +121,8 @@ def label(
         for notice in row["notices"]:
             err.notice(f"{row['name']}: {notice}")
     share = 100 * done["labelled_share"]
-    err.line(f"{done['samples']} masks, {share:.0f} % of their pixels labelled")
-    err.line(f"  {out}")
+    err.say(f"{done['samples']} masks, {share:.0f} % of their pixels labelled")
+    err.say(f"  {out}")
 
 
 @app.command()
@@ -157,20 +159,20 @@ def train(
         task = progress.add_task(system, total=None)
 
         def show(done: int, steps: int, numbers: dict[str, float]) -> None:
-            text = f"{system}: loss {numbers['loss']:.3f}"
+            text = f"{system}: loss {numbers['loss']:.3f}" if numbers else system
             progress.update(task, completed=done, total=steps, description=text)
 
         result = fit(recipe, out, device=device, on_progress=show)
     if not result:  # another rank's
         return
     best = "" if result["best"] is None else f", mIoU {100 * result['best']:.1f} %"
-    err.line(f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
+    err.say(f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
              f"{result['best_step']}{best}")  # fmt: skip
     if result["left_out"]:
         names = ", ".join(result["left_out"])
         err.notice(f"left out, because there are no labels: {names}")
     for name in ("best.safetensors", "result.json", "log.csv"):
-        err.line(f"  {out / name}")
+        err.say(f"  {out / name}")
 
 
 @app.command("eval")
@@ -209,6 +211,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
     ] = None,
+    *,
     allow_missing: Annotated[
         bool, typer.Option(help="Evaluate though the data lacks a sensor of the network.")
     ] = False,
@@ -265,4 +268,4 @@ def evaluate(
         table.add_row(name, f"{100 * values[name]:.2f}")
     err.print(table)
     for name in ("report.html", "table.md", "results.json", "counts.npz"):
-        err.line(f"  {out / name}")
+        err.say(f"  {out / name}")

@@ -80,7 +80,7 @@ NOTICED = 3
 """Exit code of `--strict` where something was worth a notice."""
 
 
-def _version(wanted: bool) -> None:
+def _version(*, wanted: bool) -> None:
     if wanted:
         typer.echo(f"robustseg {__version__}")
         raise typer.Exit
@@ -88,6 +88,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    *,
     _version_flag: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
     ] = False,
@@ -120,6 +121,7 @@ def _options(
 @app.command()
 def inspect(
     bags: Bags,
+    *,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -150,10 +152,10 @@ def _show(found: Survey, bags: list[Path]) -> None:
     for topic in found.topics:
         rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
         gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
-        name = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
+        what = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
         if not topic.decodable:
-            name.append("\n").append_text(literal(topic.problem, "red"))
-        table.add_row(topic.modality or "", name, str(topic.count), rate, gap)
+            what.append("\n").append_text(literal(topic.problem, "red"))
+        table.add_row(topic.modality or "", what, str(topic.count), rate, gap)
     err.print(table)
     for notice in found.notices:
         err.notice(notice)
@@ -192,6 +194,7 @@ def run(
     device: Annotated[
         Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
     ] = None,
+    *,
     strict: Strict = False,
     overrides: Overrides = None,
 ) -> None:
@@ -199,15 +202,13 @@ def run(
 
     [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
     """
-    from robustseg_core.faults import parse_fault
-    from robustseg_core.faults.kills import parse_kill
+    from robustseg_core.faults import parse_fault, parse_kill
     from robustseg_core.recording.run import run_bags
 
     words = list(overrides or [])
     words += [f"device={device.value}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
-    kills = [parse_kill(text) for text in kill or []]
-    faults = [parse_fault(text) for text in fault or []]
+    faults = [*map(parse_kill, kill or []), *map(parse_fault, fault or [])]
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
@@ -220,7 +221,6 @@ def run(
             params=params,
             overrides=words,
             out=out,
-            kills=kills,
             faults=faults,
             seed=seed,
             on_progress=show,
@@ -302,9 +302,9 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         err.notice(notice)
     if not result["trained"]:
         text = "random weights; the masks show plumbing, not a scene"
-        err.line(text, head="untrained:", style="yellow")
+        err.say(text, head="untrained:", style="yellow")
     for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
-        err.line(f"  {out / name}")
+        err.say(f"  {out / name}")
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def sim(
     from robustseg_core.sim.sheet import add_pictures
 
     for written in (path, path.with_suffix(".json"), *add_pictures(path)):
-        err.line(f"  {written}")
+        err.say(f"  {written}")
 
 
 @app.command()
@@ -117,7 +117,7 @@ def inject(
             ),
         )
     for row in done["faults"]:
-        err.line(f"  {row['fault']}: {row['messages']} messages")
+        err.say(f"  {row['fault']}: {row['messages']} messages")
     for notice in done["notices"]:
         err.notice(notice)
-    err.line(f"  {out}")
+    err.say(f"  {out}")

@@ -24,6 +24,7 @@ def robustness(
         list[Path] | None,
         typer.Argument(metavar="[BAG...]", help="Healthy drives with truth; each is one drive."),
     ] = None,
+    *,
     sim: Annotated[
         bool, typer.Option("--sim", help="Simulate a drive for each of the five conditions.")
     ] = False,
@@ -82,7 +83,11 @@ def robustness(
     elif not score and "weights" not in config.override(_tree(params), words):
         words.append("weights=untrained")  # it need not even be loaded
     wanted = parse_rows(rows)
-    inputs = [*(bags or []), *(healthy or []), *filter(None, (params, weights))]
+    inputs: list[Path | str] = [
+        *(bags or []),
+        *(healthy or []),
+        *(path for path in (params, weights) if path),
+    ]
     with (
         claimed(out, command="robustness", inputs=inputs) as held,
         progress_bar("cases") as progress,
@@ -138,6 +143,26 @@ def parse_rows(text: str) -> list[int]:
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
+    err.print(_table(summary))
+    for row in summary["rows"]:
+        for line in row["failed"]:
+            err.say(line, head="failed:", style="red")
+    for test, outcome in {t: o for r in summary["rows"] for t, o in r["proofs"].items()}.items():
+        if outcome != "passed":
+            err.say(test, head=f"{visible(outcome)}:", style="red")
+    for key in ("detection_within_deadline", "false_dead_per_hour", "wrong_bit_share",
+                "miou_vs_oracle"):  # fmt: skip
+        err.say(f"  {key}: {summary[key]}")
+    if summary["skipped"]:
+        err.notice(f"{len(summary['skipped'])} cases do not fit these drives")
+    if summary["scored"] and not summary["trained"]:
+        err.say("random weights; mIoU shows plumbing only", head="untrained:", style="yellow")
+    for name in ("report.html", "robustness.json", "robustness.csv", "robustness.md"):
+        err.say(f"  {out / name}")
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    """A row for every row of the matrix that was tried."""
     from robustseg_core.robustness.table import passes
 
     table = Table(
@@ -163,19 +188,4 @@ def _print(summary: dict[str, Any], out: Path) -> None:
             literal(f"{row['cases_passed']}/{row['cases']}", color),
             *("" if value is None else f"{value:.2f}" for value in numbers),
         )
-    err.print(table)
-    for row in summary["rows"]:
-        for line in row["failed"]:
-            err.line(line, head="failed:", style="red")
-    for test, outcome in {t: o for r in summary["rows"] for t, o in r["proofs"].items()}.items():
-        if outcome != "passed":
-            err.line(test, head=f"{visible(outcome)}:", style="red")
-    for key in ("detection_within_deadline", "false_dead_per_hour", "wrong_bit_share",
-                "miou_vs_oracle"):  # fmt: skip
-        err.line(f"  {key}: {summary[key]}")
-    if summary["skipped"]:
-        err.notice(f"{len(summary['skipped'])} cases do not fit these drives")
-    if summary["scored"] and not summary["trained"]:
-        err.line("random weights; mIoU shows plumbing only", head="untrained:", style="yellow")
-    for name in ("report.html", "robustness.json", "robustness.csv", "robustness.md"):
-        err.line(f"  {out / name}")
+    return table

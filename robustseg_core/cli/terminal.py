@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import Any
 
 from rich.console import Console
@@ -38,7 +39,7 @@ _MORE_FILES = "allow more open files (ulimit -n)"
 
 
 class Terminal(Console):
-    """Standard error, for people: strings are data. Colors are asked for with `Text` and `line`."""
+    """Standard error, for people: strings are data. Colors are asked for with `Text` and `say`."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True, markup=False, emoji=False, highlight=False)
@@ -47,14 +48,14 @@ class Terminal(Console):
         """rich's, for all that is printed as a string, in tables too."""
         return super().render_str(visible(text), **options)
 
-    def line(self, text: object, *, head: str = "", style: str = "") -> None:
+    def say(self, text: object, *, head: str = "", style: str = "") -> None:
         """One line that is not folded: `head` in `style`, then `text`."""
         start = Text(f"{head} " if head else "", style)
         self.print(start.append_text(Text(visible(text))), soft_wrap=True)
 
     def notice(self, text: object) -> None:
         """What people should know, though nothing failed."""
-        self.line(text, head="notice:", style="yellow")
+        self.say(text, head="notice:", style="yellow")
 
     def on_broken_pipe(self) -> None:
         """rich's: nobody reads any more."""
@@ -110,8 +111,9 @@ def guarded(command: Callable[[], Any]) -> int:
     sentence says so and where the traceback lies, and the code is `DEFECT`.
     """
     for stream in (sys.stdout, sys.stderr):  # a name is no reason to fail, whatever the locale
-        with suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, TextIOWrapper):
+            with suppress(ValueError):
+                stream.reconfigure(errors="backslashreplace")
     code = _ended(command)
     late = _ended(_flush)
     if late:
@@ -126,7 +128,7 @@ def _ended(command: Callable[[], Any]) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         with suppress(OSError):
-            err.line("interrupted")
+            err.say("interrupted")
         return INTERRUPTED
     except SystemExit as end:
         return _code(end)
@@ -161,13 +163,13 @@ def _code(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     with suppress(OSError):
-        err.line(end.code)
+        err.say(end.code)
     return 1
 
 
 def _fail(sentence: str) -> int:
     with suppress(OSError):  # standard error may be the file that is full
-        err.line(sentence, head="error:", style="red")
+        err.say(sentence, head="error:", style="red")
     return MENDABLE
 
 

@@ -91,7 +91,7 @@ class Dataset(ABC):
             raise RobustsegError(
                 f"size is {size[0]}x{size[1]}; a side has 1 to {LONGEST_SIDE} pixels"
             )
-        if len(set(modalities or ())) < len(modalities or ()):
+        if modalities and len(set(modalities)) < len(modalities):
             raise RobustsegError(f"modalities are {', '.join(modalities)}; give each of them once")
         self.size = size
         self.options = parse(self.Options, options or {}, where=f"options of {name}")

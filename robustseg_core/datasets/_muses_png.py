@@ -69,7 +69,7 @@ class PngReader:
         return self._returns(array) if modality == "lidar" else self._counts(array)
 
     def _counts(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        counts = np.minimum(array / np.float32(self.event.clip), np.float32(1))
+        counts: NDArray[np.float32] = np.minimum(array / np.float32(self.event.clip), np.float32(1))
         counts[2] = 0
         return counts
 
@@ -87,4 +87,5 @@ class PngReader:
 def _stretch(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     """Smallest value 0, largest 255."""
     lowest, highest = picture.min(), picture.max()
-    return (picture - lowest) * (255 / max(float(highest - lowest), 1e-6))
+    stretched: NDArray[np.float32] = (picture - lowest) * (255 / max(float(highest - lowest), 1e-6))
+    return stretched

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.codecs.evt3 import Events
+from robustseg_core.codecs.events import Events, Packet
 from robustseg_core.codecs.fields import FARTHEST_M
 from robustseg_core.codecs.picture_file import read_bytes, read_json
 from robustseg_core.codecs.points import Cloud
 from robustseg_core.errors import RobustsegError, not_installed
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.view import View
-from robustseg_core.modalities.event import Packet
 from robustseg_core.storage.budget import budget
 
 CAMERA_SIZE = (1080, 1920)

@@ -43,6 +43,8 @@ class BagDataset(Dataset):
         )
         jobs: int = Field(1, ge=1, description="Processes that extract.")
 
+    options: Options
+
     def __init__(
         self,
         paths: Sequence[Path],

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs.picture_file import levels, planes, read_picture, unit
-from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.classes import DELIVER
@@ -46,7 +45,7 @@ class Deliver(Collection):
     known: ClassVar = ("rgb", "depth", "event", "lidar")
     classes = DELIVER
 
-    class Options(Strict):
+    class Options(Collection.Options):
         """Which part of DELIVER, and which of its two depths."""
 
         depth: Literal["hha", "raw"] = Field(
@@ -118,7 +117,7 @@ class Deliver(Collection):
         path = entry.files["label"]
         stored = read_picture(path)
         stored = stored if stored.ndim == 2 else stored[..., 0]
-        label = _TRAIN_ID[np.minimum(stored, 255)]
+        label: NDArray[np.uint8] = _TRAIN_ID[np.minimum(stored, 255)]
         wrong = (label == IGNORE) & (stored != 0) & (stored != 255)
         if wrong.any():
             raise RobustsegError(

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from robustseg_core.codecs.picture_file import levels, planes, read_array, read_picture, unit
 from robustseg_core.codecs.picture_file import resize as resized
-from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.classes import MCUBES
@@ -45,15 +44,15 @@ class Mcubes(Collection):
     known: ClassVar = ("rgb", "aolp", "dolp", "nir")
     classes = MCUBES
 
-    class Options(Strict):
+    class Options(Collection.Options):
         """Two habits of the published code."""
 
         legacy_val_is_test: bool = Field(
-            False,
+            default=False,
             description="Read test.txt as val: what papers on the DELIVER code base report as val.",
         )
         legacy_keep_invalid_nir: bool = Field(
-            False,
+            default=False,
             description="Train on pixels without near infrared too, as the DELIVER code base does.",
         )
 

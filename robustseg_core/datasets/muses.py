@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs.picture_file import levels, png_size, read_json, read_picture
-from robustseg_core.config import Strict
 from robustseg_core.datasets._collection import Collection, Entry, must_be
 from robustseg_core.datasets._muses_png import PngReader
 from robustseg_core.datasets._muses_raw import (
@@ -57,7 +56,7 @@ class Muses(Collection):
     known: ClassVar = ("rgb", "event", "lidar")
     classes = CITYSCAPES
 
-    class Options(Strict):
+    class Options(Collection.Options):
         """Which form of the sensors, and two habits of the any-modality papers."""
 
         form: Literal["raw", "png"] = Field(
@@ -75,10 +74,11 @@ class Muses(Collection):
             1.0, ge=0, description="Returns nearer to the LiDAR than this are the car itself."
         )
         legacy_void_as_road: bool = Field(
-            False, description="Unknown pixels are labelled road, and so trained and scored."
+            default=False,
+            description="Unknown pixels are labelled road, and so trained and scored.",
         )
         legacy_unnormalized: bool = Field(
-            False,
+            default=False,
             description="PNG form as floats 0..255 without normalization, LiDAR stretched over "
             "each picture's own range; as in AnySeg's code.",
         )
@@ -181,9 +181,10 @@ class Muses(Collection):
         if meta.exists():
             scenes = read_json(meta)
             try:
-                for name, scene in scenes.items():
+                for key, scene in scenes.items():
                     if scene["split"] != self.split:
                         continue
+                    name = key
                     if path := scene.get("path_to_frame_camera"):
                         name = PurePosixPath(path).name.removesuffix("_frame_camera.png")
                     stem = PurePosixPath(scene["weather"], scene["time_of_day"], name)

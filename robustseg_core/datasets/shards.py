@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs.picture import picture_size
-from robustseg_core.config import Strict
 from robustseg_core.datasets._base import Dataset, Sample, digest
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models.classes import ClassSet
@@ -39,11 +38,15 @@ class Shards(Dataset):
             modality, or a recording that is there twice.
     """
 
-    class Options(Strict):
+    class Options(Dataset.Options):
         """Which samples to use."""
 
-        complete: bool = Field(False, description="Only samples in which no sensor is missing.")
-        labelled: bool = Field(False, description="Only samples with a label.")
+        complete: bool = Field(
+            default=False, description="Only samples in which no sensor is missing."
+        )
+        labelled: bool = Field(default=False, description="Only samples with a label.")
+
+    options: Options
 
     def __init__(
         self,
@@ -99,18 +102,19 @@ class Shards(Dataset):
         row = self._use[index]
         account = self._parsed(row, "json", parse_json)
         images = {
-            name: self._parsed(row, name, partial(_image, account, name, self.size))
+            name: self._parsed(row, name, partial(_image, account, name, self.shape))
             for name in self.modalities
             if self._has(name)[row]
         }
         label = None
         if self._has("label")[row]:
-            label = self._parsed(row, "label", partial(_label, self.size))
+            label = self._parsed(row, "label", partial(_label, self.shape))
         return Sample(self._ids[row], images, label, self.tags(index))
 
     def tags(self, index: int) -> Mapping[str, str]:
         """`scene` and `condition` of sample `index`."""
-        return self._tags[self._where[self._use[index], 0]]
+        recording = int(self._where[self._use[index], 0])
+        return self._tags[recording]
 
     def fingerprint(self) -> str:
         """Sizes and checksums of all that is read, wherever the shards are."""
@@ -126,14 +130,15 @@ class Shards(Dataset):
         """Whether any sample has a label."""
         return bool(self._has("label")[self._use].any())
 
-    def _has(self, name: str) -> np.ndarray:
+    def _has(self, name: str) -> NDArray[np.bool_]:
         """(samples,) bool."""
-        return self._members[:, self._columns.index(name), 1] >= 0
+        sizes: NDArray[np.int64] = self._members[:, self._columns.index(name), 1]
+        return sizes >= 0
 
-    def _wanted(self) -> np.ndarray:
+    def _wanted(self) -> NDArray[np.intp]:
         """Rows that are used, as the options say."""
         present = np.stack([self._has(name) for name in self.modalities])  # (M, samples)
-        keep = present.all(0) if self.options.complete else present.any(0)
+        keep = np.asarray(present.all(0) if self.options.complete else present.any(0))
         if self.options.labelled:
             keep = keep & self._has("label")
         if not keep.any():

@@ -21,7 +21,8 @@ def divergence(student: Tensor, teacher: Tensor, *, axis: int) -> Tensor:
     """
     if student.stride(axis) == 1:  # the encoder's maps lie channels-last: no copy this way
         student, teacher, axis = student.movedim(axis, -1), teacher.movedim(axis, -1), -1
-    return _Divergence.apply(student, teacher, axis)
+    apart: Tensor = _Divergence.apply(student, teacher, axis)  # type: ignore[no-untyped-call]  # PyTorch
+    return apart
 
 
 class _Divergence(torch.autograd.Function):

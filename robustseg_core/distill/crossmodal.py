@@ -41,7 +41,9 @@ class CrossmodalDistiller(Distiller):
         form: Literal["square", "kl"] = Field(
             "square", description="Squared difference of cosines, or divergence of (1 + c)/2."
         )
-        legacy_code: bool = Field(False, description="As released: not 0 for equal features.")
+        legacy_code: bool = Field(
+            default=False, description="As released: not 0 for equal features."
+        )
 
     options: Options
 

@@ -56,10 +56,10 @@ class Hpdm(Distiller):
             "shuffled", description="Which of the teacher's modalities each slot learns from."
         )
         legacy_double_norm: bool = Field(
-            False, description="Divide prototypes by their pixel counts twice, as released."
+            default=False, description="Divide prototypes by their pixel counts twice, as released."
         )
         legacy_absent: bool = Field(
-            False, description="Let absent classes compete as zeros, as released."
+            default=False, description="Let absent classes compete as zeros, as released."
         )
 
     options: Options

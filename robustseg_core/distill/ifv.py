@@ -15,7 +15,6 @@ from robustseg_core.distill._pixels import (
     NOWHERE,
     class_means,
     full_precision,
-    known_at,
     label_at,
     labelled,
     nothing,
@@ -23,6 +22,7 @@ from robustseg_core.distill._pixels import (
     wide,
 )
 from robustseg_core.distill._rows import dominant, pairs
+from robustseg_core.types import IGNORE
 
 TEMPERATURE = 2.0
 """T of the released code."""
@@ -54,13 +54,14 @@ class Ifv(Distiller):
 
         weight: float = Field(12.0, ge=0, description="Factor of this term in the loss.")
         dominant_only: bool = Field(
-            True, description="Only the better half of the sensors, per sample and stage."
+            default=True, description="Only the better half of the sensors, per sample and stage."
         )
         legacy_width_axis: bool = Field(
-            False, description="One distribution per image row, ignored pixels too, as released."
+            default=False,
+            description="One distribution per image row, ignored pixels too, as released.",
         )
         per_position: bool = Field(
-            False, description="Divide by the number of positions that compete."
+            default=False, description="Divide by the number of positions that compete."
         )
 
     options: Options
@@ -77,7 +78,7 @@ class Ifv(Distiller):
             student = typicality(wide(student_feat[here]), small, sample, lesson.classes)
             teacher_feat = lesson.teacher.features[stage].detach()[there]
             teacher = typicality(wide(teacher_feat), small, sample, lesson.classes)
-            known = known_at(lesson, (student_feat.shape[2], student_feat.shape[3]))
+            known = small != IGNORE
             each = self._apart(student, teacher, known[sample])  # (n,)
             if self.options.dominant_only:
                 each = torch.where(dominant(lesson, stage, known)[there], each, 0)
@@ -86,7 +87,7 @@ class Ifv(Distiller):
 
     def _apart(self, student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
         """(n, h, w) maps to (n,) divergences."""
-        positions = known.flatten(1).sum(1).clamp(min=1)
+        positions: Tensor | int = known.flatten(1).sum(1).clamp(min=1)
         if self.options.legacy_width_axis:
             positions = student.shape[2]
         else:

@@ -38,8 +38,12 @@ class PredictionDistiller(Distiller):
         at: Literal["full", "quarter"] = Field(
             "full", description="Compare at the input's size (as published) or as the head says it."
         )
-        legacy_ignored: bool = Field(False, description="Count ignored pixels too, as released.")
-        legacy_mean: bool = Field(False, description="Divide by K, as released (weight 50).")
+        legacy_ignored: bool = Field(
+            default=False, description="Count ignored pixels too, as released."
+        )
+        legacy_mean: bool = Field(
+            default=False, description="Divide by K, as released (weight 50)."
+        )
 
     options: Options
 

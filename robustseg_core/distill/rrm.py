@@ -43,12 +43,14 @@ class Rrm(Distiller):
             (0.02, 0.005, 0.002, 0.0003), description="w of the four stages, finest first."
         )
         copies: int = Field(10, ge=1, le=100, description="Noisy copies of each feature.")
-        noise: bool = Field(True, description="False: one copy, as it is.")
+        noise: bool = Field(default=True, description="False: one copy, as it is.")
         legacy_noise: bool = Field(
-            False, description="Noise of its own for the teacher: not 0 for equal features."
+            default=False, description="Noise of its own for the teacher: not 0 for equal features."
         )
-        legacy_height: bool = Field(False, description="Softmax over the height, as released.")
-        legacy_scale: bool = Field(False, description="Times n^2: grows with the image.")
+        legacy_height: bool = Field(
+            default=False, description="Softmax over the height, as released."
+        )
+        legacy_scale: bool = Field(default=False, description="Times n^2: grows with the image.")
 
     options: Options
 

@@ -52,14 +52,17 @@ class UnimodalDistiller(Distiller):
             (1, 2, 3, 4), min_length=1, description="Which of the encoder's stages; 1 is finest."
         )
         dominant_only: bool = Field(
-            False,
+            default=False,
             description="Imitate only the half of the sensors that the teacher's fused feature is "
             "most like (MAGIC), per sample and stage.",
         )
         legacy_mean: bool = Field(
-            False, description="Divide by the length of the softmax, as released (weight 5)."
+            default=False,
+            description="Divide by the length of the softmax, as released (weight 5).",
         )
-        legacy_ignored: bool = Field(False, description="Count ignored pixels too, as released.")
+        legacy_ignored: bool = Field(
+            default=False, description="Count ignored pixels too, as released."
+        )
 
     options: Options
 

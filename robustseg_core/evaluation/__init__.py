@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from robustseg_core.evaluation.compare import Comparison, compare, compare_results
 from robustseg_core.evaluation.protocols import MISSING, PROTOCOLS, RATES
 from robustseg_core.evaluation.results import Results, load
 from robustseg_core.evaluation.run import evaluate
+
+if TYPE_CHECKING:
+    from robustseg_core.evaluation.report import write
 
 __all__ = [
     "MISSING",

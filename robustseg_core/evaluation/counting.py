@@ -69,18 +69,19 @@ class Counts:
         if group not in self.counts:
             classes = self._classes
             self.counts[group] = np.zeros((len(self._trials), classes, classes + 1), np.int64)
-        size = next((i.shape[1:] for i in sample.images.values()), self.size)
+        assert sample.label is not None
+        height, width = next((i.shape[1:] for i in sample.images.values()), self.size)
+        size, label_size = (height, width), (sample.label.shape[0], sample.label.shape[1])
         for what, have, new in (
             ("images", self.size, size),
-            ("labels", self.label_size, np.shape(sample.label)),
+            ("labels", self.label_size, label_size),
         ):
-            if have != (0, 0) and tuple(new) != have:
+            if have != (0, 0) and new != have:
                 raise RobustsegError(
                     f"{what} of {sample.id} are {new[0]}x{new[1]} and earlier ones "
                     f"{have[0]}x{have[1]}; give the data set one size"
                 )
-        self.size = (int(size[0]), int(size[1]))
-        self.label_size = tuple(map(int, np.shape(sample.label)))
+        self.size, self.label_size = size, label_size
         self.sizes[group] += 1
         self.present.update(sample.images.keys())
         self.ids.append(sample.id)

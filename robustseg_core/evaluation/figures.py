@@ -64,7 +64,7 @@ def headline(
         found[f"{protocol} full"] = own[tuple(modalities)]
         found[f"{protocol} worst"] = stack.min(0)
         for name, p in FAILURES.items():
-            found[f"{protocol} {name}"] = np.asarray(expectation(own, modalities, p))
+            found[f"{protocol} {name}"] = expectation(own, modalities, p)
     for name in ("mean", *FAILURES):
         rates = [v for k, v in found.items() if k.startswith("rmm ") and k.endswith(f" {name}")]
         if rates:
@@ -72,8 +72,8 @@ def headline(
     levels = [value for name, value in found.items() if name.startswith("nm ")]
     if levels:
         found["nm mean"] = np.mean(levels, axis=0)
-    parts = [found.get(name) for name in ("emm mean", "rmm mean", "nm mean")]
-    if all(part is not None for part in parts):
+    parts = [found[name] for name in ("emm mean", "rmm mean", "nm mean") if name in found]
+    if len(parts) == 3:
         found["robustness mean"] = np.mean(parts, axis=0)
     return found
 

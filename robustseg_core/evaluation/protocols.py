@@ -81,29 +81,10 @@ def plan(
     Raises:
         RobustsegError: an unknown word, a rate outside [0, 1], or nothing left to do.
     """
-    for what, names, known in (("protocol", protocols, PROTOCOLS), ("missing", missing, MISSING)):
-        for name in names:
-            if name not in known:
-                raise RobustsegError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}")
-    for rate in rates:
-        if not 0 <= rate <= 1:
-            raise RobustsegError(f"RMM rate is {rate}; the share of dropped elements is in [0, 1]")
+    _expect_known(protocols, missing, rates)
     wanted = [p for p in PROTOCOLS if p in protocols and (p == "nm" or _NEEDS[p] in missing)]
-    trials: list[Trial] = []
     every = subsets(modalities)
-    for protocol in wanted:
-        if protocol == "subsets":
-            trials += [Trial(protocol, s) for s in every]
-        elif protocol == "emm":
-            trials += [Trial(protocol, s, others=ZERO) for s in every]
-        elif protocol == "rmm":
-            trials += [
-                Trial(f"rmm {rate:g}", s, others=Variant("dropped", rate))
-                for rate in dict.fromkeys(rates)
-                for s in every
-            ]
-        else:
-            trials += [Trial(f"nm {k}", every[-1], shown=Variant("noisy", k)) for k in LEVELS]
+    trials = [trial for protocol in wanted for trial in _trials(protocol, every, rates)]
     if not trials:
         words = [", ".join(names) or "none" for names in (protocols, missing)]
         raise RobustsegError(
@@ -111,6 +92,31 @@ def plan(
             " leave nothing to evaluate; `subsets` needs skip, `emm` and `rmm` need zero"
         )
     return trials
+
+
+def _expect_known(protocols: Sequence[str], missing: Sequence[str], rates: Sequence[float]) -> None:
+    for what, names, known in (("protocol", protocols, PROTOCOLS), ("missing", missing, MISSING)):
+        for name in names:
+            if name not in known:
+                raise RobustsegError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}")
+    for rate in rates:
+        if not 0 <= rate <= 1:
+            raise RobustsegError(f"RMM rate is {rate}; the share of dropped elements is in [0, 1]")
+
+
+def _trials(protocol: str, every: Sequence[tuple[str, ...]], rates: Sequence[float]) -> list[Trial]:
+    """The trials of one protocol; `every` are all subsets, the full one last."""
+    if protocol == "subsets":
+        return [Trial(protocol, s) for s in every]
+    if protocol == "emm":
+        return [Trial(protocol, s, others=ZERO) for s in every]
+    if protocol == "rmm":
+        return [
+            Trial(f"rmm {rate:g}", s, others=Variant("dropped", rate))
+            for rate in dict.fromkeys(rates)
+            for s in every
+        ]
+    return [Trial(f"nm {k}", every[-1], shown=Variant("noisy", k)) for k in LEVELS]
 
 
 def rounds(trials: Sequence[Trial]) -> list[list[int]]:

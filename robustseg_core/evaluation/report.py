@@ -107,7 +107,7 @@ def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
         caption=results.about.caption(),
         tables=tables(results, spans),
         charts=[(title, _embed(png)) for title, png in charts],
-        frames=[_panel(frame, results) for frame in results.worst if frame.picture is not None],
+        frames=[panel for frame in results.worst if (panel := _panel(frame, results))],
     )
 
 
@@ -164,8 +164,10 @@ def _heat(values: NDArray[np.float64], rows: list[str] | tuple[str, ...],
     return _png(figure)
 
 
-def _panel(frame: BadFrame, results: Results) -> dict[str, str]:
-    """A frame's three pictures, and what to say of it."""
+def _panel(frame: BadFrame, results: Results) -> dict[str, str] | None:
+    """A frame's three pictures, and what to say of it; None: they were not kept."""
+    if frame.picture is None or frame.truth is None or frame.labels is None:
+        return None
     colors = lookup(results.palette)
     height, width = frame.truth.shape
     size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))

@@ -6,12 +6,13 @@ samples -> SharedForward -> logits per trial -> labels at the truth's size -> co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as MapStyle
 
 from robustseg_core.datasets import Dataset, Sample
 from robustseg_core.engines.eager import pick_device
@@ -147,21 +148,23 @@ def _only(sample: Sample, names: Sequence[str]) -> Sample:
 
 def _batches(dataset: Dataset, batch: int, workers: int) -> Iterator[list[Sample]]:
     """Samples in order. The loader has its own dice, so the global random state stays."""
-    loader = DataLoader(
-        _Reader(dataset),  # type: ignore[arg-type]  # map-style: __len__ and __getitem__
+    loader: Iterable[list[Sample | RobustsegError]] = DataLoader(
+        _Reader(dataset),
         batch_size=batch,
         collate_fn=list,
         num_workers=workers,
         generator=torch.Generator(),
     )
-    for samples in loader:
-        for sample in samples:
+    for found in loader:
+        samples = []
+        for sample in found:
             if isinstance(sample, RobustsegError):
                 raise sample
+            samples.append(sample)
         yield samples
 
 
-class _Reader:
+class _Reader(MapStyle[Sample | RobustsegError]):
     """A data set whose errors come home as values: raised in a worker, they bury their text."""
 
     def __init__(self, dataset: Dataset) -> None:

@@ -146,7 +146,8 @@ class SharedForward:
 
     def _encode(self, rows: Tensor, column: int) -> list[Tensor]:
         modality = torch.full((len(rows),), column, device=self._device)
-        return self.model.encoder(rows, modality)
+        maps: list[Tensor] = self.model.encoder(rows, modality)
+        return maps
 
     def _damaged(self, sample: Sample, name: str, variant: Variant) -> NDArray[np.float32]:
         image = sample.images[name]

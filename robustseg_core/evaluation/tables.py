@@ -50,9 +50,16 @@ def tables(results: Results, spans: Spans) -> list[Table]:
         results: the evaluation.
         spans: interval of each figure; empty: there are too few scenes.
     """
-    found = [_headline(results, spans), _protocols(results), _subsets(results), _noise(results)]
-    found += [_parts(results, "condition"), _parts(results, "case"), _classes(results)]
-    found.append(_sensors(results))
+    found = [
+        _headline(results, spans),
+        _protocols(results),
+        _subsets(results),
+        _noise(results),
+        _parts(results, "condition"),
+        _parts(results, "case"),
+        _classes(results),
+        _sensors(results),
+    ]
     return [table for table in found if table is not None and table.rows]
 
 

@@ -170,7 +170,8 @@ def _write(
         wanted = {name: s for name, s in robot.streams.items() if name in spec.modalities}
         chosen = robot.model_copy(update={"streams": wanted})
         segmenter = Segmenter(chosen, spec, lambda bundle: (blank, blank))
-        tags, counts, read = recording.tags_of(path), Counter(), 0
+        counts: Counter[str] = Counter()
+        tags, read = recording.tags_of(path), 0
         frame_ids: dict[str, str] = {}
         topics = {robot.streams[name].topic: name for name in segmenter.streams}
 

@@ -224,4 +224,5 @@ def _nearest(ids: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     (h, w), (height, width) = ids.shape, size
     rows = (np.arange(height) * 2 + 1) * h // (2 * height)
     cols = (np.arange(width) * 2 + 1) * w // (2 * width)
-    return ids[rows[:, None], cols]
+    picked: NDArray[np.uint8] = ids[rows[:, None], cols]
+    return picked

@@ -40,10 +40,10 @@ def once(
     Raises:
         RobustsegError: as `output_folder.claimed`, or another recipe's result is there.
     """
-    if known := _known(folder, recipe, account, overwrite):
+    if known := _known(folder, recipe, account, overwrite=overwrite):
         return known, False
     with claimed(folder, command=command, inputs=inputs, wait=True) as held:
-        if known := _known(folder, recipe, account, overwrite):  # by whom we waited for
+        if known := _known(folder, recipe, account, overwrite=overwrite):  # by whom we waited for
             return known, False
         make(held.fresh())
         held.publish()
@@ -51,13 +51,13 @@ def once(
 
 
 def _known(
-    folder: Path, recipe: Mapping[str, Any], account: str, overwrite: bool
+    folder: Path, recipe: Mapping[str, Any], account: str, *, overwrite: bool
 ) -> dict[str, Any] | None:
     """The account that is there, if it is of this recipe; None: it may be made."""
     if not (folder / account).exists():
         return None  # nothing, something half, or somebody else's: `claimed` tells them apart
     try:
-        known = read_json(folder / account)
+        known: dict[str, Any] = read_json(folder / account)
         other = dict(known["recipe"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RobustsegError(

@@ -3,13 +3,13 @@
     rgb:stuck@12s+5s -> FaultSpec -> Injector -> the messages of a broken robot
 
 The same injector serves bags (`robustseg_core.recording.inject`), replays, training and the live
-node.
+node. A new fault is a class in a file of `kinds/`: everybody finds it by itself.
 """
 
 from robustseg_core.faults._base import FaultModel, FaultState, Sample
 from robustseg_core.faults.catalog import available, describe, load
 from robustseg_core.faults.injector import Injector
-from robustseg_core.faults.schedule import ALL, FaultSpec, check, of_kill, parse_fault
+from robustseg_core.faults.schedule import ALL, FaultSpec, check, parse_fault, parse_kill
 
 __all__ = [
     "ALL",
@@ -22,6 +22,6 @@ __all__ = [
     "check",
     "describe",
     "load",
-    "of_kill",
     "parse_fault",
+    "parse_kill",
 ]

@@ -54,6 +54,8 @@ class FaultModel(Strict):
     """Health is to report at least one of these; empty: the fault must be survived."""
     may: ClassVar[frozenset[Fault]] = frozenset()
     """Health may report these, too (and, on the way, starting, recovering and late)."""
+    reads: ClassVar[bool] = True
+    """Whether it looks into messages; False: it only drops, keeps or delays them."""
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """What health is to report of a stream of this modality (one of these at least)."""

@@ -1,28 +1,16 @@
-"""The one list of faults: every public `FaultModel` of the modules beside this one."""
+"""The one list of faults: every public `FaultModel` of the files in `kinds/`."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from functools import cache
 
+from robustseg_core import plugins
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.faults import depth, events, image, lidar, streams
 from robustseg_core.faults._base import FaultModel, name_of
 
-_MODULES = (streams, image, depth, lidar, events)
-
-
-@cache
-def _kinds() -> dict[str, type[FaultModel]]:
-    return {
-        name_of(kind): kind
-        for module in _MODULES
-        for kind in vars(module).values()
-        if inspect.isclass(kind)
-        and kind.__module__ == module.__name__
-        and issubclass(kind, FaultModel)
-        and not kind.__name__.startswith("_")
-    }
+KINDS = "robustseg_core.faults.kinds"
 
 
 def available(modality: str | None = None) -> list[str]:
@@ -52,3 +40,27 @@ def describe(name: str) -> str:
     words = ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items())
     first = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
     return f"{first} ({words})" if words else first
+
+
+def _kinds() -> dict[str, type[FaultModel]]:
+    """Name -> fault."""
+    folders = tuple(importlib.import_module(KINDS).__path__)
+    return _read(folders, tuple(plugins.available(KINDS)))
+
+
+@cache
+def _read(folders: tuple[str, ...], files: tuple[str, ...]) -> dict[str, type[FaultModel]]:
+    """The faults of these files of the folders of `KINDS`; they are read once.
+
+    Raises:
+        RobustsegError: two of one name.
+    """
+    found: dict[str, type[FaultModel]] = {}
+    for file in files:
+        for kind in plugins.subclasses(KINDS, file, FaultModel):
+            if (other := found.setdefault(name_of(kind), kind)) is not kind:
+                raise RobustsegError(
+                    f"{kind.__module__} and {other.__module__} both define {kind.__name__}; "
+                    "rename one"
+                )
+    return found

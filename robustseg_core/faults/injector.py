@@ -61,6 +61,11 @@ class Injector:
         """The topics that some fault is done to; others need not be fed (but see `release`)."""
         return frozenset(self._lines)
 
+    def reads(self, topic: str) -> bool:
+        """Whether a fault of this topic looks into messages; else `feed` takes whatever stands for
+        one, such as its bytes."""
+        return any(fault.reads for _, fault, _ in self._lines.get(topic, ()))
+
     def feed(self, topic: str, message: Any, time_ns: int) -> list[Sample]:
         """What arrives now: what was held back until now, and what became of this message.
 

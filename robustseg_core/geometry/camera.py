@@ -6,13 +6,12 @@ Pixel (0, 0) is the center of the first pixel, as in `CameraInfo`; axes are REP 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from robustseg_core.codecs.fields import MAX_PIXELS, header, sizes, word
 from robustseg_core.geometry.transforms import turned
@@ -279,11 +278,12 @@ def _numbers(message: Any, name: str) -> NDArray[np.float64]:
     return numbers
 
 
-def _close(one: Sequence[float], other: Sequence[float]) -> bool:
+def _close(one: ArrayLike, other: ArrayLike) -> bool:
     """Whether two rows of numbers, of which the shorter goes on with zeros, are the same."""
-    size = max(len(one), len(other))
-    rows = (np.pad(row, (0, size - len(row))) for row in (np.asarray(one), np.asarray(other)))
-    return bool(np.allclose(*rows, rtol=_SAME, atol=_SAME))
+    rows = np.asarray(one), np.asarray(other)
+    size = max(map(len, rows))
+    first, second = (np.pad(row, (0, size - len(row))) for row in rows)
+    return bool(np.allclose(first, second, rtol=_SAME, atol=_SAME))
 
 
 def _lens(camera: Camera) -> str:

@@ -136,7 +136,7 @@ class TransformTree:
         children: dict[str, list[str]] = {}
         for child, (parent, _) in parents.items():
             children.setdefault(parent, []).append(child)
-        seen = {target: np.eye(4)}
+        seen: dict[str, NDArray[np.float64]] = {target: np.eye(4)}
         came: dict[str, tuple[str, str]] = {}  # frame -> (the one before it, the link's child)
         edge = [target]
         while edge and source not in seen:
@@ -144,7 +144,8 @@ class TransformTree:
             steps = [(child, child, parents[child][1]) for child in children.get(here, ())]
             if here in parents:
                 parent, here_in_parent = parents[here]
-                steps.append((parent, here, np.linalg.inv(here_in_parent)))
+                back = np.asarray(np.linalg.inv(here_in_parent), np.float64)
+                steps.append((parent, here, back))
             for there, link, here_from_there in steps:
                 if there not in seen:
                     seen[there] = seen[here] @ here_from_there
@@ -171,7 +172,7 @@ def _read(stamped: Any) -> tuple[str, str, NDArray[np.float64]]:
     child = strip(word(stamped, "child_frame_id"))
     transform = getattr(stamped, "transform", None)
     t, q = getattr(transform, "translation", None), getattr(transform, "rotation", None)
-    numbers = [getattr(t, axis, None) for axis in "xyz"]
+    numbers: list[Any] = [getattr(t, axis, None) for axis in "xyz"]
     numbers += [getattr(q, axis, None) for axis in "xyzw"]
     parent_from_child = pose(*numbers)
     if parent_from_child is None:

@@ -7,7 +7,8 @@ changed, so that callers may keep what they computed until then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from robustseg_core.config import ViewConfig
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.transforms import TransformTree, apart, placed, pose, strip
 from robustseg_core.types import Fault, Rejection
+
+T = TypeVar("T")
 
 _CAMERAS = ("rgb", "depth")
 """Whose CameraInfo makes the grid, most wanted first; others only if none of these has one."""
@@ -32,7 +35,8 @@ _EMPTY = np.float32(1 << 30)
 """Rank of a pixel that shows no point; finite, because morphology makes NaN of infinity."""
 
 
-class Projection(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Projection:
     """Points that land inside the grid."""
 
     rows: NDArray[np.intp]
@@ -238,9 +242,9 @@ class View:
         with np.errstate(all="ignore"):
             for axis, (to_x, to_y, to_z, shift) in zip(moved, view_from_sensor[:3], strict=True):
                 np.multiply(x, to_x, out=axis)
-                axis += y * to_y
-                axis += z * to_z
-                axis += shift
+                np.add(axis, y * to_y, out=axis)
+                np.add(axis, z * to_z, out=axis)
+                np.add(axis, shift, out=axis)
         return moved.T
 
     def camera_of(self, modality: str) -> Camera | None:
@@ -291,7 +295,8 @@ class View:
         pixel = (found.rows * width + found.cols)[far_to_near]
         rank[pixel] = np.arange(len(pixel) - 1, -1, -1, dtype=np.float32)  # the last write stays
         if grow > 1:
-            rank = cv2.erode(rank.reshape(height, width), np.ones((grow, grow), np.uint8)).ravel()
+            square = np.ones((grow, grow), np.uint8)
+            rank = np.asarray(cv2.erode(rank.reshape(height, width), square), np.float32).ravel()
         shown = np.flatnonzero(rank < _EMPTY)
         return shown, far_to_near[::-1][rank[shown].astype(np.intp)]
 
@@ -311,7 +316,8 @@ class View:
         if own is None or self.camera is None or there is None:
             rows = (np.arange(height) * 2 + 1) * self.size[0] // (2 * height)
             cols = (np.arange(width) * 2 + 1) * self.size[1] // (2 * width)
-            return (rows[:, None] * self.size[1] + cols).ravel()
+            every: NDArray[np.intp] = rows[:, None] * self.size[1] + cols
+            return every.ravel()
         with np.errstate(all="ignore"):  # pixels that look nowhere are NaN
             rays = self.rays(modality, height, width) @ there[:3, :3].T.astype(np.float32)
         found = self.project(rays)
@@ -332,7 +338,8 @@ class View:
     def _configured(self) -> Camera | None:
         if not self.config.intrinsics:
             return None
-        return Camera(*self.camera_size, *self.config.intrinsics, frame_id=self.frame_id)
+        fx, fy, cx, cy = self.config.intrinsics
+        return Camera(*self.camera_size, fx, fy, cx, cy, frame_id=self.frame_id)
 
     def _wrong_intrinsics(self) -> str:
         """Why the configured ones belong to no camera of this size; empty: they may, or nobody
@@ -380,11 +387,12 @@ class View:
                 return Rejection(Fault.NO_TF, text)
         return None
 
-    def _keep(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def _keep(self, key: Any, compute: Callable[[], T]) -> T:
         """`compute()`, done once per version."""
         kept = self._kept  # a change in another thread puts a new dictionary in its place
         try:
-            return kept[key]
+            value: T = kept[key]
+            return value
         except KeyError:
             value = compute()
         if len(kept) >= _KEPT:

@@ -177,8 +177,8 @@ def augment(
     geometry = draw(next(iter(sizes.values())), rng, config)
     light = _light((encodings or {}).get("rgb", {}))
     images = {}
-    for name, image in sample.images.items():
-        fill: Any = np.float32(0)
+    for name, seen in sample.images.items():
+        image, fill = seen, np.zeros(1, np.float32)
         if name == "rgb":
             image = _photometric(image, rng, config, light)
             mean, std = _columns(light)

@@ -22,7 +22,7 @@ _Effect = Callable[[Array, float, np.random.Generator, Any], Array]
 _FLOOR = np.float32(1 / 255)
 """Smallest range of a return, as the LiDAR encodes it."""
 _RUN = 12
-"""Neighboring pixels that flicker together, as in `faults.events`."""
+"""Neighboring pixels that flicker together, as in `faults.kinds.events`."""
 
 
 def _on_levels(paint: _Effect) -> _Effect:

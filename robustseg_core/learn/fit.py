@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustseg_core import __version__
+from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import state
@@ -32,13 +34,17 @@ from robustseg_core.learn.journal import Journal
 from robustseg_core.learn.loader import Loader
 from robustseg_core.learn.prepare import frozen_teacher, network, optimizer_of, splits
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
-from robustseg_core.learn.sameness import run_of
+from robustseg_core.learn.sameness import Run, run_of
 from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.storage.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+    from lightning.fabric.wrappers import _FabricModule
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +69,8 @@ def fit(
         out: gets `best.safetensors` (a checkpoint, float16), `result.json`, `log.csv`,
             `tensorboard/`, `recipe.yaml` and `state.safetensors`.
         device: auto, cpu or cuda.
-        on_progress: called with (steps done, steps in all, newest numbers), on rank 0.
+        on_progress: called after every step with (steps done, steps in all, numbers of the newest
+            step that was logged or saved), on rank 0.
 
     Returns:
         The content of `result.json`.
@@ -80,29 +87,33 @@ def fit(
         return _train(fabric, recipe, out, held, on_progress)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pupil:
+    """What is trained."""
+
+    task: Task
+    model: AnyModalSegmenter
+    average: AnyModalSegmenter | None
+    """Exponential moving average of the model's weights; None: the recipe wants none."""
+    student: _FabricModule
+    """The model, as Fabric wraps it."""
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def judged(self) -> AnyModalSegmenter:
+        """What is validated and kept."""
+        return self.average if self.average is not None else self.model
+
+
 def _train(
-    fabric: Any, recipe: Recipe, out: Path, held: OutputFolder | None, on_progress: Report
+    fabric: Fabric, recipe: Recipe, out: Path, held: OutputFolder | None, on_progress: Report
 ) -> dict[str, Any]:
     """The loop itself, in a folder that rank 0 holds."""
-    first = held is not None
     train, val = splits(recipe)
-    teacher = frozen_teacher(recipe, train)
-    model = network(recipe, train)
-    task = Task(recipe, train.modalities, teacher=teacher, labelled=train.labelled)
-    task.to(fabric.device)
-    average = copy.deepcopy(model) if recipe.optim.ema else None
-    student, optimizer = fabric.setup(model, optimizer_of(model, recipe.optim))
-    if average is not None:
-        average.to(fabric.device).eval()
-
-    identity = recipe.model_dump_json(by_alias=True)
-    saved = out / "state.safetensors"
+    pupil = _pupil(fabric, recipe, train)
     run = run_of(recipe, train, val, processes=fabric.world_size)
-    progress = state.Progress()
-    if saved.exists():
-        progress, scaler, whole = state.load(saved, model, average, optimizer, run)
-        fabric.strategy.precision.load_state_dict(scaler)
-        run = replace(run, batch=whole)
+    saved = out / "state.safetensors"
+    progress, run = _resumed(fabric, saved, pupil, run)
     loader = Loader(
         train, batch=_share(run.batch, fabric.world_size, out),
         augment=recipe.augment, corrupt=recipe.corrupt,
@@ -113,90 +124,192 @@ def _train(
     steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
     judge_every = recipe.validate_.every or per_epoch
     _say(out, recipe, loader, progress.step, steps)
-    if held is not None:
-        held.open()
-    journal = Journal(out, progress.step) if first else None
-    if first:
-        with replacing(out / "recipe.yaml") as path:
-            path.write_text(yaml.safe_dump(json.loads(identity), sort_keys=False))
+    journal = None if held is None else _begin(held, recipe, out, progress.step)
     before_s, waited_s, started = progress.seconds, progress.waited, time.perf_counter()
 
     batches = loader.batches(progress.step * recipe.optim.accumulate)
     for step in range(progress.step, steps):
         rate = learning_rate(step, steps, recipe.optim)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        student.train()
-        numbers = {"lr": rate, "epoch": step / per_epoch}
-        for part in range(recipe.optim.accumulate):
-            batch = _to(next(batches), fabric.device)
-            shared_rng, rank_rng = _rngs(recipe.seed, step, part, fabric.global_rank)
-            waiting = part + 1 < recipe.optim.accumulate
-            with fabric.no_backward_sync(student, enabled=waiting):
-                with fabric.autocast():
-                    terms = task.terms(student, batch, shared_rng, rank_rng, fabric.global_rank,
-                                       fabric.world_size)  # fmt: skip
-                loss = torch.stack([value.float() for value in terms.values()]).sum()
-                if not torch.isfinite(loss):
-                    _abort_non_finite(out, step, batch, terms)
-                fabric.backward(loss / recipe.optim.accumulate)
-            for name, value in {"loss": loss, **terms}.items():
-                share = fabric.all_reduce(value.detach(), reduce_op="mean")
-                numbers[name] = numbers.get(name, 0.0) + float(share) / recipe.optim.accumulate
-        if recipe.optim.clip_norm:
-            fabric.clip_gradients(student, optimizer, max_norm=recipe.optim.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if average is not None:
-            _update_ema(average, model, min(recipe.optim.ema, (1 + step) / (10 + step)))
+        losses = _learn(fabric, recipe, pupil, batches, step=step, rate=rate, out=out)
 
         done = step + 1
-        progress.step, progress.last = done, numbers
+        progress.step = done
         progress.seconds = before_s + time.perf_counter() - started
         progress.waited = waited_s + loader.waited_s
-        judged = average if average is not None else model
-        if val is not None and (done % judge_every == 0 or done == steps):
-            if first:
-                numbers |= score(judged, val, recipe.validate_, fabric.device)
-                if progress.best is None or numbers["val"] > progress.best:
-                    progress.best, progress.best_step = numbers["val"], done
-                    _save_best(out, judged, recipe, progress)
+        judge_now = val is not None and (done % judge_every == 0 or done == steps)
+        log_now = done % recipe.log_every == 0 or done == steps or judge_now
+        save_now = done % recipe.save_every == 0 or done == steps
+        if log_now or save_now:
+            progress.last = {"lr": rate, "epoch": step / per_epoch, **losses.means(fabric)}
+        if judge_now:
+            if val is not None and journal is not None:
+                _judge(pupil.judged, val, recipe, progress, out, fabric.device)
             fabric.barrier()
-        if first and journal is not None:
-            if done % recipe.log_every == 0 or done == steps or "val" in numbers:
-                journal.add(done, numbers)
-            on_progress(done, steps, numbers)
-            if done % recipe.save_every == 0 or done == steps:
+        if journal is not None:
+            if log_now:
+                journal.add(done, progress.last)
+            on_progress(done, steps, progress.last)
+            if save_now:
                 scaler = fabric.strategy.precision.state_dict()
-                state.save(saved, model, average, optimizer, scaler, progress, run)
+                state.save(saved, pupil.model, pupil.average, pupil.optimizer, scaler, progress,
+                           run)  # fmt: skip
 
     result: dict[str, Any] = {}
-    if first and journal is not None:
+    if journal is not None:
         journal.close()
         if val is None:
             progress.best_step = steps
-            _save_best(out, average if average is not None else model, recipe, progress)
-        result = {
-            "system": recipe.system,
-            "seed": recipe.seed,
-            "steps": steps,
-            "epochs": round(steps / per_epoch, 2),
-            "samples": len(train),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "loss": progress.last.get("loss"),
-            "terms": task.names,
-            "left_out": list(task.left_out),
-            "best": progress.best,
-            "best_step": progress.best_step,
-            "rule": recipe.validate_.rule if val is not None else "last step",
-            "seconds": round(progress.seconds, 1),
-            "waited_share": round(progress.waited / max(1e-9, progress.seconds), 4),
-            "version": __version__,
-        }
+            _save_best(out, pupil.judged, recipe, progress)
+        epochs = round(steps / per_epoch, 2)
+        result = _result(recipe, pupil, progress, steps=steps, epochs=epochs, samples=len(train))
         with replacing(out / "result.json") as path:
             path.write_text(json.dumps(result, indent=1) + "\n")
     fabric.barrier()
     return result
+
+
+def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset) -> _Pupil:
+    """Network, teacher and optimizer, on this process's device."""
+    teacher = frozen_teacher(recipe, train)
+    model = network(recipe, train)
+    task = Task(recipe, train.modalities, teacher=teacher, labelled=train.labelled)
+    task.to(fabric.device)
+    average = copy.deepcopy(model) if recipe.optim.ema else None
+    student, optimizer = fabric.setup(model, optimizer_of(model, recipe.optim))
+    if average is not None:
+        average.to(fabric.device).eval()
+    return _Pupil(task, model, average, student, optimizer)
+
+
+def _resumed(fabric: Fabric, saved: Path, pupil: _Pupil, run: Run) -> tuple[state.Progress, Run]:
+    """How far the run in the folder is, and with what batch; its state is put back."""
+    if not saved.exists():
+        return state.Progress(), run
+    progress, scaler, batch = state.load(saved, pupil.model, pupil.average, pupil.optimizer, run)
+    fabric.strategy.precision.load_state_dict(scaler)
+    return progress, replace(run, batch=batch)
+
+
+def _begin(held: OutputFolder, recipe: Recipe, out: Path, step: int) -> Journal:
+    """Open the folder, and write down what is trained."""
+    held.open()
+    journal = Journal(out, step)
+    identity = json.loads(recipe.model_dump_json(by_alias=True))
+    with replacing(out / "recipe.yaml") as path:
+        path.write_text(yaml.safe_dump(identity, sort_keys=False))
+    return journal
+
+
+class _Losses:
+    """The loss and its terms in the micro-batches of one step, left on the device.
+
+    Reading one number waits for the device, so all of them are read together, and only in steps
+    whose numbers somebody wants.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = ["loss", *names]
+        self._seen: set[str] = set()
+        self._rows: list[Tensor] = []
+
+    def add(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Keep those of one micro-batch; a term that it has nothing for counts as 0."""
+        values = {"loss": loss, **terms}
+        self._seen |= values.keys()
+        nothing = torch.zeros_like(loss)
+        row = [values.get(name, nothing).detach().float() for name in self._names]
+        self._rows.append(torch.stack(row))
+
+    def finite(self) -> Tensor:
+        """(micro-batches,) bool: whether the loss is a number."""
+        return torch.stack([row[0] for row in self._rows]).isfinite()
+
+    def means(self, fabric: Fabric) -> dict[str, float]:
+        """Means over micro-batches and processes; all processes must ask."""
+        table = torch.stack(self._rows)
+        fabric.all_reduce(table, reduce_op="mean")  # in place
+        return {
+            name: sum(value / len(table) for value in column)
+            for name, column in zip(self._names, table.T.tolist(), strict=True)
+            if name in self._seen
+        }
+
+    def told(self, part: int) -> str:
+        """The terms of a micro-batch that are no numbers."""
+        values = zip(self._names, self._rows[part].tolist(), strict=True)
+        return ", ".join(f"{k} = {v}" for k, v in values if k != "loss" and not math.isfinite(v))
+
+
+def _learn(
+    fabric: Fabric, recipe: Recipe, pupil: _Pupil, batches: Iterator[Batch], *, step: int,
+    rate: float, out: Path,
+) -> _Losses:  # fmt: skip
+    """One step of the optimizer: as many micro-batches as the recipe accumulates.
+
+    Raises:
+        RobustsegError: the loss is not finite; the weights are as they were.
+    """
+    for group in pupil.optimizer.param_groups:
+        group["lr"] = rate
+    pupil.student.train()
+    parts, losses = [], _Losses(pupil.task.names)
+    for part in range(recipe.optim.accumulate):
+        batch = next(batches)
+        parts.append(batch)
+        shared_rng, rank_rng = _rngs(recipe.seed, step, part, fabric.global_rank)
+        waiting = part + 1 < recipe.optim.accumulate
+        with fabric.no_backward_sync(pupil.student, enabled=waiting):
+            with fabric.autocast():
+                terms = pupil.task.terms(
+                    pupil.student, _to(batch, fabric.device), shared_rng, rank_rng,
+                    fabric.global_rank, fabric.world_size,
+                )  # fmt: skip
+            loss = torch.stack([value.float() for value in terms.values()]).sum()
+            losses.add(loss, terms)
+            fabric.backward(loss / recipe.optim.accumulate)
+    _expect_finite(fabric, losses, parts, out / f"not_finite_{step}.safetensors", step)
+    if recipe.optim.clip_norm:
+        fabric.clip_gradients(pupil.student, pupil.optimizer, max_norm=recipe.optim.clip_norm)
+    pupil.optimizer.step()
+    pupil.optimizer.zero_grad()
+    if pupil.average is not None:
+        _update_ema(pupil.average, pupil.model, min(recipe.optim.ema, (1 + step) / (10 + step)))
+    return losses
+
+
+def _judge(
+    judged: AnyModalSegmenter, val: Dataset, recipe: Recipe, progress: state.Progress, out: Path,
+    device: torch.device,
+) -> None:  # fmt: skip
+    """Validate, and keep the weights if they are the best so far."""
+    progress.last |= score(judged, val, recipe.validate_, device)
+    if progress.best is None or progress.last["val"] > progress.best:
+        progress.best, progress.best_step = progress.last["val"], progress.step
+        _save_best(out, judged, recipe, progress)
+
+
+def _result(
+    recipe: Recipe, pupil: _Pupil, progress: state.Progress, *, steps: int, epochs: float,
+    samples: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The content of `result.json`."""
+    return {
+        "system": recipe.system,
+        "seed": recipe.seed,
+        "steps": steps,
+        "epochs": epochs,
+        "samples": samples,
+        "parameters": sum(p.numel() for p in pupil.model.parameters()),
+        "loss": progress.last.get("loss"),
+        "terms": pupil.task.names,
+        "left_out": list(pupil.task.left_out),
+        "best": progress.best,
+        "best_step": progress.best_step,
+        "rule": recipe.validate_.rule if recipe.data.val else "last step",
+        "seconds": round(progress.seconds, 1),
+        "waited_share": round(progress.waited / max(1e-9, progress.seconds), 4),
+        "version": __version__,
+    }
 
 
 def learning_rate(step: int, steps: int, optim: OptimRecipe) -> float:
@@ -208,14 +321,15 @@ def learning_rate(step: int, steps: int, optim: OptimRecipe) -> float:
     warm = round(optim.warmup * steps)
     if step < warm:
         return optim.lr * (optim.warmup_from + (1 - optim.warmup_from) * step / warm)
-    return optim.lr * (1 - step / (steps + 1)) ** optim.power
+    rate: float = optim.lr * (1 - step / (steps + 1)) ** optim.power
+    return rate
 
 
-def _fabric(recipe: Recipe, device: str) -> Any:
+def _fabric(recipe: Recipe, device: str) -> Fabric:
     """Lightning Fabric for the processes that torchrun started, or for this one alone."""
     try:
         from lightning.fabric import Fabric
-        from lightning.fabric.strategies import DDPStrategy
+        from lightning.fabric.strategies.ddp import DDPStrategy
     except ImportError:
         raise RobustsegError("lightning is not installed; pip install robustseg[train]") from None
     kind = pick_device(device)
@@ -281,10 +395,12 @@ def _rngs(seed: int, step: int, part: int, rank: int) -> tuple[torch.Generator, 
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
-    move = {"device": device, "non_blocking": True}
-    images = {name: image.to(**move) for name, image in batch.images.items()}
-    label = None if batch.label is None else batch.label.to(**move)
-    return Batch(images, batch.alive.to(**move), label)
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    images = {name: move(image) for name, image in batch.images.items()}
+    label = None if batch.label is None else move(batch.label)
+    return Batch(images, move(batch.alive), label)
 
 
 @torch.no_grad()
@@ -310,16 +426,35 @@ def _save_best(
     checkpoint.save(out / "best.safetensors", model, spec, half=True)
 
 
-def _abort_non_finite(out: Path, step: int, batch: Batch, terms: dict[str, Tensor]) -> None:
-    """A loss that is not a number: keep the evidence, and say where it comes from."""
-    path = out / f"not_finite_{step}.safetensors"
-    tensors = {f"images.{name}": image for name, image in batch.images.items()}
-    tensors["alive"] = batch.alive
-    if batch.label is not None:
-        tensors["label"] = batch.label
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
-    bad = [f"{name} = {float(v.detach())}" for name, v in terms.items() if not torch.isfinite(v)]
+def _expect_finite(
+    fabric: Fabric, losses: _Losses, parts: Sequence[Batch], path: Path, step: int
+) -> None:
+    """Stop all processes before a loss that is no number gets into the weights.
+
+    This is the one place in a step where the host waits for the device.
+
+    Raises:
+        RobustsegError: a loss is not finite; the first such micro-batch of the first such process
+            is in `path`.
+    """
+    finite = losses.finite()
+    wrong = torch.zeros(fabric.world_size, device=finite.device)  # micro-batches of each process
+    wrong[fabric.global_rank] = (~finite).sum()
+    fabric.all_reduce(wrong, reduce_op="sum")  # in place
+    if not wrong.any():
+        return
+    whose, part = int(wrong.nonzero()[0]), int(finite.logical_not().int().argmax())
+    if whose == fabric.global_rank:
+        batch = parts[part]
+        tensors = {f"images.{name}": image for name, image in batch.images.items()}
+        tensors["alive"] = batch.alive
+        if batch.label is not None:
+            tensors["label"] = batch.label
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+    fabric.barrier()  # torchrun ends all when one ends: let the evidence be written
+    if whose != fabric.global_rank:
+        raise RobustsegError(f"the loss is not finite at step {step}, in process {whose}")
     raise RobustsegError(
-        f"the loss is not finite at step {step}: {', '.join(bad)}; the batch is in {path}; lower "
-        "optim.lr, set optim.clip_norm, or use optim.precision=32-true"
+        f"the loss is not finite at step {step}: {losses.told(part)}; the batch is in {path}; "
+        "lower optim.lr, set optim.clip_norm, or use optim.precision=32-true"
     )

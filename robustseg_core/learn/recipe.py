@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,7 +36,7 @@ class DataRecipe(Strict):
     modalities: tuple[str, ...] = Field((), description="Sensors to use; empty: all there are.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the data set.")
     workers: int = Field(2, ge=0, le=256, description="Processes that load.")
-    cache: bool = Field(False, description="Keep samples in memory once they are read.")
+    cache: bool = Field(default=False, description="Keep samples in memory once they are read.")
 
 
 class NetworkRecipe(Strict):
@@ -77,8 +77,8 @@ class OptimRecipe(Strict):
     ema: float = Field(
         0.0, ge=0, lt=1, description="Decay of averaged weights, which are then validated and kept."
     )
-    precision: str = Field(
-        "32-true", pattern="^(32-true|bf16-mixed|16-mixed)$", description="As Fabric names it."
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="As Fabric names it."
     )
 
 
@@ -86,14 +86,16 @@ class StudentRecipe(Strict):
     """Which sensors the student sees."""
 
     dropout: str = Field("all", description=f"Law of the subsets: {', '.join(LAWS)}.")
-    per_batch: bool = Field(False, description="One subset for the whole batch, as published.")
+    per_batch: bool = Field(
+        default=False, description="One subset for the whole batch, as published."
+    )
     missing: str = Field(
         "skip", pattern="^(skip|zero)$", description="Not encoded at all, or a zero image."
     )
     fragile: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="Weights of being kept, for `fragile`."
     )
-    with_full: bool = Field(False, description="Also a cross-entropy on all sensors.")
+    with_full: bool = Field(default=False, description="Also a cross-entropy on all sensors.")
 
 
 class LossRecipe(Strict):
@@ -198,6 +200,8 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[key] = _over(old, value) if both else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            merged[key] = _over(old, value)
+        else:
+            merged[key] = value
     return merged

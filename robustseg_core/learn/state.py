@@ -149,9 +149,9 @@ def _moments(
         if tensor.shape != shape or (key != "exp_avg" and tensor.min() < 0):
             raise ValueError(f"optimizer.{name} does not fit its parameter")
         entries.setdefault(int(index), {})[key] = tensor
-    for index, entry in entries.items():
+    for number, entry in entries.items():
         if set(entry) != {"step", "exp_avg", "exp_avg_sq"}:
-            raise ValueError(f"optimizer.{index} has {sorted(entry)}")
+            raise ValueError(f"optimizer.{number} has {sorted(entry)}")
     return entries
 
 

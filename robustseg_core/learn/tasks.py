@@ -52,7 +52,9 @@ class Task:
                 f"student.fragile has {len(recipe.student.fragile)} weights for "
                 f"{', '.join(modalities)}; give one for each"
             )
-        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.teacher = (
+            None if teacher is None else teacher.eval().requires_grad_(requires_grad=False)
+        )
         if recipe.distill and teacher is None:
             raise RobustsegError(
                 f"recipe {recipe.system!r} distills {', '.join(recipe.distill)} but names no "
@@ -68,14 +70,15 @@ class Task:
                 )
         self.left_out = tuple(name for name in recipe.distill if name not in kinds)
         """Distillers that need labels, left out because there are none."""
-        self.distillers = nn.ModuleDict(kinds)
+        self.distillers = kinds
         full = ["ce_full"] if recipe.student.with_full else []
         self.names = [*(["ce", *full] if labelled else []), *kinds]
         """Terms of the loss."""
 
     def to(self, device: torch.device) -> Task:
         """Move teacher and distillers to a device."""
-        self.distillers.to(device)
+        for distiller in self.distillers.values():
+            distiller.to(device)
         if self.teacher is not None:
             self.teacher.to(device)
         return self
@@ -151,7 +154,8 @@ class Task:
     @torch.no_grad()
     def _ask_teacher(self, batch: Batch) -> Prediction:
         assert self.teacher is not None
-        return self.teacher(batch.images, batch.alive)
+        seen: Prediction = self.teacher(batch.images, batch.alive)
+        return seen
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         loss = self.recipe.loss

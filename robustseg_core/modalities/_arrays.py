@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.codecs.compressed_depth import from_metres
-from robustseg_core.codecs.evt3 import Events
+from robustseg_core.codecs.events import Events
 from robustseg_core.codecs.fields import MAX_PIXELS
 from robustseg_core.codecs.points import Cloud, returns
 from robustseg_core.errors import RobustsegError, did_you_mean

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robustseg_core.codecs.events import Packet
 from robustseg_core.config import Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
 from robustseg_core.types import SECOND, Fault
-
-if TYPE_CHECKING:
-    from robustseg_core.modalities.event import Packet
 
 _WINDOW_NS = SECOND // 4
 _ENOUGH = 2000
@@ -80,7 +77,7 @@ class _Window:
     """In the sensor's grid with a border of one pixel."""
 
 
-class EventCheck(ContentCheck["Packet"]):
+class EventCheck(ContentCheck[Packet]):
     """Judges the packets of one event camera, in order."""
 
     def __init__(self, limits: EventLimits) -> None:

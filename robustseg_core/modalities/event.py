@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cv2
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.codecs.evt3 import MAX_SIDE, Events, Evt3Decoder
+from robustseg_core.codecs import events as formats
+from robustseg_core.codecs.events import EventDecoder, Events, Packet
 from robustseg_core.codecs.fields import fingerprint, sizes, word
 from robustseg_core.config import Strict
 from robustseg_core.geometry.view import View
@@ -29,40 +29,8 @@ _KEPT_NS, _MOST_KEPT = SECOND // 4, 4096
 """How long packets are kept, and how many: as `ring` has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """Events of one message, on the clock of the header stamps."""
-
-    height: int
-    width: int
-    events: Events
-    """Every `stride`-th event of the packet."""
-    zero_ns: int
-    """The header time at which the sensor's clock showed 0."""
-    rate: float
-    """Events per second, before sub-sampling."""
-    stride: int = 1
-    lost: bool = False
-    """Messages before this one are missing; its first events may have been unreadable."""
-    missing: int = 0
-    """How many, by their numbers; -1 for a late one, 0 where the numbers started anew."""
-    repeated: bool = False
-    """The same events, at the same times on the sensor's clock, as in the packet before."""
-
-    @property
-    def t_ns(self) -> NDArray[np.int64]:
-        """(N,) when each event happened, as nanoseconds of header time; made anew when asked."""
-        return self.zero_ns + self.events.t * 1000
-
-    def within(self, since_ns: int, until_ns: int) -> NDArray[np.intp]:
-        """Which events happened in (since, until]; times are nanoseconds of header time."""
-        t = self.events.t
-        since_us, until_us = ((ns - self.zero_ns) // 1000 for ns in (since_ns, until_ns))
-        return np.flatnonzero((t > since_us) & (t <= until_us))
-
-
 class Event(Modality):
-    """An event camera that speaks EVT3 (event_camera_msgs, metavision_driver)."""
+    """An event camera, in any format of `codecs/events` (event_camera_msgs, metavision_driver)."""
 
     messages: ClassVar = ("event_camera_msgs/msg/EventPacket",)
     accumulates: ClassVar = True
@@ -81,7 +49,8 @@ class Event(Modality):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._decoder: Evt3Decoder | None = None
+        self._decoder: EventDecoder | None = None
+        self._format = ""
         self._seq: int | None = None
         self._highest: int | None = None
         self._last: Events | None = None
@@ -95,25 +64,11 @@ class Event(Modality):
         """The packet's events; its stamp is when its first event happened.
 
         Raises:
-            Rejection: UNDECODABLE for an encoding that is not EVT3; FORMAT for impossible sizes.
+            Rejection: UNDECODABLE for an encoding that nobody reads; FORMAT for impossible sizes.
         """
         encoding = word(message, "encoding")
-        if encoding != "evt3":
-            raise Rejection(
-                Fault.UNDECODABLE,
-                f"unsupported event encoding {encoding!r}; supported: evt3",
-                final=True,
-            )
         height, width, seq = sizes(message, "height", "width", "seq")
-        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-            raise Rejection(
-                Fault.FORMAT,
-                f"event sensor is {height}x{width}; EVT3 addresses 1 to {MAX_SIDE} each",
-            )
-        decoder = self._decoder
-        if decoder is None or (decoder.height, decoder.width) != (height, width):
-            decoder = self._decoder = Evt3Decoder(width, height)
-            self._seq = self._highest = None
+        decoder = self._decoder_for(encoding, height, width)
         lost = self._seq is not None and seq != self._seq + 1
         missing = self._missing(seq)
         if lost:
@@ -126,7 +81,7 @@ class Event(Modality):
         rate = count / span_us * 1e6
         stride = max(1, -int(-rate // self.limits.flood_rate), -(-count // self._room(stamp_ns)))
         if stride > 1:
-            events = _thin(events, stride)
+            events = events.thinned(stride)
         self._kept.append((stamp_ns, len(events.t)))
         first = int(events.t[0]) if count else 0
         repeated = self._last is not None and _same(events, self._last)
@@ -140,6 +95,20 @@ class Event(Modality):
         count = len(events.t)
         span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
         return Packet(height, width, events, -until_us * 1000, count / span_us * 1e6)
+
+    def _decoder_for(self, encoding: str, height: int, width: int) -> EventDecoder:
+        """The decoder of this stream; a new one where format or size are others than before."""
+        known = self._decoder
+        if known is not None and (encoding, height, width) == (
+            self._format, known.height, known.width
+        ):  # fmt: skip
+            return known
+        kind = formats.load(encoding)
+        if text := kind.impossible(width, height):
+            raise Rejection(Fault.FORMAT, text)
+        self._decoder, self._format = kind(width, height), encoding
+        self._seq = self._highest = None
+        return self._decoder
 
     def _room(self, stamp_ns: int) -> int:
         """Events that may still be kept: the sensor's clock may deny what the stamps say.
@@ -204,8 +173,9 @@ class Event(Modality):
         return np.ascontiguousarray(np.stack([level[0], level[2], level[1]], axis=-1))
 
     def warm_up(self) -> None:
-        """Compile the decoder."""
-        Evt3Decoder(1, 1).decode(b"")
+        """Compile the decoders."""
+        for encoding in formats.available():
+            formats.load(encoding)(1, 1).decode(b"")
 
     def reset(self) -> None:
         """Forget clock, row and packet number."""
@@ -218,12 +188,3 @@ class Event(Modality):
 
 def _same(events: Events, others: Events) -> bool:
     return np.array_equal(events.t, others.t) and np.array_equal(events.x, others.x)
-
-
-def _thin(events: Events, stride: int) -> Events:
-    """Every `stride`-th event, copied, so that the rest is freed."""
-    return Events(
-        events.x[::stride].copy(), events.y[::stride].copy(), events.p[::stride].copy(),
-        events.t[::stride].copy(), events.words, events.unknown, events.other, events.triggers,
-        events.outside, events.early, events.odd_bytes,
-    )  # fmt: skip

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models import fusion
-from robustseg_core.models.head import HEADS
+from robustseg_core.models.head import HEADS, AllMLPHead, FoldedHead
 from robustseg_core.models.mit import MiT
+from robustseg_core.models.modules import Modules
 from robustseg_core.types import ModelSpec, Prediction
 
 
@@ -56,8 +57,10 @@ class AnyModalSegmenter(nn.Module):
         )
         channels = self.encoder.channels
         fuse = fusion.load(spec.fusion)
-        self.fusions = nn.ModuleList(fuse(c, modalities) for c in channels)
-        self.head = HEADS[head](channels, spec.head_width, len(spec.classes), dropout)
+        self.fusions = Modules(fuse(c, modalities) for c in channels)
+        self.head: AllMLPHead | FoldedHead = HEADS[head](
+            channels, spec.head_width, len(spec.classes), dropout
+        )
 
     def forward(
         self, images: Mapping[str, Tensor], alive: Tensor, quality: Tensor | None = None

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustseg_core.models.exporting import is_exporting
+from robustseg_core.models.modules import Modules
 from robustseg_core.models.resize import resize
 
 
@@ -32,7 +34,7 @@ class AllMLPHead(nn.Module):
         self, channels: Sequence[int], width: int, classes: int, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.linears = nn.ModuleList(nn.Linear(c, width) for c in channels)
+        self.linears = Modules(nn.Linear(c, width) for c in channels)
         self.fuse = nn.Conv2d(len(channels) * width, width, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.dropout = nn.Dropout2d(dropout)
@@ -46,7 +48,8 @@ class AllMLPHead(nn.Module):
             for linear, x in zip(self.linears, features, strict=True)
         ]
         fused = self.fuse(torch.cat(embedded[::-1], dim=1))  # published order: coarsest first
-        return self.classifier(self.dropout(F.relu(self.norm(fused))))
+        logits: Tensor = self.classifier(self.dropout(F.relu(self.norm(fused))))
+        return logits
 
     @torch.no_grad()
     def fold(self) -> FoldedHead:
@@ -56,7 +59,9 @@ class AllMLPHead(nn.Module):
         folded = FoldedHead(channels, width, classes, self.dropout.p)
         folded.to(self.fuse.weight).train(self.training)
 
-        norm = self.norm
+        norm, first = self.norm, folded.projects[0]
+        assert norm.running_mean is not None and norm.running_var is not None
+        assert first.bias is not None
         scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         bias = norm.bias.double() - scale * norm.running_mean.double()
         blocks = self.fuse.weight.double().flatten(1).chunk(len(channels), dim=1)[::-1]
@@ -64,7 +69,7 @@ class AllMLPHead(nn.Module):
             mix = scale[:, None] * block  # (width, width): what BN and fuse make of this stage
             project.weight.copy_((mix @ linear.weight.double())[:, :, None, None])
             bias += mix @ linear.bias.double()
-        folded.projects[0].bias.copy_(bias)
+        first.bias.copy_(bias)
         folded.classifier.load_state_dict(self.classifier.state_dict())
         return folded
 
@@ -80,9 +85,7 @@ class FoldedHead(nn.Module):
         self, channels: Sequence[int], width: int, classes: int, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.projects = nn.ModuleList(
-            nn.Conv2d(c, width, 1, bias=s == 0) for s, c in enumerate(channels)
-        )
+        self.projects = Modules(nn.Conv2d(c, width, 1, bias=s == 0) for s, c in enumerate(channels))
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
@@ -90,9 +93,10 @@ class FoldedHead(nn.Module):
         """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h_0, w_0)."""
         finest, *coarser = [x.contiguous(memory_format=torch.channels_last) for x in features]
         first, *others = self.projects
+        assert first.bias is not None and self.classifier.bias is not None
         coarser = [project(x) for project, x in zip(others, coarser, strict=True)]
         width = self.classifier.in_channels
-        step = _BLOCK if finest.is_cpu and not _is_exporting() else width
+        step = _BLOCK if finest.is_cpu and not is_exporting() else width
 
         logits = self.classifier.bias.view(1, -1, 1, 1)
         for start in range(0, width, step):
@@ -112,9 +116,8 @@ class FoldedHead(nn.Module):
 _BLOCK = 64
 """Channels that a processor handles at once: the maps of a block stay in its cache (4 x faster)."""
 
-HEADS = {"published": AllMLPHead, "folded": FoldedHead}
+HEADS: dict[str, type[AllMLPHead] | type[FoldedHead]] = {
+    "published": AllMLPHead,
+    "folded": FoldedHead,
+}
 """Forms of the head, as checkpoints name them."""
-
-
-def _is_exporting() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()

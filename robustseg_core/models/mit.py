@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.models.modules import Modules
 
 REDUCTIONS = (8, 4, 2, 1)
 """Side of the square of tokens that becomes one key and one value, per stage."""
@@ -87,7 +88,7 @@ class MiT(nn.Module):
         self.channels: tuple[int, ...] = shape.channels
         last = max(sum(shape.depths) - 1, 1)
         rates = [drop_path * i / last for i in range(sum(shape.depths))]
-        self.stages = nn.ModuleList()
+        self.stages: Modules[Stage] = Modules()
         entering = 3
         for s, (width, depth) in enumerate(zip(shape.channels, shape.depths, strict=True)):
             embed = PatchEmbed(entering, width, first=s == 0, stems=stems, norms=norms)
@@ -122,18 +123,19 @@ class Stage(nn.Module):
     def __init__(self, embed: PatchEmbed, blocks: list[Block], norm: ModalNorm) -> None:
         super().__init__()
         self.embed = embed
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = Modules(blocks)
         self.norm = norm
 
     def forward(self, images: Tensor, modality: Tensor | None) -> Tensor:
         """(N, C', H', W') to (N, C, H, W)."""
-        x = self.embed(images, modality)  # (N, H, W, C)
+        x: Tensor = self.embed(images, modality)  # (N, H, W, C)
         for block in self.blocks:
             x = block(x, modality)
-        return self.norm(x, modality).permute(0, 3, 1, 2)
+        x = self.norm(x, modality)
+        return x.permute(0, 3, 1, 2)
 
 
-class ModalNorm(nn.ModuleList):
+class ModalNorm(Modules[nn.LayerNorm]):
     """LayerNorm over the channels: one for all rows, or each row by its modality's own."""
 
     def __init__(self, channels: int, copies: int, eps: float) -> None:
@@ -143,7 +145,8 @@ class ModalNorm(nn.ModuleList):
         """(N, ..., C) to the same."""
         first = self[0]
         if len(self) == 1:
-            return first(x)
+            normed: Tensor = first(x)
+            return normed
         rows = _needed(modality)
         shape = (len(rows), *[1] * (x.dim() - 2), x.shape[-1])
         weight = torch.stack([norm.weight for norm in self])[rows].view(shape)
@@ -157,7 +160,7 @@ class PatchEmbed(nn.Module):
     def __init__(self, entering: int, width: int, *, first: bool, stems: int, norms: int) -> None:
         super().__init__()
         kernel, stride = (7, 4) if first else (3, 2)
-        self.proj = nn.ModuleList(
+        self.proj = Modules(
             nn.Conv2d(entering, width, kernel, stride, kernel // 2)
             for _ in range(stems if first else 1)
         )
@@ -175,7 +178,8 @@ class PatchEmbed(nn.Module):
                 conv(images[own]) for conv, own in zip(self.proj, order, strict=True) if len(own)
             ]
             x = torch.cat(parts)[torch.cat(order).argsort()]
-        return self.norm(x.permute(0, 2, 3, 1), modality)
+        embedded: Tensor = self.norm(x.permute(0, 2, 3, 1), modality)
+        return embedded
 
 
 class Block(nn.Module):
@@ -220,14 +224,15 @@ class Attention(nn.Module):
         """(N, H, W, C) to the same."""
         N, H, W, C = x.shape
         source = x
-        if self.reduce is not None:
+        if self.reduce is not None and self.reduce_norm is not None:
             source = self.reduce(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             source = self.reduce_norm(source, modality)
         q = self.query(x).view(N, H * W, self.heads, C // self.heads).transpose(1, 2)
         kv = self.key_value(source).view(N, -1, 2, self.heads, C // self.heads)
         k, v = kv.permute(2, 0, 3, 1, 4)  # (N, heads, keys, C / heads) each
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.output(mixed.transpose(1, 2).reshape(N, H, W, C))
+        attended: Tensor = self.output(mixed.transpose(1, 2).reshape(N, H, W, C))
+        return attended
 
 
 class MixMLP(nn.Module):
@@ -243,7 +248,8 @@ class MixMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same."""
         x = self.depthwise(self.expand(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.contract(F.gelu(x))
+        x = self.contract(F.gelu(x))
+        return x
 
 
 def _needed(modality: Tensor | None) -> Tensor:
@@ -265,4 +271,5 @@ def _initialize(module: nn.Module) -> None:
     elif isinstance(module, nn.Conv2d):
         fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import combinations
+from operator import add
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
@@ -13,6 +18,9 @@ from robustseg_core.errors import RobustsegError
 INITIALS = {"rgb": "R", "depth": "D", "event": "E", "lidar": "L", "aolp": "A", "dolp": "P",
             "nir": "N"}  # fmt: skip
 """Letters of the published tables' columns."""
+
+
+Score = TypeVar("Score", float, NDArray[np.float64])
 
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
@@ -30,8 +38,8 @@ def short(subset: Sequence[str]) -> str:
 
 
 def expectation(
-    scores: Mapping[tuple[str, ...], float], modalities: Sequence[str], p: float
-) -> float:
+    scores: Mapping[tuple[str, ...], Score], modalities: Sequence[str], p: float
+) -> Score:
     """E(p): the score to expect when each sensor fails independently with probability p.
 
     Weight p^k (1-p)^(M-k) for k missing sensors, renormalized because at least one works
@@ -52,7 +60,8 @@ def expectation(
     if missing:
         raise RobustsegError(f"no score for {', '.join(missing)}; evaluate all subsets first")
     weights = {s: p ** (total - len(s)) * (1 - p) ** len(s) for s in subsets(modalities)}
-    return sum(w * scores[s] for s, w in weights.items()) / sum(weights.values())
+    weighted = (w * scores[s] for s, w in weights.items())
+    return reduce(add, weighted) / sum(weights.values())
 
 
 def draw(

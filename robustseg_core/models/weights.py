@@ -105,8 +105,7 @@ def import_weights(
     for ours, theirs in _rows(model.encoder, file.column):
         file.fill(model.encoder, ours, theirs)
 
-    kind = "published" if isinstance(model.head, AllMLPHead) else "folded"
-    public = model.head if kind == "published" else _unfolded(model.head)
+    public = model.head if isinstance(model.head, AllMLPHead) else _unfolded(model.head)
     outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
     if outcome == "imported":
         for ours, theirs in _head_rows(public, file.column):
@@ -118,7 +117,7 @@ def import_weights(
     with torch.no_grad():
         for target, value in file.staged:
             target.copy_(value)
-    if kind == "folded" and outcome == "imported":
+    if public is not model.head and outcome == "imported":
         model.head.load_state_dict(public.fold().state_dict())
     return ImportReport(LAYOUTS[file.column - 1], tuple(sorted(file.used)), unused, outcome)
 
@@ -240,13 +239,13 @@ def _rows(encoder: MiT, column: int) -> list[tuple[str, str]]:
     rows = []
     for s, stage in enumerate(encoder.stages):
         for row in _ENCODER:
-            rows.append([row[i].format(s=s, S=s + 1) for i in (0, column)])
+            rows.append((row[0].format(s=s, S=s + 1), row[column].format(s=s, S=s + 1)))
         for b in range(len(stage.blocks)):
             ours, theirs = (_BLOCK[i].format(s=s, S=s + 1, b=b) for i in (0, column))
             for row in _IN_BLOCK:
                 parts = (theirs + part for part in row[column].split("+"))
-                rows.append([ours + row[0], "+".join(parts)])
-    return [(ours, theirs) for ours, theirs in rows if ours in there]
+                rows.append((ours + row[0], "+".join(parts)))
+    return [row for row in rows if row[0] in there]
 
 
 def _head_rows(head: AllMLPHead, column: int) -> list[tuple[str, str]]:
@@ -265,7 +264,7 @@ def _unfolded(head: FoldedHead) -> AllMLPHead:
     return AllMLPHead(channels, width, classes, head.dropout.p).to(head.classifier.weight)
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise RobustsegError(f"{path} is not a file; give .safetensors, .pth or .pt weights")
     try:
@@ -286,12 +285,24 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise RobustsegError(
             f"{path} cannot be read, or is cut short ({type(error).__name__} {text}); copy it again"
         ) from None
+    return _named_tensors(path, tree)
+
+
+def _named_tensors(path: Path, tree: object) -> dict[str, Tensor]:
+    """The tensors of a file, unwrapped.
+
+    Raises:
+        RobustsegError: something else is among them.
+    """
     while isinstance(tree, Mapping) and (key := next((k for k in _WRAPPERS if k in tree), "")):
         tree = tree[key]
     wrong = "no mapping" if not isinstance(tree, Mapping) else ""
-    for name, value in tree.items() if not wrong else ():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
+    tensors: dict[str, Tensor] = {}
+    for name, value in tree.items() if isinstance(tree, Mapping) else ():
+        if isinstance(name, str) and isinstance(value, Tensor):
+            tensors[name] = value
+        else:
             wrong = f"{name!r}, a {type(value).__name__},"
     if wrong:
         raise RobustsegError(f"{path} holds {wrong} where names and tensors should be; save those")
-    return tree
+    return tensors

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 
@@ -13,8 +15,19 @@ from markupsafe import Markup
 
 from robustseg_core.text import visible
 
-plain_text = plt.rc_context({"text.parse_math": False, "text.usetex": False})
-"""Decorates what draws a figure with names in it: a `$` is no formula."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def plain_text(draw: Callable[P, R]) -> Callable[P, R]:
+    """Decorates what draws a figure with names in it: a `$` is no formula."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with plt.rc_context({"text.parse_math": False, "text.usetex": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def render(package: str, **values: Any) -> str:

@@ -24,21 +24,11 @@ from numpy.typing import NDArray
 
 from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
-from robustseg_core.bag.typestore import LABEL_INFO
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import draw, messages
+from robustseg_core.output import draw, messages, topics
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, reach_s, silences
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, State
 
-TOPICS = {
-    "label_mask": "sensor_msgs/msg/Image",
-    "confidence": "sensor_msgs/msg/Image",
-    "overlay": "sensor_msgs/msg/CompressedImage",
-    "status": "diagnostic_msgs/msg/DiagnosticArray",
-    "label_info": LABEL_INFO,
-}
-"""What goes into the MCAP, below /robustseg, as the node publishes it; `label_info` once, latched,
-before the first mask."""
 MOMENTS = 12
 """Pictures kept for the report."""
 LONGEST_PAUSE_S = 60.0
@@ -157,21 +147,12 @@ class Recorder:
                 "another --out"
             ) from None
         self._video.add(overlay, at_s)
-        fields = {
-            "label_mask": messages.label_mask(label_map),
-            "confidence": messages.confidence(label_map),
-            "overlay": messages.compressed_overlay(overlay, label_map),
-            "status": messages.status(label_map, self._spec),
-        }
-        if len(self.rows) == 1:
-            names = {"label_info": messages.label_info(self._spec, label_map.stamp_ns)}
-            fields = names | fields
-        for topic, values in fields.items():
-            message = messages.to_rosbags(TOPICS[topic], values)
+        mask = topics.Mask(label_map, self._spec, picture=overlay)
+        for topic, kind, fields, latched in topics.recorded(mask, first=len(self.rows) == 1):
+            message = messages.to_rosbags(kind, fields)
             self._bag.write(
-                f"/robustseg/{topic}", TOPICS[topic], message, label_map.stamp_ns,
-                latched=topic == "label_info",
-            )  # fmt: skip
+                f"/{messages.NODE}/{topic}", kind, message, label_map.stamp_ns, latched=latched
+            )
 
     def write_result(self, **more: Any) -> dict[str, Any]:
         """Write `result.json`; `more` joins its top level. Returns what was written."""

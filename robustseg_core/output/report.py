@@ -17,7 +17,6 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from robustseg_core.faults import FaultSpec
-from robustseg_core.faults.kills import Kill
 from robustseg_core.output import page
 from robustseg_core.output.draw import STATE_COLORS
 from robustseg_core.output.recorder import Moment, masks_line, score_line
@@ -36,7 +35,7 @@ def write(
     *,
     title: str,
     moments: Sequence[Moment] = (),
-    broken: Sequence[Kill | FaultSpec] = (),
+    broken: Sequence[FaultSpec] = (),
 ) -> Path:
     """`report.html` (one file, nothing to load beside the video) and `poster.png` in `folder`.
 
@@ -52,7 +51,7 @@ def write(
         "robustseg_core.output",
         title=title,
         result=result,
-        broken=[str(fault) for fault in broken],
+        broken=[fault.kill or str(fault) for fault in broken],
         timeline=_embed(poster(result, (), broken)),
         pictures=[(moment.caption, _embed(_png(moment.overlay))) for moment in moments],
         changes=changes(result),
@@ -90,7 +89,7 @@ def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 @page.plain_text
 def poster(
-    result: dict[str, Any], moments: Sequence[Moment] = (), broken: Sequence[Kill | FaultSpec] = ()
+    result: dict[str, Any], moments: Sequence[Moment] = (), broken: Sequence[FaultSpec] = ()
 ) -> bytes:
     """A PNG: typical moments, the state of each sensor over time, and the latency.
 
@@ -167,7 +166,7 @@ def _draw_curve(
               markersize=2)  # fmt: skip
 
 
-def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[Kill | FaultSpec]) -> None:
+def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec]) -> None:
     """One lane per modality: pale in the color of its state, solid where masks are made of it."""
     rows, names, at_s = result["masks"], result["modalities"], _seconds(result)
     end_s = max(result["totals"]["duration_s"], *at_s[-1:], 0.0)

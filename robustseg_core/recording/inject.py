@@ -1,6 +1,6 @@
 """A recording with faults in it: read as if it were another bag, or written as one.
 
-Only the messages that a fault is done to are decoded; all others are passed on byte for byte.
+Only the messages that a fault looks into are decoded; all others are passed on byte for byte.
 """
 
 from __future__ import annotations
@@ -121,12 +121,14 @@ class FaultyBag:
     def _feed(
         injector: Injector, recorded: Recorded, now_ns: int, shift_ns: int, kinds: Mapping[str, str]
     ) -> Iterator[Recorded]:
-        try:
-            message = recorded.message()
-        except Rejection as rejection:  # damaged already: nothing to be done to it
-            injector.refused[f"{recorded.topic}: {rejection}"] += 1
-            yield recorded
-            return
+        message: Any = recorded
+        if injector.reads(recorded.topic):
+            try:
+                message = recorded.message()
+            except Rejection as rejection:  # damaged already: nothing to be done to it
+                injector.refused[f"{recorded.topic}: {rejection}"] += 1
+                yield recorded
+                return
         for sample in injector.feed(recorded.topic, message, now_ns):
             if sample.message is message:
                 yield replace(recorded, time_ns=sample.time_ns - shift_ns)
@@ -153,6 +155,8 @@ class _Made(Codec):
 
 def _made(sample: Sample, shift_ns: int, kinds: Mapping[str, str], number: int) -> Recorded:
     kind, time_ns = kinds[sample.topic], sample.time_ns - shift_ns
+    if isinstance(sample.message, Recorded):  # nobody looked into it
+        return replace(sample.message, time_ns=time_ns, recording=number)
     return Recorded(sample.topic, kind, time_ns, b"", _Made(kind, sample.message), number)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.faults.kills import Kill
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
@@ -25,7 +24,6 @@ def replay(
     bag: Bag | FaultyBag,
     segmenter: Segmenter,
     *,
-    kills: Sequence[Kill] = (),
     on_message: Callable[[Recorded], None] = lambda recorded: None,
     on_time: Callable[[int, int], None] = lambda now_ns, at_ns: None,
 ) -> Iterator[LabelMap]:
@@ -36,7 +34,6 @@ def replay(
     Args:
         bag: what was recorded, or what a broken robot would have.
         segmenter: fresh.
-        kills: streams (by modality or topic) that say nothing for a while; seconds from the start.
         on_message: called with every message read, for a progress bar.
         on_time: called after every message and at the end of the recording, with the segmenter's
             clock and the time since the start, in nanoseconds (`timeline`; there, no pause is
@@ -48,24 +45,22 @@ def replay(
         for topic, names in calibrations(segmenter.config).items()
     }
     timeline = Timeline(bag.spans)
-    now_ns = start_ns = bag.start_ns
+    now_ns = bag.start_ns
     at_ns = number = 0
 
     def made(label_map: LabelMap, made_ns: int) -> LabelMap:
         return replace(label_map, recording=number, made_ns=at_ns + made_ns - now_ns)
 
-    for due_ns, recorded in _timeline(bag.messages({*streams, *infos, *TF_TOPICS})):
+    for due_ns, recorded in _timeline(bag.messages({*streams, *infos, *TF_TOPICS}), bag.spans):
         on_message(recorded)
         for made_ns, label_map in _until(segmenter, now_ns, due_ns - 1):
             yield made(label_map, made_ns)
         now_ns, number = due_ns, recorded.recording
         at_ns = max(at_ns, timeline.within_ns(number, recorded.time_ns))
         name = streams.get(recorded.topic)
-        elapsed_s = (now_ns - start_ns) / SECOND
-        if not any(k.target in (name, recorded.topic) and k.covers(elapsed_s) for k in kills):
-            _push(segmenter, recorded, name, infos, now_ns)
-            if name is not None and (label_map := segmenter.step(now_ns)) is not None:
-                yield made(label_map, now_ns)
+        _push(segmenter, recorded, name, infos, now_ns)
+        if name is not None and (label_map := segmenter.step(now_ns)) is not None:
+            yield made(label_map, now_ns)
         on_time(now_ns, at_ns)
     deadline_ns = round(segmenter.config.sync.deadline_ms * MS)
     # The last set may be open yet.
@@ -75,19 +70,25 @@ def replay(
     on_time(now_ns + max(left_ns, deadline_ns), at_ns + left_ns)
 
 
-def _timeline(messages: Iterable[Recorded]) -> Iterator[tuple[int, Recorded]]:
+def _timeline(
+    messages: Iterable[Recorded], spans: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, Recorded]]:
     """(arrival time, message): the recording's time, made to go forward without endless pauses.
 
-    Where time goes back, the next of several bags begins: it follows at once.
+    Where time goes back, the next of several bags begins: it follows at once on the end of the one
+    before, whether a message that is heard is there or not (`spans`).
     """
-    shift_ns, last_ns = 0, None
+    shift_ns, last_ns, number = 0, None, 0
     for recorded in messages:
         time_ns = recorded.time_ns + shift_ns
         if last_ns is not None:
+            if recorded.recording != number:
+                end_ns = spans[number][1] + shift_ns
+                last_ns = max(last_ns, min(end_ns, last_ns + LONGEST_PAUSE_NS))
             continued_ns = last_ns + min(max(time_ns - last_ns, 0), LONGEST_PAUSE_NS)
             shift_ns += continued_ns - time_ns
             time_ns = continued_ns
-        last_ns = time_ns
+        last_ns, number = time_ns, recorded.recording
         yield time_ns, recorded
 
 

@@ -10,7 +10,6 @@ from robustseg_core import config
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
-from robustseg_core.faults.kills import Kill
 from robustseg_core.output import draw, report
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
@@ -31,7 +30,6 @@ def run_bags(
     params: Path | None = None,
     overrides: Iterable[str] = (),
     out: Path,
-    kills: Sequence[Kill] = (),
     faults: Sequence[FaultSpec] = (),
     seed: int = 0,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
@@ -43,8 +41,7 @@ def run_bags(
         params: robot.yaml; without it the streams are guessed from the recording.
         overrides: `key=value` words; they win over `params`.
         out: folder of the results; those of an earlier run are replaced, other files stay.
-        kills: sensors silenced on purpose.
-        faults: what else is done to them.
+        faults: what is done to sensors on purpose.
         seed: of the faults.
         on_progress: called with (messages read, messages in all, masks made).
 
@@ -60,11 +57,11 @@ def run_bags(
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
         robot = robot_for(bag, params, overrides)
-        check_streams(bag, robot, kills)
+        check_streams(bag, robot)
+        source = _disturbed(bag, robot, faults, seed) if faults else bag
         inputs = [*paths, *filter(None, [params, robot.weights])]
         with staged(out, command="run", inputs=inputs) as folder:
             segmenter = Segmenter.from_config(robot)
-            source = _disturbed(bag, robot, faults, seed) if faults else bag
             timeline = Timeline(bag.spans)
             silence = _Silence(segmenter, timeline.duration_ns)
             read = 0
@@ -81,9 +78,7 @@ def run_bags(
                 open_truth(paths) as truth,
             ):
                 score = Score(truth, len(segmenter.spec.classes))
-                for label_map in replay(
-                    source, segmenter, kills=kills, on_message=count, on_time=silence.watch
-                ):
+                for label_map in replay(source, segmenter, on_message=count, on_time=silence.watch):
                     at_ns = recorder.place_ns(label_map)
                     silence.broken(at_ns)
                     overlay = draw.overlay(label_map, segmenter.spec)
@@ -95,14 +90,12 @@ def run_bags(
             account = _account(bag, segmenter, recorder.rows, sums) | score.account()
             account["notices"] += score.notices(sums["coverage"])
             result = recorder.write_result(
-                kills=[str(kill) for kill in kills],
+                kills=[fault.kill for fault in faults if fault.kill],
                 faults=[str(fault) for fault in faults],
                 **account,
             )
             title = f"robustseg run {' '.join(path.name for path in paths)}"
-            report.write(
-                folder, result, title=title, moments=recorder.moments, broken=[*kills, *faults]
-            )
+            report.write(folder, result, title=title, moments=recorder.moments, broken=faults)
     if not recorder.rows:
         raise RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
     return result
@@ -127,12 +120,11 @@ def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotC
     return robot
 
 
-def check_streams(bag: Bag, robot: RobotConfig, kills: Sequence[Kill] = ()) -> None:
+def check_streams(bag: Bag, robot: RobotConfig) -> None:
     """Refuse what cannot give a mask, before anything is written.
 
     Raises:
-        RobustsegError: no configured topic is in the recording, one cannot be decoded, or a kill
-            names no sensor.
+        RobustsegError: no configured topic is in the recording, or one cannot be decoded.
     """
     recorded = {topic.name: topic for topic in bag.topics}
     streams = robot.topics
@@ -146,11 +138,6 @@ def check_streams(bag: Bag, robot: RobotConfig, kills: Sequence[Kill] = ()) -> N
     for name, topic in streams.items():
         if topic in recorded and not recorded[topic].decodable:
             raise RobustsegError(f"streams.{name}.topic is {topic!r}: {recorded[topic].why}")
-    for kill in kills:
-        if kill.target not in streams and kill.target not in streams.values():
-            raise RobustsegError(
-                f"kill {kill} names no sensor of this run; {did_you_mean(kill.target, streams)}"
-            )
 
 
 def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: int) -> FaultyBag:

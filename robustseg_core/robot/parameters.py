@@ -83,7 +83,7 @@ def to_tree(table: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, 
     """Values by dotted name as the nested mapping that `config.parse` reads; defaults left out."""
     tree: dict[str, Any] = {}
     for parameter in table:
-        value = values.get(parameter.name)
+        value: Any = values.get(parameter.name)
         if isinstance(parameter.default, tuple) and hasattr(value, "__len__"):
             value = value if isinstance(value, str) else tuple(value)
         if value is None or value == parameter.default:

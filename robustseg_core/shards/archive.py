@@ -67,28 +67,22 @@ class ShardWriter:
             stamp_ns: of the sample.
             members: extension (`rgb.png`) -> content; the index calls it by its first word.
         """
-        if self._file is None or len(self.rows) % self._shard_size == 0:
-            self._begin()
+        file = self._file
+        if file is None or len(self.rows) % self._shard_size == 0:
+            file = self._begin()
         found = {
-            extension.partition(".")[0]: self._append(f"{key}.{extension}", data)
+            extension.partition(".")[0]: _append(file, f"{key}.{extension}", data)
             for extension, data in members.items()
         }
         shard = len(self.shards) - 1
         self.rows.append({"id": key, "stamp_ns": stamp_ns, "shard": shard, "members": found})
 
-    def _begin(self) -> None:
+    def _begin(self) -> BinaryIO:
         self._finish()
         name = f"{len(self.shards):06d}.tar"
         self._file = (self.folder / name).open("xb")
         self.shards.append({"file": name, "bytes": 0})
-
-    def _append(self, name: str, data: bytes) -> list[int]:
-        info = tarfile.TarInfo(name)  # its time is 0: the same sample is the same bytes
-        info.size = len(data)
-        self._file.write(info.tobuf(tarfile.USTAR_FORMAT))
-        offset = self._file.tell()
-        self._file.write(data + bytes(-len(data) % _BLOCK))
-        return [offset, len(data), zlib.crc32(data)]
+        return self._file
 
     def _finish(self) -> None:
         if self._file is not None:
@@ -96,6 +90,16 @@ class ShardWriter:
             self.shards[-1]["bytes"] = self._file.tell()
             self._file.close()
             self._file = None
+
+
+def _append(file: BinaryIO, name: str, data: bytes) -> list[int]:
+    """Write one member of a tar file; its offset, size and checksum."""
+    info = tarfile.TarInfo(name)  # its time is 0: the same sample is the same bytes
+    info.size = len(data)
+    file.write(info.tobuf(tarfile.USTAR_FORMAT))
+    offset = file.tell()
+    file.write(data + bytes(-len(data) % _BLOCK))
+    return [offset, len(data), zlib.crc32(data)]
 
 
 def write_index(folder: Path, index: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ An actor says what it is made of and how it moves; where it is at a time, `crowd
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.sim import generator, shapes
 from robustseg_core.sim.furnish import CURB_M, car_paint
-from robustseg_core.sim.layout import Layout
+from robustseg_core.sim.layout import Layout, Street
 from robustseg_core.sim.meshes import Mesh, pose
 from robustseg_core.sim.motion import Motion
 
@@ -71,16 +72,17 @@ def traffic(layout: Layout, motion: Motion) -> list[Actor]:
     """Everyone who moves in a city."""
     rng = generator(layout.seed, "traffic")
     main = layout.streets[0]
-    actors: list[Actor] = []
+    return [
+        *_oncoming(main, rng),
+        *_leading(rng),
+        *_cycling(main, rng),
+        *_walking(main, rng),
+        *_crossing(layout, motion, rng),
+    ]
 
-    def vehicle(kind: str, lateral: float, way: float, speed: float, leads: float | None) -> None:
-        shape = f"car{rng.integers(3)}" if kind == "car" else kind
-        parts = [Part(shape)]
-        if kind in ("motorcycle", "bicycle"):
-            parts.append(Part("rider"))
-        paint = car_paint(rng)
-        actors.append(Actor(kind, tuple(parts), lateral, way, speed, paint, leads_s=leads))
 
+def _oncoming(main: Street, rng: np.random.Generator) -> Iterator[Actor]:
+    """Vehicles of all kinds on the other lane, in shuffled packs."""
     pack: list[str] = []
     way, pace = main.start_m, -float(rng.uniform(7, 10))
     while way < main.end_m - 14:
@@ -89,31 +91,60 @@ def traffic(layout: Layout, motion: Motion) -> list[Actor]:
             rng.shuffle(pack)
         kind = pack.pop()
         way += _EXTENT[kind] / 2
-        vehicle(kind, 1.75, way, pace, None)
+        yield _vehicle(rng, kind, 1.75, way, pace)
         way += _EXTENT[kind] / 2 + rng.uniform(9, 19)
-    for leads, ahead in ((1.6, 9.0), (4.2, 24.0), (7.0, 42.0), (10.5, 60.0)):
+
+
+def _leading(rng: np.random.Generator) -> Iterator[Actor]:
+    """Vehicles ahead of the ego, which drive where it will be."""
+    for leads_s, ahead in ((1.6, 9.0), (4.2, 24.0), (7.0, 42.0), (10.5, 60.0)):
         kind = str(rng.choice(["car", "car", "truck", "motorcycle", "bus"]))
-        vehicle(kind, -1.75, ahead + _EXTENT[kind] / 2, 1.0, leads)
+        yield _vehicle(rng, kind, -1.75, ahead + _EXTENT[kind] / 2, 1.0, leads_s)
+
+
+def _cycling(main: Street, rng: np.random.Generator) -> Iterator[Actor]:
+    """Bicycles beside both lanes."""
     lane = main.half_width_m - 2.95
     for direction in (-1, 1):
         way = main.start_m
         while way < main.end_m - 8:
-            vehicle("bicycle", -direction * lane, way, direction * 4.2, None)
+            yield _vehicle(rng, "bicycle", -direction * lane, way, direction * 4.2)
             way += rng.uniform(18, 40)
+
+
+def _walking(main: Street, rng: np.random.Generator) -> Iterator[Actor]:
+    """People on both sidewalks, in both directions."""
     for side in (-1, 1):
         for lateral, direction in ((0.40, 1), (0.68, -1)):
             way, speed = main.start_m, direction * float(rng.uniform(1.0, 1.4))
             while way < main.end_m - 4:
                 beside = side * (main.half_width_m + lateral * main.sidewalk_m)
-                actors.append(_walker(rng, beside, way, speed))
+                yield _walker(rng, beside, way, speed)
                 way += rng.uniform(6, 26)
-    edge = main.half_width_m + 1.2
-    for side, early in ((-1, 1.5), (-1, 0.7), (1, 4.0)):
-        actors.append(_walker(
-            rng, side * edge, layout.stop_m + 4.6 + rng.uniform(-1, 1), 1.35,
-            crosses_s=motion.stop_s - early,
-        ))  # fmt: skip
-    return actors
+
+
+def _crossing(layout: Layout, motion: Motion, rng: np.random.Generator) -> Iterator[Actor]:
+    """People for whom the ego halts."""
+    edge = layout.streets[0].half_width_m + 1.2
+    for side, early_s in ((-1, 1.5), (-1, 0.7), (1, 4.0)):
+        way = layout.stop_m + 4.6 + rng.uniform(-1, 1)
+        yield _walker(rng, side * edge, way, 1.35, crosses_s=motion.stop_s - early_s)
+
+
+def _vehicle(
+    rng: np.random.Generator,
+    kind: str,
+    lateral: float,
+    way: float,
+    speed: float,
+    leads_s: float | None = None,
+) -> Actor:
+    shape = f"car{rng.integers(3)}" if kind == "car" else kind
+    parts = [Part(shape)]
+    if kind in ("motorcycle", "bicycle"):
+        parts.append(Part("rider"))
+    paint = car_paint(rng)
+    return Actor(kind, tuple(parts), lateral, way, speed, paint, leads_s=leads_s)
 
 
 def _walker(

@@ -142,7 +142,7 @@ class RgbCamera:
 
 
 @jit
-def _turned(rays, turn):
+def _turned(rays: NDArray[np.float32], turn: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 3) rays after a rotation; not by BLAS, whose threads get in the way of Embree's."""
     out = np.empty_like(rays)
     for n in range(len(rays)):
@@ -162,18 +162,20 @@ def _rain(light: NDArray[np.float32], rain_mm_h: float, fx: float, rng: np.rando
         start = (int(x * width * 8), int(y * height * 8))
         stop = (int(start[0] + 14 * near * scale), int(start[1] + 8 * 34 * near * scale))
         cv2.line(streaks, start, stop, 0.06 + 0.16 * near, 1, cv2.LINE_AA, 3)
-    mean = light.mean((0, 1))
+    mean: NDArray[np.float32] = light.mean((0, 1))
     light = light * (1 - streaks[..., None]) + streaks[..., None] * mean * 1.4
-    drops = np.zeros((height, width), np.float32)
+    spots = np.zeros((height, width), np.float32)
     lens = generator(seed, "lens")
     for x, y, size in lens.uniform(0, 1, (int(2.2 * rain_mm_h), 3)):
         radius = max(2, int((4 + 10 * size**2) * width / 640))
-        cv2.circle(drops, (int(x * width), int(y * height)), radius, 1.0, -1)
-    drops = cv2.GaussianBlur(drops, (0, 0), max(0.6, 1.5 * width / 640))[..., None]
+        cv2.circle(spots, (int(x * width), int(y * height)), radius, 1.0, -1)
+    soft = cv2.GaussianBlur(spots, (0, 0), max(0.6, 1.5 * width / 640))
+    drops = np.asarray(soft, np.float32)[..., None]
     # A drop is a tiny fish-eye: it shows the neighborhood upside down and smeared.
-    smeared = cv2.GaussianBlur(light, (0, 0), 9 * width / 640)
+    smeared = np.asarray(cv2.GaussianBlur(light, (0, 0), 9 * width / 640), np.float32)
     shifted = np.roll(smeared, -max(1, height // 16), 0)
-    return light * (1 - drops) + (0.9 * shifted + 0.1 * mean) * drops
+    wet = light * (1 - drops) + (0.9 * shifted + 0.1 * mean) * drops
+    return np.asarray(wet, np.float32)
 
 
 def _develop(

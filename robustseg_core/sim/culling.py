@@ -69,7 +69,18 @@ def meetings(
 
 
 @jit
-def nearer(there, lot_triangle, first, ray, part, start, span, distance, triangle, owner):
+def nearer(
+    there: NDArray[np.float32],
+    lot_triangle: NDArray[np.uint32],
+    first: int,
+    ray: NDArray[np.int32],
+    part: NDArray[np.int32],
+    start: NDArray[np.float32],
+    span: NDArray[np.float32],
+    distance: NDArray[np.float32],
+    triangle: NDArray[np.uint32],
+    owner: NDArray[np.int32],
+) -> None:
     """Enter what K rays met in the lot into (N,) distance, triangle and owner, if it is nearer.
 
     `there` is measured from `start`; lot triangles are counted on from `first`.
@@ -83,7 +94,7 @@ def nearer(there, lot_triangle, first, ray, part, start, span, distance, triangl
 
 
 @jit
-def _bundle(rays, order, size):
+def _bundle(rays: NDArray[np.float32], order: NDArray[np.int64], size: int) -> NDArray[np.float64]:
     """(B, 8) cones around `size` rays each: origin, its spread, axis, cosine of the half angle."""
     count = (len(rays) + size - 1) // size
     cones = np.empty((count, 8))
@@ -108,7 +119,13 @@ def _bundle(rays, order, size):
 
 
 @jit
-def _outside(cones, b, center, radius, p):
+def _outside(
+    cones: NDArray[np.float64],
+    b: int,
+    center: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    p: int,
+) -> bool:
     """Whether no ray of bundle `b` passes the sphere `p`."""
     x, y, z = center[p, 0] - cones[b, 0], center[p, 1] - cones[b, 1], center[p, 2] - cones[b, 2]
     far = np.sqrt(x * x + y * y + z * z)
@@ -120,11 +137,38 @@ def _outside(cones, b, center, radius, p):
     # cos(half angle of the cone + half angle of the sphere), where both stay below 180.
     inside, sine = cones[b, 7], wide / far
     cosine = inside * np.sqrt(1 - sine * sine) - np.sqrt(max(0.0, 1 - inside * inside)) * sine
-    return inside > 0 and x * cones[b, 4] + y * cones[b, 5] + z * cones[b, 6] < cosine * far
+    ahead = x * cones[b, 4] + y * cones[b, 5] + z * cones[b, 6]
+    return bool(inside > 0 and ahead < cosine * far)
 
 
 @jit
-def _enter(rays, n, p, turn, shift, low, high, local):
+def _ahead(
+    cones: NDArray[np.float64],
+    b: int,
+    center: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    near: NDArray[np.int32],
+) -> int:
+    """Fill `near` with the parts that rays of bundle `b` may meet; how many they are."""
+    found = 0
+    for p in range(len(center)):
+        if not _outside(cones, b, center, radius, p):
+            near[found] = p
+            found += 1
+    return found
+
+
+@jit
+def _enter(
+    rays: NDArray[np.float32],
+    n: int,
+    p: int,
+    turn: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    local: NDArray[np.float64],
+) -> tuple[float, float]:
     """Fill `local` (6,) with a ray in the lot; return where it enters and leaves a part's box."""
     enter, leave = -np.inf, np.inf
     for k in range(3):
@@ -139,18 +183,34 @@ def _enter(rays, n, p, turn, shift, low, high, local):
 
 
 @jit
-def _meetings(rays, order, limit, nearest, large, small, center, radius, turn, shift, low, high):
+def _meetings(
+    rays: NDArray[np.float32],
+    order: NDArray[np.int64],
+    limit: NDArray[np.float32],
+    nearest: float,
+    large: NDArray[np.float64],
+    small: NDArray[np.float64],
+    center: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    turn: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> tuple[
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+]:
+    """The columns of `Meetings`, in the order in which they are found."""
     room, count = 1024, 0
     numbers, lengths = np.empty((room, 2), np.int32), np.empty((room, 2), np.float32)
     started, local = np.empty((room, 6), np.float32), np.empty(6)
     near = np.empty(len(center), np.int32)
     for b in range(len(small)):
         if b % (_MANY // _FEW) == 0:  # the next large bundle: the parts that it may meet
-            found = 0
-            for p in range(len(center)):
-                if not _outside(large, b // (_MANY // _FEW), center, radius, p):
-                    near[found] = p
-                    found += 1
+            found = _ahead(large, b // (_MANY // _FEW), center, radius, near)
         for p in near[:found]:
             if _outside(small, b, center, radius, p):
                 continue

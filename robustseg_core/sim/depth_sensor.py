@@ -72,7 +72,7 @@ class DepthCamera:
         noise = rng.standard_normal(shape, np.float32)
         noise = 0.6 * noise + 0.8 * 3.4 * cv2.GaussianBlur(noise, (0, 0), 1.0)
         spread = self.spread_per_m * solid * solid
-        seen = solid + noise * spread
+        seen: NDArray[np.floating] = solid + noise * spread
         # Disparities come in sixteenths of a pixel, as matchers report them.
         step = self.spread_per_m * 0.5
         seen = 1.0 / (np.round(1.0 / np.maximum(seen, 0.05) / step).clip(1) * step)

@@ -1,4 +1,4 @@
-"""What one step of light makes the pixels of an event camera say: two compiled loops over pixels.
+"""What one step of light makes the pixels of an event camera say: compiled loops over pixels.
 
 Between two samples the log light is a straight line, so every crossing has a time of its own. State
 is per pixel: what it remembers (`memory`, ln light) and until when it is blind (`awake_us`).
@@ -6,6 +6,7 @@ is per pixel: what it remembers (`memory`, ln light) and until when it is blind 
 
 from __future__ import annotations
 
+import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.codecs.fields import Compiled
@@ -13,9 +14,15 @@ from robustseg_core.codecs.fields import Compiled
 
 @Compiled
 def most_events(
-    log0: NDArray, log1: NDArray, light: NDArray, mean: float, leak: float, memory: NDArray,
-    on: NDArray, off: NDArray,
-) -> int:  # fmt: skip
+    log0: NDArray[np.float32],
+    log1: NDArray[np.float32],
+    light: NDArray[np.float32],
+    mean: float,
+    leak: float,
+    memory: NDArray[np.float64],
+    on: NDArray[np.float64],
+    off: NDArray[np.float64],
+) -> int:
     """How many events `fire` can make at most, noise aside."""
     n = 0
     for i in range(log1.size):
@@ -29,15 +36,18 @@ def most_events(
 
 
 @Compiled
-def fire(
-    log0: NDArray, log1: NDArray, light: NDArray, mean: float, leak: float, memory: NDArray,
-    on: NDArray, off: NDArray, awake_us: NDArray, t0: float, t1: float, blind_us: float,
-    noise_pixel: NDArray, noise_t: NDArray, noise_on: NDArray, pixel: NDArray, t: NDArray,
-) -> int:  # fmt: skip
-    """Fill `pixel` (2 * index + ON) and `t`, carry the state from `t0` to `t1`; return how many.
+def fire_noise(
+    awake_us: NDArray[np.float64],
+    blind_us: float,
+    noise_pixel: NDArray[np.int64],
+    noise_t: NDArray[np.float64],
+    noise_on: NDArray[np.bool_],
+    pixel: NDArray[np.int64],
+    t: NDArray[np.int64],
+) -> int:
+    """Fill `pixel` (2 * index + ON) and `t` with shot noise; return how many.
 
-    `leak` is the share of an ON threshold that a very bright pixel's memory loses in this step
-    (half of it at mean light); `noise_*` are candidates of shot noise, in order of time.
+    `noise_*` are candidates, in order of time: pixels that are blind then say nothing.
     """
     n = 0
     for k in range(noise_pixel.size):
@@ -46,6 +56,32 @@ def fire(
             pixel[n], t[n] = 2 * i + noise_on[k], int(noise_t[k])
             n += 1
             awake_us[i] = noise_t[k] + blind_us
+    return n
+
+
+@Compiled
+def fire(
+    n: int,
+    log0: NDArray[np.float32],
+    log1: NDArray[np.float32],
+    light: NDArray[np.float32],
+    mean: float,
+    leak: float,
+    memory: NDArray[np.float64],
+    on: NDArray[np.float64],
+    off: NDArray[np.float64],
+    awake_us: NDArray[np.float64],
+    t0: float,
+    t1: float,
+    blind_us: float,
+    pixel: NDArray[np.int64],
+    t: NDArray[np.int64],
+) -> int:
+    """Fill `pixel` (2 * index + ON) and `t` from row `n` on, and return how many rows are full.
+
+    It carries the state from `t0` to `t1`. `leak` is the share of an ON threshold that a very
+    bright pixel's memory loses in this step (half of it at mean light).
+    """
     for i in range(log1.size):
         start = log0[i] * 1.0
         # A memory that leaks towards the dark is the same as light that grows, within a step.

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag.typestore import EVENT_PACKET
-from robustseg_core.codecs.encode_evt3 import encode_evt3
-from robustseg_core.codecs.evt3 import MAX_SIDE
+from robustseg_core.codecs.events.evt3 import Evt3Decoder, Evt3Encoder
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
-from robustseg_core.sim.event_pixels import fire, most_events
+from robustseg_core.sim.event_pixels import fire, fire_noise, most_events
 
 _LOWEST_THRESHOLD = 0.01
 """No pixel's threshold is below this, however wide their spread (as in v2e and ESIM)."""
@@ -92,10 +91,8 @@ class EventCamera:
         shot_noise_hz: float = 0.5,
         dark: float = 1e-3,
     ) -> None:
-        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-            raise RobustsegError(
-                f"event sensor is {height}x{width}; EVT3 addresses 1 to {MAX_SIDE} each"
-            )
+        if text := Evt3Decoder.impossible(width, height):
+            raise RobustsegError(text)
         if min(threshold_on, threshold_off) < _LOWEST_THRESHOLD or dark <= 0:
             raise RobustsegError(
                 f"thresholds {threshold_on}, {threshold_off}, dark {dark}; give thresholds of at "
@@ -154,8 +151,10 @@ class EventCamera:
         pixels = (self._log, log, light, mean, leak, self._memory, self._on, self._off)
         room = most_events(*pixels) + len(noise[0])
         pixel, t = np.empty(room, np.int64), np.empty(room, np.int64)
-        times = (float(before), float(t_us), float(self.refractory_us))
-        n = fire(*pixels, self._awake_us, *times, *noise, pixel, t)
+        blind_us = float(self.refractory_us)
+        n = fire_noise(self._awake_us, blind_us, *noise, pixel, t)
+        times = (float(before), float(t_us), blind_us)
+        n = fire(n, *pixels, self._awake_us, *times, pixel, t)
         self._log, self._t_us = log, int(t_us)
         return _sorted(pixel[:n], t[:n], self.width, before)
 
@@ -185,7 +184,7 @@ class EventCamera:
         while start < len(events.t):
             end = np.searchsorted(events.t, events.t[start] + int(longest_ms * 1000))
             part = slice(start, min(int(end), start + most_events))
-            words = encode_evt3(events.x[part], events.y[part], events.p[part], events.t[part])
+            payload = Evt3Encoder.encode(*(column[part] for column in events))
             stamp_ns = zero_ns + int(events.t[start]) * 1000
             fields = {
                 "header": header(stamp_ns, frame_id),
@@ -195,7 +194,7 @@ class EventCamera:
                 "time_base": 0,
                 "encoding": "evt3",
                 "is_bigendian": False,
-                "events": np.frombuffer(np.asarray(words, "<u2").tobytes(), np.uint8),
+                "events": np.frombuffer(payload, np.uint8),
             }
             yield to_rosbags(EVENT_PACKET, fields)
             self._seq += 1

@@ -64,11 +64,11 @@ def _strip(site: Site, street: Street, start: float, stop: float, lateral: tuple
            z: tuple[float, float], look: Look) -> None:  # fmt: skip
     ways = np.unique(np.concatenate([[start, stop], street.ways]))
     ways = ways[(ways >= start) & (ways <= stop)]
-    edges = []
-    for d, height in zip(lateral, z, strict=True):
-        place, _ = street.at(ways, d)
-        edges.append(np.column_stack([place, np.full(len(ways), height)]))
-    site.meshes.append(ribbon(*edges, look, along_m=ways, lateral_m=lateral))
+    left, right = (
+        np.column_stack([street.at(ways, d)[0], np.full(len(ways), height)])
+        for d, height in zip(lateral, z, strict=True)
+    )
+    site.meshes.append(ribbon(left, right, look, along_m=ways, lateral_m=lateral))
 
 
 def _ground(site: Site, street: Street, number: int, rng: np.random.Generator) -> None:
@@ -201,12 +201,13 @@ def _skyline(site: Site, rng: np.random.Generator) -> None:
         for side in (-1, 1):
             away = rng.uniform(46, 95)
             place, heading = main.at(way, side * away)
+            x, y = place
             size = (rng.uniform(12, 24), rng.uniform(10, 18), rng.uniform(9, 26))
             if np.hypot(*(taken - place).T).min() < 34:
                 continue
             if rng.random() < 0.5:
                 tree = shapes.tree(rng, rng.uniform(8, 13))
-                site.meshes.append(tree.moved(pose(*place)))
+                site.meshes.append(tree.moved(pose(x, y)))
             else:
                 house = houses.block(size, rng)
-                site.meshes.append(house.moved(pose(*place, 0.0, float(heading))))
+                site.meshes.append(house.moved(pose(x, y, 0.0, float(heading))))

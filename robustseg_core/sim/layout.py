@@ -38,7 +38,7 @@ class Street:
     @cached_property
     def ways(self) -> NDArray[np.float64]:
         """(K,) way along the street of each sample."""
-        return self.start_m + STEP_M * np.arange(len(self.points))
+        return self.start_m + STEP_M * np.arange(len(self.points), dtype=np.float64)
 
     @property
     def end_m(self) -> float:
@@ -49,13 +49,13 @@ class Street:
         self, way_m: NDArray[np.floating] | float, lateral_m: NDArray[np.floating] | float = 0.0
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Places (..., 2) and headings (...) at ways along; straight beyond the street's ends."""
-        way = np.asarray(way_m, np.float64)
+        way, side = np.asarray(way_m, np.float64), np.asarray(lateral_m, np.float64)
         inside = np.clip(way, self.start_m, self.end_m)
         heading = np.interp(inside, self.ways, self.headings)
         x = np.interp(inside, self.ways, self.points[:, 0])
         y = np.interp(inside, self.ways, self.points[:, 1])
         c, s, beyond = np.cos(heading), np.sin(heading), way - inside
-        place = np.stack([x + c * beyond - s * lateral_m, y + s * beyond + c * lateral_m], -1)
+        place = np.stack([x + c * beyond - s * side, y + s * beyond + c * side], -1)
         return place, heading
 
     def free(self, way_m: float, side: int, reach_m: float) -> bool:
@@ -165,8 +165,8 @@ def _lots(number: int, street: Street, rng: np.random.Generator) -> list[Lot]:
     first = street.start_m if number == 0 else 18.0
     for side in (-1, 1):
         pack: list[str] = []
-        for start, stop in street.blocks(side, first, street.end_m):
-            here, stop = start + street.sidewalk_m * 0.6, stop - street.sidewalk_m * 0.6
+        for start, end in street.blocks(side, first, street.end_m):
+            here, stop = start + street.sidewalk_m * 0.6, end - street.sidewalk_m * 0.6
             while stop - here > 7:
                 if not pack:
                     pack = ["building"] * 3 + ["garden", "garden", "wall", "park"]

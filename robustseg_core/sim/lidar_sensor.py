@@ -6,6 +6,7 @@ of the wall was louder. So thin air, glass, grazing ground and rain need no rule
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -219,7 +220,8 @@ class Lidar:
 
 def _rain_extinction(rain_mm_h: float) -> float:
     """Extinction per meter: 1.076 R^0.67 dB/km (ITU-R P.1814, Carbonneau)."""
-    return 1.076 * max(0.0, float(rain_mm_h)) ** 0.67 / 1000 * np.log(10) / 10
+    extinction: float = 1.076 * max(0.0, rain_mm_h) ** 0.67 / 1000 * math.log(10) / 10
+    return extinction
 
 
 def to_message(points: NDArray[Any], stamp_ns: int, frame_id: str) -> Any:

@@ -78,7 +78,10 @@ def normals(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     across = np.cross(
         corners[:, 1].astype(np.float64) - corners[:, 0], corners[:, 2] - corners[:, 0]
     )
-    return across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float64] = across / np.maximum(
+        np.linalg.norm(across, axis=1, keepdims=True), 1e-12
+    )
+    return unit
 
 
 def quads(a: ArrayLike, b: ArrayLike, c: ArrayLike, d: ArrayLike, look: Look) -> Mesh:
@@ -103,7 +106,8 @@ def box(
     corner[4:, :2] *= taper
     corner += center
     around = [(0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7), (0, 1, 2, 3)]
-    return quads(*(corner[[face[k] for face in around]] for k in range(4)), look)
+    a, b, c, d = (corner[[face[k] for face in around]] for k in range(4))
+    return quads(a, b, c, d, look)
 
 
 def extrude(
@@ -173,7 +177,8 @@ def blob(
     grid = np.asarray(center) + unit * np.asarray(radii)
     turned = np.roll(grid, -1, 1)
     corner = (grid[:-1], turned[:-1], turned[1:], grid[1:])
-    return quads(*(part.reshape(-1, 3) for part in corner), look)
+    a, b, c, d = (part.reshape(-1, 3) for part in corner)
+    return quads(a, b, c, d, look)
 
 
 def ribbon(

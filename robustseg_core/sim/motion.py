@@ -54,13 +54,13 @@ class Motion:
 
     def way_m(self, t_s: NDArray[np.floating] | float) -> NDArray[np.float64]:
         """(...) way along the main street at times (...); constant after the end."""
-        return np.interp(t_s, self._times, self._ways)
+        return np.asarray(np.interp(t_s, self._times, self._ways))
 
     def pose(self, t_s: float) -> NDArray[np.float64]:
         """(4, 4) world_from_base: REP 103 axes, origin on the road below the vehicle's middle."""
         way = self.way_m(t_s)
         (x, y), heading = self._street.at(way, LANE_M)
-        ahead = (self.way_m(t_s + 0.1) - self.way_m(t_s - 0.1)) / 0.2
+        ahead = float(self.way_m(t_s + 0.1) - self.way_m(t_s - 0.1)) / 0.2
         gain = (self.way_m(t_s + 0.2) - 2 * way + self.way_m(t_s - 0.2)) / 0.04
         shake = min(ahead, 8.0) / 8.0
         pitch = -0.006 * gain + 0.003 * shake * np.sin(9.1 * t_s + self._sway[0])

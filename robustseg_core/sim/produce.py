@@ -200,4 +200,5 @@ def simulate_all(
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(recipe)))
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain

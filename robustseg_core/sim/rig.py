@@ -17,7 +17,9 @@ OPTICAL = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], np.float64)
 """Rotation base_from_optical: z ahead, x right, y down (REP 103's optical frames)."""
 
 
-def mount(x: float, y: float, z: float, *, pitch_deg: float = 0.0, optical: bool = True) -> NDArray:
+def mount(
+    x: float, y: float, z: float, *, pitch_deg: float = 0.0, optical: bool = True
+) -> NDArray[np.float64]:
     """(4, 4) pose of a sensor on the robot (base_from_sensor), tilted down by `pitch_deg`."""
     pitch = math.radians(pitch_deg)
     tilt = np.array(
@@ -33,7 +35,7 @@ def mount(x: float, y: float, z: float, *, pitch_deg: float = 0.0, optical: bool
     return pose
 
 
-FRAMES: dict[str, tuple[str, NDArray]] = {
+FRAMES: dict[str, tuple[str, NDArray[np.float64]]] = {
     "rgb": ("camera_color_optical_frame", mount(1.6, 0.0, 1.45, pitch_deg=2)),
     "depth": ("camera_depth_optical_frame", mount(1.6, 0.06, 1.45, pitch_deg=2)),
     "event": ("event_camera_optical_frame", mount(1.6, -0.06, 1.45, pitch_deg=2)),

@@ -60,7 +60,7 @@ def car(style: int) -> Mesh:
         [(nose - 0.38, 0.64, roof)], [(nose - 0.38, -0.64, roof)],
         [(tail + 0.42, -0.63, roof)], [(tail + 0.42, 0.63, roof)], body,
     )  # fmt: skip
-    top = Mesh(top.corners + np.float32([0, 0, 0.015]), top.look)
+    top = Mesh(top.corners + np.array([0, 0, 0.015], np.float32), top.look)
     parts = [extrude(lower, body), extrude(cabin, glass, band), top]
     parts.append(box((2 * long - 0.1, 1.5, 0.2), dark, center=(0, 0, 0.28)))
     places = [(x, y) for x in (-long * 0.62, long * 0.64) for y in (-0.87, 0.87)]
@@ -172,7 +172,7 @@ def rider(lean: float = 0.25) -> Mesh:
     top = surface("rider", "cloth", kind=Kind.PAINT_A)
     trousers = surface("rider", "cloth", kind=Kind.PAINT_B)
     parts = [
-        Mesh(part.corners + np.float32([-0.25, 0, 0]), part.look)
+        Mesh(part.corners + np.array([-0.25, 0, 0], np.float32), part.look)
         for part in _body("rider", lean, 0.9, rng)
     ]
     for y in (-0.13, 0.13):

@@ -7,7 +7,7 @@ distant walls would flicker and the event camera would see storms.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numba
 import numpy as np
@@ -25,12 +25,18 @@ _GLASS, _LIT, _MARKING = MATERIAL["glass"], MATERIAL["lit window"], MATERIAL["ma
 _PAINT = MATERIAL["paint"]
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a loop at its first call, and keep the result where a folder allows it."""
+    compiled: Callable[P, R]
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # no folder to keep the result in
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    return compiled
 
 
 @jit
@@ -74,7 +80,15 @@ def _line(offset: float, half: float, foot: float) -> float:
 
 
 @jit
-def _road(u, v, x, y, foot, seed, params, worn):
+def _road(
+    u: float,
+    v: float,
+    x: float,
+    y: float,
+    foot: float,
+    seed: int,
+    params: NDArray[np.float32],
+) -> tuple[float, float]:
     """(grey level, marking coverage) of asphalt at (way along, lateral) metres."""
     grey = 1 + 0.10 * noise(x * 0.4, y * 0.4, 0.5, seed)
     grey += 0.22 * _keep(foot, 0.03) * (_hash(int(x * 60), int(y * 60), 7, seed) - 0.5)
@@ -98,11 +112,13 @@ def _road(u, v, x, y, foot, seed, params, worn):
             paint = max(paint, _line(abs(v) - params[2], 0.06, foot))
         if params[3] > 0:
             paint = max(paint, _line(abs(v) - params[3], 0.07, foot))
-    return grey, paint * (worn + (1 - worn) * (0.5 + 0.5 * noise(x * 3, y * 3, 0.5, seed)))
+    return grey, paint * (0.75 + 0.25 * (0.5 + 0.5 * noise(x * 3, y * 3, 0.5, seed)))
 
 
 @jit
-def _facade(u, v, foot, seed, params):
+def _facade(
+    u: float, v: float, foot: float, seed: int, params: NDArray[np.float32]
+) -> tuple[float, int]:
     """(grey level, kind) of a wall: 0 plaster, 1 frame, 2 dark glass, 3 lit glass, 4 door."""
     width, floor, base = params[0], params[1], params[3]
     shade = 1 + 0.10 * noise(u * 0.3, v * 0.3, 0.5, seed) - 0.10 * np.exp(-v / 0.8)
@@ -140,8 +156,142 @@ def _facade(u, v, foot, seed, params):
 
 
 @jit
-def paint(triangle, point, distance, owner, tints, class_of, material_of, kind_of, seed_of,
-          color_of, uv_of, params_of, out_class, out_material, albedo):  # fmt: skip
+def _masonry(
+    part: int, red: float, green: float, blue: float, material: int
+) -> tuple[float, float, float, int]:
+    """(red, green, blue, material) of a `_facade`'s part; the wall keeps its own."""
+    if part == 1:
+        red, green, blue = 0.62, 0.60, 0.56
+    elif part == 4:
+        red, green, blue = 0.16, 0.09, 0.05
+    elif part == 2:
+        red, green, blue, material = 0.035, 0.045, 0.06, _GLASS
+    elif part == 3:  # a curtain's color, which shows at night
+        red, green, blue, material = 0.055, 0.042, 0.026, _LIT
+    return red, green, blue, material
+
+
+@jit
+def _pavers(u: float, v: float, x: float, y: float, foot: float, seed: int) -> float:
+    """Gray level of slabs of half a metre."""
+    i, j = np.floor(u / 0.5), np.floor(v / 0.5)
+    gap = min(abs(u / 0.5 - np.round(u / 0.5)), abs(v / 0.5 - np.round(v / 0.5)))
+    keep = _keep(foot, 0.12)
+    gain: float = 1 + 0.18 * keep * (_hash(int(i), int(j), 1, seed) - 0.5)
+    gain *= 1 - keep * (0.3 if gap < 0.03 else 0.0)
+    gain += 0.10 * noise(x * 0.5, y * 0.5, 0.5, seed)
+    return gain
+
+
+@jit
+def _courses(kind: int, u: float, v: float, foot: float, seed: int) -> float:
+    """Gray level of bricks or roof tiles, every other course shifted by half of one."""
+    high, long = (0.12, 0.30) if kind == _BRICK else (0.30, 0.25)
+    level = np.floor(v / high)
+    along = u / long + 0.5 * (int(level) & 1)
+    gap = min(abs(v / high - np.round(v / high)), abs(along - np.round(along)))
+    keep = _keep(foot, 0.10)
+    gain: float = 1 + 0.35 * keep * (_hash(int(np.floor(along)), int(level), 2, seed) - 0.5)
+    gain *= 1 + keep * (0.35 if gap < 0.07 and kind == _BRICK else 0.0)
+    gain += 0.12 * noise(u * 0.4, v * 0.4, 0.5, seed)
+    return gain
+
+
+@jit
+def _grain(
+    kind: int,
+    u: float,
+    v: float,
+    x: float,
+    y: float,
+    z: float,
+    foot: float,
+    seed: int,
+    params: NDArray[np.float32],
+) -> tuple[float, float, float]:
+    """(gray level, marking coverage, factor of red) of what keeps its own color."""
+    gain, white, warmth = 1.0, 0.0, 1.0
+    if kind in (_ROAD, _STRIPES):
+        gain, white = _road(u, v, x, y, foot, seed, params)
+        if kind == _STRIPES:
+            white = 0.85 * _line(v - np.round(v), 0.25, foot)
+    elif kind == _PAVERS:
+        gain = _pavers(u, v, x, y, foot, seed)
+    elif kind in (_BRICK, _TILES):
+        gain = _courses(kind, u, v, foot, seed)
+    elif kind == _FOLIAGE:
+        leaf = noise(x * 9, y * 9, z * 9, seed) * _keep(foot, 0.15)
+        mass = noise(x * 1.7, y * 1.7, z * 1.7, seed)
+        gain = max(0.25, 1 + 0.55 * leaf + 0.4 * mass)
+        warmth = 1 + 0.25 * mass
+    elif kind == _GRASS:
+        blade = (_hash(int(x * 40), int(y * 40), 3, seed) - 0.5) * _keep(foot, 0.04)
+        mass = noise(x * 0.3, y * 0.3, 0.5, seed) + 0.5 * noise(x * 1.3, y * 1.3, 0.5, seed)
+        gain = 1 + 0.6 * blade + 0.25 * mass
+        warmth = 1 + 0.35 * mass
+    else:
+        gain = 1 + 0.06 * noise(x * 2, y * 2, z * 2, seed)
+    return gain, white, warmth
+
+
+@jit
+def _window_band(u: float, v: float, params: NDArray[np.float32]) -> bool:
+    """Whether a vehicle's flank is glass here, between two pillars."""
+    pillar = u + 0.35 - params[2] * np.floor((u + 0.35) / max(params[2], 0.01))
+    return bool(params[0] < v < params[1] and pillar > params[3])
+
+
+@jit
+def _sign(
+    u: float,
+    v: float,
+    seed: int,
+    params: NDArray[np.float32],
+    red: float,
+    green: float,
+    blue: float,
+) -> tuple[float, float, float]:
+    """(red, green, blue) of a traffic sign: a warning, a ring or a bar on its own color."""
+    radius = max(abs(u), abs(v)) if params[1] > 0.5 else np.hypot(u, v)
+    radius /= params[0]
+    if seed % 3 == 0 and radius < 0.75:
+        red, green, blue = 0.75, 0.75, 0.75
+        if (abs(v) < 0.06 and abs(u) < 0.18) or (abs(u) < 0.05 and v < 0.15):
+            red, green, blue = 0.02, 0.02, 0.02
+    ring = seed % 3 == 1 and (radius > 0.88 or abs(u) + abs(v - 0.05) < 0.16)
+    bar = seed % 3 == 2 and abs(v) < 0.08 and abs(u) < 0.6 * params[0]
+    if ring or bar:
+        red, green, blue = 0.8, 0.8, 0.8
+    return red, green, blue
+
+
+class Looks(NamedTuple):
+    """The looks of T triangles, a column each."""
+
+    class_id: NDArray[np.uint8]
+    material: NDArray[np.uint8]
+    kind: NDArray[np.uint8]
+    seed: NDArray[np.uint32]
+    color: NDArray[np.float32]
+    """(T, 3)."""
+    uv: NDArray[np.float32]
+    """(T, 2, 4)."""
+    params: NDArray[np.float32]
+    """(T, 4)."""
+
+
+@jit
+def paint(
+    triangle: NDArray[np.uint32],
+    point: NDArray[np.float32],
+    distance: NDArray[np.float32],
+    owner: NDArray[np.int32],
+    tints: NDArray[np.float32],
+    looks: Looks,
+    out_class: NDArray[np.uint8],
+    out_material: NDArray[np.uint8],
+    albedo: NDArray[np.float32],
+) -> None:
     """Fill class (N,), material (N,) and albedo (N, 3) of hits at `point` (N, 3) metres.
 
     Triangles and points are in one frame. A hit with an owner gets its tint (2, 3) in the paint
@@ -151,81 +301,29 @@ def paint(triangle, point, distance, owner, tints, class_of, material_of, kind_o
         if distance[n] == np.inf:
             continue
         t = triangle[n]
-        kind, seed, params = kind_of[t], int(seed_of[t]), params_of[t]
+        kind, seed, params = looks.kind[t], int(looks.seed[t]), looks.params[t]
         x, y, z = float(point[n, 0]), float(point[n, 1]), float(point[n, 2])
-        row = uv_of[t]
+        row = looks.uv[t]
         u = row[0, 0] * x + row[0, 1] * y + row[0, 2] * z + row[0, 3]
         v = row[1, 0] * x + row[1, 1] * y + row[1, 2] * z + row[1, 3]
         foot = distance[n] * PIXEL_RAD
-        red, green, blue = color_of[t, 0], color_of[t, 1], color_of[t, 2]
-        material, gain, white, glass = material_of[t], 1.0, 0.0, False
-        if kind == _ROAD:
-            gain, white = _road(u, v, x, y, foot, seed, params, 0.75)
-        elif kind == _STRIPES:
-            gain, _ = _road(u, v, x, y, foot, seed, params, 0.75)
-            white = 0.85 * _line(v - np.round(v), 0.25, foot)
-        elif kind == _PAVERS:
-            i, j = np.floor(u / 0.5), np.floor(v / 0.5)
-            gap = min(abs(u / 0.5 - np.round(u / 0.5)), abs(v / 0.5 - np.round(v / 0.5)))
-            keep = _keep(foot, 0.12)
-            gain = 1 + 0.18 * keep * (_hash(int(i), int(j), 1, seed) - 0.5)
-            gain *= 1 - keep * (0.3 if gap < 0.03 else 0.0)
-            gain += 0.10 * noise(x * 0.5, y * 0.5, 0.5, seed)
-        elif kind == _FACADE:
-            gain, what = _facade(u, v, foot, seed, params)
-            if what == 1:
-                red, green, blue = 0.62, 0.60, 0.56
-            elif what == 4:
-                red, green, blue = 0.16, 0.09, 0.05
-            elif what >= 2:
-                red, green, blue = 0.035, 0.045, 0.06
-                material, glass = _GLASS, True
-                if what == 3:  # a curtain's color, which shows at night
-                    red, green, blue, material = 0.055, 0.042, 0.026, _LIT
-        elif kind in (_BRICK, _TILES):
-            high, long = (0.12, 0.30) if kind == _BRICK else (0.30, 0.25)
-            level = np.floor(v / high)
-            along = u / long + 0.5 * (int(level) & 1)
-            gap = min(abs(v / high - np.round(v / high)), abs(along - np.round(along)))
-            keep = _keep(foot, 0.10)
-            gain = 1 + 0.35 * keep * (_hash(int(np.floor(along)), int(level), 2, seed) - 0.5)
-            gain *= 1 + keep * (0.35 if gap < 0.07 and kind == _BRICK else 0.0)
-            gain += 0.12 * noise(u * 0.4, v * 0.4, 0.5, seed)
-        elif kind == _FOLIAGE:
-            leaf = noise(x * 9, y * 9, z * 9, seed) * _keep(foot, 0.15)
-            mass = noise(x * 1.7, y * 1.7, z * 1.7, seed)
-            gain = max(0.25, 1 + 0.55 * leaf + 0.4 * mass)
-            red *= 1 + 0.25 * mass
-        elif kind == _GRASS:
-            blade = (_hash(int(x * 40), int(y * 40), 3, seed) - 0.5) * _keep(foot, 0.04)
-            mass = noise(x * 0.3, y * 0.3, 0.5, seed) + 0.5 * noise(x * 1.3, y * 1.3, 0.5, seed)
-            gain = 1 + 0.6 * blade + 0.25 * mass
-            red *= 1 + 0.35 * mass
-        elif kind in (_PAINT_A, _BAND):
+        red, green, blue = looks.color[t, 0], looks.color[t, 1], looks.color[t, 2]
+        material, gain, white, glass = looks.material[t], 1.0, 0.0, False
+        if kind == _FACADE:
+            gain, part = _facade(u, v, foot, seed, params)
+            red, green, blue, material = _masonry(part, red, green, blue, material)
+            glass = part == 2 or part == 3
+        elif kind in (_PAINT_A, _PAINT_B, _BAND):
             if owner[n] >= 0:
-                tint = tints[owner[n], 0]
+                tint = tints[owner[n], 1 if kind == _PAINT_B else 0]
                 red, green, blue = tint[0], tint[1], tint[2]
-            pillar = u + 0.35 - params[2] * np.floor((u + 0.35) / max(params[2], 0.01))
-            if kind == _BAND and params[0] < v < params[1] and pillar > params[3]:
-                red, green, blue, glass = 0.02, 0.025, 0.03, True
-                material = _GLASS
-        elif kind == _PAINT_B:
-            if owner[n] >= 0:
-                tint = tints[owner[n], 1]
-                red, green, blue = tint[0], tint[1], tint[2]
+            if kind == _BAND and _window_band(u, v, params):
+                red, green, blue, material, glass = 0.02, 0.025, 0.03, _GLASS, True
         elif kind == _SIGN:
-            radius = max(abs(u), abs(v)) if params[1] > 0.5 else np.hypot(u, v)
-            radius /= params[0]
-            if seed % 3 == 0 and radius < 0.75:
-                red, green, blue = 0.75, 0.75, 0.75
-                if (abs(v) < 0.06 and abs(u) < 0.18) or (abs(u) < 0.05 and v < 0.15):
-                    red, green, blue = 0.02, 0.02, 0.02
-            ring = seed % 3 == 1 and (radius > 0.88 or abs(u) + abs(v - 0.05) < 0.16)
-            bar = seed % 3 == 2 and abs(v) < 0.08 and abs(u) < 0.6 * params[0]
-            if ring or bar:
-                red, green, blue = 0.8, 0.8, 0.8
+            red, green, blue = _sign(u, v, seed, params, red, green, blue)
         else:
-            gain = 1 + 0.06 * noise(x * 2, y * 2, z * 2, seed)
+            gain, white, warmth = _grain(kind, u, v, x, y, z, foot, seed, params)
+            red *= warmth
         if glass:
             gain = 0.8 + 0.4 * _hash(int(np.floor(u * 0.5)), int(np.floor(v * 0.4)), 4, seed)
         if white > 0.5:
@@ -234,7 +332,7 @@ def paint(triangle, point, distance, owner, tints, class_of, material_of, kind_o
         albedo[n, 0] = min(1.0, max(0.0, red * gain * keep + 0.72 * white))
         albedo[n, 1] = min(1.0, max(0.0, green * gain * keep + 0.72 * white))
         albedo[n, 2] = min(1.0, max(0.0, blue * gain * keep + 0.70 * white))
-        out_class[n] = class_of[t]
+        out_class[n] = looks.class_id[t]
         out_material[n] = material
 
 
@@ -242,11 +340,8 @@ class Skin:
     """The looks of a mesh, laid out for `paint`."""
 
     def __init__(self, mesh: Mesh) -> None:
-        order = ("class_id", "material", "kind", "seed", "color", "uv", "params")
-        self._columns: tuple[NDArray[Any], ...] = tuple(
-            np.ascontiguousarray(mesh.look[name]) for name in order
-        )
-        assert set(order) == set(LOOK.names or ())
+        columns = {name: np.ascontiguousarray(mesh.look[name]) for name in LOOK.names or ()}
+        self._looks = Looks(**columns)
 
     def __call__(
         self,
@@ -267,5 +362,5 @@ class Skin:
         """
         count = len(triangle)
         out = np.zeros(count, np.uint8), np.zeros(count, np.uint8), np.zeros((count, 3), np.float32)
-        paint(triangle, point, distance, owner, tints, *self._columns, *out)
+        paint(triangle, point, distance, owner, tints, self._looks, *out)
         return out

@@ -41,7 +41,8 @@ class Weather:
     def transmission(self, distance_m: NDArray[np.floating]) -> NDArray[np.float32]:
         """Share of light that passes the air over a way (one way), 0..1."""
         far = np.minimum(distance_m, 1e5).astype(np.float32)
-        return np.exp(np.float32(-self.fog_extinction_per_m) * far)
+        share: NDArray[np.float32] = np.exp(np.float32(-self.fog_extinction_per_m) * far)
+        return share
 
 
 def weather_from(conditions: Iterable[str], *, seed: int) -> Weather:

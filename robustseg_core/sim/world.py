@@ -67,7 +67,8 @@ class _Scene:
     def occluded(self, rays: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether N rays meet anything beyond `_NEAREST_M`."""
         answer = self._scene.test_occlusions(self._o3d.core.Tensor(rays), tnear=_NEAREST_M)
-        return answer.numpy().copy()
+        dark: NDArray[np.bool_] = answer.numpy().copy()
+        return dark
 
 
 class World:
@@ -166,7 +167,15 @@ class World:
 
 
 @jit
-def _surface(rays, distance, triangle, owner, turn, shift, normals):
+def _surface(
+    rays: NDArray[np.float32],
+    distance: NDArray[np.float32],
+    triangle: NDArray[np.uint32],
+    owner: NDArray[np.int32],
+    turn: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    normals: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """((N, 3) point in its mesh's frame, (N, 3) normal in the world, facing the ray's origin)."""
     point, normal = np.zeros((len(rays), 3), np.float32), np.zeros((len(rays), 3), np.float32)
     for n in range(len(rays)):

@@ -170,7 +170,8 @@ class OutputFolder:
         return blocked or os.path.lexists(self.path / name)
 
     def _through_link(self, name: str) -> bool:
-        return any((self.path / p).is_symlink() for p in (name, *list(Path(name).parents)[:-1]))
+        parts = (Path(name), *list(Path(name).parents)[:-1])
+        return any((self.path / part).is_symlink() for part in parts)
 
     def _remove(self, name: str) -> None:
         """One file of the earlier result, and the folders that it leaves empty."""

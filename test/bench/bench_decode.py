@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[level]) for level in (1, 2)
 
 import makers  # noqa: E402
 
-from robustseg_core.codecs.evt3 import Evt3Decoder  # noqa: E402
+from robustseg_core.codecs.events.evt3 import Evt3Decoder  # noqa: E402
 from robustseg_core.geometry.view import View  # noqa: E402
 from robustseg_core.modalities.depth import Depth  # noqa: E402
 from robustseg_core.modalities.event import Event  # noqa: E402

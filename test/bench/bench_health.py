@@ -19,7 +19,7 @@ import makers  # noqa: E402
 from bench_decode import medians_ms  # noqa: E402
 
 from robustseg_core import modalities  # noqa: E402
-from robustseg_core.codecs.encode_evt3 import encode_evt3  # noqa: E402
+from robustseg_core.codecs.events.evt3 import encode_evt3  # noqa: E402
 
 RNG = np.random.default_rng(1)
 ROUNDS = 40

@@ -148,7 +148,7 @@ def test_the_datasets_are_those_that_there_are() -> None:
             assert option in options, f"{name} has no option {option}"
 
 
-PAGES = [*sorted(SPECS.glob("*.md")), ROOT / "README.md",
+PAGES = [*sorted(SPECS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md",
          ROOT / "training" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from robustseg_core.codecs.encode_evt3 import encode_evt3
+from robustseg_core.codecs.events.evt3 import encode_evt3
 from robustseg_core.faults._base import with_stamp
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND

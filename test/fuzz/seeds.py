@@ -13,7 +13,7 @@ import numpy as np
 
 from fuzz.scenery import POOL, H, W, healthy, texture
 from robustseg_core.bag.typestore import typestore
-from robustseg_core.codecs.encode_evt3 import encode_evt3
+from robustseg_core.codecs.events.evt3 import encode_evt3
 from robustseg_core.codecs.image import FORMATS
 from robustseg_core.codecs.points import decode_points
 from support import drives

@@ -27,7 +27,7 @@ from robustseg_core import modalities
 from robustseg_core.bag import Bag
 from robustseg_core.bag.codec import codec_of
 from robustseg_core.codecs.compressed_depth import decode_depth
-from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.fields import header
 from robustseg_core.codecs.image import FORMATS, decode_compressed, decode_image
 from robustseg_core.codecs.picture import picture_size

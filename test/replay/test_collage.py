@@ -12,7 +12,7 @@ from mcap.reader import make_reader
 
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
-from robustseg_core.faults.kills import parse_kill
+from robustseg_core.faults import parse_kill
 from robustseg_core.recording.run import run_bags
 from robustseg_core.types import SECOND
 
@@ -24,7 +24,7 @@ KILLS = [parse_kill("rgb@0.8+0.6"), parse_kill("lidar@1.2")]
 @pytest.fixture(scope="module")
 def folder(realdata, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("collage")
-    run_bags([realdata / "collage_four_sensors"], out=out, kills=KILLS, overrides=PLAIN)
+    run_bags([realdata / "collage_four_sensors"], out=out, faults=KILLS, overrides=PLAIN)
     return out
 
 
@@ -67,6 +67,7 @@ def test_the_books_balance(result):
     assert result["totals"]["masks"] == len(result["masks"])
     assert result["totals"]["clock_jumps"] == 0
     assert result["kills"] == ["rgb@0.8+0.6", "lidar@1.2"]
+    assert result["faults"] == ["rgb:off@0.8+0.6", "lidar:off@1.2"]
 
 
 def test_every_mask_is_a_picture_of_class_ids(folder, result):
@@ -116,7 +117,7 @@ def test_the_report_needs_nothing_from_outside(folder):
 
 
 def test_a_replay_is_repeatable_to_the_bit(realdata, folder, result, tmp_path):
-    run_bags([realdata / "collage_four_sensors"], out=tmp_path, kills=KILLS, overrides=PLAIN)
+    run_bags([realdata / "collage_four_sensors"], out=tmp_path, faults=KILLS, overrides=PLAIN)
     again = json.loads((tmp_path / "result.json").read_text())
     timeless = [{k: v for k, v in m.items() if k != "latency_ms"} for m in result["masks"]]
     assert timeless == [{k: v for k, v in m.items() if k != "latency_ms"} for m in again["masks"]]

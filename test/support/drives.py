@@ -12,7 +12,7 @@ import numpy as np
 
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
-from robustseg_core.codecs.encode_evt3 import encode_evt3
+from robustseg_core.codecs.events.evt3 import encode_evt3
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.faults import Injector, parse_fault
 from robustseg_core.models import checkpoint

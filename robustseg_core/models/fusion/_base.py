@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.models.exporting import is_exporting
 
 
 class Fusion(nn.Module, ABC):
@@ -73,7 +74,7 @@ def rows_per_sample(sample: Tensor, batch: int) -> Tensor:
         RobustsegError: a sample has none. Not asked while a graph is being exported or compiled.
     """
     counts = sum_per_sample(torch.ones_like(sample), sample, batch)
-    if not torch.compiler.is_compiling() and not torch.jit.is_tracing() and not counts.all():
+    if not is_exporting() and not counts.all():
         blind = (counts == 0).nonzero().flatten().tolist()
         raise RobustsegError(
             f"samples {blind} of a batch of {batch} have no modality alive; "

@@ -58,7 +58,7 @@ def test_a_hostile_name_is_shown_as_it_is_wherever_it_stands(way):
         if way in ("print", "line", "notice"):
             getattr(console, way)(HOSTILE)
         elif way == "head":
-            console.line(HOSTILE, head="error:", style="red")
+            console.say(HOSTILE, head="error:", style="red")
         else:
             table = Table(title=HOSTILE if way == "title" else None)
             table.add_column("a", no_wrap=True, overflow="fold", min_width=120)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from robustseg_core.codecs import evt3
-from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.events import evt3
+from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.fields import Compiled
 from robustseg_core.errors import RobustsegError
 
@@ -172,6 +172,6 @@ def test_a_robot_with_a_read_only_disk_decodes_too(monkeypatch: pytest.MonkeyPat
 def test_naming_a_decoder_does_not_load_the_compiler() -> None:
     import subprocess
 
-    code = "import robustseg_core.codecs.evt3, sys; print('numba' in sys.modules)"
+    code = "import robustseg_core.codecs.events.evt3, sys; print('numba' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"

@@ -8,8 +8,7 @@ from core.codecs.test_decode_evt3 import Oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustseg_core.codecs.encode_evt3 import encode_evt3
-from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.events.evt3 import Evt3Decoder, encode_evt3
 from robustseg_core.errors import RobustsegError
 
 WIDTH, HEIGHT = 40, 6

@@ -14,7 +14,7 @@ from robustseg_core.datasets.shards import Shards
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.extract import Extraction, extract
 from robustseg_core.extraction.label import label_bags
-from robustseg_core.faults.kills import parse_kill
+from robustseg_core.faults import parse_kill
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.run import run_bags
@@ -179,6 +179,6 @@ def test_weights_that_overflow_on_one_sensor_are_a_notice(bags, tmp_path):
     checkpoint.save(path, model)
     words = [f"weights={path}", "device=cpu"]
     kills = [parse_kill("depth@0.2+9")]
-    result = run_bags(bags[:1], overrides=words, out=tmp_path / "run", kills=kills)
+    result = run_bags(bags[:1], overrides=words, out=tmp_path / "run", faults=kills)
     assert any("are not finite" in notice and "sets)" in notice for notice in result["notices"])
     assert result["masks"]

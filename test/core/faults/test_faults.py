@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from robustseg_core import faults
 from robustseg_core.codecs.compressed_depth import decode_depth
-from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.image import FORMATS, decode_compressed, decode_image
 from robustseg_core.codecs.points import decode_points
 from robustseg_core.errors import RobustsegError
-from robustseg_core.faults import FaultSpec, Injector, depth, parse_fault
-from robustseg_core.faults import image as image_faults
-from robustseg_core.faults.kills import parse_kill
+from robustseg_core.faults import FaultSpec, Injector, parse_fault
+from robustseg_core.faults.kinds import depth
+from robustseg_core.faults.kinds import image as image_faults
 from robustseg_core.types import SECOND, Fault, Rejection
 from support.drives import ALL, EPOCH, TOPICS, message, rows, through
 from support.makers import cloud, compressed, image, make
@@ -76,10 +76,6 @@ def test_a_misspelt_fault_says_what_was_expected(text, said):
     with pytest.raises(RobustsegError) as error:
         parse_fault(text)
     assert said in str(error.value)
-
-
-def test_a_kill_is_the_fault_off():
-    assert faults.of_kill(parse_kill("rgb@0.8+0.6")) == parse_fault("rgb:off@0.8+0.6")
 
 
 def test_a_fault_of_a_sensor_that_the_robot_lacks_is_refused():

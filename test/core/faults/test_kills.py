@@ -1,4 +1,4 @@
-"""One spelling of a scheduled death."""
+"""A kill is the fault `off` in fewer letters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.faults.kills import Kill, parse_kill
+from robustseg_core.faults import FaultSpec, parse_fault, parse_kill
 
 SECONDS = st.floats(0, 1e6).map(lambda s: round(s, 3))
 
 
 def test_a_kill_names_its_victim_its_start_and_its_duration():
-    assert parse_kill("rgb@0.8+0.6") == Kill("rgb", 0.8, 0.6)
-    assert parse_kill("/velodyne_points@12s+5s") == Kill("/velodyne_points", 12.0, 5.0)
+    assert parse_kill("rgb@0.8+0.6") == parse_fault("rgb:off@0.8+0.6")
+    assert parse_kill("/velodyne_points@12s+5s") == parse_fault("/velodyne_points:off@12+5")
+    assert parse_kill("all@3+1") == FaultSpec("all", "off", {}, 3.0, 1.0)
 
 
 def test_a_kill_without_duration_lasts_until_the_end():
@@ -24,7 +25,7 @@ def test_a_kill_without_duration_lasts_until_the_end():
 
 
 def test_a_kill_covers_its_start_and_not_its_end():
-    kill = Kill("rgb", 1.0, 0.5)
+    kill = parse_kill("rgb@1+0.5")
     assert [kill.covers(t) for t in (0.99, 1.0, 1.49, 1.5)] == [False, True, True, False]
 
 
@@ -37,14 +38,23 @@ def test_a_misspelt_kill_says_what_was_expected(text):
 
 
 def test_a_kill_of_no_duration_is_refused():
-    with pytest.raises(RobustsegError, match="positive duration"):
+    with pytest.raises(RobustsegError, match=r"kill 'rgb@1\+0' lasts 0 s; give a positive"):
         parse_kill("rgb@1+0")
+
+
+def test_a_kill_of_nobody_is_refused_with_the_nearest_name():
+    with pytest.raises(RobustsegError, match=r"kill 'rbg@1' is done to 'rbg'.*did you mean 'rgb'"):
+        parse_kill("rbg@1")
 
 
 @given(st.sampled_from(["rgb", "/event_camera/events"]), SECONDS, SECONDS | st.none())
 def test_what_a_kill_prints_parses_back(target, start_s, duration_s):
-    kill = Kill(target, start_s, duration_s or None)
-    again = parse_kill(str(kill))
-    assert again.target == target
-    assert again.start_s == pytest.approx(start_s, rel=1e-5)
-    assert (again.duration_s is None) == (kill.duration_s is None)
+    kill = FaultSpec(target, "off", {}, start_s, duration_s or None)
+    for again in (parse_kill(kill.kill), parse_fault(str(kill))):
+        assert (again.target, again.name) == (target, "off")
+        assert again.start_s == pytest.approx(start_s, rel=1e-5)
+        assert (again.duration_s is None) == (kill.duration_s is None)
+
+
+def test_only_off_is_a_kill():
+    assert parse_fault("rgb:black@1").kill == ""

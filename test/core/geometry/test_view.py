@@ -81,7 +81,8 @@ def test_what_is_behind_the_camera_is_never_seen() -> None:
 def test_no_point_lands_outside_the_grid(points) -> None:
     view = ready()
     view.set_camera_info("rgb", camera_info(d=LENSES["plumb_bob"]))
-    rows, cols, depth_m, index = view.project(np.array(points, np.float32))
+    found = view.project(np.array(points, np.float32))
+    rows, cols, depth_m, index = found.rows, found.cols, found.depth_m, found.index
     assert ((rows >= 0) & (rows < 96) & (cols >= 0) & (cols < 128)).all()
     assert (depth_m > 0).all()
     assert (index < len(points)).all()
@@ -92,7 +93,8 @@ def test_the_grid_shares_its_edges_with_the_camera() -> None:
     view.set_camera_info("rgb", camera_info(height=480, width=640, fx=500.0))
     u = np.array([-0.6, -0.4, 9.4, 9.6, 639.4, 639.6])  # camera pixels; one cell is 10 wide
     points = np.stack([(u - 319.5) / 500, np.zeros(6), np.ones(6)], axis=1)
-    rows, cols, _, index = view.project(points)
+    found = view.project(points)
+    rows, cols, index = found.rows, found.cols, found.index
     assert index.tolist() == [1, 2, 3, 4]
     assert cols.tolist() == [0, 0, 1, 63]
     assert (rows == 24).all()

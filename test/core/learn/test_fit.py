@@ -24,8 +24,10 @@ from robustseg_core.learn.fit import fit, learning_rate
 from robustseg_core.learn.prepare import splits
 from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe
 from robustseg_core.learn.sameness import batch_of, run_of
+from robustseg_core.learn.tasks import Task
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.types import Batch
 from support.learn_data import CLASSES, make_shards, words
 
 
@@ -382,6 +384,62 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(data, tmp_pa
     (kept,) = tmp_path.glob("not_finite_1.safetensors")
     with safe_open(kept, "pt") as file:
         assert {"images.rgb", "alive", "label"} <= set(file.keys())
+
+
+def broken_at(call: int, monkeypatch) -> list[Batch]:
+    """Let the loss of one micro-batch be no number; gives the batches, as they are learned from."""
+    seen: list[Batch] = []
+    real = Task.terms
+
+    def terms(self, student, batch, *rest):
+        seen.append(batch)
+        found = real(self, student, batch, *rest)
+        return {**found, "ce": found["ce"] * torch.nan} if len(seen) == call else found
+
+    monkeypatch.setattr(Task, "terms", terms)
+    return seen
+
+
+def test_one_bad_micro_batch_of_several_stops_the_step_and_is_the_one_that_is_kept(
+    data, tmp_path, monkeypatch
+):
+    seen, steps = broken_at(5, monkeypatch), []
+    real = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, *rest: steps.append(1) or real(self, *rest)
+    )
+    with pytest.raises(RobustsegError, match="not finite at step 1: ce = nan; the batch is in"):
+        run(["teacher"], data, tmp_path, optim__accumulate=3)
+    assert len(seen) == 6  # the second step was computed whole ...
+    assert len(steps) == 1  # ... and none of it got into the weights
+    with safe_open(tmp_path / "not_finite_1.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("images.rgb"), seen[4].images["rgb"])
+
+
+def test_losses_are_brought_to_the_host_only_for_rows_of_the_log(data, tmp_path, monkeypatch):
+    fetched = []
+    real = Fabric.all_reduce
+
+    def all_reduce(self, tensor, *rest, reduce_op="mean"):
+        if reduce_op == "mean":
+            fetched.append(tuple(tensor.shape))
+        return real(self, tensor, *rest, reduce_op=reduce_op)
+
+    monkeypatch.setattr(Fabric, "all_reduce", all_reduce)
+    run(["teacher"], data, tmp_path, log_every=3, save_every=6, optim__steps=7,
+        optim__accumulate=2, validate__every=100)  # fmt: skip
+    assert fetched == [(2, 2)] * 3  # steps 3, 6 and 7: (micro-batches, loss and its one term)
+    assert [row["step"] for row in journal.read(tmp_path / "log.csv")] == ["3", "6", "7"]
+
+
+def test_all_processes_stop_when_the_loss_of_one_is_no_number(data, tmp_path):
+    out = tmp_path / "run"
+    told = train(["teacher"], words(*data, optim__lr=1e30), out, processes=2, die=99)
+    assert "the loss is not finite at step" in told
+    (kept,) = out.glob("not_finite_*.safetensors")
+    with safe_open(kept, "pt") as file:
+        assert {"images.rgb", "alive", "label"} <= set(file.keys())
+    assert not (out / "result.json").exists()
 
 
 def test_the_learning_rate_warms_up_and_decays():

@@ -17,17 +17,17 @@ from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.cli.main import app
 from robustseg_core.cli.terminal import guarded
 from robustseg_core.errors import RobustsegError
-from robustseg_core.faults.kills import parse_kill
+from robustseg_core.faults import parse_kill
 from robustseg_core.models import checkpoint
 from robustseg_core.output import report
 from robustseg_core.output.recorder import (
-    TOPICS,
     VideoWriter,
     masks_line,
     score_line,
     silence_notices,
     unused_notices,
 )
+from robustseg_core.output.topics import of_a_mask
 from robustseg_core.recording.run import run_bags
 from robustseg_core.sim.sheet import draw_drive
 from robustseg_core.types import MS, SECOND
@@ -149,7 +149,7 @@ def test_a_healthy_drive_raises_no_notice_and_misses_nothing(healthy, run, tmp_p
 
 def test_a_pass_that_is_killed_is_missed_and_the_others_are_not(healthy, run, tmp_path):
     kills = [parse_kill(f"{name}@2.1+1.9") for name in drives.ALL]
-    result = run([healthy] * 3, tmp_path, kills=kills)
+    result = run([healthy] * 3, tmp_path, faults=kills)
     assert result["truth"]["labels"] == 60
     assert 30 <= result["truth"]["with_mask"] <= 40, "until 2.1 s, and from 5 s"
     (silence,) = result["totals"]["silences"]
@@ -285,7 +285,7 @@ def test_a_run_without_truth_has_no_score(run, tmp_path):
 def test_the_mcap_carries_what_the_node_publishes(out, result):
     with Bag(out / "mcap") as bag:
         topics = {t.name: t for t in bag.topics}
-        assert {name.removeprefix("/robustseg/") for name in topics} == set(TOPICS)
+        assert {name.removeprefix("/robustseg/") for name in topics} == {"label_info", *of_a_mask()}
         assert topics["/robustseg/label_info"].latched
         messages = {name: list(bag.messages({name})) for name in topics}
         (names,) = messages.pop("/robustseg/label_info")

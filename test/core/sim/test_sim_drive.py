@@ -20,7 +20,7 @@ pytest.importorskip("open3d", reason="the simulator needs open3d (extra `sim`)")
 from robustseg_core import config
 from robustseg_core.bag import Bag
 from robustseg_core.codecs.compressed_depth import decode_depth
-from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.points import decode_points
 from robustseg_core.errors import RobustsegError

@@ -27,7 +27,7 @@ from rosbags.typesys import Stores, get_typestore
 from robustseg_core import config
 from robustseg_core.bag import Bag
 from robustseg_core.bag.typestore import typestore
-from robustseg_core.codecs.evt3 import Evt3Decoder
+from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.image import decode_compressed
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.results import load as load_results

@@ -1,84 +1,51 @@
 """What goes wrong with an event camera: floods, silence, hot pixels, damaged words, lost packets.
 
-Only EVT3 is changed here. Events that are added are merged into the packet by time, and the packet
-ends in the state in which the original did, so that the next one is read as before.
+Only formats that can be written are changed here. Events that are added are merged into the packet
+by time, and the packet ends in the state in which the original did, so that the next one is read as
+before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.codecs.encode_evt3 import encode_evt3
-from robustseg_core.codecs.evt3 import Evt3Decoder
-from robustseg_core.codecs.fields import as_bytes, word
+from robustseg_core.codecs.events import EventEncoder, Events, encoder_of
+from robustseg_core.codecs.fields import word
 from robustseg_core.faults._base import FaultModel, FaultState, altered, payload, with_payload
-from robustseg_core.types import Fault, Rejection
+from robustseg_core.types import Fault
 
 _SHORTEST_US = 1000
 """Events are added over no less than this."""
-
-
-def _words(message: Any) -> NDArray[np.uint16]:
-    """(N,) words; half a word at the end is dropped."""
-    if (encoding := word(message, "encoding")) != "evt3":
-        raise Rejection(Fault.UNDECODABLE, f"event encoding {encoding!r} is not changed, only evt3")
-    data = as_bytes(message.events)
-    return np.frombuffer(data[: data.size // 2 * 2].tobytes(), "<u2")
 
 
 def swapped_polarity(message: Any) -> Any:
     """The packet with ON and OFF exchanged.
 
     Raises:
-        Rejection: no EVT3.
+        Rejection: its format cannot be written.
     """
-    words = _words(message).copy()
-    kind = words >> 12
-    words[(kind == 0x2) | (kind == 0x3)] ^= 0x800
-    return with_payload(message, words.tobytes())
+    return with_payload(message, _encoder(message).swapped_polarity(message.events))
 
 
-@dataclass(slots=True)
-class _Tape:
-    """Reads along, and knows what the next packet will take for granted."""
-
-    decoder: Evt3Decoder
-    known: dict[int, int] = field(default_factory=dict)
-    """Kind of word -> the last one, of time-high, time-low, row and vector base."""
-
-    def read(self, words: NDArray[np.uint16]) -> Any:
-        """The events of the next packet."""
-        kind = words >> 12
-        for number in (0x8, 0x6, 0x0, 0x3):
-            if (places := np.flatnonzero(kind == number)).size:
-                self.known[number] = int(words[places[-1]])
-        if 0x3 in self.known:  # every vector moves the base on
-            bases = np.flatnonzero(kind == 0x3)
-            rest = kind[bases[-1] :] if bases.size else kind
-            step = 12 * int((rest == 0x4).sum()) + 8 * int((rest == 0x5).sum())
-            base = self.known[0x3]
-            self.known[0x3] = (base & 0xF800) | min((base & 0x7FF) + step, 0x7FF)
-        return self.decoder.decode(words.tobytes())
-
-    def tail(self) -> NDArray[np.uint16]:
-        """Words that restore the state in which the original packet ends."""
-        return np.array([self.known[k] for k in (0x8, 0x6, 0x0, 0x3) if k in self.known], "<u2")
+def _encoder(message: Any) -> type[EventEncoder]:
+    return encoder_of(word(message, "encoding"))
 
 
-def _tape(message: Any, state: FaultState) -> _Tape:
-    """The one tape of a state; packets that are missing make it start over."""
-    tape = state.memory.get("tape")
-    if tape is None or (tape.decoder.width, tape.decoder.height) != (message.width, message.height):
-        tape = state.memory["tape"] = _Tape(Evt3Decoder(message.width, message.height))
-    if message.seq != state.memory.get("seq", message.seq - 1) + 1:
-        tape.decoder.resync()
-    state.memory["seq"] = message.seq
-    return tape
+def _read_along(message: Any, state: FaultState) -> tuple[EventEncoder, Events]:
+    """The one encoder of a state, and the events of the packet; missing ones make it start over."""
+    memory, sensor = state.memory, (message.encoding, message.width, message.height)
+    if memory.get("sensor") != sensor:
+        memory["encoder"] = _encoder(message)(message.width, message.height)
+        memory["sensor"] = sensor
+    encoder: EventEncoder = memory["encoder"]
+    if message.seq != memory.get("seq", message.seq - 1) + 1:
+        encoder.resync()
+    memory["seq"] = message.seq
+    return encoder, encoder.read(message.events)
 
 
 class _EventFault(FaultModel):
@@ -90,13 +57,11 @@ class _Added(_EventFault):
 
     def observe(self, message: Any, state: FaultState) -> None:
         """Read along, so that clock and row are known when the fault begins."""
-        _tape(message, state).read(_words(message))
+        _read_along(message, state)
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The packet with more events in it; as it is while the sensor's clock is not known."""
-        words = _words(message)
-        tape = _tape(message, state)
-        real = tape.read(words)
+        encoder, real = _read_along(message, state)
         if not real.t.size:
             return message
         span_us = max(_SHORTEST_US, int(real.t[-1] - real.t[0]))
@@ -108,8 +73,8 @@ class _Added(_EventFault):
             )
         ]
         order = np.argsort(columns[3], kind="stable")
-        made = encode_evt3(*(column[order] for column in columns))
-        return with_payload(message, np.concatenate([made, tape.tail()]).tobytes())
+        made = encoder.encode(*(column[order] for column in columns))
+        return with_payload(message, made + encoder.tail())
 
     def more(self, message: Any, span_us: int, state: FaultState) -> tuple[NDArray[Any], ...]:
         """x, y, p and t (microseconds from the packet's start) of the events to add."""

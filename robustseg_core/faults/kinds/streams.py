@@ -11,7 +11,6 @@ import numpy as np
 from pydantic import Field
 
 from robustseg_core.codecs.fields import stamp_of
-from robustseg_core.faults import depth, events, image, lidar
 from robustseg_core.faults._base import (
     FaultModel,
     FaultState,
@@ -21,12 +20,14 @@ from robustseg_core.faults._base import (
     with_payload,
     with_stamp,
 )
+from robustseg_core.faults.kinds import depth, events, image, lidar
 from robustseg_core.types import SECOND, Fault
 
 
 class Off(FaultModel):
     """Nothing arrives any more."""
 
+    reads: ClassVar = False
     finds: ClassVar = frozenset({Fault.SILENT})
 
     def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
@@ -37,6 +38,7 @@ class Off(FaultModel):
 class Slow(FaultModel):
     """Only every n-th message arrives."""
 
+    reads: ClassVar = False
     finds: ClassVar = frozenset({Fault.SLOW, Fault.SILENT})
     may: ClassVar = frozenset({Fault.SEQUENCE_GAP})  # of packets that are numbered
     every: int = Field(3, ge=2, le=1000, description="Of this many messages, one arrives.")
@@ -49,6 +51,7 @@ class Slow(FaultModel):
 class Intermittent(FaultModel):
     """Messages are lost at random."""
 
+    reads: ClassVar = False
     finds: ClassVar = frozenset({Fault.LOSSY, Fault.SLOW})
     may: ClassVar = frozenset({Fault.SILENT, Fault.SEQUENCE_GAP})
     share: float = Field(0.5, gt=0, le=1, description="Share of the messages that is lost.")
@@ -65,6 +68,7 @@ class Intermittent(FaultModel):
 class Delayed(FaultModel):
     """Messages arrive later than they should; their stamps stay."""
 
+    reads: ClassVar = False
     finds: ClassVar = frozenset({Fault.LATE, Fault.OFFSET})
     may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.SILENT})
     seconds: float = Field(0.2, gt=0, le=3600, description="How much later.")
@@ -78,7 +82,7 @@ class Stuck(FaultModel):
     """The last good payload over and over, with new stamps (a frozen driver)."""
 
     may: ClassVar = frozenset({Fault.OFFSET})  # a stamp that stands still falls behind its peers'
-    same_stamp: bool = Field(False, description="Repeat its stamp as well.")
+    same_stamp: bool = Field(default=False, description="Repeat its stamp as well.")
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """The freeze, or the stamp that never moves."""
@@ -220,6 +224,7 @@ class RepeatedStamp(FaultModel):
 class OutOfOrder(FaultModel):
     """Every second message is overtaken by its successor."""
 
+    reads: ClassVar = False
     finds: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.OFFSET})
 
     def apply(self, sample: Sample, state: FaultState) -> list[Sample]:

@@ -1,0 +1,160 @@
+"""The contract of an event format: packets in, events out; and back, where it can be written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robustseg_core.errors import RobustsegError
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Brightness changes of one packet as arrays of length N, and what else was in it."""
+
+    x: NDArray[np.uint16]
+    y: NDArray[np.uint16]
+    p: NDArray[np.bool_]
+    """True: brighter (ON)."""
+    t: NDArray[np.int64]
+    """Sensor clock in microseconds, unwrapped since the last `reset`."""
+    words: int = 0
+    """Units of the format that were read, of which `unknown` is a share."""
+    unknown: int = 0
+    """Words whose type means nothing: a damaged payload, or another encoding."""
+    other: int = 0
+    """Words about the sensor itself (drop markers, end of frame)."""
+    triggers: int = 0
+    outside: int = 0
+    """Events dropped because their pixel is not on the sensor."""
+    early: int = 0
+    """Event words ignored because clock or row were not known yet (after start or loss)."""
+    odd_bytes: int = 0
+    """1 if a part of a word trailed; it was dropped."""
+
+    def thinned(self, stride: int) -> Events:
+        """Every `stride`-th event, copied, so that the rest is freed; the counts stay."""
+        return Events(
+            self.x[::stride].copy(), self.y[::stride].copy(), self.p[::stride].copy(),
+            self.t[::stride].copy(), self.words, self.unknown, self.other, self.triggers,
+            self.outside, self.early, self.odd_bytes,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Events of one message, on the clock of the header stamps."""
+
+    height: int
+    width: int
+    events: Events
+    """Every `stride`-th event of the packet."""
+    zero_ns: int
+    """The header time at which the sensor's clock showed 0."""
+    rate: float
+    """Events per second, before sub-sampling."""
+    stride: int = 1
+    lost: bool = False
+    """Messages before this one are missing; its first events may have been unreadable."""
+    missing: int = 0
+    """How many, by their numbers; -1 for a late one, 0 where the numbers started anew."""
+    repeated: bool = False
+    """The same events, at the same times on the sensor's clock, as in the packet before."""
+
+    def within(self, since_ns: int, until_ns: int) -> NDArray[np.intp]:
+        """Which events happened in (since, until]; times are nanoseconds of header time."""
+        t = self.events.t
+        since_us, until_us = ((ns - self.zero_ns) // 1000 for ns in (since_ns, until_ns))
+        return np.flatnonzero((t > since_us) & (t <= until_us))
+
+
+class EventEncoder(ABC):
+    """Writes one format. An instance reads one stream along, so that packets can be replaced."""
+
+    @abstractmethod
+    def __init__(self, width: int, height: int) -> None:
+        """For a sensor of this size."""
+
+    @staticmethod
+    @abstractmethod
+    def encode(x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike) -> bytes:
+        """A payload that stands on its own and decodes to exactly these events, in order.
+
+        Args:
+            x: (N,) columns.
+            y: (N,) rows.
+            p: (N,) polarity, True for brighter.
+            t_us: (N,) sensor clock in microseconds, never decreasing.
+
+        Raises:
+            RobustsegError: lengths differ, pixels that cannot be addressed, or times that go back.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def swapped_polarity(payload: Any) -> bytes:
+        """The payload with ON and OFF exchanged."""
+
+    @abstractmethod
+    def read(self, payload: Any) -> Events:
+        """The events of the next packet."""
+
+    @abstractmethod
+    def tail(self) -> bytes:
+        """What `encode`'s payload needs at its end, to leave a reader where the last packet read
+        left him: the next one is then understood as before."""
+
+    @abstractmethod
+    def resync(self) -> None:
+        """Packets were lost."""
+
+
+class EventDecoder(ABC):
+    """Payloads in, events out; feed it every packet of one stream in order.
+
+    Args:
+        width: of the sensor, in pixels.
+        height: of the sensor.
+
+    Raises:
+        RobustsegError: a sensor that the format cannot address.
+    """
+
+    max_side: ClassVar[int]
+    """Rows and columns that the format can address."""
+
+    def __init__(self, width: int, height: int) -> None:
+        if text := self.impossible(width, height):
+            raise RobustsegError(text)
+        self.width, self.height = width, height
+
+    @classmethod
+    def impossible(cls, width: int, height: int) -> str:
+        """Why the format has no sensor of this size; empty: it has."""
+        if 0 < width <= cls.max_side and 0 < height <= cls.max_side:
+            return ""
+        name = cls.__module__.rpartition(".")[2].upper()
+        return f"event sensor is {height}x{width}; {name} addresses 1 to {cls.max_side} each"
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Start over: the clock's epoch included."""
+
+    @abstractmethod
+    def resync(self) -> None:
+        """Packets were lost: ignore events until all that they depend on was said again."""
+
+    @abstractmethod
+    def decode(self, payload: Any) -> Events:
+        """The events of the next packet: any bytes are safe, and no pixel is ever off the sensor.
+
+        A packet that is refused counts as lost: see `resync`.
+
+        Raises:
+            Rejection: `payload` is not a buffer of bytes, or holds more events than the budget has
+                room for.
+        """

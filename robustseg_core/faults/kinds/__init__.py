@@ -1,0 +1,1 @@
+"""What can go wrong: every public `FaultModel` of every file here; one file, one family."""

@@ -1,0 +1,147 @@
+"""What the node and a recording say: each output topic once, and how its message is made.
+
+Node, MCAP, demo and the README's table follow from `OUTPUTS`. A new output is one more entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.bag.typestore import LABEL_INFO
+from robustseg_core.output import draw, messages
+from robustseg_core.output.messages import Fields
+from robustseg_core.types import LabelMap, ModelSpec
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
+
+
+class Mask:
+    """One mask, and what its messages are made of.
+
+    Args:
+        label_map: the mask.
+        spec: the network's.
+        node: full name of the node that says it.
+        picture: (H, W, 3) uint8 RGB, as `draw.overlay` makes it; None: it is drawn when asked for.
+    """
+
+    def __init__(
+        self,
+        label_map: LabelMap,
+        spec: ModelSpec,
+        *,
+        node: str = messages.NODE,
+        picture: NDArray[np.uint8] | None = None,
+    ) -> None:
+        self.label_map, self.spec, self.node = label_map, spec, node
+        self._picture = picture
+
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB for people."""
+        if self._picture is not None:
+            return self._picture
+        return draw.overlay(self.label_map, self.spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One topic."""
+
+    name: str
+    """Below the node's own name, `~/`, unless it begins with a slash."""
+    type: str
+    note: str
+    """Of the README's table, which is in Markdown."""
+    form: str = ""
+    """Encoding of an image, for the table."""
+    make: Callable[[Mask], Fields] | None = None
+    """Fields of the message of one mask; None: it is not said of a mask."""
+    names: Callable[[ModelSpec, int], Fields] | None = None
+    """Fields of the one message that is said at the start, at this time in nanoseconds; latched."""
+    lazy: bool = False
+    """Live, neither made nor sent while nobody listens."""
+    recorded: tuple[str, Callable[[Mask], Fields]] | None = None
+    """Type and fields in a recording, where they are others than live."""
+
+    @property
+    def topic(self) -> str:
+        """As a node names it."""
+        return self.name if self.name.startswith("/") else f"~/{self.name}"
+
+    @property
+    def latched(self) -> bool:
+        """Whether late subscribers get the last message, too."""
+        return self.names is not None
+
+
+HEALTH = Output("/diagnostics", DIAGNOSTICS, "1 Hz on the steady clock")
+"""What is believed of the sensors, masks or not."""
+
+OUTPUTS: tuple[Output, ...] = (
+    Output(
+        "label_mask", IMAGE, "class ids, 255 unlabelled; stamp of the reference sensor", "mono8",
+        make=lambda mask: messages.label_mask(mask.label_map), lazy=True,
+    ),
+    Output(
+        "confidence", IMAGE, "probability of the winner, 0 to 255", "mono8",
+        make=lambda mask: messages.confidence(mask.label_map), lazy=True,
+    ),
+    Output(
+        "overlay", IMAGE, "drawn only while somebody listens", "rgb8",
+        make=lambda mask: messages.overlay(mask.picture, mask.label_map), lazy=True,
+        recorded=(
+            COMPRESSED, lambda mask: messages.compressed_overlay(mask.picture, mask.label_map)
+        ),
+    ),
+    Output("label_info", LABEL_INFO, "what the ids mean; latched", names=messages.label_info),
+    Output(
+        "status", DIAGNOSTICS, "the mask's own stamp: used, state, reason, age, latency",
+        make=lambda mask: messages.status(mask.label_map, mask.spec, mask.node),
+    ),
+    HEALTH,
+)  # fmt: skip
+"""In the order of the table."""
+
+
+def of_a_mask() -> dict[str, Output]:
+    """By name, what one mask consists of; all carry its stamp."""
+    return {output.name: output for output in OUTPUTS if output.make is not None}
+
+
+def recorded(mask: Mask, *, first: bool) -> list[tuple[str, str, Fields, bool]]:
+    """(topic below /robustseg, type, fields, latched) of what a recording keeps of a mask.
+
+    Args:
+        mask: the mask.
+        first: whether it is the first one: what is said once precedes it.
+    """
+    stamp_ns = mask.label_map.stamp_ns
+    kept = [
+        (output.name, output.type, output.names(mask.spec, stamp_ns), True)
+        for output in OUTPUTS
+        if first and output.names is not None
+    ]
+    for output in OUTPUTS:
+        if output.make is not None:
+            kind, make = output.recorded or (output.type, output.make)
+            kept.append((output.name, kind, make(mask), False))
+    return kept
+
+
+def table() -> list[str]:
+    """The rows of the README's table."""
+    rows = []
+    for output in OUTPUTS:
+        package, _, short = output.type.partition("/msg/")
+        shown = short if package in ("sensor_msgs", "diagnostic_msgs") else f"{package}/{short}"
+        what = f"{shown} {output.form}".strip()
+        rows.append(f"| out | `{output.topic}` | {what} | {output.note} |")
+    return rows

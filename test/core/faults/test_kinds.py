@@ -1,0 +1,71 @@
+"""A fault is a class in a file: planted, everybody finds it."""
+
+from __future__ import annotations
+
+import pytest
+from core.faults.test_faults_health import START_S, observed
+from typer.testing import CliRunner
+
+from robustseg_core import faults
+from robustseg_core.cli.main import app
+from robustseg_core.errors import RobustsegError
+from robustseg_core.faults import Injector, kinds, parse_fault
+from robustseg_core.robustness.matrix import _on
+from robustseg_core.types import Fault
+from support import drives
+from support.planted import plant
+
+LENS = '''
+"""What a lens cap does; for this test."""
+from robustseg_core.faults._base import FaultModel, altered
+from robustseg_core.faults.kinds import image
+from robustseg_core.types import Fault
+from pydantic import Field
+from typing import ClassVar
+
+
+class LensCap(FaultModel):
+    """Somebody forgot the lens cap."""
+
+    modalities: ClassVar = ("rgb",)
+    finds: ClassVar = frozenset({Fault.BLACK})
+    level: int = Field(0, ge=0, le=5, description="Gray level.")
+
+    def change(self, message, state):
+        noise = lambda rgb: state.rng.integers(self.level, self.level + 3, rgb.shape, "u1")
+        return image.edited(message, noise)
+'''
+
+
+def test_a_fault_that_is_one_new_file_is_listed_made_and_found(tmp_path, monkeypatch):
+    plant(monkeypatch, tmp_path, kinds, "lens", LENS)
+    assert "lens_cap" in faults.available("rgb") and "lens_cap" not in faults.available("lidar")
+    listed = CliRunner().invoke(app, ["list"]).output
+    assert "lens_cap" in listed and "Somebody forgot the lens cap. (level=0)" in listed
+    found = observed(f"rgb:lens_cap@{START_S}", 0.6)
+    assert found.said["rgb"][Fault.BLACK] <= 3 / drives.RATES["rgb"] + 0.02
+    (case,) = _on(["rgb"], "lens_cap")
+    assert case.finds == {Fault.BLACK} and case.broken == {"rgb"}
+    with pytest.raises(RobustsegError, match="lens_cap cannot be done to lidar, only to rgb"):
+        parse_fault("lidar:lens_cap")
+    with pytest.raises(RobustsegError, match="did you mean 'lens_cap'"):
+        parse_fault("rgb:lenscap")
+
+
+def test_what_was_planted_is_gone_again():
+    assert "lens_cap" not in faults.available()
+
+
+def test_two_faults_of_one_name_are_an_error(tmp_path, monkeypatch):
+    plant(monkeypatch, tmp_path, kinds, "again", LENS.replace("LensCap", "Black"))
+    with pytest.raises(RobustsegError, match="both define Black; rename one"):
+        faults.available()
+
+
+@pytest.mark.parametrize("name", [n for n in faults.available() if not faults.load(n).reads])
+def test_a_fault_that_reads_no_message_takes_whatever_stands_for_one(name):
+    injector = Injector([parse_fault(f"rgb:{name}")], topics={"rgb": "/rgb"})
+    assert not injector.reads("/rgb")
+    tokens = [object() for _ in range(20)]
+    out = [s.message for k, token in enumerate(tokens) for s in injector.feed("/rgb", token, k)]
+    assert not injector.refused and set(map(id, out)) <= set(map(id, tokens))
