@@ -1,6 +1,6 @@
 """The first half of the product: messages in, closed sets out.
 
-    message -> decode -> judge -> Reading -> admit -> set
+    message -> decode -> check -> Reading -> admit -> set
 
 Whatever is wrong with a message, it is rejected, counted and named, and nothing stops.
 """
@@ -510,17 +510,17 @@ def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]
 
 
 def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]]:
-    """Decode and judge; raises the first fatal finding as a Rejection."""
+    """Decode and check; raises the first fatal finding as a Rejection."""
     stamp_ns, frame_id = header(message)
     data = decoder.decode(message, stamp_ns)
-    findings, quality = judged(decoder, data)
+    findings, quality = checked(decoder, data)
     fatal = next((finding for finding in findings if finding.fatal), None)
     if fatal is not None:
         raise Rejection(fatal.fault, fatal.text, final=fatal.final)
     return Reading(decoder.name, stamp_ns, frame_id, data, quality), findings
 
 
-def judged(decoder: Modality, data: Any) -> tuple[tuple[Finding, ...], float]:
+def checked(decoder: Modality, data: Any) -> tuple[tuple[Finding, ...], float]:
     """(what the content checks find in a sensor's data, quality that they leave of it)."""
     findings = tuple(decoder.check(data))
     return findings, min((finding.score for finding in findings), default=1.0)

@@ -23,7 +23,7 @@ from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
-from robustseg_core.modalities import Modality
+from robustseg_core.modalities._base import Modality
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.robot.config import RobotConfig

@@ -41,7 +41,7 @@ else:
 log = logging.getLogger(__name__)
 
 LOG_EVERY_NS = 5 * SECOND
-SILENT = Finding(Fault.SILENT, True)
+SILENT = Finding(Fault.SILENT, fatal=True)
 """Why an input that is not waited for is not in a set."""
 LEAST_SLOP_MS = 2.0
 """An input is waited for if its next stamp is predicted within the slop, or within this: periods
@@ -254,7 +254,9 @@ class DeadlineSynchronizer(_Filter):
         """Why a message that the reference would match is left out of a set."""
         slop_ms = self._slop_ns / MS
         text = f"{apart_ms:.1f} ms from another, slop {slop_ms:g} ms"
-        return Finding(Fault.LATE, False, text, score=1.0, value=apart_ms, limit=slop_ms, unit="ms")
+        return Finding(
+            Fault.LATE, fatal=False, text=text, score=1.0, value=apart_ms, limit=slop_ms, unit="ms"
+        )
 
     def _deliver(self) -> None:
         """All that is ready, in order."""
