@@ -89,13 +89,6 @@ class Event(Modality):
         zero_ns = stamp_ns - first * 1000
         return Packet(height, width, events, zero_ns, rate, stride, lost, missing, repeated)
 
-    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> Packet:
-        """One packet of x, y, t_us and polarity; what happened until now is that before time 0."""
-        events, (height, width), until_us = _arrays.events(self.name, value, size)
-        count = len(events.t)
-        span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
-        return Packet(height, width, events, -until_us * 1000, count / span_us * 1e6)
-
     def _decoder_for(self, encoding: str, height: int, width: int) -> EventDecoder:
         """The decoder of this stream; a new one where format or size are others than before."""
         known = self._decoder
@@ -109,6 +102,13 @@ class Event(Modality):
         self._decoder, self._format = kind(width, height), encoding
         self._seq = self._highest = None
         return self._decoder
+
+    def from_array(self, value: Any, size: tuple[int, int] | None = None) -> Packet:
+        """One packet of x, y, t_us and polarity; what happened until now is that before time 0."""
+        events, (height, width), until_us = _arrays.events(self.name, value, size)
+        count = len(events.t)
+        span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
+        return Packet(height, width, events, -until_us * 1000, count / span_us * 1e6)
 
     def _room(self, stamp_ns: int) -> int:
         """Events that may still be kept: the sensor's clock may deny what the stamps say.
