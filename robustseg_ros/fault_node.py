@@ -45,8 +45,9 @@ class FaultNode(Node):
             type=ParameterType.PARAMETER_STRING_ARRAY,
             description="What is broken now: TARGET:FAULT(key=value), as `robustseg list` names.",
         )
-        self._prefix = self.declare_parameter("prefix", "/faulty").value.rstrip("/")
-        wanted = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY, strings)
+        prefix: str = self.declare_parameter("prefix", "/faulty").value
+        self._prefix = prefix.rstrip("/")
+        wanted: Any = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY, strings)
         config = parameters.declare(self)
         self._topics = config.topics
         if not self._topics:
@@ -70,7 +71,7 @@ class FaultNode(Node):
         specs = [parse_fault(word) for word in words if word]
         return Injector(specs, topics=self._topics, start_ns=time.monotonic_ns())
 
-    def _on_set(self, changed: list[Parameter]) -> SetParametersResult:
+    def _on_set(self, changed: list[Parameter[Any]]) -> SetParametersResult:
         for parameter in changed:
             if parameter.name == "faults":
                 try:

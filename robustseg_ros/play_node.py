@@ -27,7 +27,7 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import parse_fault, parse_kill
 from robustseg_core.recording.guess import Candidate, rank
 from robustseg_core.recording.inject import FaultyBag
-from robustseg_core.recording.replay import TF_TOPICS
+from robustseg_core.robot.topics import TF_TOPICS
 from robustseg_core.types import SECOND, Rejection
 from robustseg_ros import command_line, optional, run
 from robustseg_ros.restamp import restamp

@@ -115,8 +115,8 @@ def _layout(fields: tuple[tuple[str, int, int], ...], order: str) -> tuple[np.dt
             f"cloud has no field {', '.join(missing)}; it has {', '.join(there) or 'none at all'}",
         )
     wanted = {name: name for name in "xyz"}
-    for ours, theirs in (("intensity", _INTENSITY), ("ring", _RING)):
-        if found := [name for name in theirs if name in there]:
+    for ours, others in (("intensity", _INTENSITY), ("ring", _RING)):
+        if found := [name for name in others if name in there]:
             wanted[ours] = found[0]
     names, formats, offsets = [], [], []
     for ours, theirs in wanted.items():
@@ -133,4 +133,4 @@ def _layout(fields: tuple[tuple[str, int, int], ...], order: str) -> tuple[np.dt
         offsets.append(offset)
     end = max(o + f.itemsize for o, f in zip(offsets, formats, strict=True))
     whole = {"names": names, "formats": formats, "offsets": offsets, "itemsize": end}
-    return np.dtype(whole), end
+    return np.dtype(whole), end  # type: ignore[call-overload]  # NumPy types no such dict
