@@ -34,7 +34,7 @@ class Key(NamedTuple):
     """A sample at one time: the same index in another epoch looks different."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name; nobody calls it
 
 
 class Loader:
@@ -221,8 +221,12 @@ class _Collate:
 
     def __call__(self, samples: Sequence[Sample | _Failed]) -> dict[str, Any] | _Failed:
         """Images, alive and label, as `Batch` has them."""
+        whole = [sample for sample in samples if isinstance(sample, Sample)]
         if failed := [sample for sample in samples if isinstance(sample, _Failed)]:
             return failed[0]
+        return self._side_by_side(whole)
+
+    def _side_by_side(self, samples: Sequence[Sample]) -> dict[str, Any] | _Failed:
         sizes = {sample.id: next(iter(sample.images.values())).shape[-2:] for sample in samples}
         if len(set(sizes.values())) != 1:
             listed = ", ".join(f"{name} {h}x{w}" for name, (h, w) in sizes.items())

@@ -13,6 +13,17 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._corruptions import ANY, Corruption
 
+__all__ = [
+    "Corruption",
+    "Modality",
+    "available",
+    "channels_of",
+    "corruptions_of",
+    "limits_of",
+    "load",
+    "ranked",
+]
+
 
 def available() -> list[str]:
     """Names of all modalities that there are, by the alphabet; none of them is imported."""
@@ -25,7 +36,7 @@ def load(name: str) -> type[Modality]:
     Raises:
         RobustsegError: there is none; the text lists those that there are.
     """
-    return plugins.load(__name__, name, Modality)
+    return plugins.load(__name__, name, Modality)  # type: ignore[type-abstract]  # mypy 4717
 
 
 def ranked(names: Iterable[str] | None = None) -> tuple[str, ...]:

@@ -58,12 +58,13 @@ def blend(picture: NDArray[np.uint8], ids: NDArray[np.uint8], spec: ModelSpec) -
     height, width = ids.shape
     seen = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
     mixed = cv2.addWeighted(seen, 1 - BLEND, colorize(ids, spec), BLEND, 0.0)
+    mixed = mixed.astype(np.uint8, copy=False)
     unlabelled = ids == IGNORE
     mixed[unlabelled] = seen[unlabelled]
     if not spec.trained:
         scale = _scale(height)
         _text(mixed, UNTRAINED, (round(8 * scale), round(24 * scale)), 0.6 * scale)
-    return mixed.astype(np.uint8, copy=False)
+    return mixed
 
 
 def overlay(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:

@@ -36,7 +36,7 @@ def load(encoding: str) -> type[EventDecoder]:
     if encoding not in known:
         text = f"unsupported event encoding {encoding!r}; supported: {', '.join(known)}"
         raise Rejection(Fault.UNDECODABLE, text, final=True)
-    return plugins.load(__name__, encoding, EventDecoder)
+    return plugins.load(__name__, encoding, EventDecoder)  # type: ignore[type-abstract]  # mypy 4717
 
 
 def encoder_of(encoding: str) -> type[EventEncoder]:
@@ -46,9 +46,14 @@ def encoder_of(encoding: str) -> type[EventEncoder]:
         Rejection: UNDECODABLE; no such format, or one that can only be read.
     """
     load(encoding)
-    found = plugins.subclasses(__name__, encoding, EventEncoder)
+    found = _encoders(encoding)
     if not found:
-        written = [n for n in available() if plugins.subclasses(__name__, n, EventEncoder)]
+        written = [name for name in available() if _encoders(name)]
         text = f"event encoding {encoding!r} is not changed, only {', '.join(written)}"
         raise Rejection(Fault.UNDECODABLE, text)
     return found[0]
+
+
+def _encoders(encoding: str) -> list[type[EventEncoder]]:
+    kind = EventEncoder
+    return plugins.subclasses(__name__, encoding, kind)  # type: ignore[type-abstract]  # mypy 4717
