@@ -13,6 +13,17 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._corruptions import ANY, Corruption
 
+__all__ = [
+    "Corruption",
+    "Modality",
+    "available",
+    "channels_of",
+    "corruptions_of",
+    "limits_of",
+    "load",
+    "ranked",
+]
+
 
 def available() -> list[str]:
     """Names of all modalities that there are, by the alphabet; none of them is imported."""

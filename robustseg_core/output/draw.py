@@ -57,13 +57,13 @@ def blend(picture: NDArray[np.uint8], ids: NDArray[np.uint8], spec: ModelSpec) -
     """(H, W, 3) RGB: the (H, W) mask over a picture of any size."""
     height, width = ids.shape
     seen = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-    mixed = cv2.addWeighted(seen, 1 - BLEND, colorize(ids, spec), BLEND, 0.0)
+    mixed = np.asarray(cv2.addWeighted(seen, 1 - BLEND, colorize(ids, spec), BLEND, 0.0), np.uint8)
     unlabelled = ids == IGNORE
     mixed[unlabelled] = seen[unlabelled]
     if not spec.trained:
         scale = _scale(height)
         _text(mixed, UNTRAINED, (round(8 * scale), round(24 * scale)), 0.6 * scale)
-    return mixed.astype(np.uint8, copy=False)
+    return mixed
 
 
 def overlay(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
