@@ -33,7 +33,7 @@ from robustseg_core.engines.eager import pick_device
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.view import View, grid_of
-from robustseg_core.intake import judged
+from robustseg_core.intake import checked
 from robustseg_core.modalities._base import Modality
 from robustseg_core.models import checkpoint
 from robustseg_core.output import draw
@@ -141,7 +141,7 @@ class Predictor:
         for name in names:
             decoder = self._decoders[name]
             decoder.reset()  # what was usual in another call says nothing of this one
-            found, quality = judged(decoder, data[name])
+            found, quality = checked(decoder, data[name])
             if alarms := tuple(finding for finding in found if finding.alarm):
                 findings[name] = alarms
                 log.warning("%s: %s", name, "; ".join(map(str, alarms)))
