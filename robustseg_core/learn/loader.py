@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_all_start_methods
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +30,8 @@ _ORDER, _VARIATION = 0, 1
 """What dice are for: the same seed gives independent ones for each."""
 
 
-class Key(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
     """A sample at one time: the same index in another epoch looks different."""
 
     epoch: int
@@ -219,14 +220,11 @@ class _Collate:
             name: channels_of(name, dataset.encodings.get(name, {})) for name in dataset.modalities
         }
 
-    def __call__(self, samples: Sequence[Sample | _Failed]) -> dict[str, Any] | _Failed:
+    def __call__(self, made: Sequence[Sample | _Failed]) -> dict[str, Any] | _Failed:
         """Images, alive and label, as `Batch` has them."""
-        whole = [sample for sample in samples if isinstance(sample, Sample)]
-        if failed := [sample for sample in samples if isinstance(sample, _Failed)]:
+        if failed := [sample for sample in made if isinstance(sample, _Failed)]:
             return failed[0]
-        return self._side_by_side(whole)
-
-    def _side_by_side(self, samples: Sequence[Sample]) -> dict[str, Any] | _Failed:
+        samples = [sample for sample in made if isinstance(sample, Sample)]
         sizes = {sample.id: next(iter(sample.images.values())).shape[-2:] for sample in samples}
         if len(set(sizes.values())) != 1:
             listed = ", ".join(f"{name} {h}x{w}" for name, (h, w) in sizes.items())

@@ -78,10 +78,10 @@ def blurred(array: Array, sigma: float, rng: np.random.Generator, encoding: Any)
 @_on_levels
 def covered(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """From any of the four edges, in any gray: the net must not learn where dirt lies."""
-    edge, level = rng.integers(4), rng.integers(256)
-    array = np.rot90(array, edge, axes=(1, 2))
-    array[:, :, : round(share * array.shape[2])] = level
-    return np.rot90(array, -edge, axes=(1, 2))
+    edge, level = int(rng.integers(4)), rng.integers(256)
+    turned = np.rot90(array, edge, axes=(1, 2))
+    turned[:, :, : round(share * turned.shape[2])] = level
+    return np.rot90(turned, -edge, axes=(1, 2))
 
 
 @_on_levels
@@ -106,7 +106,9 @@ def noise_instead(array: Array, amount: float, rng: np.random.Generator, encodin
 def low_light(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Less light, and the noise of the sensor that darkness lets one see."""
     dim = array * np.float32(factor)
-    return np.rint(dim + rng.standard_normal(array.shape, np.float32) * np.sqrt(dim / 8 + 1))
+    noise = rng.standard_normal(array.shape, np.float32) * np.sqrt(dim / 8 + 1)
+    dark: Array = np.rint(dim + noise)
+    return dark
 
 
 def holes(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
