@@ -79,8 +79,8 @@ class Rrm(Distiller):
     ) -> tuple[Tensor, Tensor]:
         """(n, C, h, w) of both to (n, copies, C, h, w) of both.
 
-        The generator chooses a seed; noise is drawn from it on the features' own device, sample by sample
-        in a fixed order, whatever the order of the packed rows.
+        The generator chooses a seed; noise is drawn from it on the features' own device, sample by
+        sample in a fixed order, whatever the order of the packed rows.
         """
         student, teacher = student[:, None], teacher[:, None]
         if not self.options.noise:

@@ -2,8 +2,8 @@
 
 Step s of rank r holds the same samples, varied in the same way, whatever the number of worker
 processes and wherever a run was resumed: order is a function of (seed, epoch), and a sample's
-variation of (seed, epoch, index). Ranks cut each global batch into consecutive slices, so that two processes
-with batches of 4 see what one with batches of 8 sees.
+variation of (seed, epoch, index). Ranks cut each global batch into consecutive slices, so that two
+processes with batches of 4 see what one with batches of 8 sees.
 """
 
 from __future__ import annotations
