@@ -9,6 +9,9 @@ other. Any viewer shows the file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +73,7 @@ def from_png(data: bytes, values: Values, channels: int = CHANNELS) -> NDArray[n
         RobustsegError: no PNG, or one of other channels than these.
     """
     picture, rows = _decoded(data), stacked(values)
+    planes: Sequence[NDArray[Any]]
     if picture.ndim == 2 and len(values) > 1 and picture.shape[0] % rows == 0:
         planes = np.split(picture, rows)
     else:
