@@ -43,7 +43,7 @@ def value_of(name: str) -> Any:
     if field.islower() and "." not in field:
         model = GROUPS[group] if group in GROUPS else modalities.limits_of(group)
         default = model.model_fields[field].default
-        return default if name != "sync.reference" else tuple(modalities.available())
+        return default if name != "sync.reference" else modalities.ranked()
     module, _, constant = name.rpartition(".")
     return getattr(importlib.import_module(f"robustseg_core.{module}"), constant)
 
