@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both make .venv first, by uv in half a minute (1.1 GB to
+# Two commands: `make demo` and `make test` (while you work: `make check`). Both make .venv first, by uv in half a minute (1.1 GB to
 # fetch), or by pip in six where uv fails; pip's settings count for both. Nothing else is touched,
 # but that root gets three system libraries which open3d needs (others are told the command).
 # BAG=...        a recording for the demo (rosbag2 folder, .mcap, .db3, ROS 1 .bag); default: a
@@ -26,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 # compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install plan-test plan-demo recording libraries demo test lint bench clean
+.PHONY: help install plan-test plan-demo recording libraries demo test check lint bench clean
 
 help:
 	@sed -n '/^# /!q; s/^# //p' Makefile
@@ -76,6 +76,11 @@ libraries:
 test: plan-test lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore test/ros
 	$(BIN)/python -m pytest test/ros
+
+# While you work: lint and the fast tests, and how much of the packages these reach.
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ros and not packaging' \
+		--cov --cov-report term:skip-covered
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

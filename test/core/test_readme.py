@@ -11,6 +11,8 @@ import pytest
 from robustseg_core.predictor import Result
 from support import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def example() -> Any:

@@ -20,6 +20,8 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State, sentence
 from support.makers import camera_info, compressed, events, image, transform, xyz
 
+pytestmark = pytest.mark.slow
+
 EPOCH = 1_700_000_000 * SECOND
 ALL = ("rgb", "depth", "event", "lidar")
 SIZE = (64, 96)

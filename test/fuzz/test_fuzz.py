@@ -14,6 +14,8 @@ from fuzz.robot import Robot
 from fuzz.seeds import kinds
 from fuzz.targets import TARGETS, call, corpus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def calm():

@@ -9,6 +9,8 @@ import pytest
 from fuzz.soak import ROLL_EVT3_S, ROLL_INT32_S, latency, schedule, slope_per_hour, soak
 from robustseg_core.faults import parse_fault
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def calm():

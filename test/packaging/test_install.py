@@ -19,7 +19,7 @@ from support import ROOT
 SCRIPT = ROOT / ".make" / "install.py"
 UV = shutil.which("uv", path=f"{sys.prefix}/.uv/bin{os.pathsep}{os.environ['PATH']}")
 
-pytestmark = pytest.mark.packaging
+pytestmark = [pytest.mark.packaging, pytest.mark.slow]
 
 BACKEND = """
 import zipfile

@@ -12,6 +12,8 @@ import pytest
 
 from support import ROOT
 
+pytestmark = pytest.mark.slow
+
 PLANTED = {
     "upward": ("robustseg_core/sync/rate.py", "from robustseg_core import segmenter"),
     "hidden in a function": (

@@ -16,6 +16,8 @@ from robustseg_core.faults import parse_kill
 from robustseg_core.recording.run import run_bags
 from robustseg_core.types import SECOND
 
+pytestmark = pytest.mark.slow
+
 START = 1_700_000_000 * SECOND
 PLAIN = ["weights=untrained"]
 KILLS = [parse_kill("rgb@0.8+0.6"), parse_kill("lidar@1.2")]

@@ -16,6 +16,8 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND, Fault
 
+pytestmark = pytest.mark.slow
+
 START = 1_700_000_000 * SECOND
 ALL = ("rgb", "depth", "event", "lidar")
 MODEL = checkpoint.untrained(checkpoint.default_spec(size=(64, 96)))

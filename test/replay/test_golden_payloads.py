@@ -20,6 +20,8 @@ from robustseg_core.modalities.event import Event
 from robustseg_core.types import Reading
 from support.twins import both, rclpy_twin
 
+pytestmark = pytest.mark.slow
+
 
 def messages(bag: Path) -> Iterator[tuple[str, Any]]:
     with Reader(bag) as reader:

@@ -17,6 +17,8 @@ from support import ROOT
 from support.drives import SIZE, write_drive
 from support.learn_data import make_shards, words
 
+pytestmark = pytest.mark.slow
+
 KILLED = """
 import importlib, sys
 from robustseg_core.cli.main import app

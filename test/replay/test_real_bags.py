@@ -7,6 +7,8 @@ import pytest
 from robustseg_core.bag import Bag
 from robustseg_core.recording.survey import survey
 
+pytestmark = pytest.mark.slow
+
 GUESSES = {
     "collage_four_sensors": {
         "rgb": ("/camera/color/image_raw/compressed", 60),

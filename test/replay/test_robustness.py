@@ -17,6 +17,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.robustness.proofs import named_tests
 from robustseg_core.sim.produce import Recipe, simulate
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = {
     "01-rgb-rgb-off": "silent",
     "01-depth-depth-off": "silent",

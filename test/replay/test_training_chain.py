@@ -15,6 +15,8 @@ from robustseg_core.evaluation.figures import figures
 from robustseg_core.metrics import confusion, mean_iou
 from robustseg_core.models import checkpoint
 
+pytestmark = pytest.mark.slow
+
 SPLIT = "first_seed: {seed}\ndrives: {drives}\nseconds: 1.2\npreset: tiny\n"
 
 

@@ -17,6 +17,8 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND
 from support.makers import header, image, make, scenes, xyz
 
+pytestmark = pytest.mark.slow
+
 START = 1_700_000_000 * SECOND
 SCENES = scenes(30)
 

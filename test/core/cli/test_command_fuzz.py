@@ -7,8 +7,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from fuzz import lines
 from support import ROOT
+
+pytestmark = pytest.mark.slow
 
 QUICK = ("inspect", "inject", "params")
 """Lines that load no PyTorch."""

@@ -20,6 +20,8 @@ from robustseg_core.types import MS, SECOND
 from support import ROOT
 from support.makers import image, scenes
 
+pytestmark = pytest.mark.slow
+
 START = 1_700_000_000 * SECOND
 EVIL = "/[/red][sim]\x1b[31m\u202e\n=x$\\frac"
 BYTES = os.fsdecode(b"o\xff")

@@ -16,6 +16,8 @@ from robustseg_core.types import Fault, Rejection
 from support.makers import compressed, image, rvl
 from support.twins import both
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(3)
 MM = RNG.integers(200, 9000, (12, 16)).astype(np.uint16)
 MM[2:4, 3:9] = 0

@@ -14,6 +14,8 @@ from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.fields import Compiled
 from robustseg_core.errors import RobustsegError
 
+pytestmark = pytest.mark.slow
+
 
 class Oracle:
     """The table of the format, one word at a time, with None for what is not known yet."""

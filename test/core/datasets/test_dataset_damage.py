@@ -21,6 +21,8 @@ from robustseg_core.extraction.label_source import Pictures
 from support.dataset_trees import MAKERS, MUSES_CALIB, Tree
 from support.makers import pretend_png
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("deliver", "mcubes", "muses")
 
 

@@ -24,6 +24,8 @@ from support.dataset_trees import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 Muses = datasets.load("muses")
 OPTIONS = {"event_size": EVENT_SIZE}
 PNG = {"form": "png"}

@@ -20,6 +20,8 @@ from support.dataset_trees import (
     write_scan,
 )
 
+pytestmark = pytest.mark.slow
+
 Muses = datasets.load("muses")
 SCALE = 1920 / MUSES_SIZE[1]
 """Pixels of the grid that K is for, per pixel of the tree."""

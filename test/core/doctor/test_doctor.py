@@ -17,6 +17,8 @@ from robustseg_core.types import SECOND
 from support.drives import EPOCH, OPTICAL, TOPICS, rows
 from support.makers import camera_info, image, make, transform
 
+pytestmark = pytest.mark.slow
+
 INFO = "/camera_info"
 SECONDS = 2.0
 Row = tuple[int, str, Any]

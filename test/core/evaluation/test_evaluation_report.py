@@ -18,6 +18,8 @@ from robustseg_core.evaluation.results import About, Group, Results
 from robustseg_core.evaluation.tables import tables
 from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():

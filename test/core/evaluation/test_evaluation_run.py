@@ -17,6 +17,8 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
 from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
+pytestmark = pytest.mark.slow
+
 LACKING = {1: ["rgb"], 3: ["rgb", "depth", "event"]}
 
 

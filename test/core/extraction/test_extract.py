@@ -31,6 +31,8 @@ from support.drives import (
     write_drive,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):

@@ -22,6 +22,8 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE
 from support.drives import SIZE, engine, robot, write_drive
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("ground", "thing", "sky")
 COLORS = ((1, 2, 3), (4, 5, 6), (7, 8, 9))
 

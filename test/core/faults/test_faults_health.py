@@ -14,6 +14,8 @@ from robustseg_core import faults
 from robustseg_core.types import IGNORE, SECOND, Fault, State
 from support.drives import ALL, RATES, drive, rows, segmenter, through
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [(m, n) for n in faults.available() for m in faults.load(n).modalities or ALL]
 ON_THE_WAY = {Fault.LATE, Fault.STARTING, Fault.RECOVERING}
 START_S = 1.5

@@ -25,6 +25,8 @@ from robustseg_core.types import SECOND, Fault, Finding, sentence
 from support.drives import ALL, EPOCH, OPTICAL, TOPICS, drive, rows, segmenter
 from support.makers import camera_info, make, transform
 
+pytestmark = pytest.mark.slow
+
 CHANGED_S = 0.6
 
 

@@ -30,6 +30,8 @@ from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.types import Batch
 from support.learn_data import CLASSES, make_shards, words
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> tuple[Path, Path]:

@@ -34,6 +34,8 @@ from robustseg_core.types import MS, SECOND
 from support import drives
 from support.makers import image, scenes
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "sensor_msgs/msg/Image"
 
 

@@ -15,6 +15,8 @@ from robustseg_core.recording.inject import FaultyBag, inject_bag
 from robustseg_core.types import SECOND, Fault
 from support.drives import ALL, EPOCH, TOPICS, message, write_drive
 
+pytestmark = pytest.mark.slow
+
 FIRST_NS, LAST_NS = EPOCH + SECOND // 2, EPOCH + SECOND * 9 // 10
 WINDOW = "@0.5+0.4"
 DICE = {

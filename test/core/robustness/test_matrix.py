@@ -22,6 +22,8 @@ from robustseg_core.robustness.score import Label, Scorer
 from robustseg_core.robustness.table import summarize
 from robustseg_core.types import MS, Bundle, Frame
 
+pytestmark = pytest.mark.slow
+
 NOT_IN_THE_MATRIX = {"wrong", "salt_pepper", "jitter", "holes", "hot_pixels", "flat",
                      "sparse_cloud"}  # fmt: skip
 """Faults beyond the fifty rows; `test_faults_health` is about all of them."""

@@ -22,6 +22,8 @@ from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND, Fault, Finding, State
 
+pytestmark = pytest.mark.slow
+
 RATES = {"rgb": 20, "depth": 10, "event": 40, "lidar": 10}
 ALL = tuple(RATES)
 PERIOD = SECOND // 20

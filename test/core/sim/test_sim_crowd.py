@@ -14,6 +14,8 @@ from robustseg_core.sim.culling import meetings, neighborly
 from robustseg_core.sim.materials import CLASS
 from robustseg_core.sim.world import World
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, FX = 96, 160, 100.0
 BASE_FROM_CAMERA = np.array(
     [[0, 0, 1, 1.2], [-1, 0, 0, 0], [0, -1, 0, 1.6], [0, 0, 0, 1]], np.float64

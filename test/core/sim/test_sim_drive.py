@@ -33,6 +33,8 @@ from robustseg_core.sim.produce import Recipe, Split, simulate, simulate_splits
 from robustseg_core.sim.rig import FRAMES, TOPICS, rig
 from robustseg_core.sim.world import World
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 1.5
 FULL = Recipe(seed=7, seconds=0.15, conditions=("clear",), preset="default")
 RECIPE = Recipe(seed=7, seconds=SECONDS, conditions=("clear",), preset="tiny")

@@ -15,6 +15,8 @@ from robustseg_core.sim.materials import CLASS, MATERIALS
 from robustseg_core.sim.weather import CONDITIONS, weather_from
 from robustseg_core.sim.world import World
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, FX = 96, 160, 100.0
 LENGTH_M = 160.0
 BASE_FROM_CAMERA = np.array(

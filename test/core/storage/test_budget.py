@@ -47,6 +47,8 @@ from robustseg_core.types import Fault, Rejection
 from support.bombs import GIB, IMAGE, Chunk, bomb, entry, mcap, payload, png, zeros, zstd
 from support.makers import compressed, events
 
+pytestmark = pytest.mark.slow
+
 SMALL = Budget(1 << 24, 256)
 """16 MiB: what is small has 1 MiB, the largest piece 2 MiB."""
 BIG = 6 << 20

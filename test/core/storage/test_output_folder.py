@@ -23,6 +23,8 @@ from robustseg_core.storage.output_folder import (
 )
 from support import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def write(folder, *, command="run", **files):
     with staged(folder, command=command) as partial:

@@ -15,6 +15,8 @@ from robustseg_core.types import SECOND, Fault, State
 from support.drives import ALL, RATES, drive, engine, rows, through
 from support.drives import segmenter as with_network
 
+pytestmark = pytest.mark.slow
+
 STAMPS = {Fault.OFFSET, Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP}
 MEANWHILE = {Fault.LATE, Fault.RECOVERING}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustseg_core.config import SyncConfig
 from robustseg_core.sync.stamps import Stamped, StampGuard
 from robustseg_core.types import MS, SECOND, Fault
+
+pytestmark = pytest.mark.slow
 
 RATES = {"rgb": 30.0, "event": 100.0, "lidar": 10.0}
 EPOCH = 1_700_000_000 * SECOND
