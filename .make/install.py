@@ -98,9 +98,9 @@ class Installer:
         self.venv.mkdir(parents=True, exist_ok=True)
         self.unfinished.touch()
         before = self.packages()
-        if not self.by_uv(again):
+        if not self.by_uv(again=again):
             say("uv did not do it; pip does, in 5 to 6 minutes, with the torch that its index has.")
-            if not self.by_pip(again or self.packages() != before):
+            if not self.by_pip(again=again or self.packages() != before):
                 return False
         self.unfinished.unlink()
         return True
@@ -109,7 +109,7 @@ class Installer:
         """The packages that are there, whole or in part."""
         return sorted(self.venv.glob("lib/*/site-packages/*.dist-info"))
 
-    def by_uv(self, again: bool) -> bool:
+    def by_uv(self, *, again: bool) -> bool:
         """Whether uv could do it; `again` lays what is there once more."""
         pip = self.find_pip()
         uv = os.environ.get("UV") or (pip and self.fetch_uv(pip))
@@ -132,7 +132,7 @@ class Installer:
             *command, *self.project, env=env
         )
 
-    def by_pip(self, again: bool) -> bool:
+    def by_pip(self, *, again: bool) -> bool:
         """Whether pip could do it; `again` lays what is there once more."""
         command = [self.python, "-m", "pip", "install", "--disable-pip-version-check",
                    "-c", CONSTRAINTS, *["--force-reinstall"] * again]  # fmt: skip

@@ -1,6 +1,6 @@
 """The first half of the product: messages in, closed sets out.
 
-    message -> decode -> judge -> Reading -> admit -> set
+    message -> decode -> check -> Reading -> admit -> set
 
 Whatever is wrong with a message, it is rejected, counted and named, and nothing stops.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from robustseg_core import modalities
 from robustseg_core.codecs.fields import header
@@ -26,20 +26,121 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.sync.offsets import Offsets
 from robustseg_core.sync.stamps import Admission, Stamped, StampGuard
 from robustseg_core.sync.synchronizer import Match, Synchronizer
-from robustseg_core.types import MS, SECOND, Fault, Finding, Health, ModelSpec, Reading, Rejection
+from robustseg_core.types import (
+    MS,
+    SECOND,
+    Fault,
+    Finding,
+    Health,
+    LabelMap,
+    ModelSpec,
+    Reading,
+    Rejection,
+)
 
 log = logging.getLogger(__name__)
 
-_TEXTS = 100
-"""Reasons kept word for word: a publisher gone wild gives a new one with every message."""
-_OTHERS = "other calibrations"
+TRANSFORM = "transform"
+"""The subject of what is refused of /tf_static."""
 
 
-def tally(counts: Counter[str], text: str, rest: str) -> int:
-    """Count a text, those beyond the first hundred together as `rest`; how often it came."""
-    key = text if text in counts or len(counts) < _TEXTS else rest
-    counts[key] += 1
-    return counts[key]
+class Register:
+    """What was found of each subject, by fault: how often, and the newest finding.
+
+    Texts are no keys: a publisher gone wild gives a new one with every message.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, Fault], Finding] = {}
+        self._counts: Counter[tuple[str, Fault]] = Counter()
+
+    def add(self, subject: str, finding: Finding) -> bool:
+        """Count a finding; whether it is the first of its fault about this subject."""
+        key = subject, finding.fault
+        self._newest[key] = finding
+        self._counts[key] += 1
+        return self._counts[key] == 1
+
+    def newest(self, subject: str, fault: Fault) -> Finding | None:
+        """What was found last; None: nothing was."""
+        return self._newest.get((subject, fault))
+
+    def total(self) -> int:
+        """How many were counted."""
+        return self._counts.total()
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    def __iter__(self) -> Iterator[tuple[str, Finding, int]]:
+        """(subject, newest finding, how often), the first that was found first."""
+        for (subject, fault), finding in self._newest.items():
+            yield subject, finding, self._counts[subject, fault]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._newest.clear()
+        self._counts.clear()
+
+
+class Observer:
+    """Watches an intake, or the segmenter that has it: is told what it took, and what became of it.
+
+    Derive from it and override what you want to hear; the rest does nothing. It is called in the
+    thread that pushes or steps, and may ask the segmenter whatever it likes; what it raises reaches
+    whoever pushed or stepped.
+    """
+
+    def arriving(self, modality: str, now_ns: int) -> None:
+        """A message has come, and nothing has been done with it yet."""
+
+    def pushed(self, modality: str, message: Any, now_ns: int, finding: Finding | None) -> None:
+        """It was rejected for that finding, or is used or under consideration (None).
+
+        The message is None where its serialized form did not parse.
+        """
+
+    def calibrated(self, modality: str, message: Any, finding: Finding | None) -> None:
+        """A CameraInfo was refused for that finding, or is used."""
+
+    def placed(self, message: Any, finding: Finding | None) -> None:
+        """Static transforms were refused for that finding, or are used."""
+
+    def stepped(self, now_ns: int, label_map: LabelMap | None) -> None:
+        """The segmenter was stepped, and made this mask, or none."""
+
+
+class Policy(Protocol):
+    """Decides whose messages are taken, and who may enter a set."""
+
+    def hears(self, modality: str, now_ns: int) -> bool:
+        """Whether a message that has come is taken at all; else it is as if it had not come."""
+        ...
+
+    def believes(self, healthy: Sequence[str], now_ns: int) -> Sequence[str]:
+        """The streams that may enter a set; asked under the intake's lock.
+
+        Args:
+            healthy: those that the health monitor believes.
+            now_ns: the intake's clock.
+        """
+        ...
+
+
+class HealthDecides(Policy):
+    """The product's policy: every message is taken, and a set is made of who is healthy."""
+
+    def hears(self, modality: str, now_ns: int) -> bool:
+        """Yes."""
+        return True
+
+    def believes(self, healthy: Sequence[str], now_ns: int) -> Sequence[str]:
+        """Those."""
+        return healthy
+
+
+NOBODY = Observer()
+HEALTH_DECIDES: Policy = HealthDecides()
 
 
 class Intake:
@@ -50,13 +151,23 @@ class Intake:
     Args:
         config: the robot.
         spec: what the network expects; other streams are not listened to.
+        observer: is told what is taken, and what became of it.
+        policy: who may enter a set.
 
     Raises:
         RobustsegError: the robot has none of the network's modalities.
     """
 
-    def __init__(self, config: RobotConfig, spec: ModelSpec) -> None:
+    def __init__(
+        self,
+        config: RobotConfig,
+        spec: ModelSpec,
+        *,
+        observer: Observer = NOBODY,
+        policy: Policy = HEALTH_DECIDES,
+    ) -> None:
         streams = _streams(config, spec)
+        self.config = config
         self.view = View(spec.size, config.view)
         self.modalities: dict[str, Modality] = {
             name: modalities.load(name)(encoding=spec.encodings.get(name), limits=stream.limits)
@@ -66,9 +177,9 @@ class Intake:
         """The stream whose own pixels the masks have, where no CameraInfo tells."""
         self.pushed: Counter[str] = Counter()
         self.jumps = 0
-        self.calibration_rejected: Counter[str] = Counter()
+        self.calibration_rejected = Register()
         """What was refused of CameraInfo and transforms, and how often; the last good stays."""
-        self.calibration_changed: Counter[str] = Counter()
+        self.calibration_changed = Register()
         """What became another in mid-drive, old and new value, and how often; it is used."""
         self.ignored = tuple(name for name in config.topics if name not in streams)
         """Streams that the network does not know: nobody listens to them."""
@@ -85,9 +196,15 @@ class Intake:
         self._identities = {name: Identity() for name in streams}
         self._notices: dict[tuple[str, Fault], Finding] = {}
         """What is told of a stream as soon as somebody says what time it is."""
-        self._refusals: dict[tuple[str, Fault], str] = {}
+        self._refusals: dict[tuple[str, Fault], Finding] = {}
         """What was last refused of a stream's calibration and place, while nothing better came."""
+        self._observer, self._policy = observer, policy
         self._lock = threading.Lock()
+
+    @property
+    def longest_wait_ns(self) -> int:
+        """No set stays open for longer after its reference came."""
+        return self._sync.longest_wait_ns
 
     @property
     def overtaken(self) -> int:
@@ -95,7 +212,7 @@ class Intake:
         return self._sync.skipped
 
     def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
-        """Take one message: why it was rejected, or None.
+        """Take one message: why it was rejected, or None: it is used, or under consideration.
 
         Raises:
             RobustsegError: no such modality.
@@ -105,6 +222,15 @@ class Intake:
         except KeyError:
             way_out = did_you_mean(modality, self.modalities)
             raise RobustsegError(f"no stream called {modality!r}; {way_out}") from None
+        if not self._policy.hears(modality, now_ns):
+            return None
+        self._observer.arriving(modality, now_ns)
+        finding = self._decode(decoder, message, now_ns)
+        self._observer.pushed(modality, message, now_ns, finding)
+        return finding
+
+    def _decode(self, decoder: Modality, message: Any, now_ns: int) -> Finding | None:
+        modality = decoder.name
         self._arrived(modality, now_ns)
         try:
             reading, notes = _read(decoder, message)
@@ -120,8 +246,10 @@ class Intake:
 
     def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
         """Count a message that never became one (its serialized form did not parse)."""
+        self._observer.arriving(modality, now_ns)
         self._arrived(modality, now_ns)
         self._reject(modality, now_ns, finding)
+        self._observer.pushed(modality, None, now_ns, finding)
 
     def missed(self, modality: str, until_ns: int) -> None:
         """Messages came until then, and were lost on our side: no silence of the sensor."""
@@ -130,13 +258,18 @@ class Intake:
 
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take a calibration; why it was rejected, or None. A change is counted and told."""
+        finding = self._calibrate(modality, message)
+        self._observer.calibrated(modality, message, finding)
+        return finding
+
+    def _calibrate(self, modality: str, message: Any) -> Finding | None:
         stream = self._streams[modality]
         rectified = "rect" in stream.topic if stream.rectified is None else stream.rectified
         with self._lock:
             try:
                 changes = self.view.set_camera_info(modality, message, rectified=rectified)
             except Rejection as rejection:
-                self._count_refusal(f"CameraInfo of {modality}: {rejection}")
+                self._count_refusal(f"CameraInfo of {modality}", rejection.finding)
                 self._refuse(modality, Fault.NO_CALIB, str(rejection))
                 return rejection.finding
             self._refusals.pop((modality, Fault.NO_CALIB), None)
@@ -146,18 +279,20 @@ class Intake:
 
     def push_transforms(self, message: Any) -> Finding | None:
         """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
+        finding = None
         with self._lock:
             try:
                 self.view.add_transforms(message)
             except Rejection as rejection:
-                self._count_refusal(f"transform: {rejection}")
-                return rejection.finding
-        return None
+                finding = rejection.finding
+                self._count_refusal(TRANSFORM, finding)
+        self._observer.placed(message, finding)
+        return finding
 
     def reject_calibration(self, topic: str, finding: Finding) -> None:
         """Count a CameraInfo or transform that never became one (it did not parse)."""
         with self._lock:
-            self._count_refusal(f"{topic}: {finding}")
+            self._count_refusal(topic, finding)
 
     def notice(self, modality: str, now_ns: int, finding: Finding) -> None:
         """Tell something of a stream that people should hear of; it goes on all the same."""
@@ -210,20 +345,20 @@ class Intake:
 
     def _refuse(self, modality: str, fault: Fault, text: str) -> bool:
         """Tell that a calibration or place is refused, once; whether this is the first time."""
-        if self._refusals.get((modality, fault)) == text:
+        finding = Finding(fault, False, f"refused: {text}", score=1.0)
+        if self._refusals.get((modality, fault)) == finding:
             return False
-        self._refusals[modality, fault] = text
-        self._notices[modality, fault] = Finding(fault, False, f"refused: {text}", score=1.0)
+        self._refusals[modality, fault] = self._notices[modality, fault] = finding
         return True
 
-    def _count_refusal(self, text: str) -> None:
-        if tally(self.calibration_rejected, text, _OTHERS) == 1:
-            log.warning("refused: %s", text)
+    def _count_refusal(self, subject: str, finding: Finding) -> None:
+        if self.calibration_rejected.add(subject, finding):
+            log.warning("refused: %s: %s", subject, finding)
 
     def _recalibrated(self, modality: str, what: str, changes: str) -> None:
-        if tally(self.calibration_changed, f"{what}: {changes}", _OTHERS) == 1:
-            log.warning("%s: %s", what, changes)
         finding = Finding(Fault.RECALIBRATED, False, changes, score=1.0)
+        if self.calibration_changed.add(what, finding):
+            log.warning("%s: %s", what, changes)
         self._notices[modality, Fault.RECALIBRATED] = finding
 
     def _tell(self, now_ns: int) -> None:
@@ -239,10 +374,10 @@ class Intake:
         far = self.view.far(name, reading.frame_id)
         if not far:
             self._refusals.pop((name, Fault.NO_TF), None)
-        elif self._refuse(name, Fault.NO_TF, far) and f"transform: {far}" not in (
-            self.calibration_rejected  # else it was counted when it came
-        ):
-            self._count_refusal(f"transform: {far}")
+        elif self._refuse(name, Fault.NO_TF, far):
+            refusal = Finding(Fault.NO_TF, True, far)
+            if self.calibration_rejected.newest(TRANSFORM, Fault.NO_TF) != refusal:
+                self._count_refusal(TRANSFORM, refusal)  # else it was counted when it came
 
     def _arrived(self, modality: str, now_ns: int) -> None:
         with self._lock:
@@ -320,10 +455,10 @@ class Intake:
                 self._offsets.see(sent.modality, sent.stamp_ns, sent.arrival_ns)
         self._health.dispute(self._offsets.undecided)
 
-    def _disputed(self, match: Match[Reading]) -> dict[str, str]:
+    def _disputed(self, match: Match[Reading]) -> dict[str, Finding]:
         """Why streams are not in a set whose opener, and not they, may have the wrong clock."""
         doubts = {**self._offsets.undecided, **self._offsets.moved}
-        told = {name: str(doubt) for name, doubt in doubts.items() if name in match.absent}
+        told = {name: doubt for name, doubt in doubts.items() if name in match.absent}
         if match.opened_by is None or not match.absent:
             return told
         opener = match.items[match.opened_by][0]
@@ -331,23 +466,37 @@ class Intake:
         if far_ns is None or far_ns >= -self._offsets.limit_ns:
             return told
         text = (
-            f"{Fault.OFFSET.value}: the mask's stamp is {-far_ns / SECOND:.2f} s ahead of where "
-            f"that of {opener.modality} was until now; undecided which of the two moved"
+            f"the mask's stamp is {-far_ns / SECOND:.2f} s ahead of where that of "
+            f"{opener.modality} was until now; undecided which of the two moved"
         )
-        return {**dict.fromkeys(match.absent, text), **told}
+        ahead = self._ahead(far_ns, text)
+        return {**dict.fromkeys(match.absent, ahead), **told}
 
-    def _believed(self, now_ns: int) -> tuple[list[str], dict[str, str]]:
+    def _believed(self, now_ns: int) -> tuple[list[str], dict[str, Finding]]:
         """The streams that may enter a set, and why those may not whose stamps are ahead.
 
         Nobody else is held against a stamp that no delivery explains, while it is compared.
         """
-        usable, ahead = self._health.usable(now_ns), self._offsets.ahead()
+        usable = self._policy.believes(self._health.usable(now_ns), now_ns)
+        ahead = self._offsets.ahead()
+        limit_s = self._offsets.limit_ns / SECOND
         why = {
-            name: f"{Fault.OFFSET.value}: the newest stamp is {-far_ns / SECOND:.2f} s ahead of "
-            f"where its peers' stamps put it, limit {self._offsets.limit_ns / SECOND:g} s"
-            for name, far_ns in ahead.items() if name in usable
-        }  # fmt: skip
+            name: self._ahead(
+                far_ns,
+                f"the newest stamp is {-far_ns / SECOND:.2f} s ahead of where its peers' stamps "
+                f"put it, limit {limit_s:g} s",
+            )
+            for name, far_ns in ahead.items()
+            if name in usable
+        }
         return [name for name in usable if name not in why], why
+
+    def _ahead(self, far_ns: float, text: str) -> Finding:
+        """A stamp that is ahead by more than it may be keeps a stream out of one set."""
+        limit_s = self._offsets.limit_ns / SECOND
+        return Finding(
+            Fault.OFFSET, False, text, score=1.0, value=-far_ns / SECOND, limit=limit_s, unit="s"
+        )
 
 
 def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]:
@@ -361,17 +510,17 @@ def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]
 
 
 def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]]:
-    """Decode and judge; raises the first fatal finding as a Rejection."""
+    """Decode and check; raises the first fatal finding as a Rejection."""
     stamp_ns, frame_id = header(message)
     data = decoder.decode(message, stamp_ns)
-    findings, quality = judged(decoder, data)
+    findings, quality = checked(decoder, data)
     fatal = next((finding for finding in findings if finding.fatal), None)
     if fatal is not None:
         raise Rejection(fatal.fault, fatal.text, final=fatal.final)
     return Reading(decoder.name, stamp_ns, frame_id, data, quality), findings
 
 
-def judged(decoder: Modality, data: Any) -> tuple[tuple[Finding, ...], float]:
+def checked(decoder: Modality, data: Any) -> tuple[tuple[Finding, ...], float]:
     """(what the content checks find in a sensor's data, quality that they leave of it)."""
     findings = tuple(decoder.check(data))
     return findings, min((finding.score for finding in findings), default=1.0)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -33,7 +33,7 @@ from robustseg_core.engines.eager import pick_device
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.view import View, grid_of
-from robustseg_core.intake import judged
+from robustseg_core.intake import checked
 from robustseg_core.modalities._base import Modality
 from robustseg_core.models import checkpoint
 from robustseg_core.output import draw
@@ -141,7 +141,7 @@ class Predictor:
         for name in names:
             decoder = self._decoders[name]
             decoder.reset()  # what was usual in another call says nothing of this one
-            found, quality = judged(decoder, data[name])
+            found, quality = checked(decoder, data[name])
             if alarms := tuple(finding for finding in found if finding.alarm):
                 findings[name] = alarms
                 log.warning("%s: %s", name, "; ".join(map(str, alarms)))
@@ -434,15 +434,7 @@ def _camera(name: str, value: Any, size: tuple[int, int] | None) -> Camera:
             f"{what} does not say how many pixels it has; give {{'K': K, 'size': (H, W)}}"
         )
     fisheye = bool(rest.get("fisheye", False))
-    try:
-        lens = np.ravel(np.asarray(rest.get("distortion", ()), np.float64))
-    except (TypeError, ValueError):
-        lens = np.array([np.nan])
-    if lens.size and (lens.size not in _DISTORTIONS[fisheye] or not np.isfinite(lens).all()):
-        raise RobustsegError(
-            f"{what} has the distortion {reprlib.repr(rest['distortion'])}; give "
-            f"{' or '.join(map(str, _DISTORTIONS[fisheye]))} finite numbers"
-        )
+    lens = _lens(what, rest.get("distortion", ()), _DISTORTIONS[fisheye])
     height, width = size
     fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     camera = Camera(
@@ -452,6 +444,24 @@ def _camera(name: str, value: Any, size: tuple[int, int] | None) -> Camera:
     if wrong := camera.impossible:
         raise RobustsegError(f"{what}: {wrong}; give K of these pixels")
     return camera
+
+
+def _lens(what: str, value: Any, sizes: Sequence[int]) -> NDArray[np.float64]:
+    """(N,) coefficients of a distortion; none, or as many as one of `sizes`.
+
+    Raises:
+        RobustsegError: they are not.
+    """
+    try:
+        lens = np.ravel(np.asarray(value, np.float64))
+    except (TypeError, ValueError):
+        lens = np.array([np.nan])
+    if lens.size and (lens.size not in sizes or not np.isfinite(lens).all()):
+        raise RobustsegError(
+            f"{what} has the distortion {reprlib.repr(value)}; give "
+            f"{' or '.join(map(str, sizes))} finite numbers"
+        )
+    return lens
 
 
 def _pose(what: str, value: Any) -> NDArray[np.float64]:

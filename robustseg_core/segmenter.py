@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
-from robustseg_core.intake import Intake, tally
-from robustseg_core.modalities import Modality
+from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
+from robustseg_core.modalities._base import Modality
 from robustseg_core.models import checkpoint
 from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.robot.config import RobotConfig
@@ -50,12 +49,17 @@ class Segmenter:
     """Any sensors in, label maps out.
 
     `push*` may be called from one thread while another calls `step`. `now_ns` is a clock that only
-    goes forward: the steady clock on a robot, the recording's time in a replay.
+    goes forward: the steady clock on a robot, the recording's time in a replay. It is used, never
+    derived from: who wants to watch or to vary it gives an observer or a policy. `push*`, `step`,
+    `wake_ns`, `health` and `reset` are all that driving it takes, though half of them are the
+    intake's; what the transport or an account needs beside them is asked of `intake`.
 
     Args:
         config: the robot.
         spec: what the network expects.
         engine: runs the network.
+        observer: is told what is pushed, what became of it, and each mask.
+        policy: who may enter a set; default: whom the health monitor believes.
         stopwatch_ns: measures our own latency, nothing else.
 
     Raises:
@@ -68,20 +72,23 @@ class Segmenter:
         spec: ModelSpec,
         engine: Engine,
         *,
+        observer: Observer = NOBODY,
+        policy: Policy = HEALTH_DECIDES,
         stopwatch_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.config = config
         self.spec = spec
-        self.intake = Intake(config, spec)
+        self.intake = Intake(config, spec, observer=observer, policy=policy)
         self.masks = 0
         self.lost = 0
         """Sets of which nothing could be encoded, so that they made no mask."""
-        self.lost_reasons: Counter[str] = Counter()
-        """`modality: reason` of these, and how often."""
-        self.refused: Counter[str] = Counter()
-        """Why the network made no mask of a set -> of how many."""
-        self._refusal = ""
+        self.lost_reasons = Register()
+        """Why, of each modality."""
+        self.refused = Register()
+        """Sets of which the network made no mask, by the sensors that they were of."""
+        self._refusal: Finding | None = None
         self._engine = engine
+        self._observer = observer
         self._stopwatch_ns = stopwatch_ns
         self._encoded: dict[str, tuple[tuple[int, int], Frame]] = {}
 
@@ -107,14 +114,9 @@ class Segmenter:
 
         Where it is the device, masks come all the same.
         """
-        if self._refusal:
-            return f"{Fault.INTERNAL.value}: {self._refusal} ({self.refused.total()} sets)"
+        if self._refusal is not None:
+            return f"{self._refusal} ({self.refused.total()} sets)"
         return self._engine.trouble if isinstance(self._engine, FallbackEngine) else ""
-
-    @property
-    def view(self) -> View:
-        """The pixel grid, as known so far."""
-        return self.intake.view
 
     def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
         """Take one message.
@@ -132,14 +134,6 @@ class Segmenter:
         """
         return self.intake.push(modality, message, now_ns)
 
-    def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
-        """Count a message that never became one (its serialized form did not parse)."""
-        self.intake.reject(modality, now_ns, finding)
-
-    def missed(self, modality: str, until_ns: int) -> None:
-        """Messages came until then, and were lost on our side: no silence of the sensor."""
-        self.intake.missed(modality, until_ns)
-
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
         return self.intake.push_camera_info(modality, message)
@@ -147,10 +141,6 @@ class Segmenter:
     def push_transforms(self, message: Any) -> Finding | None:
         """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
         return self.intake.push_transforms(message)
-
-    def reject_calibration(self, topic: str, finding: Finding) -> None:
-        """Count a CameraInfo or transform that never became one (it did not parse)."""
-        self.intake.reject_calibration(topic, finding)
 
     def remarks(self) -> list[str]:
         """What people should know of the drive so far beside each sensor's health, a sentence each.
@@ -160,12 +150,12 @@ class Segmenter:
         know.
         """
         intake, known = self.intake, ", ".join(self.spec.modalities)
-        lost = "; ".join(f"{text} ({count} times)" for text, count in self.lost_reasons.items())
+        lost = "; ".join(f"{name}: {found} ({n} times)" for name, found, n in self.lost_reasons)
         return [
-            *(f"{text} ({n} messages)" for text, n in intake.calibration_rejected.items()),
-            *(f"{text} ({n} times)" for text, n in intake.calibration_changed.items()),
+            *(f"{what}: {found} ({n} messages)" for what, found, n in intake.calibration_rejected),
+            *(f"{what}: {found.text} ({n} times)" for what, found, n in intake.calibration_changed),
             *([f"{self.lost} sets made no mask, nothing could be encoded: {lost}"] * bool(lost)),
-            *(f"{text} ({n} sets)" for text, n in self.refused.items()),
+            *(f"{found.text} ({n} sets)" for _, found, n in self.refused),
             *(f"{name}: {finding}" for name, finding in intake.moved.items()),
             *(f"{name}: {finding}" for name, finding in intake.bursts.items()),
             *(f"{name} is ignored: the network knows {known}" for name in intake.ignored),
@@ -176,6 +166,11 @@ class Segmenter:
 
         A set of which nothing can be encoded makes none; it is counted in `lost`.
         """
+        label_map = self._step(now_ns)
+        self._observer.stepped(now_ns, label_map)
+        return label_map
+
+    def _step(self, now_ns: int) -> LabelMap | None:
         start_ns = self._stopwatch_ns()
         match = self.intake.poll(now_ns)
         if match is None:
@@ -184,27 +179,26 @@ class Segmenter:
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             self.lost += 1
-            for name, reason in absent.items():
-                tally(self.lost_reasons, f"{name}: {reason}", "other reasons")
+            for name, finding in absent.items():
+                self.lost_reasons.add(name, finding)
             return None
         try:
             ids, confidence = self._engine(bundle)
         except NotFiniteError as error:
-            self._refusal = str(error)
-            if self._refusal not in self.refused:
-                log.error(self._refusal)
-            self.refused[self._refusal] += 1
+            self._refusal = Finding(Fault.INTERNAL, True, str(error))
+            if self.refused.add(" ".join(bundle.frames), self._refusal):
+                log.error(str(error))
             return None
-        self._refusal = ""
+        self._refusal = None
         inferred_ns = self._stopwatch_ns()
-        healths = self.intake.health(now_ns)
+        healths, view = self.intake.health(now_ns), self.intake.view
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)
-        height, width = self.view.camera_size
+        height, width = view.camera_size
         label_map = LabelMap(
             ids=enlarge(ids, height, width),
             confidence=enlarge(confidence, height, width),
             stamp_ns=bundle.stamp_ns,
-            frame_id=self.view.frame_id or match.items[used[0]][-1].payload.frame_id,
+            frame_id=view.frame_id or match.items[used[0]][-1].payload.frame_id,
             used=used,
             reasons={
                 name: _why(name, healths, absent)
@@ -246,20 +240,21 @@ class Segmenter:
         for names in (*((n,) for n in frames), tuple(frames)):
             self._engine(Bundle(0, {name: frames[name] for name in names}))
 
-    def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, str]]:
+    def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, Finding]]:
         """Frames of a set; a sensor that cannot be placed after all is absent, with the reason."""
         frames: dict[str, Frame] = {}
+        view = self.intake.view
         absent = dict(match.absent)
         for name, items in match.items.items():
             decoder = self.intake.modalities[name]
-            key = (items[-1].stamp_ns, self.view.version)
+            key = (items[-1].stamp_ns, view.version)
             cached = self._encoded.get(name)
             if cached is not None and cached[0] == key and not decoder.accumulates:
                 frames[name] = cached[1]  # held: the same scan beside the next image
                 continue
             readings = [item.payload for item in items]
             try:
-                frame = encode(decoder, readings, self.view, match.stamp_ns)
+                frame = encode(decoder, readings, view, match.stamp_ns)
             except Rejection as rejection:
                 absent[name] = self._tell(name, now_ns, rejection.finding.fault, str(rejection))
                 continue
@@ -272,11 +267,11 @@ class Segmenter:
             self._encoded[name] = (key, frames[name])
         return Bundle(match.stamp_ns, frames), absent
 
-    def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> str:
-        """Tell that a sensor could not be encoded; the words."""
+    def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> Finding:
+        """Tell that a sensor could not be encoded."""
         finding = Finding(fault, False, text, score=1.0)
         self.intake.notice(name, now_ns, finding)
-        return str(finding)
+        return finding
 
 
 def engine_of(model: AnyModalSegmenter, device: torch.device, *, cpu_threads: int = 0) -> Engine:
@@ -319,16 +314,18 @@ def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
     return checkpoint.untrained(checkpoint.default_spec(modalities.ranked(streams)))
 
 
-def _why(name: str, healths: Mapping[str, Health], absent: Mapping[str, str]) -> str:
-    """One line: why a modality is not LIVE, or not in a mask though it is."""
+def _why(
+    name: str, healths: Mapping[str, Health], absent: Mapping[str, Finding]
+) -> tuple[Finding, ...]:
+    """Why a modality is not LIVE, or not in a mask though it is; the strongest first."""
     if name not in healths:
-        return "not configured"
+        return (Finding(Fault.DISABLED, False, "not configured", score=1.0),)
     health = healths[name]
     if health.state.usable and name in absent:
-        return absent[name]
+        return (absent[name],)
     if health.state is State.LIVE:  # while this mask was being made
-        return f"{Fault.STARTING.value}: believed since a moment ago"
-    return health.reason or health.state.value
+        return (Finding(Fault.STARTING, False, "believed since a moment ago", score=1.0),)
+    return health.findings
 
 
 def enlarge(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ N packed (sample, modality) images. Times are integers of nanoseconds, and alway
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +39,8 @@ SECOND = 1_000_000_000
 class Fault(str, Enum):
     """Everything that goes wrong with a sensor: one vocabulary for making, finding and reporting.
 
-    The value is the word that appears in `LabelMap.reasons`, in diagnostics and in result files.
+    The value is the word for it in diagnostics and in result files. Whatever is grouped, counted or
+    compared goes by this, never by a text.
     """
 
     SILENT = "silent"
@@ -159,11 +160,18 @@ class Finding:
     fatal: bool
     """True: the message is rejected, never used. False: it is used, and the score goes down."""
     text: str = ""
-    """The measured value beside its limit, for people: "mean 1.2 grey levels, limit 8"."""
+    """The measured value beside its limit, for people: "mean 1.2 grey levels, limit 8"; nothing
+    reads it but people."""
     score: float = 0.0
     """Quality in [0, 1] that this finding leaves of the frame; 0 when fatal."""
     final: bool = False
     """Fatal, and the next message can be no better: no second one is waited for."""
+    value: float | None = None
+    """What was measured, where it is one number ..."""
+    limit: float | None = None
+    """... what it was held against ..."""
+    unit: str = ""
+    """... and the unit of both."""
 
     @property
     def alarm(self) -> bool:
@@ -179,6 +187,15 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.fault.value}: {self.told}" if self.told else self.fault.value
+
+
+Reasons = Mapping[str, tuple[Finding, ...]]
+"""modality -> what is said of it, the strongest first."""
+
+
+def sentence(findings: Iterable[Finding]) -> str:
+    """Findings in one line, for people."""
+    return "; ".join(map(str, findings))
 
 
 class Rejection(RobustsegError):
@@ -260,7 +277,7 @@ class LabelMap:
     frame_id: str
     used: tuple[str, ...]
     """The modalities that made this mask, in the order of `ModelSpec.modalities`."""
-    reasons: Mapping[str, str]
+    reasons: Reasons
     """modality -> why it is not LIVE, used or not, or not in `used` though it is LIVE."""
     states: Mapping[str, State]
     held_ms: Mapping[str, float]
@@ -415,4 +432,4 @@ class Health:
     @property
     def reason(self) -> str:
         """One line: why this stream is not simply LIVE."""
-        return "; ".join(map(str, self.findings))
+        return sentence(self.findings)

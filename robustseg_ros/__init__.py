@@ -33,6 +33,19 @@ LOOK_UP_S = 0.05
 UnknownArguments = rclpy_implementation.UnknownROSArgsError
 
 
+class Logger(Protocol):
+    """What we want of rclpy's logger."""
+
+    def info(self, message: str, /) -> object:
+        """Tell."""
+
+    def warning(self, message: str, /) -> object:
+        """Tell what is not as it should be."""
+
+    def error(self, message: str, /) -> object:
+        """Tell what failed."""
+
+
 class Worker(Protocol):
     """A node that `run` can run."""
 
@@ -45,7 +58,7 @@ class Worker(Protocol):
     def destroy_node(self) -> None:
         """rclpy's."""
 
-    def get_logger(self) -> logging.Logger:
+    def get_logger(self) -> Logger:
         """rclpy's."""
 
 

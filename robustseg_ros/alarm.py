@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
 from rclpy.node import Node
 
 from robustseg_core.types import SECOND
+from robustseg_ros.rclpy_names import ClockType
 
 
 class Alarm(Protocol):

@@ -29,7 +29,7 @@ _CODES = {
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
-def to_message(kind: type, fields: Mapping[str, Any]) -> Any:
+def to_message(kind: type[Any], fields: Mapping[str, Any]) -> Any:
     """An instance of the compiled message class `kind`; fields that are not named keep defaults.
 
     Numbers may be Python's or NumPy's; number sequences anything NumPy takes, of the wire's type.
@@ -50,7 +50,9 @@ def to_message(kind: type, fields: Mapping[str, Any]) -> Any:
 
 def _value(slot: Any, value: Any) -> Any:
     if isinstance(slot, NamespacedType):
-        return to_message(message_class("/".join(slot.namespaced_name())), value)
+        kind = message_class("/".join(slot.namespaced_name()))
+        assert kind is not None  # installed with the message that holds it
+        return to_message(kind, value)
     if isinstance(slot, AbstractNestedType):
         code = getattr(slot.value_type, "typename", None)
         if isinstance(slot.value_type, BasicType) and code in _CODES:
@@ -69,5 +71,5 @@ def _numbers(slot: Any, code: str, value: Any) -> Any:
     if not isinstance(slot, AbstractSequence):
         return flat  # a fixed-size array is a NumPy array in rosidl
     payload = array.array(_CODES[code])
-    payload.frombytes(memoryview(flat).cast("B") if flat.size else b"")
+    payload.frombytes(flat.view(np.uint8).data if flat.size else b"")
     return payload

@@ -3,7 +3,8 @@
     python -m robustseg_ros.doctor --seconds 5 --ros-args --params-file robot.yaml
 
 `robustseg doctor --live` starts it. Its subscriptions are the node's own (`Inputs`: types, QoS and
-`qos_overrides` included), and what decides about messages is the node's own too (`Probe`).
+`qos_overrides` included), and what decides about messages is the node's own too
+(`Segmenter`, watched by a `Probe`).
 Exit codes: 0 all is well, or only warnings; 1 something is bad; 2 what the command line says.
 """
 
@@ -18,13 +19,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import rclpy
 import typer
-from rclpy.clock import ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.logging import LoggingSeverity
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 
 from robustseg_core.cli.doctor_table import show
@@ -44,10 +43,12 @@ from robustseg_core.doctor.surroundings import (
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import NODE
 from robustseg_core.robot.topics import calibrations
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND
 from robustseg_ros import command_line, optional, parameters, qos, run
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import TF_MESSAGE, Inputs
+from robustseg_ros.rclpy_names import ClockType, LoggingSeverity
 
 MASKS = "label_mask"
 LOOK_NS = SECOND
@@ -88,7 +89,7 @@ class DoctorNode(Node):
         if probe is None:
             report = refused("live", problem)
         else:
-            for decoder in probe.intake.modalities.values():
+            for decoder in probe.segmenter.intake.modalities.values():
                 decoder.warm_up()
             report = self._examine(probe, problem)
         self.exit_code = report.exit_code
@@ -104,20 +105,20 @@ class DoctorNode(Node):
             self._inputs = None
 
     def _examine(self, probe: Probe, problem: str) -> Report:
-        self._inputs = Inputs(self, probe, self._ear)
+        inputs = self._inputs = Inputs(self, probe.segmenter, self._ear)
         self._listen_beside(probe)
         start_ns = time.monotonic_ns()
-        self._listen(probe, start_ns + round(self._seconds * SECOND))
+        self._listen(probe.segmenter, inputs, start_ns + round(self._seconds * SECOND))
         end_ns = self._ear.heard_ns()
         observation = Observation(
-            probe, self._offers(), start_ns, end_ns, live=True, ages_ms=self._ages(probe)
+            probe, self._offers(inputs), start_ns, end_ns, live=True, ages_ms=self._ages(probe)
         )
         sim = bool(self.get_parameter("use_sim_time").value)
         of_node = [
             check_clock(
                 sim, self.count_publishers("/clock"), self._clock_watch, time.monotonic_ns()
             ),
-            check_transports(self._environment, rclpy.get_rmw_implementation_identifier()),
+            check_transports(self._environment, get_rmw_implementation_identifier()),
             check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),
             self._output(),
         ]
@@ -144,8 +145,8 @@ class DoctorNode(Node):
     def _tick(self, message: Clock) -> None:
         self._clock_watch.look(nanoseconds(message.clock), time.monotonic_ns())
 
-    def _listen(self, probe: Probe, end_ns: int) -> None:
-        """One thread: callbacks push, and the probe is stepped when it asks for it."""
+    def _listen(self, segmenter: Segmenter, inputs: Inputs, end_ns: int) -> None:
+        """One thread: callbacks push, and the segmenter is stepped when it asks for it."""
         executor = SingleThreadedExecutor(context=self.context)
         executor.add_node(self)
         look_ns, before_ns = 0, time.monotonic_ns()
@@ -156,22 +157,22 @@ class DoctorNode(Node):
                 self._held_up_s = max(self._held_up_s, (now_ns - before_ns) / SECOND)
                 before_ns = now_ns
                 if now_ns >= look_ns:
-                    self._inputs.watch()
+                    inputs.watch()
                     look_ns = now_ns + LOOK_NS
-                while probe.step(self._ear.heard_ns()) is not None:
+                while segmenter.step(self._ear.heard_ns()) is not None:
                     pass
-                wake_ns = probe.wake_ns(self._ear.heard_ns())
+                wake_ns = segmenter.wake_ns(self._ear.heard_ns())
                 nap_ns = NAP_NS if wake_ns is None else min(max(wake_ns - now_ns, 0), NAP_NS)
                 self._ear.turn(executor, nap_ns / SECOND)
         finally:
             executor.remove_node(self)
             executor.shutdown(timeout_sec=0)
 
-    def _offers(self) -> dict[str, Offer]:
+    def _offers(self, inputs: Inputs) -> dict[str, Offer]:
         """Topics with publishers: those of the robot as it spells them, then all others."""
         streams = list(self._config.topics.values())
         ours = {*streams, *calibrations(self._config), TF_STATIC}
-        mismatches = self._inputs.complaints()
+        mismatches = inputs.complaints()
         offers: dict[str, Offer] = {}
         for topic in ours:
             name = self.resolve_topic_name(topic)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType, SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -25,6 +25,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, Sample, parse_fault
 from robustseg_ros import command_line, optional, parameters, run, spin
 from robustseg_ros.inputs import choose_type
+from robustseg_ros.rclpy_names import ClockType
 
 LOOK_S = 0.5
 """How often topics are looked for that nobody published before."""
@@ -47,13 +48,16 @@ class FaultNode(Node):
         )
         prefix: str = self.declare_parameter("prefix", "/faulty").value
         self._prefix = prefix.rstrip("/")
-        wanted: Any = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY, strings)
+        declared: Parameter[Any] = self.declare_parameter(
+            "faults", Parameter.Type.STRING_ARRAY, strings
+        )
+        wanted: list[str] = declared.value or []
         config = parameters.declare(self)
         self._topics = config.topics
         if not self._topics:
             raise RobustsegError("no stream has a topic; set streams.<modality>.topic")
         self._relays: dict[str, optional.Publisher] = {}
-        self._injector = self._plan(wanted.value or [])
+        self._injector = self._plan(wanted)
         self.add_on_set_parameters_callback(self._on_set)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(LOOK_S, self._look, clock=steady)

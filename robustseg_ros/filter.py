@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -28,14 +28,21 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.health.arrival import ArrivalMonitor
 from robustseg_core.sync.stamps import Stamped, StampGuard
 from robustseg_core.sync.synchronizer import Match, Synchronizer
-from robustseg_core.types import MS, SECOND, Fault, Rejection
+from robustseg_core.types import MS, SECOND, Fault, Finding, Rejection
 from robustseg_ros.alarm import alarm_for
 from robustseg_ros.arrivals import Arrivals
 from robustseg_ros.optional import MessageInfo, filter_base
 
+if TYPE_CHECKING:
+    from robustseg_ros.optional import SimpleFilter as _Filter
+else:
+    _Filter = filter_base()
+
 log = logging.getLogger(__name__)
 
 LOG_EVERY_NS = 5 * SECOND
+SILENT = Finding(Fault.SILENT, fatal=True)
+"""Why an input that is not waited for is not in a set."""
 LEAST_SLOP_MS = 2.0
 """An input is waited for if its next stamp is predicted within the slop, or within this: periods
 jitter. What comes is then held to the real slop."""
@@ -51,13 +58,13 @@ class Account:
     """None: the inputs that open sets stayed away, and time did."""
     present: tuple[bool, ...]
     """Which arguments are not None."""
-    absent: Mapping[int, str]
-    """Why the others are None."""
+    absent: Mapping[int, Finding]
+    """Why the others are None; `str` makes a line of it."""
     age_ms: Mapping[int, float]
     """How much older than `stamp_ns` each message is; negative: newer."""
 
 
-class Subscriber(filter_base()):  # type: ignore[misc]
+class Subscriber(_Filter):
     """As `message_filters.Subscriber`; it also says when the middleware received each message.
 
     Args:
@@ -76,7 +83,7 @@ class Subscriber(filter_base()):  # type: ignore[misc]
         self.signalMessage(message, info)
 
 
-class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
+class DeadlineSynchronizer(_Filter):
     """Calls back with one argument per input, on time, `None` where an input has nothing.
 
     Sets come at the rate of the first filter in `fs`; when it dies, whenever the others have
@@ -95,8 +102,8 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         queue_size: messages kept per input.
         slop: seconds between messages that count as simultaneous.
         allow_headerless: stamp messages that have no header when they arrive, instead of refusing.
-        deadline: seconds after the arrival of the message that opened it in which a set leaves, or
-            four fifths of that input's period, if that is shorter.
+        deadline: longest wait of a set in seconds, as `sync.deadline_ms` of the node; default: the
+            same as there. The rule is the synchronizer's.
         hold: seconds that an older message may be used again, of an input slower than the first.
         node: whose executor calls back when a deadline passes; default: that of the first filter
             that has one, else a thread of our own does.
@@ -112,9 +119,9 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         fs: Sequence[Any],
         queue_size: int,
         slop: float,
-        allow_headerless: bool = False,
+        allow_headerless: bool = False,  # noqa: FBT001, FBT002  # as in message_filters
         *,
-        deadline: float = 0.04,
+        deadline: float | None = None,
         hold: float = 0.0,
         node: Any = None,
         clock_ns: Callable[[], int] | None = None,
@@ -146,7 +153,7 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
         rules = config.parse(
             SyncConfig,
             {
-                "deadline_ms": deadline * 1e3,
+                **({} if deadline is None else {"deadline_ms": deadline * 1e3}),
                 "reference": tuple(self._names),
                 "ring": max(2, queue_size),
             },
@@ -229,7 +236,7 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
             # Both within slop of the reference, on either side of it: the farther one goes.
             farthest = max(found, key=lambda name: abs(found[name].stamp_ns - match.stamp_ns))
             apart_ms = _spread_ns(found.values()) / MS
-            absent[farthest] = f"{apart_ms:.1f} ms from another, slop {self._slop_ns / MS:g} ms"
+            absent[farthest] = self._apart(apart_ms)
             del found[farthest]
         messages = tuple(found[n].payload if n in found else None for n in self._names)
         account = Account(
@@ -237,11 +244,19 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
             opened_by=None if match.opened_by is None else int(match.opened_by),
             present=tuple(name in found for name in self._names),
             absent={
-                int(name): absent.get(name, "silent") for name in self._names if name not in found
+                int(name): absent.get(name, SILENT) for name in self._names if name not in found
             },
             age_ms={int(n): (match.stamp_ns - m.stamp_ns) / MS for n, m in found.items()},
         )
         return messages, account
+
+    def _apart(self, apart_ms: float) -> Finding:
+        """Why a message that the reference would match is left out of a set."""
+        slop_ms = self._slop_ns / MS
+        text = f"{apart_ms:.1f} ms from another, slop {slop_ms:g} ms"
+        return Finding(
+            Fault.LATE, fatal=False, text=text, score=1.0, value=apart_ms, limit=slop_ms, unit="ms"
+        )
 
     def _deliver(self) -> None:
         """All that is ready, in order."""
@@ -274,5 +289,5 @@ class DeadlineSynchronizer(filter_base()):  # type: ignore[misc]
 
 
 def _spread_ns(messages: Any) -> int:
-    stamps = [message.stamp_ns for message in messages]
+    stamps: list[int] = [message.stamp_ns for message in messages]
     return max(stamps) - min(stamps)

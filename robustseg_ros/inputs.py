@@ -62,7 +62,7 @@ class _Input:
     latched: bool = False
     asked: tuple[str, bool] | None = None
     """Type and durability (latched or not): as it is subscribed now."""
-    subscription: Subscription | None = None
+    subscription: Subscription[Any] | None = None
 
 
 class Inputs:
@@ -119,7 +119,7 @@ class Inputs:
             kind = modalities.load(name)
             take = partial(self._push, name)
             refuse = partial(self._reject, name)
-            missed = partial(self._segmenter.missed, name)
+            missed = partial(self._segmenter.intake.missed, name)
             yield _Input(stream.topic, kind.messages, kind.queue, take, refuse, missed)
 
     def _calibrations(self) -> Iterable[_Input]:
@@ -138,7 +138,7 @@ class Inputs:
         self._segmenter.push(name, message, arrival_ns)
 
     def _reject(self, name: str, rejection: Rejection, arrival_ns: int) -> None:
-        self._segmenter.reject(name, arrival_ns, rejection.finding)
+        self._segmenter.intake.reject(name, arrival_ns, rejection.finding)
 
     def _calibrate(self, names: Sequence[str], message: Any, _arrival_ns: int) -> None:
         for name in names:
@@ -148,7 +148,7 @@ class Inputs:
         self._segmenter.push_transforms(message)
 
     def _refuse(self, topic: str, rejection: Rejection, _arrival_ns: int) -> None:
-        self._segmenter.reject_calibration(topic, rejection.finding)
+        self._segmenter.intake.reject_calibration(topic, rejection.finding)
         self._node.get_logger().warning(str(rejection), throttle_duration_sec=5.0)
 
     def _wanted(self, one: _Input) -> tuple[str, bool]:

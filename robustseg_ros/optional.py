@@ -26,11 +26,12 @@ MessageInfo: TypeAlias = Mapping[str, Any]
 
 
 @cache
-def message_class(msgtype: str) -> type | None:
+def message_class(msgtype: str) -> type[Any] | None:
     """The compiled class of "package/msg/Name", or None where its package is not installed."""
     package, _, name = msgtype.rpartition("/")
     try:
-        return getattr(importlib.import_module(package.replace("/", ".")), name)
+        found: type[Any] = getattr(importlib.import_module(package.replace("/", ".")), name)
+        return found
     except (ImportError, AttributeError):
         return None
 
@@ -54,10 +55,11 @@ class SimpleFilter:
 
 
 @cache
-def filter_base() -> type:
+def filter_base() -> type[Any]:
     """`message_filters.SimpleFilter`, or its stand-in where that package is not installed."""
     try:
-        return importlib.import_module("message_filters").SimpleFilter
+        real: type[Any] = importlib.import_module("message_filters").SimpleFilter
+        return real
     except ImportError:
         return SimpleFilter
 
@@ -72,7 +74,7 @@ def subscribe(
     rejected: Callable[..., None] | None = None,
     informed: bool = False,
     **options: Any,
-) -> Subscription:
+) -> Subscription[Any]:
     """A subscription to any known type; `callback` gets a message with the type's fields.
 
     Arrays of numbers arrive as `array.array` (compiled) or `numpy` (stand-in); both offer the

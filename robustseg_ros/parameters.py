@@ -55,13 +55,14 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     """What `ros2 param describe` shows; dynamic where "not set" must be a value."""
     result = ParameterDescriptor(description=parameter.description, dynamic_typing=parameter.unset)
-    if parameter.low is not None and isinstance(parameter.default, float):
-        ends = FloatingPointRange(from_value=float(parameter.low), to_value=float(parameter.high))
+    low, high = parameter.low, parameter.high
+    if low is None or high is None:
+        return result
+    if isinstance(parameter.default, float):
+        ends = FloatingPointRange(from_value=float(low), to_value=float(high))
         result.floating_point_range = [ends]
-    elif parameter.low is not None and isinstance(parameter.default, int):
-        result.integer_range = [
-            IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high))
-        ]
+    elif isinstance(parameter.default, int):
+        result.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
     return result
 
 
@@ -81,7 +82,7 @@ def guard(
     node is activated.
     """
 
-    def check(batch: list[RosParameter]) -> SetParametersResult:
+    def check(batch: list[RosParameter[Any]]) -> SetParametersResult:
         known, values = _held(node, model)
         names = {parameter.name for parameter in known}
         changes = {p.name: p.value for p in batch if p.name in names}

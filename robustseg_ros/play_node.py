@@ -25,6 +25,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import parse_fault, parse_kill
+from robustseg_core.recording.axis import on_one_axis
 from robustseg_core.recording.guess import Candidate, rank
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.robot.topics import TF_TOPICS
@@ -133,12 +134,9 @@ class PlayNode(Node):
     def _timeline(self) -> Iterator[tuple[float, Recorded]]:
         """(seconds since the start, message); static transforms first, and the next bag at once."""
         yield from ((0.0, r) for r in self._source.messages(set(TF_TOPICS) & set(self._sinks)))
-        shift_ns, last_ns = -self._bag.start_ns, 0
-        for recorded in self._source.messages(set(self._sinks) - set(TF_TOPICS)):
-            if recorded.time_ns + shift_ns < last_ns:
-                shift_ns = last_ns - recorded.time_ns
-            last_ns = recorded.time_ns + shift_ns
-            yield last_ns / SECOND, recorded
+        sent = self._source.messages(set(self._sinks) - set(TF_TOPICS))
+        for time_ns, recorded in on_one_axis(sent, self._bag.spans):
+            yield (time_ns - self._bag.start_ns) / SECOND, recorded
 
     def _send(self, recorded: Recorded, shift_ns: int) -> int:
         publisher = self._sinks[recorded.topic]

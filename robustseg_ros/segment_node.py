@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -36,6 +36,7 @@ from robustseg_ros import command_line, parameters, run, spin
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
+from robustseg_ros.rclpy_names import ClockType
 
 DIAGNOSTICS_S = 1.0
 JOIN_S = 5.0
@@ -59,12 +60,12 @@ class SegmentNode(LifecycleNode):
         RobustsegError: a parameter that `RobotConfig` refuses.
     """
 
-    def __init__(self, overrides: list[Parameter] | None = None) -> None:
+    def __init__(self, overrides: list[Parameter[Any]] | None = None) -> None:
         super().__init__(messages.NODE, parameter_overrides=overrides or [])
         self.problem = ""
         """Why the last transition failed, in one sentence."""
         self._starting = False
-        self.declare_parameter("autostart", True, AUTOSTART)
+        self.declare_parameter("autostart", value=True, descriptor=AUTOSTART)
         self._config: RobotConfig = parameters.declare(self)
         parameters.guard(self, lambda: self._thread is not None)
         self._segmenter: Segmenter | None = None
@@ -132,7 +133,7 @@ class SegmentNode(LifecycleNode):
         """Back to unconfigured, with nothing left running."""
         return self._transition(self._unload)
 
-    def _transition(self, act: Callable[[], None]) -> TransitionCallbackReturn:
+    def _transition(self, act: Callable[[], object]) -> TransitionCallbackReturn:
         """`act`, whose failure is logged (rclpy would swallow it) and undone."""
         try:
             act()
@@ -149,7 +150,7 @@ class SegmentNode(LifecycleNode):
             self.get_logger().error(self.problem)
         return FAILURE
 
-    def _load(self) -> None:
+    def _load(self) -> Segmenter:
         budget()  # a wrong one is said now, and not at the first message
         self._config = parameters.read(self)
         segmenter = Segmenter.from_config(self._config)
@@ -160,11 +161,12 @@ class SegmentNode(LifecycleNode):
             self.get_logger().warning(
                 f"{name} is ignored: the network knows {segmenter.spec.modalities}"
             )
+        return segmenter
 
     def _activate(self) -> None:
-        if self._segmenter is None or parameters.read(self) != self._config:
-            self._load()
         segmenter = self._segmenter
+        if segmenter is None or parameters.read(self) != self._config:
+            segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
         self._sinks = Publishers(self, segmenter.spec)
         self._inputs = Inputs(self, segmenter, self._ear)
@@ -243,17 +245,20 @@ class SegmentNode(LifecycleNode):
 
     def _on_timer(self) -> None:
         """Once a second, whatever the ROS clock does: diagnostics, and a look at the graph."""
-        self._inputs.watch()
-        complaints = {**self._inputs.complaints(), **self._sinks.matches.complaints()}
+        inputs, sinks, segmenter = self._inputs, self._sinks, self._segmenter
+        if inputs is None or sinks is None or segmenter is None:
+            return  # deactivated meanwhile
+        inputs.watch()
+        complaints = {**inputs.complaints(), **sinks.matches.complaints()}
         complaints |= self._clock_complaint()
-        errors = self._inputs.errors + self._failures
-        healths = self._segmenter.health(self._ear.heard_ns())
+        errors = inputs.errors + self._failures
+        healths = segmenter.health(self._ear.heard_ns())
         stamp_ns = self.get_clock().now().nanoseconds
         fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
-        trouble = "; ".join(filter(None, [self._segmenter.trouble, hung]))
-        self._sinks.publish_health(fields, complaints, errors, trouble, self._segmenter.remarks())
+        trouble = "; ".join(filter(None, [segmenter.trouble, hung]))
+        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks())
 
     def _clock_complaint(self) -> dict[str, str]:
         """What is wrong with /clock; said once it has had the time to be found."""
@@ -273,7 +278,8 @@ class SegmentNode(LifecycleNode):
     def _on_jump(self, _jump: Any) -> None:
         self._clock_watch.look(self.get_clock().now().nanoseconds, time.monotonic_ns())
         self.get_logger().warning("the ROS clock jumped: one reset")
-        self._segmenter.reset(self._ear.heard_ns())
+        if self._segmenter is not None:
+            self._segmenter.reset(self._ear.heard_ns())
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._segmenter is not None

@@ -16,8 +16,8 @@ import importlib.util
 from functools import cache
 from typing import Any
 
-import rclpy
 from rclpy.type_support import check_for_type_support
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import Image
 
 from robustseg_core.bag.typestore import typestore
@@ -106,7 +106,7 @@ def stand_in(msgtype: str) -> type:
     way_out = f"`apt install ros-$ROS_DISTRO-{package}`, or set RMW_IMPLEMENTATION={FAST_DDS}"
     if importlib.util.find_spec("rclpy.type_hash") is None:
         raise RobustsegError(f"{msgtype} cannot be stood in for before ROS 2 Iron; {way_out}")
-    middleware = rclpy.get_rmw_implementation_identifier()
+    middleware = get_rmw_implementation_identifier()
     if middleware != FAST_DDS:
         raise RobustsegError(
             f"{msgtype} is not installed and its stand-in needs {FAST_DDS}, "
@@ -116,7 +116,10 @@ def stand_in(msgtype: str) -> type:
     members = {name: getattr(Image.__class__, name) for name in _CONVERSIONS}
     members["_TYPE_SUPPORT"] = _type_support(msgtype)
     metaclass = type(f"Metaclass_{msgtype.rpartition('/')[2]}", (type,), members)
-    return metaclass(msgtype.rpartition("/")[2], (), {"__doc__": f"Stand-in for {msgtype}."})
+    made: type[Any] = metaclass(
+        msgtype.rpartition("/")[2], (), {"__doc__": f"Stand-in for {msgtype}."}
+    )
+    return made
 
 
 def forget_error() -> None:
@@ -131,7 +134,9 @@ def forget_error() -> None:
 def _type_support(msgtype: str) -> Any:
     """The capsule that rclpy reads: Image's type support, renamed, rehashed, redescribed."""
     image = _capsule_pointer(Image.__class__._TYPE_SUPPORT, None)
-    handler = _Handler(ctypes.cast(_TypeSupport.from_address(image).handler, ctypes.c_void_p).value)
+    function = ctypes.cast(_TypeSupport.from_address(image).handler, ctypes.c_void_p).value
+    assert function is not None  # generated code, which is there
+    handler = _Handler(function)
     address = handler(image, _HANDLE)
     if not address:
         raise RobustsegError(f"sensor_msgs was built without {_HANDLE.decode()}; use {FAST_DDS}")

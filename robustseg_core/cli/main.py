@@ -279,6 +279,7 @@ def list_plugins() -> None:
 
 def _summary(result: dict[str, Any], out: Path) -> None:
     from robustseg_core.output import messages, recorder
+    from robustseg_core.output.reasons import Sentences
 
     totals = result["totals"]
     table = Table(title=recorder.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
@@ -286,10 +287,13 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         table.add_column(name, justify="left" if name in ("modality", "at the end") else "right")
     silences = totals.get("silences", [])
     mute = silences[-1] if silences and silences[-1]["to_s"] >= totals["duration_s"] else None
+    last: dict[str, Any] = (
+        result["masks"][-1] if result["masks"] else {"at_s": 0.0, "used": [], "reasons": {}}
+    )
+    reasons = Sentences(result["reasons"]).of(last)
     for name in result["modalities"]:
         rejected = sum(result["rejected"].get(name, {}).values())
-        last = result["masks"][-1] if result["masks"] else {"used": [], "reasons": {}}
-        end = messages.fate(last["reasons"].get(name, ""), used=name in last["used"])
+        end = messages.fate(reasons.get(name, ""), used=name in last["used"])
         if mute is not None:
             end = f"no mask since {mute['from_s']:.2f} s"
         received = totals["messages"].get(name, 0)

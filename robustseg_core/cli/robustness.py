@@ -174,13 +174,13 @@ def _table(summary: dict[str, Any]) -> Table:
     )
     table.add_column("row", justify="right", no_wrap=True)
     table.add_column("fault", overflow="ellipsis", no_wrap=True, max_width=22)
-    for name in ("cases", "p50", "p95", "limit", "ours", "oracle", "peer"):
+    for name in ("cases", "p50", "p95", "limit", "ours", "oracle", "all or nothing"):
         table.add_column(name, justify="right", no_wrap=True, min_width=max(4, len(name)))
     for row in summary["rows"]:
         if not row["cases"]:
             continue
         color = "green" if row["passed"] else "red"
-        miou = (row["miou"][name] for name in ("ours", "oracle", "peer"))
+        miou = (row["miou"][name] for name in ("ours", "oracle", "all_or_nothing"))
         numbers = (row["delay_p50_s"], row["delay_p95_s"], row["limit_s"] or None, *miou)
         table.add_row(
             str(row["row"]),

@@ -137,13 +137,13 @@ def _decode_rvl(data: NDArray[np.uint8], image: NDArray[np.uint16]) -> int:
     zeros = -1  # -1: the next number is a run of zeros; -2: a run of others
     left = 0
     while done < image.size or left > 0:
-        number: Any = 0
+        number = 0
         shift = 0
-        going: Any = True
+        going = True
         while going:
             if at >= nibbles or shift > 30:
                 return done
-            byte = np.int64(data[at // 8 * 4 + 3 - at % 8 // 2])
+            byte = int(np.int64(data[at // 8 * 4 + 3 - at % 8 // 2]))
             nibble = (byte >> 4) if at % 2 == 0 else (byte & 15)
             at += 1
             number |= (nibble & 7) << shift

@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ MAX_PIXELS = 1 << 26
 """Of one image (67 million). A few bytes may claim any size; nobody drives with a larger camera."""
 FARTHEST_M = 1e6
 """What claims to lie beyond was not measured; below it, no product of distances overflows."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _BELIEVED = 1 << 22
 _DENSEST = 1 << 11
@@ -85,7 +88,7 @@ def header(message: Any) -> tuple[int, str]:
     found = getattr(message, "header", None)
     stamp = getattr(found, "stamp", None)
     parts = getattr(stamp, "sec", None), getattr(stamp, "nanosec", None)
-    if not all(isinstance(part, (int, np.integer)) and abs(part) < 1 << 32 for part in parts):
+    if not all(isinstance(part, (int, np.integer)) and abs(int(part)) < 1 << 32 for part in parts):
         text = f"header.stamp is {reprlib.repr(stamp)}; expected sec and nanosec of 32 bits"
         raise Rejection(Fault.FORMAT, text)
     return nanoseconds(stamp), word(found, "frame_id").lstrip("/")
@@ -138,13 +141,13 @@ def fingerprint(payload: Any) -> int:
     """
     data = as_bytes(payload)
     if len(data) <= 4 * _STRIDE:
-        return zlib.crc32(data, len(data))
+        return zlib.crc32(data.data, len(data))
     whole = len(data) // _STRIDE * _STRIDE
     blocks = np.ascontiguousarray(data[:whole].reshape(-1, _STRIDE)[:, :_BLOCK])
-    return zlib.crc32(data[whole:][:_BLOCK], zlib.crc32(blocks, len(data)))
+    return zlib.crc32(data[whole:][:_BLOCK].data, zlib.crc32(blocks.data, len(data)))
 
 
-class Compiled:
+class Compiled(Generic[P, R]):
     """A loop that numba compiles at its first call, and keeps on disk where the robot allows it.
 
     Importing this costs nothing; a read-only or full disk costs one compilation per process. In
@@ -152,26 +155,28 @@ class Compiled:
     with signed makes a float.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[P, R]) -> None:
         self.python = function
-        self._native: Callable[..., Any] | None = None
+        self._native: Callable[P, R] | None = None
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         """What the function returns for `arguments`."""
         if self._native is None:
             self._native = self._compile(arguments)
-        return self._native(*arguments)
+        return self._native(*arguments, **named)
 
-    def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def _compile(self, arguments: tuple[Any, ...]) -> Callable[P, R]:
         import numba  # half a second that only its users pay
 
-        if numba.config.DISABLE_JIT:  # for coverage, fuzzing and debuggers
+        # For coverage, fuzzing and debuggers; numba reads it from the environment
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
             return self.python
-        kinds = tuple(numba.typeof(a) for a in arguments)
+        kinds = tuple(numba.typeof(a) for a in arguments)  # type: ignore[no-untyped-call]  # numba
         try:
             native = numba.njit(cache=True, nogil=True)(self.python)
             native.compile(kinds)
         except (RuntimeError, OSError):  # numba found no folder that it may write to
             native = numba.njit(nogil=True)(self.python)
             native.compile(kinds)
-        return native
+        compiled: Callable[P, R] = native
+        return compiled

@@ -126,12 +126,11 @@ def decode_image(message: Any) -> NDArray[np.uint8]:
     if form.to_rgb is None:
         return array
     try:
-        rgb = cv2.cvtColor(np.ascontiguousarray(array), form.to_rgb)
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), form.to_rgb), np.uint8)
     except cv2.error as error:  # a picture too small for OpenCV's demosaicing
         raise Rejection(
             Fault.FORMAT, f"{encoding} image of {height}x{width} cannot be converted: {error.err}"
         ) from None
-    return rgb.astype(np.uint8, copy=False)
 
 
 def decode_compressed(message: Any) -> NDArray[np.uint8]:
@@ -148,8 +147,9 @@ def decode_compressed(message: Any) -> NDArray[np.uint8]:
     if "compressedDepth" in form:
         raise Rejection(Fault.FORMAT, f"format {form!r} is depth; give this topic to `depth`")
     bgr = inflate(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, form)
-    rgb = bgr if "compressed rgb" in form else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return rgb.astype(np.uint8, copy=False)
+    if "compressed rgb" in form:
+        return bgr
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def inflate(data: NDArray[np.uint8], flags: int, form: str) -> NDArray[Any]:

@@ -102,7 +102,11 @@ def _fields(message: Any) -> tuple[tuple[str, int, int], ...]:
         raise Rejection(Fault.FORMAT, text)
     if len(fields) > _MOST_FIELDS:
         raise Rejection(Fault.FORMAT, f"cloud has {len(fields)} fields, limit {_MOST_FIELDS}")
-    return tuple((word(f, "name"), *sizes(f, "offset", "datatype")) for f in fields)
+    found = []
+    for field in fields:
+        offset, code = sizes(field, "offset", "datatype")
+        found.append((word(field, "name"), offset, code))
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)
@@ -115,8 +119,8 @@ def _layout(fields: tuple[tuple[str, int, int], ...], order: str) -> tuple[np.dt
             f"cloud has no field {', '.join(missing)}; it has {', '.join(there) or 'none at all'}",
         )
     wanted = {name: name for name in "xyz"}
-    for ours, others in (("intensity", _INTENSITY), ("ring", _RING)):
-        if found := [name for name in others if name in there]:
+    for ours, known in (("intensity", _INTENSITY), ("ring", _RING)):
+        if found := [name for name in known if name in there]:
             wanted[ours] = found[0]
     names, formats, offsets = [], [], []
     for ours, theirs in wanted.items():
@@ -132,5 +136,7 @@ def _layout(fields: tuple[tuple[str, int, int], ...], order: str) -> tuple[np.dt
         formats.append(base)
         offsets.append(offset)
     end = max(o + f.itemsize for o, f in zip(offsets, formats, strict=True))
-    whole = {"names": names, "formats": formats, "offsets": offsets, "itemsize": end}
-    return np.dtype(whole), end  # type: ignore[call-overload]  # NumPy types no such dict
+    layout: np.dtype[Any] = np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": end}
+    )
+    return layout, end

@@ -19,4 +19,4 @@ def load(name: str) -> type[Dataset]:
     Raises:
         RobustsegError: there is none.
     """
-    return plugins.load(__name__, name, Dataset)  # type: ignore[type-abstract]  # mypy 4717
+    return plugins.load(__name__, name, Dataset)

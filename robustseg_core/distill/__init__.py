@@ -19,4 +19,4 @@ def load(name: str) -> type[Distiller]:
     Raises:
         RobustsegError: there is none.
     """
-    return plugins.load(__name__, name, Distiller)  # type: ignore[type-abstract]  # mypy 4717
+    return plugins.load(__name__, name, Distiller)

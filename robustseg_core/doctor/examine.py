@@ -1,10 +1,9 @@
-"""From notes to verdict, and the examination of a recording: it is replayed through a `Probe`."""
+"""From notes to verdict, and the examination of a recording: it is replayed before a `Probe`."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.doctor.observation import BAD, OK, WARN, Observation, Offer, Stream, cut
@@ -56,7 +55,7 @@ def examine(
     def read(recorded: Recorded) -> None:
         on_message(next(numbers), bag.message_count)
 
-    for _ in replay(cast(Bag, beginning), probe, on_message=read):
+    for _ in replay(beginning, probe.segmenter, on_message=read):
         pass
     for recorded in itertools.islice(bag.messages({TF}), _MOVING):
         try:
@@ -120,11 +119,12 @@ def judge(
         notices: what is missing or damaged in the recording.
     """
     probe, rows = observation.probe, []
-    for name, config in probe.config.streams.items():
+    segmenter = probe.segmenter
+    for name, config in segmenter.config.streams.items():
         if not config.topic:
             continue
         if name not in probe.logs:
-            known = ", ".join(probe.spec.modalities)
+            known = ", ".join(segmenter.spec.modalities)
             found = f"ignored: the network knows {known}"
             check = Check("used", BAD, found, "give weights that were trained with it")
             rows.append(Row(name, config.topic, complete([check])))
@@ -134,7 +134,7 @@ def judge(
         rows.append(Row(name, config.topic, complete(found_here)))
     rows.append(transforms_row(observation))
     masks = Check("masks", OK, _masks(observation))
-    if not probe.masks:
+    if not segmenter.masks:
         masks = Check("masks", BAD, _masks(observation), "mend the streams above")
     rows.append(Row("node", "", (_network(probe, problem), masks, *of_node)))
     return Report(
@@ -150,8 +150,9 @@ def judge(
 def _unseen(observation: Observation) -> list[str]:
     """What no check of this observation was about."""
     probe, found = observation.probe, []
-    streams = probe.config.streams
-    for name in dict.fromkeys((*probe.spec.modalities, *streams)):
+    config, spec = probe.segmenter.config, probe.segmenter.spec
+    streams = config.streams
+    for name in dict.fromkeys((*spec.modalities, *streams)):
         if name not in streams or not streams[name].topic:
             found.append(f"{name}: no topic is configured for it")
         elif not streams[name].enabled:
@@ -159,7 +160,7 @@ def _unseen(observation: Observation) -> list[str]:
         elif name in probe.logs and not probe.logs[name].arrivals_ns:
             found.append(f"what {name} measures: no message of it came")
     known = {stream.topic for stream in streams.values()}
-    known |= {*calibrations(probe.config), *TF_TOPICS}
+    known |= {*calibrations(config), *TF_TOPICS}
     if others := sorted(topic for topic in observation.offers if topic not in known):
         more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
         shown = ", ".join(others[:MOST_NAMED])
@@ -172,14 +173,15 @@ def _network(probe: Probe | None, problem: str) -> Check:
         return Check("network", BAD, *cut(problem))
     if probe is None:
         return Check("network", OK)
-    known = f"knows {', '.join(probe.spec.modalities)}"
-    if not probe.spec.trained:
+    spec = probe.segmenter.spec
+    known = f"knows {', '.join(spec.modalities)}"
+    if not spec.trained:
         found = f"{known}, and its weights are random: masks show plumbing, not a scene"
         return Check("network", WARN, found, "give weights: a checkpoint of `robustseg train`")
     return Check("network", OK, known)
 
 
 def _masks(observation: Observation) -> str:
-    count, seconds = observation.probe.masks, observation.seconds
+    count, seconds = observation.probe.segmenter.masks, observation.seconds
     rate = f", {count / seconds:.1f} Hz" if count > 1 and seconds > 0 else ""
     return f"{count} masks would be made in {seconds:.1f} s{rate}"

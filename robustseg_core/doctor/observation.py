@@ -33,7 +33,7 @@ class Observation:
     """One look at a robot.
 
     Args:
-        probe: what took the messages.
+        probe: has watched the messages being taken.
         offers: topic, as configured -> what is there; topics of other names may be among them.
         start_ns: when listening began, on the clock of `probe`'s arrivals.
         end_ns: when it ended.
@@ -64,7 +64,7 @@ class Stream:
     @property
     def config(self) -> StreamConfig:
         """Its part of robot.yaml."""
-        return self.observation.probe.config.streams[self.name]
+        return self.observation.probe.segmenter.config.streams[self.name]
 
     @property
     def kind(self) -> type[Modality]:
@@ -79,7 +79,7 @@ class Stream:
     @property
     def health(self) -> Health:
         """What the monitor believes at the end."""
-        return self.observation.probe.health(self.observation.end_ns)[self.name]
+        return self.observation.probe.segmenter.health(self.observation.end_ns)[self.name]
 
     @property
     def offer(self) -> Offer | None:

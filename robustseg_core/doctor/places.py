@@ -28,8 +28,8 @@ def check_place(stream: Stream) -> list[Check]:
 def transforms_row(observation: Observation) -> Row:
     """The row of /tf_static, on which everything that is projected depends."""
     probe, offer = observation.probe, observation.offers.get(TF_STATIC)
-    posed = probe.config.view.extrinsics
-    needed = [n for n in probe.streams if modalities.load(n).needs_view and n not in posed]
+    posed = probe.segmenter.config.view.extrinsics
+    needed = [n for n in probe.logs if modalities.load(n).needs_view and n not in posed]
     checks = []
     if offer is None or not (offer.publishers is None or offer.publishers):
         fix = f"publish it, or set view.extrinsics.{needed[0]}" if needed else ""
@@ -67,7 +67,7 @@ def _frame(stream: Stream) -> Check:
     if len(frames) > 1:
         found = f"frame_id changes: {reprlib.repr(sorted(frames))}"
         return stream.warn("frame", found, "let the driver keep one; look for a second publisher")
-    own = stream.observation.probe.view.camera_of(stream.name)
+    own = stream.observation.probe.segmenter.intake.view.camera_of(stream.name)
     if own is not None and own.frame_id and own.frame_id != name:
         found = f"images are in {name!r}, their CameraInfo in {own.frame_id!r}"
         return stream.warn("frame", found, "let the driver use the same optical frame in both")
@@ -77,17 +77,17 @@ def _frame(stream: Stream) -> Check:
 def _tf(stream: Stream) -> Check:
     probe = stream.observation.probe
     frame = stream.log.frames.most_common(1)[0][0]
-    target, name = probe.view.frame_id, stream.name
-    if name in probe.config.view.extrinsics:
+    target, name = probe.segmenter.intake.view.frame_id, stream.name
+    if name in probe.segmenter.config.view.extrinsics:
         return stream.ok("tf", f"view.extrinsics.{name}")
     projected = stream.kind.needs_view
-    far, fix = cut(probe.view.far(name, frame))
+    far, fix = cut(probe.segmenter.intake.view.far(name, frame))
     if not target or (not projected and frame == target):
         return Check("tf", NONE)  # to where? or: the camera that makes the grid
-    if not projected and probe.view.camera_of(name) is None:
+    if not projected and probe.segmenter.intake.view.camera_of(name) is None:
         return Check("tf", NONE)  # without calibration no transform helps
     try:
-        probe.view.view_from(name, frame)
+        probe.segmenter.intake.view.view_from(name, frame)
     except Rejection:
         pass
     else:
@@ -119,7 +119,7 @@ def _changed(stream: Stream) -> Check | None:
     again = "keep one; look for a second publisher: ros2 topic info -v"
     if text := stream.log.texts.get(Fault.RECALIBRATED):
         return stream.warn("calibration", f"it changed: {text}", again)
-    own = stream.observation.probe.view.camera_of(stream.name)
+    own = stream.observation.probe.segmenter.intake.view.camera_of(stream.name)
     if own is None or not stream.log.info_refused:
         return None
     found, fix = cut(stream.log.info_refused)
@@ -128,16 +128,16 @@ def _changed(stream: Stream) -> Check | None:
 
 def _calibration(stream: Stream) -> Check:
     observation, log = stream.observation, stream.log
-    probe, config = observation.probe, observation.probe.config
+    probe, config = observation.probe, observation.probe.segmenter.config
     if stream.kind.needs_view:
         frame = log.frames.most_common(1)[0][0]
-        if probe.view.missing_for(stream.name, frame) is not Fault.NO_CALIB:
+        if probe.segmenter.intake.view.missing_for(stream.name, frame) is not Fault.NO_CALIB:
             return stream.ok("calibration")
         found = "no usable CameraInfo of the view's camera: this sensor cannot be projected"
         fix = "mend the calibration of the camera, or set view.intrinsics: [fx, fy, cx, cy]"
         return stream.bad("calibration", found, fix)
     topic = camera_info_topic(stream.config.topic, stream.config.camera_info)
-    own = probe.view.camera_of(stream.name)
+    own = probe.segmenter.intake.view.camera_of(stream.name)
     if own is None:
         return _uncalibrated(stream, topic)
     if log.size is None or own.image_size == log.size:
@@ -155,7 +155,7 @@ def _calibration(stream: Stream) -> Check:
 def _uncalibrated(stream: Stream, topic: str) -> Check:
     """No CameraInfo was believed: absent, of another type, unmatched, silent, or refused."""
     offer, log = stream.observation.offers.get(topic), stream.log
-    if stream.observation.probe.config.view.intrinsics:
+    if stream.observation.probe.segmenter.config.view.intrinsics:
         return stream.ok("calibration", "view.intrinsics")
     if log.info_refused:
         found, fix = cut(log.info_refused)
@@ -169,7 +169,10 @@ def _uncalibrated(stream: Stream, topic: str) -> Check:
     if offer is not None and not (offer.publishers is None or offer.publishers == 0):
         fix = f"publish {topic} with every image, or as transient local"
         return stream.warn("calibration", f"{topic} is published, and nothing comes", fix)
-    probe, claimed = stream.observation.probe, calibrations(stream.observation.probe.config)
+    probe, claimed = (
+        stream.observation.probe,
+        calibrations(stream.observation.probe.segmenter.config),
+    )
     infos = [t for t in of_type(stream.observation.offers, [CAMERA_INFO]) if t not in claimed]
     better = camera_info_of(stream.config.topic, infos)
     if better:
@@ -178,7 +181,7 @@ def _uncalibrated(stream: Stream, topic: str) -> Check:
         fix = f"set streams.<name>.camera_info to its topic, one of {', '.join(infos[:4])}"
     else:
         fix = f"let its driver publish {topic}"
-    if any(probe.view.camera_of(name) for name in probe.streams):
+    if any(probe.segmenter.intake.view.camera_of(name) for name in probe.logs):
         so = "it is taken to see just what the camera sees"
     else:
         so, fix = "nothing is projected into it", f"{fix}, or set view.intrinsics: [fx, fy, cx, cy]"

@@ -1,6 +1,6 @@
-"""The product itself, with a notebook: what arrived on each stream, and what became of it.
+"""What arrived on each stream, and what became of it: notes about a segmenter at work.
 
-`Probe` is a `Segmenter` whose network sees nothing, so every decoder, judge, stamp guard, view
+`Probe` watches a `Segmenter` whose network sees nothing, so every decoder, check, stamp guard, view
 and synchronizer that decides about a mask is the real one, and a verdict is never a second opinion.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,11 @@ from robustseg_core.codecs.picture import picture_size
 from robustseg_core.engines.blank import blank
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.transforms import TransformTree, strip
+from robustseg_core.intake import Observer
 from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import Fault, Finding, LabelMap, ModelSpec, Rejection
+from robustseg_core.types import Fault, Finding, LabelMap, ModelSpec, Rejection, sentence
 
 
 @dataclass(slots=True)
@@ -40,8 +42,10 @@ class StreamLog:
     used: int = 0
     offered: int = 0
     """Masks since the first that it was in."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Why it was not in the others."""
+    reasons: Counter[Fault] = field(default_factory=Counter)
+    """Why it was not in the others: the strongest fault of each ..."""
+    why: dict[Fault, str] = field(default_factory=dict)
+    """... and what was said when it was told last."""
     infos: int = 0
     """CameraInfo messages for this stream."""
     info_refused: str = ""
@@ -51,10 +55,15 @@ class StreamLog:
         if finding is not None:
             self.texts.setdefault(finding.fault, finding.told)
 
+    def left_out(self, findings: Sequence[Finding]) -> None:
+        """A mask was made without it, for these reasons."""
+        fault = findings[0].fault
+        self.reasons[fault] += 1
+        self.why[fault] = sentence(findings)
 
-class Probe(Segmenter):
-    """A `Segmenter` that makes empty masks and keeps account; `replay` and the node's `Inputs` do
-    not know the difference.
+
+class Probe(Observer):
+    """Watches a segmenter that makes empty masks, and keeps account.
 
     Args:
         config: the robot.
@@ -65,8 +74,9 @@ class Probe(Segmenter):
     """
 
     def __init__(self, config: RobotConfig, spec: ModelSpec) -> None:
-        super().__init__(config, spec, blank(spec))
-        self.logs = {name: StreamLog() for name in self.streams}
+        self.segmenter = Segmenter(config, spec, blank(spec), observer=self)
+        """To be played to, or fed by the node's `Inputs`."""
+        self.logs = {name: StreamLog() for name in self.segmenter.streams}
         self.transforms = 0
         """Messages on /tf_static."""
         self.transform_refused = ""
@@ -75,62 +85,51 @@ class Probe(Segmenter):
         self.moving = TransformTree()
         """What /tf joins; the segmenter does not listen to it."""
 
-    def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
-        """As `Segmenter.push`."""
+    def pushed(self, modality: str, message: Any, now_ns: int, finding: Finding | None) -> None:
+        """Note when it came, what it calls itself, and why it was rejected."""
         log = self.logs[modality]
         log.arrivals_ns.append(now_ns)
-        try:
-            log.stamp_ns, frame_id = header(message)
-            log.frames[frame_id] += 1
-            if log.size is None and not modalities.load(modality).needs_view:
-                log.size = _size(message)
-        except Rejection:
-            pass  # the decoder will say so
-        finding = super().push(modality, message, now_ns)
+        if message is not None:
+            try:
+                log.stamp_ns, frame_id = header(message)
+                log.frames[frame_id] += 1
+                if log.size is None and not modalities.load(modality).needs_view:
+                    log.size = _size(message)
+            except Rejection:
+                pass  # the decoder has said so
         log.note(finding)
-        return finding
 
-    def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
-        """As `Segmenter.reject`."""
-        self.logs[modality].arrivals_ns.append(now_ns)
-        self.logs[modality].note(finding)
-        super().reject(modality, now_ns, finding)
-
-    def push_camera_info(self, modality: str, message: Any) -> Finding | None:
-        """As `Segmenter.push_camera_info`."""
+    def calibrated(self, modality: str, message: Any, finding: Finding | None) -> None:
+        """Count it; note why it was refused."""
         log = self.logs[modality]
         log.infos += 1
-        finding = super().push_camera_info(modality, message)
         if finding is not None:
             log.info_refused = finding.text
-        return finding
 
-    def push_transforms(self, message: Any) -> Finding | None:
-        """As `Segmenter.push_transforms`."""
+    def placed(self, message: Any, finding: Finding | None) -> None:
+        """Count them; note which frames they join, and why one was refused."""
         self.transforms += 1
-        finding = super().push_transforms(message)
         if finding is not None:
             self.transform_refused = finding.text
         for stamped in getattr(message, "transforms", None) or ():
             parent = getattr(getattr(stamped, "header", None), "frame_id", None)
             child = getattr(stamped, "child_frame_id", None)
             self.frames.update(strip(name) for name in (parent, child) if isinstance(name, str))
-        return finding
 
-    def step(self, now_ns: int) -> LabelMap | None:
-        """As `Segmenter.step`."""
-        label_map = super().step(now_ns)
-        if label_map is not None:
-            healths = self.health(now_ns)
-            for name, log in self.logs.items():
-                log.used += name in label_map.used
-                log.offered += log.used > 0
-                if name not in label_map.used:
-                    log.reasons[label_map.reasons[name]] += 1
-                for finding in healths[name].findings if name in label_map.used else ():
-                    log.alarms[finding.fault] += 1
-                    log.note(finding)
-        return label_map
+    def stepped(self, now_ns: int, label_map: LabelMap | None) -> None:
+        """Note which sensors are in a mask, in doubt or not, and why the others are not."""
+        if label_map is None:
+            return
+        healths = self.segmenter.health(now_ns)
+        for name, log in self.logs.items():
+            used = name in label_map.used
+            log.used += used
+            log.offered += log.used > 0
+            if not used:
+                log.left_out(label_map.reasons[name])
+            for finding in healths[name].findings if used else ():
+                log.alarms[finding.fault] += 1
+                log.note(finding)
 
 
 def network_of(config: RobotConfig) -> tuple[ModelSpec, str]:

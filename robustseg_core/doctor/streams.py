@@ -216,7 +216,7 @@ def _decode(stream: Stream) -> Check:
 
 
 def _used(stream: Stream) -> Check:
-    log, masks = stream.log, stream.observation.probe.masks
+    log, masks = stream.log, stream.observation.probe.segmenter.masks
     if not masks:
         health = stream.health
         fix = "mend what is bad in this row and the last"
@@ -226,10 +226,10 @@ def _used(stream: Stream) -> Check:
     found = f"in {log.used} of {masks} masks"
     if log.used >= SEEN_SHARE * log.offered and log.used:
         return stream.ok("used", found)
-    reason = log.reasons.most_common(1)[0][0]
-    fix = FIXES[Fault.LATE] if reason.startswith(Fault.LATE.value) else "mend the rest of this row"
+    fault = log.reasons.most_common(1)[0][0]
+    fix = FIXES[Fault.LATE] if fault is Fault.LATE else "mend the rest of this row"
     tell = stream.warn if log.used else stream.bad
-    return tell("used", f"{found}: {reason}", fix)
+    return tell("used", f"{found}: {log.why[fault]}", fix)
 
 
 def _span(seconds: float) -> str:

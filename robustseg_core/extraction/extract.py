@@ -215,7 +215,7 @@ def _write(
             "used": {name: counts[name] for name in spec.modalities},
         },
         "labels": Path(labels.name).name if Path(labels.name).is_dir() else labels.name,
-        "calibration": calibration_of(segmenter.view, frame_ids),
+        "calibration": calibration_of(segmenter.intake.view, frame_ids),
         "notices": told,
         "robot": robot.model_dump(mode="json"),
         "recipe": _recipe(path, extraction),

@@ -81,8 +81,9 @@ class ArrivalMonitor:
     def silence(self, now_ns: int) -> Finding:
         """What to say of a silent stream."""
         quiet_ms = self.age_ms(now_ns) or 0.0
-        text = f"nothing for {quiet_ms:.0f} ms, limit {self.limit_ns / MS:.0f} ms"
-        return Finding(Fault.SILENT, True, text)
+        limit_ms = self.limit_ns / MS
+        text = f"nothing for {quiet_ms:.0f} ms, limit {limit_ms:.0f} ms"
+        return Finding(Fault.SILENT, True, text, value=quiet_ms, limit=limit_ms, unit="ms")
 
     def delay(self) -> tuple[Finding, ...]:
         """SLOW or LOSSY, if the rate is not what it used to be; nobody's quality suffers."""
@@ -93,8 +94,11 @@ class ArrivalMonitor:
         recent_ns, period_ns = rate.recent_ns, rate.trusted_period_ns
         if not (rate.lossy or slow) or not recent_ns or not period_ns:
             return ()
-        text = f"{SECOND / recent_ns:.1f} Hz, expected {SECOND / period_ns:.1f} Hz"
-        return (Finding(Fault.LOSSY if rate.lossy else Fault.SLOW, False, text, score=1.0),)
+        fault = Fault.LOSSY if rate.lossy else Fault.SLOW
+        rate_hz, usual_hz = SECOND / recent_ns, SECOND / period_ns
+        text = f"{rate_hz:.1f} Hz, expected {usual_hz:.1f} Hz"
+        told = Finding(fault, False, text, score=1.0, value=rate_hz, limit=usual_hz, unit="Hz")
+        return (told,)
 
     @property
     def rate_hz(self) -> float | None:

@@ -59,4 +59,6 @@ class FreezeDetector:
         if self._needs_motion and others == streak.others:
             return None
         text = f"{streak.count} identical payloads in {span_s:.2f} s, limit {config.stuck_count}"
-        return Finding(Fault.STUCK, True, text)
+        return Finding(
+            Fault.STUCK, True, text, value=streak.count, limit=config.stuck_count, unit="messages"
+        )

@@ -283,7 +283,12 @@ class HealthMonitor:
             waited_s = (now_ns - start_ns) / SECOND
             text = f"no message for {waited_s:.1f} s since the start"
             late = waited_s > self._config.grace_s
-            findings = (Finding(Fault.NEVER_SEEN, late, text),)
+            findings = (
+                Finding(
+                    Fault.NEVER_SEEN, late, text,
+                    value=waited_s, limit=self._config.grace_s, unit="s",
+                ),
+            )  # fmt: skip
         elif stream.state is State.WAITING and not findings:
             text = f"{stream.good} good messages, needs {self._config.good_to_start}"
             findings = (Finding(Fault.STARTING, False, text),)

@@ -36,7 +36,7 @@ def load(name: str) -> type[Modality]:
     Raises:
         RobustsegError: there is none; the text lists those that there are.
     """
-    return plugins.load(__name__, name, Modality)  # type: ignore[type-abstract]  # mypy 4717
+    return plugins.load(__name__, name, Modality)
 
 
 def ranked(names: Iterable[str] | None = None) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def blurred(array: Array, sigma: float, rng: np.random.Generator, encoding: Any)
 @_on_levels
 def covered(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """From any of the four edges, in any gray: the net must not learn where dirt lies."""
-    edge, level = rng.integers(4), rng.integers(256)
+    edge, level = int(rng.integers(4)), rng.integers(256)
     array = np.rot90(array, edge, axes=(1, 2))
     array[:, :, : round(share * array.shape[2])] = level
     return np.rot90(array, -edge, axes=(1, 2))

@@ -19,7 +19,17 @@ from rosbags.interfaces import Nodetype
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.types import IGNORE, SECOND, Fault, Health, LabelMap, ModelSpec, State
+from robustseg_core.types import (
+    IGNORE,
+    SECOND,
+    Fault,
+    Finding,
+    Health,
+    LabelMap,
+    ModelSpec,
+    State,
+    sentence,
+)
 
 Fields = dict[str, Any]
 
@@ -27,6 +37,8 @@ NODE = "robustseg"
 """The node's name, where no namespace makes it longer."""
 UNLABELED = "unlabeled"
 """The name of `IGNORE`: vision_msgs keeps the highest id of a mask for it."""
+REASON = "reason"
+"""Key of a status: why a sensor is not simply LIVE; below it, by fault, each finding's text."""
 OK, WARN, ERROR = 0, 1, 2
 """`DiagnosticStatus.level`, as REP 107 uses it."""
 
@@ -97,16 +109,17 @@ def status(label_map: LabelMap, spec: ModelSpec, node: str = NODE) -> Fields:
     for name in spec.modalities:
         used = name in label_map.used
         state = label_map.states.get(name, State.DISABLED)
-        reason = label_map.reasons.get(name, "")
+        reasons = label_map.reasons.get(name, ())
         level = _LEVEL[state]
         if not used and state.usable:  # alive, and yet too late or rejected for this mask
             level = max(level, WARN)
         values: Fields = {"state": state.value, "used": used}
         if name in label_map.held_ms:
             values["held_ms"] = f"{label_map.held_ms[name]:.3f}"
-        if reason:
-            values["reason"] = reason
-        text = fate(reason, used=used) or "not used"
+        if reasons:
+            values["reason"] = sentence(reasons)
+            values |= _pairs(reasons)
+        text = fate(sentence(reasons), used=used) or "not used"
         statuses.append(of_node(node, name, level, text, values))
     statuses.append(_mask_status(label_map, spec, node))
     return {"header": header(label_map.stamp_ns, label_map.frame_id), "status": statuses}
@@ -117,8 +130,29 @@ def fate(reason: str, *, used: bool) -> str:
     return "; ".join(filter(None, ["used" if used else "", reason]))
 
 
+def _pairs(findings: tuple[Finding, ...]) -> Fields:
+    """Findings key by key, so that nobody has to read the sentence `reason`: the text of each under
+    `reason.<fault>`, and the faults that are fatal under `fatal`.
+    """
+    pairs: Fields = {}
+    for finding in findings:
+        pairs.setdefault(f"{REASON}.{finding.fault.value}", finding.text)
+    if fatal := [finding.fault.value for finding in findings if finding.fatal]:
+        pairs["fatal"] = " ".join(fatal)
+    return pairs
+
+
+def _findings(values: Mapping[str, str]) -> tuple[Finding, ...]:
+    """What `_pairs` wrote: fault and text; the measured numbers are not sent."""
+    fatal, below = values.get("fatal", "").split(), f"{REASON}."
+    told = {k.removeprefix(below): text for k, text in values.items() if k.startswith(below)}
+    return tuple(Finding(Fault(word), word in fatal, text) for word, text in told.items())
+
+
 def read_status(message: Any) -> Fields:
-    """What `status` wrote, read back from a message: `recorder.row_of`'s row of this mask."""
+    """What `status` wrote, read back from a message: the fields of a `LabelMap`, as they are there;
+    `used` is a list, and states are words.
+    """
     row: Fields = {"stamp_ns": nanoseconds(message.header.stamp)}
     row |= {"used": [], "reasons": {}, "states": {}, "held_ms": {}, "latency_ms": {}}
     for status in message.status:
@@ -132,8 +166,8 @@ def read_status(message: Any) -> Fields:
         if values["used"] == "true":
             row["used"].append(name)
             row["held_ms"][name] = float(values.get("held_ms", 0.0))
-        if reason := values.get("reason", "" if values["used"] == "true" else status.message):
-            row["reasons"][name] = reason
+        if reasons := _findings(values):
+            row["reasons"][name] = reasons
     return row
 
 

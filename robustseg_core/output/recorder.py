@@ -26,6 +26,7 @@ from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output import draw, messages, topics
+from robustseg_core.output.reasons import ReasonLog, Sentences, faults
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, reach_s, silences
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, State
 
@@ -87,6 +88,7 @@ class Recorder:
         self._start_ns = start_ns
         self._timeline = timeline
         self._places = Places(timeline)
+        self._reasons = ReasonLog()
         self._video = VideoWriter(folder / "overlay.webm", video_rate_hz)
         self._masks = folder / "masks"
         try:
@@ -107,6 +109,11 @@ class Recorder:
             self._video.finish(self._timeline.duration_s)
         else:
             self._video.abandon()
+
+    @property
+    def reasons(self) -> list[dict[str, Any]]:
+        """What was wrong with each sensor so far, and while which masks were made."""
+        return self._reasons.to_json()
 
     def place_ns(self, label_map: LabelMap) -> int:
         """Where a mask lies on the timeline; to be asked once for each, before `add`."""
@@ -132,6 +139,7 @@ class Recorder:
         """
         at_s = at_ns / SECOND
         row = {"at_s": round(at_s, 6), **row_of(label_map)}
+        self._reasons.add(row["at_s"], label_map.reasons)
         if miou is not None:
             row["miou"] = round(miou, 4)
         changed = not self.rows or self.rows[-1]["used"] != row["used"]
@@ -163,6 +171,7 @@ class Recorder:
             "modalities": list(self._spec.modalities),
             "start_ns": self._start_ns,
             **more,
+            "reasons": self.reasons,
             "masks": self.rows,
         }
         text = json.dumps(result, indent=1)
@@ -292,7 +301,7 @@ def row_of(label_map: LabelMap) -> dict[str, Any]:
     return {
         "stamp_ns": label_map.stamp_ns,
         "used": list(label_map.used),
-        "reasons": dict(label_map.reasons),
+        "reasons": faults(label_map.reasons),
         "states": {name: state.value for name, state in label_map.states.items()},
         "held_ms": _rounded(label_map.held_ms),
         "latency_ms": _rounded(label_map.latency_ms),
@@ -363,7 +372,9 @@ def silence_notices(sums: Mapping[str, Any]) -> list[str]:
     return notices
 
 
-def unused_notices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def unused_notices(
+    rows: Sequence[Mapping[str, Any]], reasons: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
     """Sensors that were believed, and not in the masks all the same, for long: a sentence each.
 
     A dead sensor has its state; this one speaks, and what it says never fits. One that was never
@@ -371,7 +382,9 @@ def unused_notices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Args:
         rows: lines of `result.json`, with `at_s`.
+        reasons: its `reasons`.
     """
+    sentences = Sentences(reasons)
     longest: dict[str, tuple[float, float, str]] = {}
     since: dict[str, float] = {}
     ever = {name for row in rows for name in row["used"]}
@@ -383,7 +396,7 @@ def unused_notices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             start_s = since.setdefault(name, row["at_s"])
             before_s = longest[name][1] - longest[name][0] if name in longest else UNUSED_S
             if row["at_s"] - start_s > before_s:
-                longest[name] = start_s, row["at_s"], row["reasons"].get(name, "")
+                longest[name] = start_s, row["at_s"], sentences.of(row).get(name, "")
     return [
         f"{name} was believed, and in no mask from {start_s:.2f} s to {end_s:.2f} s"
         + (f": {reason}" if reason else "")

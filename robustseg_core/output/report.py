@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import page
 from robustseg_core.output.draw import STATE_COLORS
+from robustseg_core.output.reasons import Sentences
 from robustseg_core.output.recorder import Moment, masks_line, score_line
 from robustseg_core.output.timeline import reach_s
 from robustseg_core.text import visible
@@ -68,15 +69,17 @@ def write(
 def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows at which the set of used modalities changes, or of those that are used in doubt.
 
-    `at_s` is seconds from the start. Where no mask came for long, a row uses nothing; its `reasons`
-    are what is known of that time.
+    `at_s` is seconds from the start, `reasons` are sentences. Where no mask came for long, a row
+    uses nothing, and its reason is what is known of that time.
     """
+    sentences = Sentences(result.get("reasons", ()))
     rows = [
         {"at_s": s["from_s"], "used": [], "reasons": {"all": s["why"]} if s["why"] else {}}
         for s in result["totals"]["silences"]
     ]
+    made = ({**row, "reasons": sentences.of(row)} for row in result["masks"])
     # Stable: the mask from which on none came stays before that silence.
-    rows = sorted([*result["masks"], *rows], key=lambda row: round(row["at_s"], 3))
+    rows = sorted([*made, *rows], key=lambda row: round(row["at_s"], 3))
     found: list[dict[str, Any]] = []
     last: tuple[list[str], list[str]] | None = None
     for row in rows:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from robustseg_core.bag import Bag, Recorded
-from robustseg_core.recording.inject import FaultyBag
+from robustseg_core.bag import Recorded, Recording
 from robustseg_core.types import SECOND
 
 
 class Clip:
-    """The beginning of a recording, as `replay` reads one; played several times if wanted.
+    """The beginning of a recording, itself a `Recording`; played several times if wanted.
 
     Args:
         bag: the open recording, or a broken one.
@@ -18,9 +17,7 @@ class Clip:
         passes: how often it is played, in a loop.
     """
 
-    def __init__(
-        self, bag: Bag | FaultyBag, until_s: float | None = None, *, passes: int = 1
-    ) -> None:
+    def __init__(self, bag: Recording, until_s: float | None = None, *, passes: int = 1) -> None:
         self._bag, self._passes = bag, passes
         self._until_ns = None if until_s is None else bag.start_ns + round(until_s * SECOND)
         self.spans = bag.spans

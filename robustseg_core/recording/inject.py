@@ -17,13 +17,14 @@ from robustseg_core.bag.writer import check_is_folder_name
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec, Injector, Sample
+from robustseg_core.recording.axis import on_one_axis
 from robustseg_core.recording.survey import survey
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.types import Rejection
 
 
 class FaultyBag:
-    """A `Bag` as it would have been recorded on a broken robot; takes the place of one in `replay`.
+    """A `Bag` as it would have been recorded on a broken robot; itself a `Recording`.
 
     Each pass over `messages` starts the same dice anew, so it is the same recording every time.
 
@@ -99,14 +100,9 @@ class FaultyBag:
         """As `messages`, and None after each message read, for progress bars."""
         injector = self.injector = self._make()
         kinds: dict[str, str] = {}
-        shift_ns, last_ns = 0, None  # where time goes back, the next recording follows at once
-        number = 0
-        for recorded in self._bag.messages(topics):
-            number = recorded.recording
-            now_ns = recorded.time_ns + shift_ns
-            if last_ns is not None and now_ns < last_ns:
-                shift_ns, now_ns = last_ns - recorded.time_ns, last_ns
-            last_ns = now_ns
+        shift_ns = number = 0
+        for now_ns, recorded in on_one_axis(self._bag.messages(topics), self._bag.spans):
+            shift_ns, number = now_ns - recorded.time_ns, recorded.recording
             if recorded.topic in injector.topics:
                 kinds[recorded.topic] = recorded.type
                 yield from self._feed(injector, recorded, now_ns, shift_ns, kinds)

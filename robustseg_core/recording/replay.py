@@ -6,24 +6,47 @@ to the bit, and masks keep coming while a sensor is dead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any, Protocol
 
-from robustseg_core.bag import Bag, Recorded
+from robustseg_core.bag import Recorded, Recording
+from robustseg_core.intake import Intake
 from robustseg_core.output.timeline import Timeline
-from robustseg_core.recording.inject import FaultyBag
+from robustseg_core.recording.axis import on_one_axis
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
-from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import MS, SECOND, LabelMap, Rejection
+from robustseg_core.types import SECOND, Finding, LabelMap, Rejection
 
 LONGEST_PAUSE_NS = 60 * SECOND
 """A longer pause in a recording is shortened to this: everything is long dead by then."""
 
 
+class Player(Protocol):
+    """What a recording is played to: a `Segmenter`, or what takes the place of one."""
+
+    @property
+    def intake(self) -> Intake:
+        """Takes the calibrations, and what could not be read."""
+        ...
+
+    def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
+        """As `Segmenter.push`."""
+        ...
+
+    def step(self, now_ns: int) -> LabelMap | None:
+        """As `Segmenter.step`."""
+        ...
+
+    def wake_ns(self, now_ns: int) -> int | None:
+        """As `Segmenter.wake_ns`."""
+        ...
+
+
 def replay(
-    bag: Bag | FaultyBag,
-    segmenter: Segmenter,
+    bag: Recording,
+    segmenter: Player,
     *,
+    every_ns: int | None = None,
     on_message: Callable[[Recorded], None] = lambda recorded: None,
     on_time: Callable[[int, int], None] = lambda now_ns, at_ns: None,
 ) -> Iterator[LabelMap]:
@@ -34,74 +57,62 @@ def replay(
     Args:
         bag: what was recorded, or what a broken robot would have.
         segmenter: fresh.
+        every_ns: the segmenter is stepped at least this often, though it asks for nothing: for an
+            observer that looks as often as a node publishes diagnostics. None: when it asks.
         on_message: called with every message read, for a progress bar.
         on_time: called after every message and at the end of the recording, with the segmenter's
             clock and the time since the start, in nanoseconds (`timeline`; there, no pause is
             shortened).
     """
-    streams = {segmenter.config.streams[name].topic: name for name in segmenter.streams}
+    intake = segmenter.intake
+    streams = {intake.config.streams[name].topic: name for name in intake.modalities}
     infos = {
         topic: [name for name in names if name in streams.values()]  # the network's only
-        for topic, names in calibrations(segmenter.config).items()
+        for topic, names in calibrations(intake.config).items()
     }
     timeline = Timeline(bag.spans)
-    now_ns = bag.start_ns
+    now_ns = stepped_ns = bag.start_ns
     at_ns = number = 0
 
     def made(label_map: LabelMap, made_ns: int) -> LabelMap:
         return replace(label_map, recording=number, made_ns=at_ns + made_ns - now_ns)
 
-    for due_ns, recorded in _timeline(bag.messages({*streams, *infos, *TF_TOPICS}), bag.spans):
+    def until(end_ns: int) -> Iterator[LabelMap]:
+        """Steps whenever the segmenter asks for it, or it is time for it, up to `end_ns`."""
+        nonlocal stepped_ns
+        clock_ns = now_ns
+        while (wake_ns := wakes(clock_ns)) is not None and wake_ns <= end_ns:
+            clock_ns = stepped_ns = wake_ns
+            if (label_map := segmenter.step(clock_ns)) is not None:
+                yield made(label_map, clock_ns)
+
+    def wakes(clock_ns: int) -> int | None:
+        asked_ns = segmenter.wake_ns(clock_ns)
+        if every_ns is None:
+            return asked_ns
+        due_ns = stepped_ns + every_ns
+        return max(clock_ns + 1, due_ns if asked_ns is None else min(asked_ns, due_ns))
+
+    messages = bag.messages({*streams, *infos, *TF_TOPICS})
+    for due_ns, recorded in on_one_axis(messages, bag.spans, longest_pause_ns=LONGEST_PAUSE_NS):
         on_message(recorded)
-        for made_ns, label_map in _until(segmenter, now_ns, due_ns - 1):
-            yield made(label_map, made_ns)
+        yield from until(due_ns - 1)
         now_ns, number = due_ns, recorded.recording
         at_ns = max(at_ns, timeline.within_ns(number, recorded.time_ns))
         name = streams.get(recorded.topic)
         _push(segmenter, recorded, name, infos, now_ns)
-        if name is not None and (label_map := segmenter.step(now_ns)) is not None:
-            yield made(label_map, now_ns)
+        if name is not None:
+            stepped_ns = now_ns
+            if (label_map := segmenter.step(now_ns)) is not None:
+                yield made(label_map, now_ns)
         on_time(now_ns, at_ns)
-    deadline_ns = round(segmenter.config.sync.deadline_ms * MS)
-    # The last set may be open yet.
-    for made_ns, label_map in _until(segmenter, now_ns, now_ns + deadline_ns):
-        yield made(label_map, made_ns)
+    yield from until(now_ns + intake.longest_wait_ns)  # the last set may be open yet
     left_ns = timeline.duration_ns - at_ns
-    on_time(now_ns + max(left_ns, deadline_ns), at_ns + left_ns)
-
-
-def _timeline(
-    messages: Iterable[Recorded], spans: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, Recorded]]:
-    """(arrival time, message): the recording's time, made to go forward without endless pauses.
-
-    Where time goes back, the next of several bags begins: it follows at once on the end of the one
-    before, whether a message that is heard is there or not (`spans`).
-    """
-    shift_ns, last_ns, number = 0, None, 0
-    for recorded in messages:
-        time_ns = recorded.time_ns + shift_ns
-        if last_ns is not None:
-            if recorded.recording != number:
-                end_ns = spans[number][1] + shift_ns
-                last_ns = max(last_ns, min(end_ns, last_ns + LONGEST_PAUSE_NS))
-            continued_ns = last_ns + min(max(time_ns - last_ns, 0), LONGEST_PAUSE_NS)
-            shift_ns += continued_ns - time_ns
-            time_ns = continued_ns
-        last_ns, number = time_ns, recorded.recording
-        yield time_ns, recorded
-
-
-def _until(segmenter: Segmenter, now_ns: int, end_ns: int) -> Iterator[tuple[int, LabelMap]]:
-    """Steps whenever the segmenter asks for it, up to `end_ns`; when, and the mask."""
-    while (wake_ns := segmenter.wake_ns(now_ns)) is not None and wake_ns <= end_ns:
-        now_ns = wake_ns
-        if (label_map := segmenter.step(now_ns)) is not None:
-            yield now_ns, label_map
+    on_time(now_ns + max(left_ns, intake.longest_wait_ns), at_ns + left_ns)
 
 
 def _push(
-    segmenter: Segmenter,
+    segmenter: Player,
     recorded: Recorded,
     name: str | None,
     infos: dict[str, list[str]],
@@ -111,14 +122,14 @@ def _push(
         message = recorded.message()
     except Rejection as rejection:
         if name is not None:
-            segmenter.reject(name, now_ns, rejection.finding)
+            segmenter.intake.reject(name, now_ns, rejection.finding)
         else:
-            segmenter.reject_calibration(recorded.topic, rejection.finding)
+            segmenter.intake.reject_calibration(recorded.topic, rejection.finding)
         return
     if name is not None:
         segmenter.push(name, message, now_ns)
     elif recorded.topic in infos:
         for modality in infos[recorded.topic]:
-            segmenter.push_camera_info(modality, message)
+            segmenter.intake.push_camera_info(modality, message)
     else:
-        segmenter.push_transforms(message)
+        segmenter.intake.push_transforms(message)

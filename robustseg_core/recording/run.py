@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
-from robustseg_core.types import SECOND, Health, State
+from robustseg_core.types import SECOND, Health, LabelMap, Reasons, State, sentence
 
 
 def run_bags(
@@ -78,16 +78,18 @@ def run_bags(
                 open_truth(paths) as truth,
             ):
                 score = Score(truth, len(segmenter.spec.classes))
+                last: LabelMap | None = None
                 for label_map in replay(source, segmenter, on_message=count, on_time=silence.watch):
                     at_ns = recorder.place_ns(label_map)
                     silence.broken(at_ns)
+                    last = label_map
                     overlay = draw.overlay(label_map, segmenter.spec)
                     recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
                 score.finish()
             sums = totals(
                 recorder.rows, timeline.duration_s, labels=score.coverage, why=silence.why
             )
-            account = _account(bag, segmenter, recorder.rows, sums) | score.account()
+            account = _account(bag, segmenter, recorder, sums, last) | score.account()
             account["notices"] += score.notices(sums["coverage"])
             result = recorder.write_result(
                 kills=[fault.kill for fault in faults if fault.kill],
@@ -185,9 +187,10 @@ def _opinion(health: Health) -> str:
 
 
 def _account(
-    bag: Bag, segmenter: Segmenter, rows: list[dict[str, Any]], sums: dict[str, Any]
+    bag: Bag, segmenter: Segmenter, recorder: Recorder, sums: dict[str, Any], last: LabelMap | None
 ) -> dict[str, Any]:
     """Where every message went: the top level of `result.json` beside the masks."""
+    rows = recorder.rows
     health = segmenter.health(bag.start_ns)
     intake = segmenter.intake
     silent = silence_notices(sums) if rows else []  # no mask at all is said by itself
@@ -199,10 +202,10 @@ def _account(
                 bag,
                 segmenter,
                 {name for row in rows for name in row["used"]},
-                rows[-1]["reasons"] if rows else {},
+                {} if last is None else last.reasons,
             ),
             *silent,
-            *unused_notices(rows),
+            *unused_notices(rows, recorder.reasons),
         ],
         "rejected": {
             name: {fault.value: n for fault, n in sorted(stream.rejected.items())}
@@ -220,7 +223,7 @@ def _account(
 
 
 def notices(
-    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Mapping[str, str] | None = None
+    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Reasons | None = None
 ) -> list[str]:
     """What people should know of a replay that is over, a sentence each.
 
@@ -233,13 +236,13 @@ def notices(
         reasons: why sensors were not in the newest mask: of one that is believed, and still late
             for every set, health knows none.
     """
-    unfit = {**dict.fromkeys(segmenter.intake.modalities, UNFIT), **(reasons or {})}
+    unfit = {name: sentence(found) for name, found in (reasons or {}).items()}
     health = segmenter.health(bag.start_ns)
     return [
         *bag.notices,
         *segmenter.remarks(),
         *(
-            f"{name} was never used: {h.reason or unfit[name]}"
+            f"{name} was never used: {h.reason or unfit.get(name, UNFIT)}"
             for name, h in health.items()
             if name not in used
         ),

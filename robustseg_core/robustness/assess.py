@@ -37,7 +37,7 @@ def assess_case(case: Case, watched: Watched, rates_hz: Mapping[str, float]) -> 
         **_rate(case, watched.seen, begin_s, end_s, attainable_hz(case, rates_hz), why),
         **_states(case, watched, begin_s, end_s, last_s, why),
     }  # fmt: skip
-    jumps = watched.intake.jumps
+    jumps = watched.segmenter.intake.jumps
     if jumps != case.jumps:
         why.append(f"{jumps} clock jumps were counted, expected {case.jumps}")
     if case.passes > 1:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from robustseg_core.bag import Bag
 from robustseg_core.engines.blank import blank
 from robustseg_core.errors import RobustsegError
+from robustseg_core.intake import Observer
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Fault, Finding, LabelMap, ModelSpec, State
 
 EVERY_NS = 50 * MS
-"""Health is asked for at least this often."""
+"""A watched robot is stepped, and its health looked at, at least this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,69 +29,52 @@ class Seen:
     """Modalities that are believed, and are not in it all the same."""
 
 
-class Watched(Segmenter):
-    """A segmenter that keeps a diary.
+class Watched(Observer):
+    """A segmenter, and a diary of what it says.
 
     Args:
         config: the robot.
         spec: what the network expects.
         start_ns: what seconds count from.
-        on_mask: is shown every mask.
     """
 
-    def __init__(
-        self,
-        config: RobotConfig,
-        spec: ModelSpec,
-        *,
-        start_ns: int,
-        on_mask: Callable[[LabelMap], None] = lambda label_map: None,
-    ) -> None:
-        super().__init__(config, spec, blank(spec))
+    def __init__(self, config: RobotConfig, spec: ModelSpec, *, start_ns: int) -> None:
+        self.segmenter = Segmenter(config, spec, blank(spec), observer=self)
+        streams = self.segmenter.streams
         self.seen: list[Seen] = []
-        self.said: dict[str, list[tuple[float, Fault]]] = {name: [] for name in self.streams}
+        self.said: dict[str, list[tuple[float, Fault]]] = {name: [] for name in streams}
         """Of each sensor, what was said of it, and when: once when it begins, rejections each."""
-        self.states: dict[str, list[tuple[float, State]]] = {name: [] for name in self.streams}
+        self.states: dict[str, list[tuple[float, State]]] = {name: [] for name in streams}
         """Of each sensor, its states, and when they began."""
-        self._start_ns = self._looked_ns = start_ns
-        self._on_mask = on_mask
-        self._saying: dict[str, frozenset[Fault]] = dict.fromkeys(self.streams, frozenset())
-        self._rejected: dict[str, dict[Fault, int]] = {name: {} for name in self.streams}
+        self._start_ns = start_ns
+        self._saying: dict[str, frozenset[Fault]] = dict.fromkeys(streams, frozenset())
+        self._rejected: dict[str, dict[Fault, int]] = {name: {} for name in streams}
 
-    def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
-        """As a segmenter; then the diary is written."""
-        self.look(now_ns)  # what silence has done until now
-        finding = super().push(modality, message, now_ns)
+    def arriving(self, modality: str, now_ns: int) -> None:
+        """Write down what silence has done until now."""
         self.look(now_ns)
-        return finding
 
-    def step(self, now_ns: int) -> LabelMap | None:
-        """As a segmenter; the mask goes into the diary."""
-        label_map = super().step(now_ns)
+    def pushed(self, modality: str, message: Any, now_ns: int, finding: Finding | None) -> None:
+        """Write down what the message has done."""
+        self.look(now_ns)
+
+    def stepped(self, now_ns: int, label_map: LabelMap | None) -> None:
+        """The mask goes into the diary."""
         self.look(now_ns, label_map)
-        if label_map is not None:
-            self._on_mask(label_map)
-        return label_map
-
-    def wake_ns(self, now_ns: int) -> int | None:
-        """As a segmenter, but no later than the next look: a node publishes diagnostics, too."""
-        wake_ns, look_ns = super().wake_ns(now_ns), self._looked_ns + EVERY_NS
-        return max(now_ns + 1, look_ns if wake_ns is None else min(wake_ns, look_ns))
 
     def look(self, now_ns: int, label_map: LabelMap | None = None) -> None:
         """Write down what is new."""
-        self._looked_ns = now_ns
         at_s = (now_ns - self._start_ns) / SECOND
         reasons = {} if label_map is None else label_map.reasons
         used = () if label_map is None else label_map.used
-        for name, health in self.health(now_ns).items():
+        for name, health in self.segmenter.health(now_ns).items():
             if not self.states[name] or self.states[name][-1][1] is not health.state:
                 since_ns = now_ns if health.since_ns is None else health.since_ns
                 began_s = (since_ns - self._start_ns) / SECOND
                 self.states[name].append((began_s, health.state))
             saying = frozenset(finding.fault for finding in health.findings)
-            told = "" if name in used else reasons.get(name, "").partition(":")[0]
-            news = set(saying - self._saying[name]) | {f for f in Fault if f.value == told}
+            told = () if name in used else reasons.get(name, ())
+            news = set(saying - self._saying[name]) | {finding.fault for finding in told[:1]}
             for fault, count in health.rejected.items():
                 if count != self._rejected[name].get(fault, 0):
                     news.add(fault)

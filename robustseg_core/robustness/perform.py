@@ -16,29 +16,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustseg_core import __version__, metrics
 from robustseg_core.bag import Bag
+from robustseg_core.engines.blank import blank
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.clip import Clip
 from robustseg_core.recording.inject import FaultyBag
-from robustseg_core.recording.replay import replay
+from robustseg_core.recording.replay import Player, replay
 from robustseg_core.recording.run import robot_for
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import calibrations
 from robustseg_core.robustness.assess import assess_case, assess_clean
-from robustseg_core.robustness.baselines import Oracle, Ungated
+from robustseg_core.robustness.baselines import AllOrNothing, Oracle, Ungated
 from robustseg_core.robustness.case import ALL, INFO, START_S, Case
-from robustseg_core.robustness.observe import Watched, rates
+from robustseg_core.robustness.observe import EVERY_NS, Watched, rates
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
-from robustseg_core.segmenter import network
+from robustseg_core.segmenter import Segmenter, network
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import SECOND, ModelSpec
 
-POLICIES = ("ours", "ungated", "oracle", "peer")
+POLICIES = ("ours", "ungated", "oracle", "all_or_nothing")
+"""Who made the masks; names in `robustness.json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Task:
             stat.st_mtime_ns,
             case,
             asdict(self.options),
+            POLICIES,
         ]
         # Sets have another order in every process.
         return hashlib.sha256(json.dumps(words, default=sorted).encode()).hexdigest()[:16]
@@ -183,11 +187,9 @@ def _clean(task: Task) -> dict[str, Any]:
         spec = spec_of(robot)
         end_s = bag.duration_ns / SECOND
         scorer = _scorer(task, robot, bag.start_ns, START_S, end_s - 0.2) if _scores(task) else None
-        watched = Watched(robot, spec, start_ns=bag.start_ns,
-                          on_mask=_shown_to(scorer))  # fmt: skip
-        for _ in replay(Clip(bag), watched):
-            pass
-        found = assess_clean(watched, START_S / 2, end_s, list(watched.streams))
+        watched = Watched(robot, spec, start_ns=bag.start_ns)
+        _replay(Clip(bag), watched.segmenter, scorer, every_ns=EVERY_NS)
+        found = assess_clean(watched, START_S / 2, end_s, list(watched.segmenter.streams))
         if scorer is not None:
             found["counts"] = {"clean": scorer.total().tolist()}
     return {"id": "clean", **found}
@@ -202,52 +204,59 @@ def _broken(task: Task, case: Case) -> dict[str, Any]:
         late = case.dark_s is not None and case.target == ALL
         until_s = None if late or case.passes > 1 else case.needs_s + 0.05
         disturbed = FaultyBag(bag, specs, seed=task.options.seed, topics=topics)
-        excerpt = Clip(disturbed, until_s, passes=case.passes)
+        clip = Clip(disturbed, until_s, passes=case.passes)
         span_s = case.begins_s, case.begins_s + case.lasts_s
         scorer = (
             _scorer(task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
             if _scores(task) and case.scored and not case.partner else None
         )  # fmt: skip
-        watched = Watched(robot, spec, start_ns=bag.start_ns,
-                          on_mask=_shown_to(scorer))  # fmt: skip
-        for _ in replay(excerpt, watched):
-            pass
+        watched = Watched(robot, spec, start_ns=bag.start_ns)
+        _replay(clip, watched.segmenter, scorer, every_ns=EVERY_NS)
         if disturbed.injector.refused:
             text = next(iter(disturbed.injector.refused))
             raise RobustsegError(f"{task.drive}: {text}; this drive cannot be broken like that")
-        hz = {name: hz for name, hz in rates(bag, robot).items() if name in watched.streams}
+        hz = {name: hz for name, hz in rates(bag, robot).items() if name in watched.states}
         found = assess_case(case, watched, hz)
         if scorer is not None:
-            counts = {"ours": scorer.total(), **_rivals(task, case, robot, bag, excerpt)}
+            counts = {"ours": scorer.total(), **_baselines(task, case, robot, bag, clip)}
             found["counts"] = {name: counted.tolist() for name, counted in counts.items()}
             found["miou"] = {n: round(metrics.mean_iou(c), 4) for n, c in counts.items()}
     what = {"id": case.id, "row": case.row, "target": case.target, "partner": case.partner}
     return {**what, "faults": [str(spec) for spec in specs], **found}
 
 
-def _rivals(task: Task, case: Case, robot: RobotConfig, bag: Bag, excerpt: Clip) -> dict[str, Any]:
-    """The same messages to the believer and the peer, the healthy ones to the oracle."""
+def _baselines(
+    task: Task, case: Case, robot: RobotConfig, bag: Bag, clip: Clip
+) -> dict[str, NDArray[np.int64]]:
+    """(K, K + 1) pixels of each baseline: the same messages, and the healthy ones to the oracle."""
     spec = spec_of(robot)
     span_s = case.begins_s, case.begins_s + case.lasts_s
     window = (task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
     informed, naive = _scorer(*window), _scorer(*window)
-    oracle = Oracle(
-        robot, spec, broken=case.broken, when_s=span_s, start_ns=bag.start_ns,
-        on_mask=_shown_to(informed),
-    )  # fmt: skip
-    for _ in replay(Clip(bag, case.needs_s + 0.05), oracle):
-        pass
+    policy = Oracle(case.broken, span_s, start_ns=bag.start_ns)
+    oracle = Segmenter(robot, spec, blank(spec), policy=policy)
+    _replay(Clip(bag, case.needs_s + 0.05), oracle, informed)
     due = [(label.stamp_ns, label.arrival_ns) for label in _within(task, *window[2:])]
-    believer = Ungated(robot, spec, due=due, on_bundle=naive.offer)
-    for _ in replay(excerpt, believer):
-        pass
-    ungated = naive.total()
-    peer = [
-        naive.at(stamp_ns) if believer.peer_has_set(stamp_ns) else naive.missed(stamp_ns)
-        for stamp_ns, _ in due
-    ]
-    classes = len(spec.classes)
-    return {"ungated": ungated, "oracle": informed.total(), "peer": sum_counts(peer, classes)}
+    together = AllOrNothing(oracle.streams)
+    ungated = Ungated(robot, spec, due=due, on_bundle=naive.offer, observer=together)
+    _replay(clip, ungated, None)
+    whole = naive.total()
+    # Where it has a set, its mask is the one that `Ungated` makes of the newest of each.
+    rest = [naive.at(t) if together.has_set(t) else naive.missed(t) for t, _ in due]
+    return {
+        "ungated": whole,
+        "oracle": informed.total(),
+        "all_or_nothing": sum_counts(rest, len(spec.classes)),
+    }
+
+
+def _replay(
+    clip: Clip, player: Player, scorer: Scorer | None, *, every_ns: int | None = None
+) -> None:
+    """Play to the end; the masks go to the scorer."""
+    for label_map in replay(clip, player, every_ns=every_ns):
+        if scorer is not None:
+            scorer.offer(label_map.stamp_ns, label_map.bundle)
 
 
 def _scores(task: Task) -> bool:
@@ -265,9 +274,3 @@ def _scorer(task: Task, robot: RobotConfig, start_ns: int, from_s: float, until_
     half_ns = int(np.median(np.diff(stamps)) / 2) if len(stamps) > 1 else SECOND // 60
     engine = _engine(robot)
     return Scorer(truth, half_ns=half_ns, engine=engine, classes=len(engine.spec.classes))
-
-
-def _shown_to(scorer: Scorer | None) -> Any:
-    if scorer is None:
-        return lambda label_map: None
-    return lambda label_map: scorer.offer(label_map.stamp_ns, label_map.bundle)

@@ -13,7 +13,7 @@ from robustseg_core.output import page
 from robustseg_core.robustness.table import passes
 
 STYLES = {
-    "peer": ("x", "#8b949e", "a peer that stops"),
+    "all_or_nothing": ("x", "#8b949e", "all or nothing (message_filters)"),
     "ungated": ("s", "#cf222e", "everything is believed"),
     "oracle": ("D", "#0969da", "an oracle removes the broken sensor"),
     "ours": ("o", "#1a7f37", "robustseg"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import median
 
@@ -331,11 +331,16 @@ class Offsets:
             f"stamps are {abs(step_ns) / SECOND:.2f} s {where} where {' and '.join(against)} put "
             f"them until now, limit {self.limit_ns / SECOND:g} s; stamp or delivery moved"
         )
-        if decided and 0 < step_ns <= DOUBTED_NS:
-            return Finding(Fault.OFFSET, False, text, score=DOUBT)
-        if decided:
-            return Finding(Fault.OFFSET, True, text, final=True)
-        return Finding(Fault.OFFSET, False, f"{text}, undecided on which of the two", score=1.0)
+        found = Finding(
+            Fault.OFFSET, True, text, final=True,
+            value=-step_ns / SECOND, limit=self.limit_ns / SECOND, unit="s",
+        )  # fmt: skip
+        if not decided:
+            text = f"{text}, undecided on which of the two"
+            return replace(found, text=text, fatal=False, final=False, score=1.0)
+        if 0 < step_ns <= DOUBTED_NS:
+            return replace(found, fatal=False, final=False, score=DOUBT)
+        return found
 
     def _follow(self, names: list[str], windows: dict[str, _Window], elapsed_ns: int) -> None:
         """Usual delays follow drift, and whatever happens to all."""

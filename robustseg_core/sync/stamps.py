@@ -245,4 +245,8 @@ class StampGuard(Generic[T]):
             f"stamp is {abs(moved_ns) / 1e9:.2f} s {where} where its peers' stamps put it, limit "
             f"{self._jump_ns / 1e9:g} s; synchronize the sensor's clock"
         )
-        result.rejected.append((outlier.modality, Finding(Fault.OFFSET, True, text)))
+        found = Finding(
+            Fault.OFFSET, True, text,
+            value=moved_ns / SECOND, limit=self._jump_ns / SECOND, unit="s",
+        )  # fmt: skip
+        result.rejected.append((outlier.modality, found))

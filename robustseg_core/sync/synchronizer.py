@@ -18,7 +18,7 @@ from robustseg_core.config import StreamConfig, SyncConfig
 from robustseg_core.sync.buffer import EVENT_SPAN_NS, HOLD_MAX_NS, StreamBuffer
 from robustseg_core.sync.offsets import DOUBTED_NS
 from robustseg_core.sync.stamps import Stamped
-from robustseg_core.types import MS, SECOND, Fault
+from robustseg_core.types import MS, SECOND, Fault, Finding
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Match(Generic[T]):
     """The reference whose message opened it; None: the reference stayed away, a tick did."""
     items: Mapping[str, tuple[Stamped[T], ...]]
     """modality -> its messages, oldest first; one for a snapshot sensor, all recent for events."""
-    absent: Mapping[str, str]
+    absent: Mapping[str, Finding]
     """Usable streams that have nothing for this set, and why."""
     held_ns: Mapping[str, int]
     """Age of each item's newest data beside the set's stamp."""
@@ -94,6 +94,11 @@ class Synchronizer(Generic[T]):
         self._clock: _Clock[T] = _Clock()
         self.skipped = 0
         """References that were overtaken by a newer one before a set could leave (latest only)."""
+
+    @property
+    def longest_wait_ns(self) -> int:
+        """No set stays open for longer after its reference came, whatever the reference's rate."""
+        return round(self._config.deadline_ms * MS)
 
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
@@ -222,10 +227,11 @@ class Synchronizer(Generic[T]):
         return round(self._period_ns() * min(known, default=1.0))
 
     def _deadline_ns(self, opener: str | None) -> int:
+        """The deadline rule: the longest wait, or a share of the reference's period if shorter."""
         period_ns = self._buffers[opener].rate.period_ns if opener else self._period_ns()
-        longest = round(self._config.deadline_ms * MS)
-        share = self._config.deadline_share
-        return min(longest, round(share * period_ns)) if period_ns else longest
+        if not period_ns:
+            return self.longest_wait_ns
+        return min(self.longest_wait_ns, round(self._config.deadline_share * period_ns))
 
     def _latest_ns(self, reference: Stamped[T], opener: str, usable: list[str]) -> int:
         """When an open set leaves at the latest: its deadline, or the tick that it stands for."""
@@ -335,15 +341,15 @@ class Synchronizer(Generic[T]):
         match = self._close(max(stamps), None, usable, now_ns)
         self._clock.tick_base_ns = tick_base_ns
         if awaited is not None and awaited not in usable:
-            text = f"{Fault.LATE.value}: expected for this mask, and did not come"
-            return replace(match, absent={**match.absent, awaited: text})
+            missed = _late("expected for this mask, and did not come")
+            return replace(match, absent={**match.absent, awaited: missed})
         return match
 
     # -- closing a set ---------------------------------------------------------------------------
 
     def _close(self, stamp_ns: int, opener: str | None, usable: list[str], now_ns: int) -> Match[T]:
         items: dict[str, tuple[Stamped[T], ...]] = {}
-        absent: dict[str, str] = {}
+        absent: dict[str, Finding] = {}
         held_ns: dict[str, int] = {}
         period_ns = self._period_ns()
         for name in usable:
@@ -354,15 +360,12 @@ class Synchronizer(Generic[T]):
             if buffer.accumulates:  # of a burst there is more than a set wants
                 known = [i for i in known if stamp_ns - i.stamp_ns <= EVENT_SPAN_NS] or known[-1:]
             if not known:
-                absent[name] = f"{Fault.LATE.value}: nothing as old as this mask yet"
+                absent[name] = _late("nothing as old as this mask yet")
                 continue
             nearest = min(reversed(known), key=lambda item: abs(item.stamp_ns - stamp_ns))
             age_ns = stamp_ns - nearest.stamp_ns
             if age_ns > limit_ns:
-                absent[name] = (
-                    f"{Fault.LATE.value}: newest data is {age_ns / MS:.0f} ms older than the mask, "
-                    f"limit {limit_ns / MS:.0f} ms"
-                )
+                absent[name] = _too_old(age_ns, limit_ns)
                 continue
             items[name] = tuple(known) if buffer.accumulates else (nearest,)
             held_ns[name] = age_ns
@@ -380,3 +383,14 @@ class Synchronizer(Generic[T]):
         for name, buffer in self._buffers.items():
             if name != opener:
                 buffer.take()
+
+
+def _late(text: str) -> Finding:
+    """Why a living stream is not in a set; nobody's quality suffers."""
+    return Finding(Fault.LATE, False, text, score=1.0)
+
+
+def _too_old(age_ns: int, limit_ns: int) -> Finding:
+    age_ms, limit_ms = age_ns / MS, limit_ns / MS
+    text = f"newest data is {age_ms:.0f} ms older than the mask, limit {limit_ms:.0f} ms"
+    return replace(_late(text), value=age_ms, limit=limit_ms, unit="ms")

@@ -17,7 +17,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.output import draw, messages, recorder, report
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State
+from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State, sentence
 from support.makers import camera_info, compressed, events, image, transform, xyz
 
 EPOCH = 1_700_000_000 * SECOND
@@ -110,7 +110,7 @@ def test_a_dead_camera_does_not_silence_the_rest():
     maps = drive(made, rows)
     blind = [m for now, m in maps if 1.2 * SECOND < now < 2 * SECOND]
     assert len(blind) >= 0.9 * 0.8 * 30
-    assert all("rgb" not in m.used and m.reasons["rgb"].startswith("silent") for m in blind)
+    assert all("rgb" not in m.used and m.reasons["rgb"][0].fault is Fault.SILENT for m in blind)
     assert maps[-1][1].used == ALL, "and the camera is used again"
 
 
@@ -126,8 +126,8 @@ def test_a_black_or_blinded_camera_is_named_and_nothing_else_is(shade, fault):
     made = segmenter()
     last = drive(made, schedule(2), make)[-1][1]
     assert last.used == ("depth", "event", "lidar")
-    assert last.reasons["rgb"].startswith(f"{fault.value}: {BLIND} (")
-    assert "limit" in last.reasons["rgb"]
+    text = sentence(last.reasons["rgb"])
+    assert text.startswith(f"{fault.value}: {BLIND} (") and "limit" in text
     healths = made.health(2 * SECOND)
     assert set(healths["rgb"].rejected) == {fault}
     assert not any(healths[name].rejected for name in ALL[1:])
@@ -149,15 +149,17 @@ def test_a_sensor_that_is_used_in_doubt_has_its_reason_wherever_people_look():
             wrong = label_map.states[name] is not State.LIVE or name not in label_map.used
             assert bool(label_map.reasons.get(name)) == wrong
     last = doubted[-1]
-    assert last.reasons["rgb"].startswith("covered: ")
+    (finding,) = last.reasons["rgb"]
+    assert finding.fault is Fault.COVERED
     row = recorder.row_of(last)
-    assert row["reasons"] == last.reasons
+    assert row["reasons"] == {"rgb": ["covered"]}
     fields = messages.status(last, ENGINE.spec)
     sent = messages.to_rosbags("diagnostic_msgs/msg/DiagnosticArray", fields)
     back = messages.read_status(sent)
-    assert (back["reasons"], back["used"]) == (last.reasons, list(last.used))
+    assert back["used"] == list(last.used)
+    assert {n: sentence(f) for n, f in back["reasons"].items()} == {"rgb": str(finding)}
     said = {status["name"]: status["message"] for status in fields["status"]}
-    assert said["robustseg: rgb"] == f"used; {last.reasons['rgb']}"
+    assert said["robustseg: rgb"] == f"used; {finding}"
     rows = [{**recorder.row_of(m), "at_s": (m.stamp_ns - EPOCH) / SECOND} for m in maps]
     shown = report.changes({"masks": rows, "totals": {"silences": []}})
     assert any("rgb" in r["used"] and "covered" in r["reasons"].get("rgb", "") for r in shown)
@@ -202,7 +204,7 @@ def test_a_frozen_camera_is_named_and_nothing_else_is():
     made = segmenter()
     last = drive(made, schedule(2), make)[-1][1]
     assert last.used == ("depth", "event", "lidar")
-    assert last.reasons["rgb"].startswith("stuck")
+    assert last.reasons["rgb"][0].fault is Fault.STUCK
 
 
 def test_a_lidar_without_transform_waits_and_needs_no_restart():
@@ -211,7 +213,7 @@ def test_a_lidar_without_transform_waits_and_needs_no_restart():
     made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
     rows = schedule(2)
     first = drive(made, [r for r in rows if r[0] < SECOND])[-1][1]
-    assert first.used == ALL[:3] and first.reasons["lidar"].startswith("no_tf")
+    assert first.used == ALL[:3] and first.reasons["lidar"][0].fault is Fault.NO_TF
     assert first.states["lidar"] is State.WAITING
     made.push_transforms(transform("camera", "lidar", quaternion=OPTICAL))
     last = drive(made, [r for r in rows if r[0] >= SECOND])[-1][1]
@@ -387,9 +389,12 @@ def test_one_sensor_that_overflows_costs_its_masks_and_no_others():
     rows = [row for row in schedule(2.0, names) if row[1] == "rgb" or row[0] < SECOND]
     maps = drive(made, rows)
     assert maps and all(m.used == ("rgb",) for _, m in maps)
-    assert set(made.refused) == {
-        "the network's logits of rgb, depth are not finite, so no mask was made; use other weights"
-    }
+    ((who, finding, count),) = made.refused
+    assert who == "rgb depth" and finding.fault is Fault.INTERNAL and count > 1
+    assert str(finding) == (
+        "internal: the network's logits of rgb, depth are not finite, so no mask was made; use "
+        "other weights"
+    )
     assert made.trouble == ""
     healthy = segmenter(names)
     drive(healthy, rows)

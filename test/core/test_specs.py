@@ -148,17 +148,29 @@ def test_the_datasets_are_those_that_there_are() -> None:
             assert option in options, f"{name} has no option {option}"
 
 
-def test_what_the_pages_name_in_their_text_exists() -> None:
-    for page in SPECS.glob("*.md"):
-        text = page.read_text()
+PAGES = [*sorted(SPECS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md",
+         ROOT / "training" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+    if page.parent == SPECS:
         for name in re.findall(r"`((?:health|sync|streams)\.[\w.]+)`", text):
             value_of(name)
-        for path in re.findall(
-            r"`((?:robustseg_core|robustseg_ros|docs|config|test|training)/[\w/.]*)`", text
-        ):
-            assert (ROOT / path).exists(), f"{page.name} names {path}"
-        for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", text):
-            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    roots = "robustseg_core|robustseg_ros|docs|config|test|training|launch"
+    for path in re.findall(rf"`((?:{roots})/[\w/.-]*\w/?)`", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_rooms_of_the_page_are_the_linted_ones() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    layers = re.findall(r'"([^"]+)"', text.partition("layers = [")[2].partition("]")[0])
+    linted = [layer.replace(" |", "") for layer in layers]
+    block = (ROOT / "CONTRIBUTING.md").read_text().partition("From the top:")[2].split("```")[1]
+    assert [" ".join(part.split()) for part in re.split(r"·|\n", block.strip())] == linted
 
 
 def test_the_figure_is_what_the_synchronizer_does(tmp_path: Path) -> None:

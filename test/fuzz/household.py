@@ -158,7 +158,8 @@ def held(case: Path) -> dict[str, str]:
     found = {}
     for top, folders, files in os.walk(os.fsencode(case)):
         if top == os.fsencode(case):
-            folders[:], files = [name for name in folders if name in (b"a", b"outside")], []
+            folders[:] = [name for name in folders if name in (b"a", b"outside")]
+            files.clear()
         for name in (*folders, *files):
             path = os.path.join(top, name)
             found[os.fsdecode(os.path.relpath(path, os.fsencode(case)))] = _what(path)

@@ -38,6 +38,7 @@ from sensor_msgs.msg import Image  # noqa: E402
 from fuzz.live_drivers import Drivers  # noqa: E402
 from fuzz.soak import latency, slope_per_hour  # noqa: E402
 from robustseg_core.output.messages import read_status  # noqa: E402
+from robustseg_core.output.reasons import faults  # noqa: E402
 from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 from robustseg_core.types import SECOND  # noqa: E402
 from support.live_sensors import parameter_file  # noqa: E402
@@ -141,7 +142,7 @@ class Ear:
         self.masks += 1
         self.longest_own_ms = max(self.longest_own_ms, row["latency_ms"].get("total", 0.0))
         self.used.update(row["used"])
-        self.internal += any("internal" in reason for reason in row["reasons"].values())
+        self.internal += any("internal" in found for found in faults(row["reasons"]).values())
         if sent_ns := self._drivers.sent_ns.get(row["stamp_ns"]):
             self.latency_ns.append(now_ns - sent_ns)
             if self._drivers.calm():

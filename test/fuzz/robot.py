@@ -17,7 +17,7 @@ from robustseg_core.bag.typestore import typestore
 from robustseg_core.engines import Engine
 from robustseg_core.output import messages
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import IGNORE, MS, SECOND, Bundle, Fault, Finding, LabelMap
+from robustseg_core.types import IGNORE, MS, SECOND, Bundle, Fault, Finding, LabelMap, sentence
 from support import drives
 
 PERIOD_NS = 50 * MS
@@ -136,11 +136,11 @@ class Robot:
         ids = label_map.ids
         if ids.dtype != np.uint8 or not ((ids < self.classes) | (ids == IGNORE)).all():
             raise Complaint(f"a label is none of {self.classes} classes")
-        if ids.shape != self.segmenter.view.camera_size:
-            raise Complaint(f"mask is {ids.shape}, camera {self.segmenter.view.camera_size}")
-        for name, reason in label_map.reasons.items():
-            if Fault.INTERNAL.value in reason:
-                raise Complaint(f"{name} is absent: {reason}")
+        if ids.shape != self.segmenter.intake.view.camera_size:
+            raise Complaint(f"mask is {ids.shape}, camera {self.segmenter.intake.view.camera_size}")
+        for name, reasons in label_map.reasons.items():
+            if any(finding.fault is Fault.INTERNAL for finding in reasons):
+                raise Complaint(f"{name} is absent: {sentence(reasons)}")
         if self.masks % 16 == 0:  # costs more than the rest
             for msgtype, fields in PUBLISHED.values():
                 message = messages.to_rosbags(msgtype, fields(label_map, self.segmenter.spec))

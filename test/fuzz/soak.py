@@ -74,7 +74,7 @@ class Meter:
     def mask(self, made: LabelMap, classes: int, start_s: float) -> None:
         if not ((made.ids < classes) | (made.ids == IGNORE)).all():
             raise Complaint("a label is none of the classes")
-        if any(Fault.INTERNAL.value in reason for reason in made.reasons.values()):
+        if any(f.fault is Fault.INTERNAL for found in made.reasons.values() for f in found):
             raise Complaint(f"internal error: {made.reasons}")
         self.masks += 1
         self.back += made.stamp_ns <= self.last_ns

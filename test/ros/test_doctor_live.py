@@ -156,14 +156,16 @@ def test_a_camera_info_that_is_said_once_is_heard_whenever_its_driver_starts(wor
     """Subscribed as volatile while nobody was there, the node must ask anew, as latched."""
     robot = config.parse(RobotConfig, {"weights": "untrained", "streams": {"rgb": {"topic": "/a"}}})
     probe, _ = admit(robot)
-    inputs = Inputs(world.node, probe, Ear(lambda: None))
+    inputs = Inputs(world.node, probe.segmenter, Ear(lambda: None))
     Sensors(world).tell("/camera_info", camera_info(48, 64, fx=60.0), LATCHED)
 
     def latched() -> bool:
         found = world.node.get_subscriptions_info_by_topic("/camera_info")
         return [one.qos_profile.durability for one in found] == [LATCHED.durability]
 
-    world.until(lambda: latched() and probe.view.camera_of("rgb"), "the calibration")
+    world.until(
+        lambda: latched() and probe.segmenter.intake.view.camera_of("rgb"), "the calibration"
+    )
     inputs.close()
 
 

@@ -19,10 +19,16 @@ from sensor_msgs.msg import Image
 
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.output.messages import read_status
+from robustseg_core.output.reasons import faults
 from robustseg_core.types import SECOND
 
 pytestmark = pytest.mark.ros
 ROBOT = ROOT / "config" / "robot.yaml"
+
+
+def _row(message: DiagnosticArray) -> dict[str, Any]:
+    row = read_status(message)
+    return row | {"reasons": faults(row["reasons"])}
 
 
 class Ear:
@@ -46,7 +52,7 @@ class Ear:
                 qos_profile_sensor_data,
             )
         node.create_subscription(
-            DiagnosticArray, "/robustseg/status", lambda m: self.rows.append(read_status(m)), 100
+            DiagnosticArray, "/robustseg/status", lambda m: self.rows.append(_row(m)), 100
         )
 
         self._subscriptions = list(node.subscriptions)

@@ -8,6 +8,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 
 from robustseg_core.bag.typestore import LABEL_INFO
 from robustseg_core.output.messages import read_status
+from robustseg_core.output.reasons import faults
 from robustseg_ros import optional
 from support.live_sensors import LATCHED, Sensors
 
@@ -45,7 +46,8 @@ class Ear:
     def _status(self, message: DiagnosticArray) -> None:
         ticks = self._sensors.ticks if self._sensors else 0
         camera = self._sensors.spoke.get("rgb", 0) if self._sensors else 0
-        self.heard.append(Heard(ticks, camera, read_status(message)))
+        row = read_status(message)
+        self.heard.append(Heard(ticks, camera, row | {"reasons": faults(row["reasons"])}))
 
     def _label_info(self, message: Any) -> None:
         self.classes.append({one.class_id: one.class_name for one in message.class_map})

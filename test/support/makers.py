@@ -71,10 +71,11 @@ def _numbers_to_words(numbers: list[int]) -> bytes:
     """Wilson 2017: three bits of a number per nibble, lowest first, top bit while it goes on."""
     nibbles = ""
     for number in numbers:
+        rest = number
         while True:
-            number, bits = number >> 3, number & 7
-            nibbles += f"{bits | (8 if number else 0):x}"
-            if not number:
+            rest, bits = rest >> 3, rest & 7
+            nibbles += f"{bits | (8 if rest else 0):x}"
+            if not rest:
                 break
     nibbles += "0" * (-len(nibbles) % 8)
     return b"".join(

@@ -36,7 +36,7 @@ def load(encoding: str) -> type[EventDecoder]:
     if encoding not in known:
         text = f"unsupported event encoding {encoding!r}; supported: {', '.join(known)}"
         raise Rejection(Fault.UNDECODABLE, text, final=True)
-    return plugins.load(__name__, encoding, EventDecoder)  # type: ignore[type-abstract]  # mypy 4717
+    return plugins.load(__name__, encoding, EventDecoder)
 
 
 def encoder_of(encoding: str) -> type[EventEncoder]:
@@ -55,5 +55,4 @@ def encoder_of(encoding: str) -> type[EventEncoder]:
 
 
 def _encoders(encoding: str) -> list[type[EventEncoder]]:
-    kind = EventEncoder
-    return plugins.subclasses(__name__, encoding, kind)  # type: ignore[type-abstract]  # mypy 4717
+    return plugins.subclasses(__name__, encoding, EventEncoder)

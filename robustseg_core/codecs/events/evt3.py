@@ -106,7 +106,7 @@ def _count(data: NDArray[np.uint8]) -> int:
 
 
 @Compiled
-def _decode(
+def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's table
     data: NDArray[np.uint8],
     state: NDArray[np.int64],
     tally: NDArray[np.int64],
@@ -193,14 +193,15 @@ def encode_evt3(
         RobustsegError: lengths differ, pixels beyond 11 bits, or a time that is negative or goes
             back.
     """
-    columns = [np.atleast_1d(np.asarray(a)).astype(np.int64) for a in (x, y, p, t_us)]
-    _check(*columns)
-    t = columns[3]
+    columns, rows, signs, t = (
+        np.atleast_1d(np.asarray(a)).astype(np.int64) for a in (x, y, p, t_us)
+    )
+    _check(columns, rows, signs, t)
     if not t.size:
         return np.empty(0, np.dtype("<u2"))
     bridges = int((np.diff(t >> 12) // _STRIDE).sum())
     words = np.empty(4 * t.size + bridges, np.uint16)
-    count = _encode(*columns, vectors, words)
+    count = _encode(columns, rows, signs, t, 12 if vectors else 0, words)
     return words[:count].astype("<u2")
 
 
@@ -229,10 +230,10 @@ def _encode(
     y: NDArray[np.int64],
     p: NDArray[np.int64],
     t: NDArray[np.int64],
-    vectors: bool,
+    longest: int,
     words: NDArray[np.uint16],
-) -> Any:
-    """Fill `words`; return how many."""
+) -> int:
+    """Fill `words`; return how many. A vector spans `longest` columns: 12, or 0: there is none."""
     n, i = 0, 0
     high, low, row, base, polarity = -1, -1, -1, -1, -1
     while i < x.size:
@@ -253,20 +254,19 @@ def _encode(
             row = y[i]
             words[n] = row
             n += 1
-        # neighbors that one vector of 12 can hold: same moment, row and polarity, to the right
+        # neighbors that one vector can hold: same moment, row and polarity, to the right
         follows = base >= 0 and p[i] == polarity and base <= x[i] < base + 12
         start = base if follows else x[i]
         end = i + 1
         while (
-            vectors
-            and end < x.size
+            end < x.size
             and t[end] == t[i]
             and y[end] == row
             and p[end] == p[i]
-            and x[end - 1] < x[end] < start + 12
+            and x[end - 1] < x[end] < start + longest
         ):
             end += 1
-        if not vectors or end - i < (2 if follows else 3):
+        if end - i < (2 if follows else 3):
             words[n] = 0x2000 | (p[i] << 11) | x[i]
             n += 1
             i += 1

@@ -17,4 +17,4 @@ def load(name: str) -> type[Fusion]:
     Raises:
         RobustsegError: there is none; the text lists those that there are.
     """
-    return plugins.load(__name__, name, Fusion)  # type: ignore[type-abstract]  # mypy 4717
+    return plugins.load(__name__, name, Fusion)

@@ -26,7 +26,7 @@ class Oracle:
     def forget(self) -> None:
         self.high = self.low = self.y = self.vector_x = self.vector_p = None
 
-    def decode(self, words: list[int]) -> list[tuple[int, int, bool, int]]:
+    def decode(self, words: list[int]) -> list[tuple[int, int, bool, int]]:  # noqa: C901  # a branch for each of a list
         events = []
 
         def put(x: int, p: int) -> None:

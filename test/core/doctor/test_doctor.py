@@ -62,10 +62,11 @@ def changed(topic: str, change: Callable[[int, Any], Any]) -> list[Row]:
     """The healthy drive with the k-th message of one topic replaced; None drops it."""
     result, k = [], 0
     for at, name, sent in healthy():
+        new = sent
         if name == topic:
-            sent, k = change(k, sent), k + 1
-        if sent is not None:
-            result.append((at, name, sent))
+            new, k = change(k, sent), k + 1
+        if new is not None:
+            result.append((at, name, new))
     return result
 
 

@@ -65,8 +65,8 @@ def observed(text: str, seconds: float, seed: int = 1) -> Account:
     maps = [(now, m) for now, m in drive(made, arrivals, watch) if START_S * SECOND < now < end_ns]
     for now, label_map in maps:
         assert label_map.ids.max() < 19 or label_map.ids.max() == IGNORE
-        for name, reason in label_map.reasons.items():
-            fault = Fault(reason.partition(":")[0])
+        for name, reasons in label_map.reasons.items():
+            fault = reasons[0].fault
             said[name].setdefault(fault, now / SECOND - START_S)
     return Account(said, states, len(maps))
 

@@ -240,7 +240,8 @@ def test_binning_and_region_of_interest_move_the_grid_with_the_image() -> None:
     view.set_camera_info("rgb", message)
     assert view.camera_size == (120, 160)
     # The principal point (319.5, 239.5) lies at (219.5, 199.5) of the region, of 10-pixel cells.
-    rows, cols, _, _ = view.project(np.array([[0, 0, 1.0]]))
+    found = view.project(np.array([[0, 0, 1.0]]))
+    rows, cols = found.rows, found.cols
     assert (rows[0], cols[0]) == (20, 22)
 
 
@@ -280,7 +281,8 @@ def test_configured_intrinsics_need_no_camera_info() -> None:
     view = View((96, 128), config)
     view.add_transforms(transform("camera", "lidar"))
     assert view.missing_for("lidar", "lidar") is None
-    rows, cols, _, _ = view.project(np.array([[0.1, 0.2, 1.0]]))
+    found = view.project(np.array([[0.1, 0.2, 1.0]]))
+    rows, cols = found.rows, found.cols
     assert (rows[0], cols[0]) == (68, 74)
 
 

@@ -17,8 +17,9 @@ def renamed(name: str, new: str, from_s: float = 1.5, seconds: float = AHEAD):
     """A drive in which one sensor calls its frame by another name from some time on."""
     for at, stream, sent in rows(seconds):
         if stream == name and at >= from_s * SECOND:
-            sent = replace(sent, header=replace(sent.header, frame_id=new))
-        yield at, stream, sent
+            yield at, stream, replace(sent, header=replace(sent.header, frame_id=new))
+        else:
+            yield at, stream, sent
 
 
 def test_a_sensor_in_an_unknown_frame_is_refused_with_both_names_at_its_first_message():
@@ -80,8 +81,9 @@ def test_a_camera_that_changes_its_resolution_is_told_once_and_goes_on():
         for at, name, sent in rows(5):
             if name == "rgb" and at >= SECOND:
                 pixels = np.frombuffer(sent.data, np.uint8).reshape(48, 64, 3)[::2, ::2]
-                sent = image(pixels, "rgb8", EPOCH + at)
-            yield at, name, sent
+                yield at, name, image(pixels, "rgb8", EPOCH + at)
+            else:
+                yield at, name, sent
 
     maps = list(drive(made, halved(), watch))
     assert {f.fault for _, f in told} == {Fault.RESOLUTION}

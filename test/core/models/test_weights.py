@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -124,31 +125,31 @@ def test_both_namings_of_one_network_agree(tmp_path: Path):
 
 def _as_transformers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The well-known renaming, written backwards from files on the hub."""
+    table: dict[str, str] = {}
+    for s in "1234":
+        hub, e = str(int(s) - 1), "segformer.encoder."
+        table |= {
+            f"backbone.patch_embed{s}.norm": f"{e}patch_embeddings.{hub}.layer_norm",
+            f"backbone.patch_embed{s}": f"{e}patch_embeddings.{hub}",
+            f"backbone.block{s}": f"{e}block.{hub}",
+            f"backbone.norm{s}": f"{e}layer_norm.{hub}",
+            f"linear_c{s}": f"linear_c.{hub}",
+        }
+    table |= {
+        "linear_fuse.conv": "linear_fuse",
+        "linear_fuse.bn": "batch_norm",
+        "linear_pred": "classifier",
+        ".norm1": ".layer_norm_1",
+        ".norm2": ".layer_norm_2",
+        "attn.norm": "attention.self.layer_norm",
+        "attn.sr": "attention.self.sr",
+        "attn.q": "attention.self.query",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc": "mlp.dense",
+    }
     out = {}
-    for name, tensor in tensors.items():
-        for s in "1234":
-            hub, e = str(int(s) - 1), "segformer.encoder."
-            for old, new in {
-                f"backbone.patch_embed{s}.norm": f"{e}patch_embeddings.{hub}.layer_norm",
-                f"backbone.patch_embed{s}": f"{e}patch_embeddings.{hub}",
-                f"backbone.block{s}": f"{e}block.{hub}",
-                f"backbone.norm{s}": f"{e}layer_norm.{hub}",
-                f"linear_c{s}": f"linear_c.{hub}",
-            }.items():
-                name = name.replace(old, new)
-        for old, new in {
-            "linear_fuse.conv": "linear_fuse",
-            "linear_fuse.bn": "batch_norm",
-            "linear_pred": "classifier",
-            ".norm1": ".layer_norm_1",
-            ".norm2": ".layer_norm_2",
-            "attn.norm": "attention.self.layer_norm",
-            "attn.sr": "attention.self.sr",
-            "attn.q": "attention.self.query",
-            "attn.proj": "attention.output.dense",
-            "mlp.fc": "mlp.dense",
-        }.items():
-            name = name.replace(old, new)
+    for theirs, tensor in tensors.items():
+        name = reduce(lambda text, pair: text.replace(*pair), table.items(), theirs)
         if "attn.kv" in name:
             key, value = tensor.chunk(2)
             out[name.replace("attn.kv", "attention.self.key")] = key.contiguous()

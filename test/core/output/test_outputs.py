@@ -46,7 +46,10 @@ def a_map(**options: Any) -> LabelMap:
         "stamp_ns": STAMP,
         "frame_id": "camera_optical",
         "used": ("rgb", "depth"),
-        "reasons": {"event": "late: 80 ms, limit 40", "lidar": "silent: 1.2 s without a message"},
+        "reasons": {
+            "event": (Finding(Fault.LATE, False, "80 ms, limit 40"),),
+            "lidar": (Finding(Fault.SILENT, True, "1.2 s without a message"),),
+        },
         "states": {
             "rgb": State.LIVE,
             "depth": State.DEGRADED,
@@ -121,6 +124,8 @@ def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
     assert said["robustseg: depth"][:2] == (messages.WARN, "used")
     assert said["robustseg: event"][:2] == (messages.WARN, "late: 80 ms, limit 40")
     assert said["robustseg: lidar"][:2] == (messages.ERROR, "silent: 1.2 s without a message")
+    assert said["robustseg: lidar"][2]["reason.silent"] == "1.2 s without a message"
+    assert messages.read_status(message)["reasons"] == a_map().reasons, "fault and text, unparsed"
     level, text, values = said["robustseg: mask"]
     assert (level, text) == (messages.WARN, "made of rgb depth")
     assert (values["used"], values["latency_ms.total"], values["trained"]) == (

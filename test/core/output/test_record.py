@@ -259,14 +259,15 @@ def test_labels_that_no_mask_can_meet_are_told(run, tmp_path, apart_s):
 
 
 def _row(at_s, state, used=()):
-    reasons = {} if used else {"rgb": f"late: at {at_s:g}"}
+    reasons = {} if used else {"rgb": ["late"]}
     return {"at_s": at_s, "used": list(used), "states": {"rgb": state}, "reasons": reasons}
 
 
 def test_a_sensor_that_is_believed_and_never_fits_is_told():
     rows = [_row(0.0, "LIVE", ["rgb"]), *(_row(float(k), "LIVE") for k in range(1, 5))]
-    assert unused_notices(rows) == [
-        "rgb was believed, and in no mask from 1.00 s to 4.00 s: late: at 4"
+    late = {"modality": "rgb", "fault": "late", "from_s": 1.0, "to_s": 4.0, "text": "by 4"}
+    assert unused_notices(rows, [late]) == [
+        "rgb was believed, and in no mask from 1.00 s to 4.00 s: late: by 4"
     ]
     assert unused_notices(rows[1:]) == [], "never used at all: that is another sentence"
     dead = [_row(0.0, "LIVE", ["rgb"]), *(_row(float(k), "DEAD") for k in range(1, 5))]

@@ -49,9 +49,9 @@ def watched(arrivals, names=ALL, since_s=1.0):
 
     masks = list(drive(made, sorted(arrivals, key=lambda row: row[0]), watch))
     for now, label_map in masks:
-        for name, reason in label_map.reasons.items():
+        for name, reasons in label_map.reasons.items():
             if name in names and now > since_s * SECOND:
-                said[name].setdefault(Fault(reason.partition(":")[0]), now / SECOND)
+                said[name].setdefault(reasons[0].fault, now / SECOND)
     return Account(said, states, masks, made)
 
 
@@ -91,7 +91,7 @@ def test_a_delivery_that_becomes_a_little_slower_is_doubted_and_used(name):
     assert not any(state is State.DEAD for _, state in account.states[name])
     after = [m for now, m in account.masks if now > 5 * SECOND]
     assert sum(name in m.used for m in after) > 0.9 * len(after)
-    assert all("stamp or delivery moved" in m.reasons[name] for m in after)
+    assert all("stamp or delivery moved" in m.reasons[name][0].text for m in after)
     assert not any(said for other, said in account.said.items() if other != name)
 
 
