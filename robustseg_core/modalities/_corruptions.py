@@ -106,7 +106,8 @@ def noise_instead(array: Array, amount: float, rng: np.random.Generator, encodin
 def low_light(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Less light, and the noise of the sensor that darkness lets one see."""
     dim = array * np.float32(factor)
-    return np.rint(dim + rng.standard_normal(array.shape, np.float32) * np.sqrt(dim / 8 + 1))
+    levels: Array = dim + rng.standard_normal(array.shape, np.float32) * np.sqrt(dim / 8 + 1)
+    return np.rint(levels)
 
 
 def holes(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:

@@ -134,7 +134,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         text = f"{coming:.0%} of the pixels came or went, and {share:.0%} are valid, "
         text += f"usually {self._coming.value:.0%} and {usual:.0%}"
         yield Statistic("holes_ratio", Fault.INVALID_DEPTH, badness, text)
-        self._coming.learn(coming, bad=badness > 1)
+        self._coming.learn(coming, bad=bool(badness > 1))
 
 
 def _unrelated(data: NDArray[Any]) -> float:
