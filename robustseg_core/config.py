@@ -73,7 +73,8 @@ class SyncConfig(Strict):
     )
     reference: tuple[str, ...] = Field(
         (),
-        description="Which modality opens a set, most wanted first; fails over to the next.",
+        description="Which modality opens a set, most wanted first; fails over to the next. Empty: "
+        "by rank, as everywhere: rgb, depth, event, lidar.",
     )
     free_rate_hz: float = Field(
         30.0, gt=0, le=1000,

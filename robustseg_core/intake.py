@@ -239,7 +239,7 @@ class Intake:
             return self._reject(modality, now_ns, rejection.finding)
         except Exception as error:
             log.exception("decoding a message of %s failed", modality)
-            finding = Finding(Fault.INTERNAL, True, f"{type(error).__name__}: {error}")
+            finding = Finding(Fault.INTERNAL, fatal=True, text=f"{type(error).__name__}: {error}")
             return self._reject(modality, now_ns, finding)
         with self._lock:
             return self._take(reading, message, notes, digest, now_ns)
@@ -345,7 +345,7 @@ class Intake:
 
     def _refuse(self, modality: str, fault: Fault, text: str) -> bool:
         """Tell that a calibration or place is refused, once; whether this is the first time."""
-        finding = Finding(fault, False, f"refused: {text}", score=1.0)
+        finding = Finding(fault, fatal=False, text=f"refused: {text}", score=1.0)
         if self._refusals.get((modality, fault)) == finding:
             return False
         self._refusals[modality, fault] = self._notices[modality, fault] = finding
@@ -356,7 +356,7 @@ class Intake:
             log.warning("refused: %s: %s", subject, finding)
 
     def _recalibrated(self, modality: str, what: str, changes: str) -> None:
-        finding = Finding(Fault.RECALIBRATED, False, changes, score=1.0)
+        finding = Finding(Fault.RECALIBRATED, fatal=False, text=changes, score=1.0)
         if self.calibration_changed.add(what, finding):
             log.warning("%s: %s", what, changes)
         self._notices[modality, Fault.RECALIBRATED] = finding
@@ -375,7 +375,7 @@ class Intake:
         if not far:
             self._refusals.pop((name, Fault.NO_TF), None)
         elif self._refuse(name, Fault.NO_TF, far):
-            refusal = Finding(Fault.NO_TF, True, far)
+            refusal = Finding(Fault.NO_TF, fatal=True, text=far)
             if self.calibration_rejected.newest(TRANSFORM, Fault.NO_TF) != refusal:
                 self._count_refusal(TRANSFORM, refusal)  # else it was counted when it came
 
@@ -495,7 +495,13 @@ class Intake:
         """A stamp that is ahead by more than it may be keeps a stream out of one set."""
         limit_s = self._offsets.limit_ns / SECOND
         return Finding(
-            Fault.OFFSET, False, text, score=1.0, value=-far_ns / SECOND, limit=limit_s, unit="s"
+            Fault.OFFSET,
+            fatal=False,
+            text=text,
+            score=1.0,
+            value=-far_ns / SECOND,
+            limit=limit_s,
+            unit="s",
         )
 
 
@@ -530,4 +536,4 @@ def _blocked(missing: Fault | None, reading: Reading, view: View) -> Finding | N
     """What people are told while a sensor cannot be placed."""
     if missing is None:
         return None
-    return Finding(missing, False, view.why(missing, reading.modality, reading.frame_id))
+    return Finding(missing, fatal=False, text=view.why(missing, reading.modality, reading.frame_id))

@@ -185,7 +185,7 @@ class Segmenter:
         try:
             ids, confidence = self._engine(bundle)
         except NotFiniteError as error:
-            self._refusal = Finding(Fault.INTERNAL, True, str(error))
+            self._refusal = Finding(Fault.INTERNAL, fatal=True, text=str(error))
             if self.refused.add(" ".join(bundle.frames), self._refusal):
                 log.error(str(error))
             return None
@@ -269,7 +269,7 @@ class Segmenter:
 
     def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> Finding:
         """Tell that a sensor could not be encoded."""
-        finding = Finding(fault, False, text, score=1.0)
+        finding = Finding(fault, fatal=False, text=text, score=1.0)
         self.intake.notice(name, now_ns, finding)
         return finding
 
@@ -319,12 +319,14 @@ def _why(
 ) -> tuple[Finding, ...]:
     """Why a modality is not LIVE, or not in a mask though it is; the strongest first."""
     if name not in healths:
-        return (Finding(Fault.DISABLED, False, "not configured", score=1.0),)
+        return (Finding(Fault.DISABLED, fatal=False, text="not configured", score=1.0),)
     health = healths[name]
     if health.state.usable and name in absent:
         return (absent[name],)
     if health.state is State.LIVE:  # while this mask was being made
-        return (Finding(Fault.STARTING, False, "believed since a moment ago", score=1.0),)
+        return (
+            Finding(Fault.STARTING, fatal=False, text="believed since a moment ago", score=1.0),
+        )
     return health.findings
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,6 +157,7 @@ class Finding:
     """One piece of evidence against one message or one stream."""
 
     fault: Fault
+    _: KW_ONLY
     fatal: bool
     """True: the message is rejected, never used. False: it is used, and the score goes down."""
     text: str = ""

@@ -116,7 +116,10 @@ class DoctorNode(Node):
         sim = bool(self.get_parameter("use_sim_time").value)
         of_node = [
             check_clock(
-                sim, self.count_publishers("/clock"), self._clock_watch, time.monotonic_ns()
+                self.count_publishers("/clock"),
+                self._clock_watch,
+                time.monotonic_ns(),
+                use_sim_time=sim,
             ),
             check_transports(self._environment, get_rmw_implementation_identifier()),
             check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),

@@ -267,7 +267,9 @@ class SegmentNode(LifecycleNode):
             self._clock_watch, self._clock_trouble = ClockWatch(now_ns), ""
             return {}
         self._clock_watch.look(clock_ns, now_ns)
-        check = check_clock(True, self.count_publishers(CLOCK), self._clock_watch, now_ns)
+        check = check_clock(
+            self.count_publishers(CLOCK), self._clock_watch, now_ns, use_sim_time=True
+        )
         young = now_ns - self._active_ns < CLOCK_GRACE_S * SECOND
         text = "" if check.status is OK or young else f"{check.found}; {check.fix}"
         if text and text != self._clock_trouble:

@@ -265,7 +265,7 @@ def list_plugins() -> None:
     from robustseg_core.models import fusion, mit
 
     for title, names in (
-        ("modalities", modalities.available()),
+        ("modalities", modalities.ranked()),
         ("backbones", list(mit.BACKBONES)),
         ("fusions", fusion.available()),
         ("distillers", distill.available()),

@@ -34,7 +34,7 @@ class Lesson:
     label: Tensor | None
     """(B, H, W) int64, `IGNORE` where unknown; None: nobody labelled it."""
     generator: torch.Generator
-    """The dice of everything random, on the CPU: draw with it, then move to the device."""
+    """Of everything random, on the CPU: draw with it, then move to the device."""
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:

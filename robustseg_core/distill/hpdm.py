@@ -95,19 +95,19 @@ class Hpdm(Distiller):
     def partners(self, lesson: Lesson) -> Tensor:
         """(N_s,) packed rows of the teacher that the student's rows learn from at one stage.
 
-        Throws `lesson.generator`'s dice once, whatever the order of the rows; not for `same`.
+        Draws from `lesson.generator` once, whatever the order of the rows; not for `same`.
         """
         rows = table(lesson.teacher, lesson)  # (B, M)
         slots, column = lesson.student.sample, lesson.student.modality
         if self.options.pairing == "same":
             return rows[slots, column]
-        dice = torch.rand(rows.shape, generator=lesson.generator).to(rows.device)
+        draws = torch.rand(rows.shape, generator=lesson.generator).to(rows.device)
         has = rows >= 0
         if self.options.pairing == "shuffled":
-            order = dice.masked_fill(~has, 2).argsort(1)  # the sample's own sensors, shuffled
+            order = draws.masked_fill(~has, 2).argsort(1)  # the sample's own sensors, shuffled
             place = (table(lesson.student, lesson) >= 0).cumsum(1) - 1
         else:
             order = has.int().argsort(dim=1, descending=True, stable=True)  # present ones first
-            place = (dice * has.sum(1, keepdim=True)).long()
+            place = (draws * has.sum(1, keepdim=True)).long()
         chosen = order.gather(1, place.clamp(min=0))[slots, column]
         return rows[slots, chosen]

@@ -79,8 +79,8 @@ class Rrm(Distiller):
     ) -> tuple[Tensor, Tensor]:
         """(n, C, h, w) of both to (n, copies, C, h, w) of both.
 
-        The dice choose a seed; noise is drawn from it on the features' own device, sample by sample
-        in a fixed order, whatever the order of the packed rows.
+        The generator chooses a seed; noise is drawn from it on the features' own device, sample by
+        sample in a fixed order, whatever the order of the packed rows.
         """
         student, teacher = student[:, None], teacher[:, None]
         if not self.options.noise:
@@ -89,11 +89,11 @@ class Rrm(Distiller):
         rank = slot.argsort().argsort()
         n, _, C, h, w = student.shape
         seed = int(torch.randint(2**62, (), generator=lesson.generator))
-        dice = torch.Generator(student.device).manual_seed(seed)
+        rng = torch.Generator(student.device).manual_seed(seed)
 
         def unit() -> Tensor:
             shape = (n, self.options.copies, C, h, w)
-            drawn = torch.randn(shape, generator=dice, dtype=student.dtype, device=student.device)
+            drawn = torch.randn(shape, generator=rng, dtype=student.dtype, device=student.device)
             return drawn[rank]
 
         student_noise = unit()

@@ -94,9 +94,16 @@ def _tf(stream: Stream) -> Check:
         if far:
             return stream.warn("tf", f"{far}: refused, the last good one is used", fix)
         return stream.ok("tf", f"{frame} to {target}")
-    tell = stream.bad if projected else stream.warn
     if far:
+        tell = stream.bad if projected else stream.warn
         return tell("tf", f"{far}: refused", fix)
+    return _no_tf(stream, frame, target)
+
+
+def _no_tf(stream: Stream, frame: str, target: str) -> Check:
+    """No chain of transforms joins the sensor's frame and the view's: where does it break?"""
+    probe, projected = stream.observation.probe, stream.kind.needs_view
+    tell = stream.bad if projected else stream.warn
     found = f"no transform from {frame!r} to {target!r}"
     found += "" if projected else ": it is taken to see just what the camera sees"
     ways = "or set view.extrinsics.<name>: [x, y, z, qx, qy, qz, qw]"

@@ -51,14 +51,14 @@ class ClockWatch:
         return self._back[1] if self._back is not None and recent else 0
 
 
-def check_clock(use_sim_time: bool, publishers: int, watch: ClockWatch, now_ns: int) -> Check:
+def check_clock(publishers: int, watch: ClockWatch, now_ns: int, *, use_sim_time: bool) -> Check:
     """Whether the clock that the node goes by is there and goes (docs/robustness.md, rows 15, 16).
 
     Args:
-        use_sim_time: the node's parameter.
         publishers: how many publish /clock.
         watch: has looked at /clock.
         now_ns: steady clock.
+        use_sim_time: the node's parameter.
     """
     masks = "masks come all the same, by their stamps"
     if not use_sim_time:

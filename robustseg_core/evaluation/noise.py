@@ -32,19 +32,19 @@ WITHOUT_GAUSSIAN = ("event",)
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """The dice of one image of one sample: the same for the same seed and names, everywhere."""
+    """The generator of one image of one sample: the same for the same seed and names."""
     key = "\0".join(map(str, (seed, *names))).encode()
     digest = hashlib.blake2b(key, digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def drop_elements(
-    image: NDArray[np.float32], rate: float, dice: np.random.Generator
+    image: NDArray[np.float32], rate: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """RMM: every element (pixel and channel) becomes 0 with probability `rate`, independently.
 
-    With equal dice a higher rate drops the same elements and more, so rates differ by nothing but
-    the rate. Rate 1 drops everything and rate 0 nothing.
+    With equal generators a higher rate drops the same elements and more, so rates differ by nothing
+    but the rate. Rate 1 drops everything and rate 0 nothing.
 
     Args:
         image: (C, H, W), normalized.
@@ -55,12 +55,12 @@ def drop_elements(
     """
     if not 0 <= rate <= 1:
         raise RobustsegError(f"rate is {rate}; the share of dropped elements lies in [0, 1]")
-    kept = dice.random(image.shape, dtype=np.float32) >= rate
+    kept = rng.random(image.shape, dtype=np.float32) >= rate
     return np.where(kept, image, image.dtype.type(0))
 
 
 def add_noise(
-    image: NDArray[np.float32], level: str, modality: str, dice: np.random.Generator
+    image: NDArray[np.float32], level: str, modality: str, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """NM: salt and pepper at the image's own extremes, then Gaussian noise except on events.
 
@@ -80,8 +80,8 @@ def add_noise(
     density, sigma = LEVELS[level]
     noisy = image.copy().reshape(-1)
     hits = math.ceil(density * noisy.size / 2)
-    noisy[dice.integers(noisy.size, size=hits)] = image.max()
-    noisy[dice.integers(noisy.size, size=hits)] = image.min()
+    noisy[rng.integers(noisy.size, size=hits)] = image.max()
+    noisy[rng.integers(noisy.size, size=hits)] = image.min()
     if modality not in WITHOUT_GAUSSIAN:
-        noisy += np.float32(sigma) * dice.standard_normal(noisy.size, dtype=np.float32)
+        noisy += np.float32(sigma) * rng.standard_normal(noisy.size, dtype=np.float32)
     return noisy.reshape(image.shape)

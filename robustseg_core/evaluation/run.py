@@ -147,7 +147,7 @@ def _only(sample: Sample, names: Sequence[str]) -> Sample:
 
 
 def _batches(dataset: Dataset, batch: int, workers: int) -> Iterator[list[Sample]]:
-    """Samples in order. The loader has its own dice, so the global random state stays."""
+    """Samples in order. The loader has its own generator, so the global random state stays."""
     loader: Iterable[list[Sample | RobustsegError]] = DataLoader(
         _Reader(dataset),
         batch_size=batch,

@@ -153,9 +153,9 @@ class SharedForward:
     def _damaged(self, sample: Sample, name: str, variant: Variant) -> NDArray[np.float32]:
         image = sample.images[name]
         if variant.kind == "dropped":
-            dice = generator(self.seed, sample.id, name, "rmm")
-            return drop_elements(image, float(variant.level), dice)
+            rng = generator(self.seed, sample.id, name, "rmm")
+            return drop_elements(image, float(variant.level), rng)
         if variant.kind == "noisy":
-            dice = generator(self.seed, sample.id, name, "nm", variant.level)
-            return add_noise(image, str(variant.level), name, dice)
+            rng = generator(self.seed, sample.id, name, "nm", variant.level)
+            return add_noise(image, str(variant.level), name, rng)
         return image

@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class FaultState:
-    """One fault on one topic while it lasts: its own dice, and what it has to remember."""
+    """One fault on one topic while it lasts: its own generator, and what it has to remember."""
 
     rng: np.random.Generator
     start_ns: int

@@ -83,7 +83,9 @@ class ArrivalMonitor:
         quiet_ms = self.age_ms(now_ns) or 0.0
         limit_ms = self.limit_ns / MS
         text = f"nothing for {quiet_ms:.0f} ms, limit {limit_ms:.0f} ms"
-        return Finding(Fault.SILENT, True, text, value=quiet_ms, limit=limit_ms, unit="ms")
+        return Finding(
+            Fault.SILENT, fatal=True, text=text, value=quiet_ms, limit=limit_ms, unit="ms"
+        )
 
     def delay(self) -> tuple[Finding, ...]:
         """SLOW or LOSSY, if the rate is not what it used to be; nobody's quality suffers."""
@@ -97,7 +99,9 @@ class ArrivalMonitor:
         fault = Fault.LOSSY if rate.lossy else Fault.SLOW
         rate_hz, usual_hz = SECOND / recent_ns, SECOND / period_ns
         text = f"{rate_hz:.1f} Hz, expected {usual_hz:.1f} Hz"
-        told = Finding(fault, False, text, score=1.0, value=rate_hz, limit=usual_hz, unit="Hz")
+        told = Finding(
+            fault, fatal=False, text=text, score=1.0, value=rate_hz, limit=usual_hz, unit="Hz"
+        )
         return (told,)
 
     @property

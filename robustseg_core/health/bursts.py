@@ -84,7 +84,7 @@ class Bursts:
         self._told = True
         each, every_s = known[-2].count, median(d.every_ns for d in known) / SECOND
         text = f"delivery in bursts: {each} messages at once every {every_s:.1f} s"
-        return Finding(Fault.BURSTS, False, text, score=1.0)
+        return Finding(Fault.BURSTS, fatal=False, text=text, score=1.0)
 
     @property
     def every_ns(self) -> int:

@@ -46,11 +46,11 @@ class Statistic:
     def finding(self) -> Finding | None:
         """An alarm, a remark, or nothing."""
         if self.fatal:
-            return Finding(self.fault, True, self.text) if self.badness > 1 else None
+            return Finding(self.fault, fatal=True, text=self.text) if self.badness > 1 else None
         if self.badness <= _FINE:
             return None
         score = (1 + _FINE - self.badness) if self.badness <= 1 else ALARM / self.badness
-        return Finding(self.fault, False, self.text, score=score)
+        return Finding(self.fault, fatal=False, text=self.text, score=score)
 
 
 class ContentCheck(ABC, Generic[T]):

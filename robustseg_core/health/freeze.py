@@ -60,5 +60,10 @@ class FreezeDetector:
             return None
         text = f"{streak.count} identical payloads in {span_s:.2f} s, limit {config.stuck_count}"
         return Finding(
-            Fault.STUCK, True, text, value=streak.count, limit=config.stuck_count, unit="messages"
+            Fault.STUCK,
+            fatal=True,
+            text=text,
+            value=streak.count,
+            limit=config.stuck_count,
+            unit="messages",
         )

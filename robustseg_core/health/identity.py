@@ -33,7 +33,7 @@ class Identity:
             f"frame_id changed from {old!r} to {new!r}, and no transform joins {new!r} to "
             f"{view.frame_id!r}; publish it on /tf_static, or reset"
         )
-        return Finding(Fault.FRAME_ID, True, text, final=True)
+        return Finding(Fault.FRAME_ID, fatal=True, text=text, final=True)
 
     def changes(self, message: Any, size: tuple[int, int] | None) -> list[Finding]:
         """RESOLUTION, or FORMAT for another encoding that decodes as well: harmless, but told."""
@@ -41,10 +41,10 @@ class Identity:
         found = []
         if self._size is not None and size is not None and size != self._size:
             text = f"changed from {_by(self._size)} to {_by(size)}"
-            found.append(Finding(Fault.RESOLUTION, False, text, score=1.0))
+            found.append(Finding(Fault.RESOLUTION, fatal=False, text=text, score=1.0))
         if self._encoding is not None and encoding is not None and encoding != self._encoding:
             text = f"encoding changed from {self._encoding!r} to {encoding!r}; it decodes"
-            found.append(Finding(Fault.FORMAT, False, text, score=1.0))
+            found.append(Finding(Fault.FORMAT, fatal=False, text=text, score=1.0))
         self._size, self._encoding = size or self._size, encoding or self._encoding
         return found
 

@@ -252,7 +252,7 @@ class HealthMonitor:
             f"{stream.good} good in {good_s:.2f} s, "
             f"needs {config.recover_count} in {stream.need_s:g} s"
         )
-        stream.become(State.RECOVERING, now_ns, Finding(Fault.RECOVERING, False, text))
+        stream.become(State.RECOVERING, now_ns, Finding(Fault.RECOVERING, fatal=False, text=text))
 
     def _grade(self, stream: _Stream, now_ns: int) -> None:
         """LIVE and DEGRADED, with hysteresis in score and time."""
@@ -277,7 +277,7 @@ class HealthMonitor:
     def _health(self, stream: _Stream, now_ns: int) -> Health:
         findings = stream.findings
         if stream.state is State.DISABLED:
-            findings = (Finding(Fault.DISABLED, False, "switched off by parameter"),)
+            findings = (Finding(Fault.DISABLED, fatal=False, text="switched off by parameter"),)
         elif stream.state is State.WAITING and stream.received == 0:
             start_ns = now_ns if self._start_ns is None else self._start_ns
             waited_s = (now_ns - start_ns) / SECOND
@@ -285,13 +285,13 @@ class HealthMonitor:
             late = waited_s > self._config.grace_s
             findings = (
                 Finding(
-                    Fault.NEVER_SEEN, late, text,
+                    Fault.NEVER_SEEN, fatal=late, text=text,
                     value=waited_s, limit=self._config.grace_s, unit="s",
                 ),
             )  # fmt: skip
         elif stream.state is State.WAITING and not findings:
             text = f"{stream.good} good messages, needs {self._config.good_to_start}"
-            findings = (Finding(Fault.STARTING, False, text),)
+            findings = (Finding(Fault.STARTING, fatal=False, text=text),)
         elif (
             stream.state is State.DEAD
             and findings

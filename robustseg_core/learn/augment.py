@@ -154,7 +154,7 @@ def augment(
 
     Args:
         sample: encoded images and label, all (H, W).
-        rng: all the dice; the same state makes the same variation.
+        rng: of everything; the same state makes the same variation.
         config: what is varied, and how much.
         encodings: modality -> options; the camera's mean and deviation are taken from it.
 

@@ -85,7 +85,7 @@ def corrupt(
 
     Args:
         images: modality -> (C, H, W), encoded; they stay as they are.
-        rng: all the dice.
+        rng: of everything.
         config: how often, and what.
         encodings: modality -> options of its encoding, where they are not the usual ones.
 

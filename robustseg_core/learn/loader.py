@@ -1,18 +1,18 @@
 """Batches in an order that is written down beforehand.
 
 Step s of rank r holds the same samples, varied in the same way, whatever the number of worker
-processes and wherever a run was resumed: order is a function of (seed, epoch), and a sample's dice
-of (seed, epoch, index). Ranks cut each global batch into consecutive slices, so that two processes
-with batches of 4 see what one with batches of 8 sees.
+processes and wherever a run was resumed: order is a function of (seed, epoch), and a sample's
+variation of (seed, epoch, index). Ranks cut each global batch into consecutive slices, so that two
+processes with batches of 4 see what one with batches of 8 sees.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_all_start_methods
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,14 +27,15 @@ from robustseg_core.modalities import channels_of
 from robustseg_core.types import IGNORE, Batch
 
 _ORDER, _VARIATION = 0, 1
-"""What dice are for: the same seed gives independent ones for each."""
+"""What random numbers are for: one seed gives independent ones for each."""
 
 
-class Key(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
     """A sample at one time: the same index in another epoch looks different."""
 
     epoch: int
-    index: int  # type: ignore[assignment]  # a tuple has a method of that name; nobody calls it
+    index: int
 
 
 class Loader:
@@ -49,7 +50,7 @@ class Loader:
         batch: B, samples per step of this process.
         augment: how samples are varied; None: not at all.
         corrupt: how sensors are broken; None: not at all.
-        seed: of order and dice; the same on all ranks.
+        seed: of order and variation; the same on all ranks.
         workers: processes that load; 0: this one, while the training step waits.
         shuffle: False: in the data set's order.
         rank: which of `world` processes this is.
@@ -125,8 +126,8 @@ class Loader:
         if not self.shuffle:
             return place
         if epoch != self._epoch:
-            dice = _dice(self.seed, _ORDER, epoch)
-            self._epoch, self._order = epoch, dice.permutation(len(self.dataset))
+            rng = _rng(self.seed, _ORDER, epoch)
+            self._epoch, self._order = epoch, rng.permutation(len(self.dataset))
         return int(self._order[place])
 
     def _load(self, samples: Any, schedule: Any, collate: Any) -> Iterator[Any]:
@@ -139,7 +140,7 @@ class Loader:
             pin_memory=torch.cuda.is_available() and isinstance(collate, _Collate),
             worker_init_fn=_alone,
             multiprocessing_context="fork" if forks else None,
-            generator=torch.Generator(),  # the global dice are the training loop's
+            generator=torch.Generator(),  # the global generator is the training loop's
         )
         return _run(made)
 
@@ -183,16 +184,16 @@ class _Varied:
 
     def _make(self, key: Key) -> Sample:
         encodings = self._dataset.encodings
-        dice = _dice(self._seed, _VARIATION, key.epoch, key.index)
+        rng = _rng(self._seed, _VARIATION, key.epoch, key.index)
         sample = (
             self._dataset[key.index] if self.kept is None else _as(np.float32, self.kept[key.index])
         )
         if not sample.images:
             raise RobustsegError(f"sample {sample.id!r} has no sensor at all; leave it out")
         if self._vary is not None:
-            sample = augment(sample, dice, self._vary, encodings=encodings)
+            sample = augment(sample, rng, self._vary, encodings=encodings)
         if self._damage is not None:
-            images, _ = corrupt(sample.images, dice, self._damage, encodings=encodings)
+            images, _ = corrupt(sample.images, rng, self._damage, encodings=encodings)
             sample = replace(sample, images=images)
         return sample
 
@@ -219,14 +220,11 @@ class _Collate:
             name: channels_of(name, dataset.encodings.get(name, {})) for name in dataset.modalities
         }
 
-    def __call__(self, samples: Sequence[Sample | _Failed]) -> dict[str, Any] | _Failed:
+    def __call__(self, made: Sequence[Sample | _Failed]) -> dict[str, Any] | _Failed:
         """Images, alive and label, as `Batch` has them."""
-        whole = [sample for sample in samples if isinstance(sample, Sample)]
-        if failed := [sample for sample in samples if isinstance(sample, _Failed)]:
+        if failed := [sample for sample in made if isinstance(sample, _Failed)]:
             return failed[0]
-        return self._side_by_side(whole)
-
-    def _side_by_side(self, samples: Sequence[Sample]) -> dict[str, Any] | _Failed:
+        samples = [sample for sample in made if isinstance(sample, Sample)]
         sizes = {sample.id: next(iter(sample.images.values())).shape[-2:] for sample in samples}
         if len(set(sizes.values())) != 1:
             listed = ", ".join(f"{name} {h}x{w}" for name, (h, w) in sizes.items())
@@ -259,7 +257,7 @@ def _as(kind: type[np.floating[Any]], sample: Sample) -> Sample:
     return replace(sample, images={k: np.asarray(v, kind) for k, v in sample.images.items()})
 
 
-def _dice(seed: int, *place: int) -> np.random.Generator:
+def _rng(seed: int, *place: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))
 
 

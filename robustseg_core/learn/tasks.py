@@ -125,7 +125,7 @@ class Task:
         return terms
 
     def _subset(
-        self, batch: Batch, dice: torch.Generator, rank: int, world: int
+        self, batch: Batch, shared_rng: torch.Generator, rank: int, world: int
     ) -> tuple[Mapping[str, Tensor], Tensor]:
         """What the student gets to see: images and (B, M) alive.
 
@@ -136,7 +136,7 @@ class Task:
         rows = torch.ones(1 if how.per_batch else world * count, columns, dtype=torch.bool)
         if not how.per_batch:
             rows[rank * count : (rank + 1) * count] = present
-        drawn = subsets.draw(how.dropout, rows, dice, fragile=how.fragile or None)
+        drawn = subsets.draw(how.dropout, rows, shared_rng, fragile=how.fragile or None)
         if not how.per_batch:
             drawn = drawn[rank * count : (rank + 1) * count]
         chosen = drawn & present

@@ -1,8 +1,8 @@
 """What faults look like once they are encoded: the twins of `faults` on (C, H, W) arrays.
 
 `faults` breaks messages, which is slow and needs a recording; a corruption makes the same picture
-out of a healthy one, for training. Each takes the array, the amount of the fault, the dice and the
-modality's encoding, and returns a new array. A modality names those that it can have; faults
+out of a healthy one, for training. Each takes the array, the amount of the fault, the generator and
+the modality's encoding, and returns a new array. A modality names those that it can have; faults
 without a trace in the picture (silence, stamps, mirrored images) have none.
 """
 
@@ -79,16 +79,16 @@ def blurred(array: Array, sigma: float, rng: np.random.Generator, encoding: Any)
 def covered(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """From any of the four edges, in any gray: the net must not learn where dirt lies."""
     edge, level = int(rng.integers(4)), rng.integers(256)
-    array = np.rot90(array, edge, axes=(1, 2))
-    array[:, :, : round(share * array.shape[2])] = level
-    return np.rot90(array, -edge, axes=(1, 2))
+    turned = np.rot90(array, edge, axes=(1, 2))
+    turned[:, :, : round(share * turned.shape[2])] = level
+    return np.rot90(turned, -edge, axes=(1, 2))
 
 
 @_on_levels
 def salt_pepper(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
-    dice = rng.random(array.shape[1:])
-    array[:, dice < share] = 255
-    array[:, dice < share / 2] = 0
+    chance = rng.random(array.shape[1:])
+    array[:, chance < share] = 255
+    array[:, chance < share / 2] = 0
     return array
 
 
@@ -106,8 +106,9 @@ def noise_instead(array: Array, amount: float, rng: np.random.Generator, encodin
 def low_light(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Less light, and the noise of the sensor that darkness lets one see."""
     dim = array * np.float32(factor)
-    levels: Array = dim + rng.standard_normal(array.shape, np.float32) * np.sqrt(dim / 8 + 1)
-    return np.rint(levels)
+    noise = rng.standard_normal(array.shape, np.float32) * np.sqrt(dim / 8 + 1)
+    dark: Array = np.rint(dim + noise)
+    return dark
 
 
 def holes(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
@@ -200,9 +201,9 @@ def noise_events(array: Array, share: float, rng: np.random.Generator, encoding:
 
 def speckled(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Elements at the lowest and highest value, as in the NM protocol (arXiv 2503.18445)."""
-    dice = rng.random(array.shape)
-    speckled = np.where(dice < share, array.max(), array)
-    return np.where(dice < share / 2, array.min(), speckled).astype(np.float32)
+    chance = rng.random(array.shape)
+    speckled = np.where(chance < share, array.max(), array)
+    return np.where(chance < share / 2, array.min(), speckled).astype(np.float32)
 
 
 def noisy(array: Array, sigma: float, rng: np.random.Generator, encoding: Any) -> Array:

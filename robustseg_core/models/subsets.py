@@ -79,7 +79,7 @@ def draw(
             else k uniform and sensors kept in proportion to `fragile`, so that often-failing ones
             are also often practised).
         present: (B, M) bool, what each sample has; at least one each.
-        generator: the dice, on the CPU.
+        generator: on the CPU.
         fragile: (M,) positive weights of being kept; all equal if not given.
 
     Returns:

@@ -57,8 +57,7 @@ def blend(picture: NDArray[np.uint8], ids: NDArray[np.uint8], spec: ModelSpec) -
     """(H, W, 3) RGB: the (H, W) mask over a picture of any size."""
     height, width = ids.shape
     seen = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-    both = cv2.addWeighted(seen, 1 - BLEND, colorize(ids, spec), BLEND, 0.0)
-    mixed: NDArray[np.uint8] = both.astype(np.uint8, copy=False)
+    mixed = np.asarray(cv2.addWeighted(seen, 1 - BLEND, colorize(ids, spec), BLEND, 0.0), np.uint8)
     unlabelled = ids == IGNORE
     mixed[unlabelled] = seen[unlabelled]
     if not spec.trained:

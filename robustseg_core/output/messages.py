@@ -146,7 +146,9 @@ def _findings(values: Mapping[str, str]) -> tuple[Finding, ...]:
     """What `_pairs` wrote: fault and text; the measured numbers are not sent."""
     fatal, below = values.get("fatal", "").split(), f"{REASON}."
     told = {k.removeprefix(below): text for k, text in values.items() if k.startswith(below)}
-    return tuple(Finding(Fault(word), word in fatal, text) for word, text in told.items())
+    return tuple(
+        Finding(Fault(word), fatal=word in fatal, text=text) for word, text in told.items()
+    )
 
 
 def read_status(message: Any) -> Fields:

@@ -269,7 +269,8 @@ class VideoWriter:
         self, until_s: float, picture: NDArray[np.uint8] | None, *, plain: int | None = None
     ) -> None:
         """Show `picture` in all frames before `until_s`; dimmed after the first `plain` of them."""
-        if picture is None:
+        writer = self._writer
+        if picture is None or writer is None:
             return
         count = math.floor(until_s * self._rate_hz + 1e-6) - self._left_out - self._frames
         most = round(LONGEST_PAUSE_S * self._rate_hz)
@@ -284,7 +285,7 @@ class VideoWriter:
             if many > 0:
                 frame = self._fitting(shown)
                 for _ in range(many):
-                    self._writer.write(frame)
+                    writer.write(frame)
         self._frames += max(0, count)
 
     def _fitting(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -292,8 +293,8 @@ class VideoWriter:
         width, height = self._size
         fitting = picture[:height, :width]
         if fitting.shape[:2] != (height, width):  # the camera changed its resolution mid-run
-            fitting = cv2.resize(picture, self._size)
-        return cv2.cvtColor(fitting, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+            fitting = np.asarray(cv2.resize(picture, self._size), np.uint8)
+        return np.asarray(cv2.cvtColor(fitting, cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def row_of(label_map: LabelMap) -> dict[str, Any]:

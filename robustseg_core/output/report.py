@@ -179,7 +179,7 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
         for state in State:
             here = [r["states"].get(name, State.DISABLED.value) == state.value for r in rows]
             used = [yes and name in r["used"] for yes, r in zip(here, rows, strict=True)]
-            color = np.array(STATE_COLORS[state]) / 255
+            color = _color(state)
             for flags, low, height, alpha in ((here, -0.4, 0.8, 0.45), (used, -0.22, 0.44, 1.0)):
                 spans = [(t, w) for t, w, yes in zip(at_s, widths_s, flags, strict=True) if yes]
                 axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
@@ -192,7 +192,7 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
     axes.set_yticks(range(len(names)), list(map(visible, names)))
     axes.invert_yaxis()
     seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
-    handles = [Patch(color=np.array(STATE_COLORS[s]) / 255, label=s.value) for s in seen]
+    handles = [Patch(color=_color(s), label=s.value) for s in seen]
     if broken:
         handles.append(
             Patch(facecolor="none", edgecolor="black", hatch="//", label="broken on purpose")
@@ -209,3 +209,9 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
 
 def _embed(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _color(state: State) -> tuple[float, float, float]:
+    """As matplotlib wants it: each channel 0..1."""
+    red, green, blue = STATE_COLORS[state]
+    return red / 255, green / 255, blue / 255

@@ -26,7 +26,7 @@ from robustseg_core.types import Rejection
 class FaultyBag:
     """A `Bag` as it would have been recorded on a broken robot; itself a `Recording`.
 
-    Each pass over `messages` starts the same dice anew, so it is the same recording every time.
+    Each pass over `messages` starts the same generator anew, so it is the same recording each time.
 
     Args:
         bag: the open recording.

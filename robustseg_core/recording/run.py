@@ -59,7 +59,7 @@ def run_bags(
         robot = robot_for(bag, params, overrides)
         check_streams(bag, robot)
         source = _disturbed(bag, robot, faults, seed) if faults else bag
-        inputs = [*paths, *filter(None, [params, robot.weights])]
+        inputs = [*paths, *(path for path in (params, robot.weights) if path)]
         with staged(out, command="run", inputs=inputs) as folder:
             segmenter = Segmenter.from_config(robot)
             timeline = Timeline(bag.spans)

@@ -3,6 +3,7 @@
 drive x row -> broken drive -> Segmenter -> observation -> assessment -> table
 """
 
-from robustseg_core.robustness.matrix import MATRIX, Case, Row, cases
+from robustseg_core.robustness.case import Case
+from robustseg_core.robustness.matrix import MATRIX, Row, cases
 
 __all__ = ["MATRIX", "Case", "Row", "cases"]

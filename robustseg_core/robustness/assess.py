@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from itertools import pairwise
 from typing import Any
 
@@ -49,24 +49,19 @@ def _named(
     case: Case, watched: Watched, begin_s: float, last_s: float, limit_s: float, why: list[str]
 ) -> dict[str, Any]:
     """Was the fault named in time, and nothing else?"""
-    found: dict[str, Any] = {}
-    everywhere = case.target not in watched.said
     allowed = ON_THE_WAY | ({Fault.NEVER_SEEN} if begin_s == 0 else set())
+    during = {
+        name: [(at_s - begin_s, fault) for at_s, fault in said if begin_s < at_s <= last_s]
+        for name, said in watched.said.items()
+    }
+    found = _first_hit(case, during.get(case.target, []))
+    of_target = {fault for _, fault in during.get(case.target, [])}
+    if strange := of_target - case.finds - case.may - allowed:
+        words = ", ".join(sorted(fault.value for fault in strange))
+        why.append(f"{case.target} was called {words} as well")
     told: dict[str, dict[str, float]] = {}
-    for name, said in watched.said.items():
-        during = [(at_s - begin_s, fault) for at_s, fault in said if begin_s < at_s <= last_s]
-        if name == case.target:
-            hits = [(t, fault) for t, fault in during if fault in case.finds]
-            if hits:
-                found["delay_s"], found["named"] = round(hits[0][0], 4), hits[0][1].value
-            strange = {f.value for _, f in during if f not in case.finds | case.may | allowed}
-            if strange:
-                why.append(f"{name} was called {', '.join(sorted(strange))} as well")
-        elif name not in case.broken and not everywhere:
-            for t, fault in during:
-                if begin_s == 0 and fault in allowed:
-                    continue  # everybody begins like that
-                told.setdefault(name, {}).setdefault(fault.value, round(t, 3))
+    if case.target in during:  # else the fault is everywhere
+        told = _accused(case, during, allowed if begin_s == 0 else frozenset())
     if case.finds and "delay_s" not in found:
         why.append(f"none of {', '.join(sorted(case.finds))} was named")
     elif case.finds and found["delay_s"] > limit_s:
@@ -74,6 +69,26 @@ def _named(
     if told:
         why.append(f"others were accused: {told}")
     return {**found, "missed": bool(case.finds) and "delay_s" not in found, "accused": told}
+
+
+def _first_hit(case: Case, said: Sequence[tuple[float, Fault]]) -> dict[str, Any]:
+    """When the target was first called what it has, and what; empty: it was not."""
+    for t_s, fault in said:
+        if fault in case.finds:
+            return {"delay_s": round(t_s, 4), "named": fault.value}
+    return {}
+
+
+def _accused(
+    case: Case, during: Mapping[str, Sequence[tuple[float, Fault]]], normal: Set[Fault]
+) -> dict[str, dict[str, float]]:
+    """What sensors that nothing was done to were first called, and when; `normal` is let pass."""
+    told: dict[str, dict[str, float]] = {}
+    for name in during.keys() - case.broken - {case.target}:
+        for t_s, fault in during[name]:
+            if fault not in normal:
+                told.setdefault(name, {}).setdefault(fault.value, round(t_s, 3))
+    return {name: told[name] for name in during if name in told}
 
 
 def _bits(

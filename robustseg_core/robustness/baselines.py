@@ -122,7 +122,7 @@ class Ungated:
         except Rejection as rejection:
             return rejection.finding
         except Exception as error:  # what does not decode cannot be believed
-            return Finding(Fault.INTERNAL, True, f"{type(error).__name__}: {error}")
+            return Finding(Fault.INTERNAL, fatal=True, text=f"{type(error).__name__}: {error}")
         if modality == self._grid and (size := decoder.size(data)):
             self.intake.view.set_image_size(*size, frame_id=frame_id)
         self._newest[modality].append(Reading(modality, stamp_ns, frame_id, data))

@@ -74,10 +74,11 @@ def plot(summary: dict[str, Any]) -> bytes:
         values = [row["miou"][name] for row in rows]
         size = 60 if name == "oracle" else 34
         face = "none" if name == "oracle" else color
-        marks = {"c": color} if marker == "x" else {"edgecolors": color, "facecolors": face}
-        axes.scatter(
-            values, places, s=size, marker=marker, label=words, zorder=3, clip_on=False, **marks
+        marks = axes.scatter(
+            values, places, s=size, marker=marker, label=words, zorder=3, clip_on=False, c=color
         )
+        if marker != "x":
+            marks.set(edgecolors=color, facecolors=face)
     if (healthy := summary["miou"].get("clean")) is not None:
         axes.axvline(healthy, color="black", linewidth=0.8, linestyle=":", label="no fault")
     axes.set_yticks(list(places), [f"{row['row']}  {row['fault']}" for row in rows], fontsize=8)
@@ -85,8 +86,8 @@ def plot(summary: dict[str, Any]) -> bytes:
     axes.set_ylim(0.4, len(rows) + 0.6)
     axes.set_xlabel("mIoU while the fault lasts (an image without a mask counts as missed)")
     axes.grid(axis="x", color="#eaeef2")
-    handles, words = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], words[::-1], ncols=3, fontsize=8, loc="outside upper center",
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], ncols=3, fontsize=8, loc="outside upper center",
                   frameon=False)  # fmt: skip
     if not summary["trained"]:
         axes.set_title("UNTRAINED: random weights; plumbing only", color="#cf222e", fontsize=9)

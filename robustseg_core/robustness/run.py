@@ -127,7 +127,7 @@ def run(
     with Bag([drives[0]]) as bag:
         robot = robot_for(bag, params, overrides)
     options = Options(str(params or ""), overrides, seed, score, weights_id(robot))
-    tasks, skipped = _tasks(drives, out, options, cases(rows), paired, jobs)
+    tasks, skipped = _tasks(drives, out, options, cases(rows), jobs, paired=paired)
     unscored = replace(options, score=False)
     watched = [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
     tasks = [replace(task, fresh=fresh) for task in watched + tasks]  # the longest first
@@ -164,8 +164,9 @@ def _tasks(
     out: Path,
     options: Options,
     singles: list[Case],
-    paired: bool,
     jobs: int,
+    *,
+    paired: bool,
 ) -> tuple[list[Task], list[str]]:
     """What there is to do, drive after drive; and what cannot be done, with the reason."""
     tasks, skipped = [], []

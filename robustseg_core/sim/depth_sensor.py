@@ -93,8 +93,10 @@ class DepthCamera:
         chance = np.maximum(chance, 1 - weather.transmission(solid) ** 2 if "fog" in
                             weather.conditions else np.float32(0.01))  # fmt: skip
         # Holes come in patches too.
-        dice = cv2.GaussianBlur(rng.random(shape, np.float32), (0, 0), 1.2)
-        rank = 1 / (1 + np.exp(-1.702 * (dice - dice.mean()) / dice.std()))  # uniform again
+        patches = cv2.GaussianBlur(rng.random(shape, np.float32), (0, 0), 1.2)
+        rank = 1 / (
+            1 + np.exp(-1.702 * (patches - patches.mean()) / patches.std())
+        )  # uniform again
         bad = (rank < chance) | ~np.isfinite(depth)
         bad |= (seen < self.range_m[0]) | (seen > self.range_m[1])
         return np.where(bad, 0, np.round(seen * 1000)).astype(np.uint16)

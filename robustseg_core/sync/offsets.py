@@ -332,7 +332,7 @@ class Offsets:
             f"them until now, limit {self.limit_ns / SECOND:g} s; stamp or delivery moved"
         )
         found = Finding(
-            Fault.OFFSET, True, text, final=True,
+            Fault.OFFSET, fatal=True, text=text, final=True,
             value=-step_ns / SECOND, limit=self.limit_ns / SECOND, unit="s",
         )  # fmt: skip
         if not decided:

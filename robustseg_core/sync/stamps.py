@@ -124,7 +124,9 @@ class StampGuard(Generic[T]):
         stream = self._streams[message.modality]
         if message.stamp_ns <= 0:
             text = f"header stamp is {message.stamp_ns}; expected the time of measurement"
-            result.rejected.append((message.modality, Finding(Fault.ZERO_STAMP, True, text)))
+            result.rejected.append(
+                (message.modality, Finding(Fault.ZERO_STAMP, fatal=True, text=text))
+            )
             return result
         moved_ns = self._moved(stream, message)
         if moved_ns:
@@ -134,7 +136,7 @@ class StampGuard(Generic[T]):
             back_ms = (stream.last.stamp_ns - message.stamp_ns) / 1e6
             fault = Fault.OUT_OF_ORDER if back_ms else Fault.REPEATED_STAMP
             text = f"stamp is {back_ms:.1f} ms behind the one before it; expected a later one"
-            result.rejected.append((message.modality, Finding(fault, True, text)))
+            result.rejected.append((message.modality, Finding(fault, fatal=True, text=text)))
             return result
         for outlier in stream.suspects:  # the stream came back: what was held was wrong
             self._reject(outlier, moved_ns=self._distance(stream, outlier), result=result)
@@ -246,7 +248,7 @@ class StampGuard(Generic[T]):
             f"{self._jump_ns / 1e9:g} s; synchronize the sensor's clock"
         )
         found = Finding(
-            Fault.OFFSET, True, text,
+            Fault.OFFSET, fatal=True, text=text,
             value=moved_ns / SECOND, limit=self._jump_ns / SECOND, unit="s",
         )  # fmt: skip
         result.rejected.append((outlier.modality, found))

@@ -387,7 +387,7 @@ class Synchronizer(Generic[T]):
 
 def _late(text: str) -> Finding:
     """Why a living stream is not in a set; nobody's quality suffers."""
-    return Finding(Fault.LATE, False, text, score=1.0)
+    return Finding(Fault.LATE, fatal=False, text=text, score=1.0)
 
 
 def _too_old(age_ns: int, limit_ns: int) -> Finding:

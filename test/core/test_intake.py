@@ -47,7 +47,7 @@ def test_an_observer_is_told_of_everything_that_is_taken_and_made():
     (at, name, sent), *_ = rows(0.2, ["rgb"])
     segmenter.push(name, sent, at)
     segmenter.push(name, object(), at + 1)
-    segmenter.intake.reject(name, at + 2, Finding(Fault.FORMAT, True, "ends early"))
+    segmenter.intake.reject(name, at + 2, Finding(Fault.FORMAT, fatal=True, text="ends early"))
     segmenter.step(at + 3)
     assert diary.lines == [
         ("calibrated", "rgb", True),
@@ -110,10 +110,10 @@ def test_by_default_health_decides():
 def test_a_register_counts_by_fault_and_keeps_the_newest_words():
     register = Register()
     first = [
-        register.add("lidar", Finding(fault, False, str(number)))
+        register.add("lidar", Finding(fault, fatal=False, text=str(number)))
         for number, fault in enumerate([Fault.NO_TF, Fault.NO_TF, Fault.FORMAT])
     ]
-    register.add("rgb", Finding(Fault.NO_TF, False, "3"))
+    register.add("rgb", Finding(Fault.NO_TF, fatal=False, text="3"))
     assert first == [True, False, True]
     assert [(who, f.fault, f.text, count) for who, f, count in register] == [
         ("lidar", Fault.NO_TF, "1", 2),

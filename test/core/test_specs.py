@@ -42,7 +42,8 @@ def value_of(name: str) -> Any:
     group, _, field = name.partition(".")
     if field.islower() and "." not in field:
         model = GROUPS[group] if group in GROUPS else modalities.limits_of(group)
-        return model.model_fields[field].default
+        default = model.model_fields[field].default
+        return default if name != "sync.reference" else modalities.ranked()
     module, _, constant = name.rpartition(".")
     return getattr(importlib.import_module(f"robustseg_core.{module}"), constant)
 

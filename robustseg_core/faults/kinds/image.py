@@ -201,9 +201,9 @@ class SaltPepper(_Painted):
 
     def paint(self, rgb: NDArray[np.uint8], rng: np.random.Generator, elapsed_s: float) -> Any:
         """The speckled picture."""
-        dice = rng.random(rgb.shape[:2])
-        rgb[dice < self.share] = 255
-        rgb[dice < self.share / 2] = 0
+        chance = rng.random(rgb.shape[:2])
+        rgb[chance < self.share] = 255
+        rgb[chance < self.share / 2] = 0
         return rgb
 
 

@@ -52,10 +52,10 @@ def test_brackets_stay_and_what_cannot_be_seen_is_written_out():
     assert visible("o\udcff") == "o\\xff"
 
 
-@pytest.mark.parametrize("way", ["print", "line", "notice", "head", "cell", "title", "literal"])
+@pytest.mark.parametrize("way", ["print", "say", "notice", "head", "cell", "title", "literal"])
 def test_a_hostile_name_is_shown_as_it_is_wherever_it_stands(way):
     def draw(console):
-        if way in ("print", "line", "notice"):
+        if way in ("print", "say", "notice"):
             getattr(console, way)(HOSTILE)
         elif way == "head":
             console.say(HOSTILE, head="error:", style="red")

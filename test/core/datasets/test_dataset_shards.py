@@ -373,7 +373,7 @@ def png(*shape, dtype=np.uint8):
         ("depth", b"", "depth of .* is None, expected .32, 64."),
         ("depth", pretend_png(9000, 9000), r"is \(9000, 9000\), expected \(32, 64\)"),
         ("depth", pretend_png(32, 64), "are no picture"),
-        ("depth", png(32, 64, 4), "channels; expected"),
+        ("depth", png(32, 64, 4), "4 channels.*expected 3"),
         ("label", png(64, 64), r"label of .*is \(64, 64\), expected"),
         ("label", png(32, 64, dtype=np.uint16), "expected class ids in one channel"),
     ],

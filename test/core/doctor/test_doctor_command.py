@@ -35,7 +35,7 @@ def test_the_clock_row_names_the_missing_clock():
         watch = ClockWatch(0)
         for second, each_s in enumerate(said_s, 1):
             watch.look(round(each_s * SECOND), second * SECOND)
-        return check_clock(sim, publishers, watch, round(now_s * SECOND))
+        return check_clock(publishers, watch, round(now_s * SECOND), use_sim_time=sim)
 
     missing = check(True, 0, [])
     assert missing.status is Status.WARN and "nobody publishes /clock" in missing.found

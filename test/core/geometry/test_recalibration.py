@@ -370,5 +370,7 @@ def test_a_run_tells_it_in_its_notices_and_diagnostics_warn(tmp_path):
 
 def test_calibration_that_does_not_parse_is_counted():
     made = segmenter()
-    made.intake.reject_calibration("/tf_static", Finding(Fault.FORMAT, True, "ends early"))
+    made.intake.reject_calibration(
+        "/tf_static", Finding(Fault.FORMAT, fatal=True, text="ends early")
+    )
     assert made.remarks() == ["/tf_static: format: ends early (1 messages)"]

@@ -13,8 +13,8 @@ from robustseg_core.config import HealthConfig, StreamConfig
 from robustseg_core.health.monitor import HealthMonitor
 from robustseg_core.types import BLIND, MS, SECOND, Fault, Finding, State
 
-BLACK = Finding(Fault.BLACK, True, "mean 0.4 grey levels, limit 8")
-BLUR = Finding(Fault.BLURRED, False, "sharpness 0.1 of its median", score=0.2)
+BLACK = Finding(Fault.BLACK, fatal=True, text="mean 0.4 grey levels, limit 8")
+BLUR = Finding(Fault.BLURRED, fatal=False, text="sharpness 0.1 of its median", score=0.2)
 
 
 def monitor(names=("rgb", "lidar"), **options) -> HealthMonitor:
@@ -170,7 +170,7 @@ def test_a_blurred_camera_is_degraded_still_used_and_comes_back():
 
 
 def test_a_camera_that_is_good_every_other_time_says_what_it_is_degraded_for():
-    bad = Finding(Fault.BLURRED, False, "sharpness 0.01 of its median", score=0.0)
+    bad = Finding(Fault.BLURRED, fatal=False, text="sharpness 0.01 of its median", score=0.0)
     for first in (0, 1):
         health = monitor(degraded_below=0.6)
         end = feed(health, "rgb", 0, 1)
@@ -183,10 +183,10 @@ def test_a_camera_that_is_good_every_other_time_says_what_it_is_degraded_for():
 
 @pytest.mark.parametrize("fault", Fault)
 def test_an_empty_message_may_mean_an_empty_scene_and_no_other_fault_may(fault):
-    fatal = Finding(fault, True, "4 of 9, limit 8")
+    fatal = Finding(fault, fatal=True, text="4 of 9, limit 8")
     assert (BLIND in str(fatal)) == fault.blind
     assert str(fatal).startswith(f"{fault.value}: ") and "4 of 9, limit 8" in str(fatal)
-    doubt = Finding(fault, False, "4 of 9, limit 8", score=0.1)
+    doubt = Finding(fault, fatal=False, text="4 of 9, limit 8", score=0.1)
     assert (BLIND in str(doubt)) == (fault.blind and not fault.partial)
 
 
@@ -243,7 +243,9 @@ def test_messages_that_are_only_late_are_not_lost(seed):
 def test_an_encoding_that_nobody_reads_is_fatal_at_once():
     health = monitor()
     end = feed(health, "rgb", 0, 1)
-    unknown = Finding(Fault.UNDECODABLE, True, "unsupported event encoding 'evt9'", final=True)
+    unknown = Finding(
+        Fault.UNDECODABLE, fatal=True, text="unsupported event encoding 'evt9'", final=True
+    )
     end = feed(health, "rgb", end, 0.1, finding=unknown)
     assert state(health, "rgb", end) is State.DEAD
 
@@ -258,7 +260,7 @@ def test_a_single_doubtful_image_is_no_news_and_three_are():
 
 
 def test_a_remark_lowers_the_quality_and_is_no_alarm():
-    health, remark = monitor(), Finding(Fault.BLURRED, False, "a bit soft", score=0.7)
+    health, remark = monitor(), Finding(Fault.BLURRED, fatal=False, text="a bit soft", score=0.7)
     end = feed(health, "rgb", 0, 5, notes=(remark,))
     report = health.report(round(end * SECOND))["rgb"]
     assert report.state is State.LIVE and not report.findings
@@ -266,7 +268,10 @@ def test_a_remark_lowers_the_quality_and_is_no_alarm():
 
 
 def test_what_happened_once_is_told_for_a_while():
-    health, change = monitor(), Finding(Fault.RESOLUTION, False, "from 64x48 to 32x24", score=1.0)
+    health, change = (
+        monitor(),
+        Finding(Fault.RESOLUTION, fatal=False, text="from 64x48 to 32x24", score=1.0),
+    )
     end = feed(health, "rgb", 0, 1)
     health.notice("rgb", round(end * SECOND), change)
     feed(health, "rgb", end, 3)
@@ -287,7 +292,7 @@ def test_a_freeze_of_everything_is_believed_of_real_sensors_only(options, believ
 
 def test_a_lidar_without_transform_waits_and_needs_no_restart():
     health = monitor()
-    missing = Finding(Fault.NO_TF, False, "no transform from 'velodyne' to 'camera'")
+    missing = Finding(Fault.NO_TF, fatal=False, text="no transform from 'velodyne' to 'camera'")
     health.block("lidar", missing)
     end = feed(health, "lidar", 0, 1)
     assert state(health, "lidar", end) is State.WAITING

@@ -47,8 +47,8 @@ def a_map(**options: Any) -> LabelMap:
         "frame_id": "camera_optical",
         "used": ("rgb", "depth"),
         "reasons": {
-            "event": (Finding(Fault.LATE, False, "80 ms, limit 40"),),
-            "lidar": (Finding(Fault.SILENT, True, "1.2 s without a message"),),
+            "event": (Finding(Fault.LATE, fatal=False, text="80 ms, limit 40"),),
+            "lidar": (Finding(Fault.SILENT, fatal=True, text="1.2 s without a message"),),
         },
         "states": {
             "rgb": State.LIVE,
@@ -155,7 +155,7 @@ def test_a_sensor_that_was_switched_off_is_no_fault_of_the_mask():
 
 
 def late(fault: Fault, *, fatal: bool) -> tuple[Finding, ...]:
-    return (Finding(fault, fatal, "12 s"),)
+    return (Finding(fault, fatal=fatal, text="12 s"),)
 
 
 LIVE = Health(State.LIVE)

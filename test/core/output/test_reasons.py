@@ -18,7 +18,7 @@ from support import drives
 
 def silence(quiet_ms: float) -> Finding:
     text = f"nothing for {quiet_ms:.0f} ms, limit 150 ms"
-    return Finding(Fault.SILENT, True, text, value=quiet_ms, limit=150.0, unit="ms")
+    return Finding(Fault.SILENT, fatal=True, text=text, value=quiet_ms, limit=150.0, unit="ms")
 
 
 def test_a_silence_is_told_once_with_its_newest_words_and_numbers():
@@ -49,8 +49,10 @@ def test_a_second_silence_is_another_one_and_each_row_finds_its_own():
 
 def test_two_findings_of_one_fault_are_one_and_the_stronger_one_is_told():
     log = ReasonLog()
-    covered = tuple(Finding(Fault.COVERED, False, text) for text in ("half of it", "a corner"))
-    log.add(0.0, {"rgb": (*covered, Finding(Fault.BURSTS, False, "in bursts"))})
+    covered = tuple(
+        Finding(Fault.COVERED, fatal=False, text=text) for text in ("half of it", "a corner")
+    )
+    log.add(0.0, {"rgb": (*covered, Finding(Fault.BURSTS, fatal=False, text="in bursts"))})
     told = {one["fault"]: (one["text"], one["masks"]) for one in log.to_json()}
     assert told == {"covered": ("half of it", 1), "bursts": ("in bursts", 1)}
     assert faults({"rgb": covered}) == {"rgb": ["covered"]}
@@ -61,7 +63,7 @@ def test_two_findings_of_one_fault_are_one_and_the_stronger_one_is_told():
 def test_every_fault_of_every_mask_is_in_exactly_one_entry(masks):
     log = ReasonLog()
     for k, found in enumerate(masks):
-        log.add(float(k), {"rgb": tuple(Finding(fault, False) for fault in sorted(found))})
+        log.add(float(k), {"rgb": tuple(Finding(fault, fatal=False) for fault in sorted(found))})
     told = log.to_json()
     counted = Counter(fault.value for found in masks for fault in found)
     summed: Counter[str] = Counter()

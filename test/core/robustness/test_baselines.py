@@ -67,7 +67,7 @@ def test_all_or_nothing_has_a_set_only_where_every_stream_has_a_message_near():
         waits.pushed("rgb", drives.message("rgb", k), 0, None)
     stamp_ns = drives.EPOCH
     assert not waits.has_set(stamp_ns), "no depth at all"
-    waits.pushed("depth", drives.message("depth", 0), 0, Finding(Fault.FORMAT, True))
+    waits.pushed("depth", drives.message("depth", 0), 0, Finding(Fault.FORMAT, fatal=True))
     assert not waits.has_set(stamp_ns), "it did not decode"
     waits.pushed("depth", drives.message("depth", 0), 0, None)
     assert waits.has_set(stamp_ns) and waits.has_set(stamp_ns + SLOP_NS)

@@ -55,7 +55,7 @@ class Light(Modality):
         return message.digest
 
     def check(self, data):
-        return [Finding(Fault.BLACK, True, "bad")] if data.bad else []
+        return [Finding(Fault.BLACK, fatal=True, text="bad")] if data.bad else []
 
     def encode(self, readings, view, stamp_ns):
         return np.zeros((3, *view.size), np.float32)

@@ -250,8 +250,8 @@ EMPTY = f"\n{'=' * 80}\nMSG: a/E\n"
      "uint8 a\n" * 100_000, f"a/A[9999] a{EMPTY}{'=' * 80}\nMSG: a/A\nstring[9999] a"],
 )  # fmt: skip
 def test_a_definition_that_makes_a_message_endless_is_unusable(tmp_path, definition, monkeypatch):
-    monkeypatch.setattr("bombs.definition", lambda: definition)
-    monkeypatch.setattr("bombs.IMAGE", "a/msg/B")
+    monkeypatch.setattr("support.bombs.definition", lambda: definition)
+    monkeypatch.setattr("support.bombs.IMAGE", "a/msg/B")
     with Bag(mcap(tmp_path / "drive.mcap", [Chunk((1,))])) as bag:
         assert "is unusable" in bag.topics[0].why
         with pytest.raises(Rejection):
