@@ -137,9 +137,9 @@ def _decode_rvl(data: NDArray[np.uint8], image: NDArray[np.uint16]) -> int:
     zeros = -1  # -1: the next number is a run of zeros; -2: a run of others
     left = 0
     while done < image.size or left > 0:
-        number: Any = 0
+        number = 0
         shift = 0
-        going: Any = True
+        going = True
         while going:
             if at >= nibbles or shift > 30:
                 return done

@@ -55,5 +55,4 @@ def encoder_of(encoding: str) -> type[EventEncoder]:
 
 
 def _encoders(encoding: str) -> list[type[EventEncoder]]:
-    kind = EventEncoder
-    return plugins.subclasses(__name__, encoding, kind)
+    return plugins.subclasses(__name__, encoding, EventEncoder)
