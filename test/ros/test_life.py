@@ -333,13 +333,14 @@ def test_what_another_middleware_cannot_carry_is_named_and_the_rest_works(world,
     logger = type(world.node.get_logger())
     monkeypatch.setattr(logger, "warning", lambda self, text, **_: said.append(text))
     monkeypatch.setattr(
-        typesupport.rclpy, "get_rmw_implementation_identifier", lambda: "rmw_cyclonedds_cpp"
+        typesupport, "get_rmw_implementation_identifier", lambda: "rmw_cyclonedds_cpp"
     )
     typesupport.stand_in.cache_clear()
     streams = {name: {"topic": f"/{name}"} for name in ("rgb", "event")}
     robot = config.parse(RobotConfig, {"weights": "untrained", "streams": streams})
-    patient, _ = admit(robot)
-    sinks, inputs = Publishers(world.node, patient.spec), Inputs(world.node, patient, Ear(bool))
+    probe, _ = admit(robot)
+    sinks = Publishers(world.node, probe.segmenter.spec)
+    inputs = Inputs(world.node, probe.segmenter, Ear(bool))
     for _ in range(3):
         inputs.watch()
     found = inputs.complaints()
