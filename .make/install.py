@@ -120,8 +120,18 @@ class Installer:
         settings = pip_settings(done.stdout)
         env = uv_environment(settings, os.environ)
         offline = ["--no-index"] * (settings.get("no-index", "0").lower() in ("1", "true", "yes"))
-        if not run(uv, "venv", "--quiet", "--seed", "--allow-existing", *offline,
-                   "--python", sys.executable, self.venv, env=env):  # fmt: skip
+        if not run(
+            uv,
+            "venv",
+            "--quiet",
+            "--seed",
+            "--allow-existing",
+            *offline,
+            "--python",
+            sys.executable,
+            self.venv,
+            env=env,
+        ):
             return False
         pins = [CONSTRAINTS, *settings.get("constraint", "").split()]
         where = ["--python", self.python, *(word for pin in pins for word in ("-c", pin))]
@@ -134,8 +144,16 @@ class Installer:
 
     def by_pip(self, *, again: bool) -> bool:
         """Whether pip could do it; `again` lays what is there once more."""
-        command = [self.python, "-m", "pip", "install", "--disable-pip-version-check",
-                   "-c", CONSTRAINTS, *["--force-reinstall"] * again]  # fmt: skip
+        command = [
+            self.python,
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "-c",
+            CONSTRAINTS,
+            *["--force-reinstall"] * again,
+        ]
         return (
             self.by_venv()
             and run(*command, "--quiet", *BUILD_TOOLS)
@@ -164,9 +182,21 @@ class Installer:
             say(f"Fetching uv {pin[1]}, 20 MB.")
             # Python's own packages stay as they are: what guards them must not hinder.
             env = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_ROOT_USER_ACTION": "ignore"}
-            if not run(*pip, "install", "--quiet", "--disable-pip-version-check", "--upgrade",
-                       "--only-binary", "uv", "--target", folder, "-c", CONSTRAINTS, "uv",
-                       env={**os.environ, **env}):  # fmt: skip
+            if not run(
+                *pip,
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--upgrade",
+                "--only-binary",
+                "uv",
+                "--target",
+                folder,
+                "-c",
+                CONSTRAINTS,
+                "uv",
+                env={**os.environ, **env},
+            ):
                 return None
         return folder / "bin" / "uv"
 

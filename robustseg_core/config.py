@@ -50,13 +50,17 @@ class StreamConfig(Strict):
         0.0, ge=0, le=100_000, description="Expected message rate; 0 learns it from the stream."
     )
     slop_ms: float = Field(
-        0.0, ge=0, le=10_000,
+        0.0,
+        ge=0,
+        le=10_000,
         description="Largest stamp difference that counts as simultaneous; 0: half a period.",
-    )  # fmt: skip
+    )
     max_age_ms: float = Field(
-        0.0, ge=0, le=60_000,
+        0.0,
+        ge=0,
+        le=60_000,
         description="Oldest data that may be held beside a newer reference; 0: 1.2 own periods.",
-    )  # fmt: skip
+    )
     limits: dict[str, Any] = Field(
         default_factory=dict, description="Content limits, as the modality's `Limits` names them."
     )
@@ -77,18 +81,22 @@ class SyncConfig(Strict):
         "by rank, as everywhere: rgb, depth, event, lidar.",
     )
     free_rate_hz: float = Field(
-        30.0, gt=0, le=1000,
+        30.0,
+        gt=0,
+        le=1000,
         description="Rate of sets when only asynchronous sensors (events) could open them.",
-    )  # fmt: skip
+    )
     ring: int = Field(8, ge=2, le=1000, description="Readings kept per stream.")
     jump_s: float = Field(
         1.0, gt=0, description="A stamp this far from its peers' is an outlier or a clock jump."
     )
     offset_ms: float = Field(
-        50.0, gt=0, le=1000,
+        50.0,
+        gt=0,
+        le=1000,
         description="A sensor whose stamps, or delivery, have moved by more than this against two "
         "others is named; by more than 200 ms, or ahead, it is left out until they are back.",
-    )  # fmt: skip
+    )
     loop_s: float = Field(
         0.1, gt=0, description="All stamps going back by more than this is a bag loop: one reset."
     )
@@ -157,10 +165,12 @@ class ViewConfig(Strict):
     )
 
     max_distance_m: float = Field(
-        100.0, gt=0, le=100_000,
+        100.0,
+        gt=0,
+        le=100_000,
         description="A transform that puts a sensor farther than this from the view's camera is "
         "refused; the last good one stays.",
-    )  # fmt: skip
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> ViewConfig:

@@ -426,8 +426,10 @@ def _camera(name: str, value: Any, size: tuple[int, int] | None) -> Camera:
             f"{what}: K is {matrix.tolist()}; expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
         )
     if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise RobustsegError(f"{what}: K has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g}; "
-                             "give pixels, more than 0")  # fmt: skip
+        raise RobustsegError(
+            f"{what}: K has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g}; "
+            "give pixels, more than 0"
+        )
     size = _size_of(rest) or size
     if size is None:
         raise RobustsegError(
@@ -438,9 +440,15 @@ def _camera(name: str, value: Any, size: tuple[int, int] | None) -> Camera:
     height, width = size
     fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     camera = Camera(
-        height, width, fx, fy, cx, cy,
-        distortion=tuple(lens.tolist()), fisheye=fisheye and bool(lens.size),
-    )  # fmt: skip
+        height,
+        width,
+        fx,
+        fy,
+        cx,
+        cy,
+        distortion=tuple(lens.tolist()),
+        fisheye=fisheye and bool(lens.size),
+    )
     if wrong := camera.impossible:
         raise RobustsegError(f"{what}: {wrong}; give K of these pixels")
     return camera

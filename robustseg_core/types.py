@@ -131,9 +131,14 @@ class Fault(str, Enum):
 
 
 _BLIND = (
-    Fault.BLACK, Fault.SATURATED, Fault.FLAT, Fault.COVERED, Fault.INVALID_DEPTH,
-    Fault.EMPTY_CLOUD, Fault.NO_EVENTS,
-)  # fmt: skip
+    Fault.BLACK,
+    Fault.SATURATED,
+    Fault.FLAT,
+    Fault.COVERED,
+    Fault.INVALID_DEPTH,
+    Fault.EMPTY_CLOUD,
+    Fault.NO_EVENTS,
+)
 
 
 class State(str, Enum):
@@ -391,8 +396,10 @@ class ModelSpec(BaseModel):
         except (RecursionError, ValueError):  # endlessly deep, or in a circle
             length = LONGEST_TEXT + 1
         if length > LONGEST_TEXT:
-            raise ValueError(f"encodings have more than {LONGEST_TEXT} characters; give the options"
-                             " of each modality's `Encoding`, and no more")  # fmt: skip
+            raise ValueError(
+                f"encodings have more than {LONGEST_TEXT} characters; give the options"
+                " of each modality's `Encoding`, and no more"
+            )
         return self
 
     def channels_of(self, modality: str) -> int:

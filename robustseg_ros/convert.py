@@ -22,9 +22,17 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_ros.optional import message_class
 
 _CODES = {
-    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
-    "int64": "q", "uint64": "Q", "float": "f", "double": "d",
-}  # fmt: skip
+    "int8": "b",
+    "uint8": "B",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "uint32": "I",
+    "int64": "q",
+    "uint64": "Q",
+    "float": "f",
+    "double": "d",
+}
 """The `array.array` codes of the types that rosidl keeps in one."""
 _NUMPY = {"float": "float32", "double": "float64"}
 

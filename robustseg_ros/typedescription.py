@@ -17,10 +17,24 @@ _ARRAY, _BOUNDED, _UNBOUNDED = 48, 96, 144
 """What rosidl adds to a type's number for T[N], T[<=N] and T[]."""
 _NESTED = 1
 _NUMBERS = {
-    "int8": 2, "uint8": 3, "int16": 4, "uint16": 5, "int32": 6, "uint32": 7, "int64": 8,
-    "uint64": 9, "float32": 10, "float64": 11, "float128": 12, "char": 13, "bool": 15,
-    "byte": 16, "octet": 16, "string": 17, "wstring": 18,
-}  # fmt: skip
+    "int8": 2,
+    "uint8": 3,
+    "int16": 4,
+    "uint16": 5,
+    "int32": 6,
+    "uint32": 7,
+    "int64": 8,
+    "uint64": 9,
+    "float32": 10,
+    "float64": 11,
+    "float128": 12,
+    "char": 13,
+    "bool": 15,
+    "byte": 16,
+    "octet": 16,
+    "string": 17,
+    "wstring": 18,
+}
 _BOUNDED_STRING = {"string": 21, "wstring": 22}
 
 

@@ -77,7 +77,7 @@ CASES: dict[tuple[str, str], str | Callable[[Any], Any]] = {
     ("event", "hot_share"): "hot_pixels",
     ("event", "polarity_share"): lambda p: _events(p, p=p.events.p | 1),
     ("event", "clock_ratio"): lambda p: _events(p, t=p.events.t % 1000),
-}  # fmt: skip
+}
 
 
 def badness(path: Path, name: str, case: str | Callable[[Any], Any] | None) -> Iterator[dict]:

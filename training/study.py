@@ -82,8 +82,16 @@ def row(
         options += ["--teacher", str(args.runs / f"teacher_s{seed}" / "best.safetensors")]
     train = [*robustseg, "train", system, args.data, "--out", str(run), "--device", args.device]
     test = sorted(map(str, args.shards.glob("study_test_*")))
-    judge = [*robustseg, "eval", str(run / "best.safetensors"), *test, "--device", args.device,
-             "--out", str(run / "eval")]  # fmt: skip
+    judge = [
+        *robustseg,
+        "eval",
+        str(run / "best.safetensors"),
+        *test,
+        "--device",
+        args.device,
+        "--out",
+        str(run / "eval"),
+    ]
     for command in ([*train, *options], judge):
         with (args.runs / f"{name}.log").open("a") as log:
             subprocess.run(command, check=True, stdout=log, stderr=log)

@@ -100,12 +100,18 @@ def compare(rows: list[Row], duration_ns: int) -> Table:
     passes = [(f"pass {k + 1}", k * duration_ns, (k + 1) * duration_ns) for k in range(3)]
     situations: list[tuple[str, list[Row], list[tuple[str, int, int]]]] = [
         ("all alive", rows, [("", 0, duration_ns)]),
-        (f"{dying} dies at half time",
-         [r for r in rows if r[1] != dying or r[0] < half_ns], halves),
-        (f"{names[0]} dies at half time",
-         [r for r in rows if r[1] != names[0] or r[0] < half_ns], halves),
+        (
+            f"{dying} dies at half time",
+            [r for r in rows if r[1] != dying or r[0] < half_ns],
+            halves,
+        ),
+        (
+            f"{names[0]} dies at half time",
+            [r for r in rows if r[1] != names[0] or r[0] < half_ns],
+            halves,
+        ),
         ("bag played three times", looped, passes),
-    ]  # fmt: skip
+    ]
     title = f"sets per second of {', '.join(names)}; slop {SLOP_S * 1e3:.0f} ms, queue {QUEUE}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for column in ("situation", "", "deadline", "of these complete", "approximate"):

@@ -49,9 +49,12 @@ def moment(preset: str = "default") -> Moment:
         street, pose_of("depth", street, AT_S), AT_S
     )
     scan = Lidar(
-        rings=robot.rings, columns=robot.columns, rate_hz=robot.lidar_hz, slices=robot.slices,
+        rings=robot.rings,
+        columns=robot.columns,
+        rate_hz=robot.lidar_hz,
+        slices=robot.slices,
         seed=SEED,
-    ).sweep(street, FRAMES["lidar"][1], AT_S - 1 / robot.lidar_hz)  # fmt: skip
+    ).sweep(street, FRAMES["lidar"][1], AT_S - 1 / robot.lidar_hz)
     points = np.column_stack([scan[name] for name in ("x", "y", "z", "intensity")])
     events = watch(street, event_size)
 

@@ -48,10 +48,16 @@ class Codec:
     """
 
     def __init__(
-        self, kind: str, *, why: str = "", decode: Callable[[bytes], Any] | None = None,
-        stamped: bool = False, ros1: bool = False, native: bool = False,
+        self,
+        kind: str,
+        *,
+        why: str = "",
+        decode: Callable[[bytes], Any] | None = None,
+        stamped: bool = False,
+        ros1: bool = False,
+        native: bool = False,
         definition: tuple[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.kind = kind
         self.why = why
         self._decode = decode

@@ -319,9 +319,11 @@ class IndexedRos1(Ros1Reader):
         super().read_index_data(pos, indexes)
 
     def messages(
-        self, connections: Collection[Connection] = (), start: int | None = None,
+        self,
+        connections: Collection[Connection] = (),
+        start: int | None = None,
         stop: int | None = None,
-    ) -> Generator[Row, None, None]:  # fmt: skip
+    ) -> Generator[Row, None, None]:
         """The messages of `connections` by log time; those of refused chunks are passed over."""
         known = {connection.id: connection for connection in self.connections}
         load = partial(self._load, Meter(self._budget, self._size))

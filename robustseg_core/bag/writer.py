@@ -71,9 +71,15 @@ class BagWriter:
         self._writer.write(connection, time_ns, self._store.serialize_cdr(message, msgtype))
 
     def write_raw(
-        self, topic: str, msgtype: str, raw: bytes, time_ns: int, *, latched: bool = False,
+        self,
+        topic: str,
+        msgtype: str,
+        raw: bytes,
+        time_ns: int,
+        *,
+        latched: bool = False,
         definition: tuple[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Append a message that is CDR already, byte for byte.
 
         Args:
@@ -102,9 +108,13 @@ class BagWriter:
                 )
             text, digest = definition or (None, None)
             connection = self._writer.add_connection(
-                topic, msgtype, typestore=self._store, msgdef=text, rihs01=digest,
+                topic,
+                msgtype,
+                typestore=self._store,
+                msgdef=text,
+                rihs01=digest,
                 offered_qos_profiles=[_qos(latched=latched)],
-            )  # fmt: skip
+            )
             self._connections[topic] = connection
         if connection.msgtype != msgtype:
             raise RobustsegError(

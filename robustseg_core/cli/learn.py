@@ -166,8 +166,10 @@ def train(
     if not result:  # another rank's
         return
     best = "" if result["best"] is None else f", mIoU {100 * result['best']:.1f} %"
-    err.say(f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
-             f"{result['best_step']}{best}")  # fmt: skip
+    err.say(
+        f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
+        f"{result['best_step']}{best}"
+    )
     if result["left_out"]:
         names = ", ".join(result["left_out"])
         err.notice(f"left out, because there are no labels: {names}")

@@ -150,8 +150,12 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     for test, outcome in {t: o for r in summary["rows"] for t, o in r["proofs"].items()}.items():
         if outcome != "passed":
             err.say(test, head=f"{visible(outcome)}:", style="red")
-    for key in ("detection_within_deadline", "false_dead_per_hour", "wrong_bit_share",
-                "miou_vs_oracle"):  # fmt: skip
+    for key in (
+        "detection_within_deadline",
+        "false_dead_per_hour",
+        "wrong_bit_share",
+        "miou_vs_oracle",
+    ):
         err.say(f"  {key}: {summary[key]}")
     if summary["skipped"]:
         err.notice(f"{len(summary['skipped'])} cases do not fit these drives")

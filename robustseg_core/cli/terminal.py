@@ -33,8 +33,12 @@ log = logging.getLogger(__name__)
 MENDABLE, DEFECT, INTERRUPTED, PIPE_GONE = 2, 70, 130, 141
 """Exit codes: for what users can mend, for our own defects (EX_SOFTWARE), and as a shell counts
 SIGINT and SIGPIPE."""
-_NO_MEMORY = ("can't allocate memory", "out of memory", "failed to map segment",
-              os.strerror(errno.ENOMEM))  # fmt: skip
+_NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "failed to map segment",
+    os.strerror(errno.ENOMEM),
+)
 _MORE_FILES = "allow more open files (ulimit -n)"
 
 

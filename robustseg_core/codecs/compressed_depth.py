@@ -101,7 +101,7 @@ def _png(data: NDArray[np.uint8], form: str) -> NDArray[np.uint16]:
 
 def _rvl(data: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Run-length and variable-length coded depth (A. Wilson, "Fast lossless depth image
-    compression", ISS 2017), behind uint32 width and uint32 height."""  # fmt: skip
+    compression", ISS 2017), behind uint32 width and uint32 height."""
     if len(data) < 8:
         raise Rejection(Fault.FORMAT, f"RVL payload has {len(data)} bytes; its sizes have 8")
     width, height = (int(n) for n in np.frombuffer(data[:8].tobytes(), "<u4"))

@@ -175,6 +175,7 @@ def resize(picture: NDArray[Any], size: tuple[int, int], *, nearest: bool) -> ND
     shrinks = picture.shape[0] >= size[0] and picture.shape[1] >= size[1]
     smooth = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(
-        np.ascontiguousarray(picture), size[::-1],
+        np.ascontiguousarray(picture),
+        size[::-1],
         interpolation=cv2.INTER_NEAREST_EXACT if nearest else smooth,
-    )  # fmt: skip
+    )

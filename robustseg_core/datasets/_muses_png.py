@@ -57,8 +57,9 @@ class PngReader:
         picture = read_picture(path)
         if self.legacy:
             picture = picture.astype(np.float32)
-            return planes(resize(_stretch(picture) if modality == "lidar" else picture, size,
-                                 nearest=True))  # fmt: skip
+            return planes(
+                resize(_stretch(picture) if modality == "lidar" else picture, size, nearest=True)
+            )
         if modality == "lidar" and picture.dtype == np.uint8:
             return planes(resize(unit(picture), size, nearest=True))  # somebody's own rendering
         if picture.ndim != 3:

@@ -124,9 +124,12 @@ def read_events(path: Path, size: tuple[int, int]) -> Packet:
         )
     t = t.astype(np.int64)[inside]  # unsigned microseconds cannot be subtracted from
     events = Events(
-        x[inside].astype(np.uint16), y[inside].astype(np.uint16), p[inside] > 0, t,
+        x[inside].astype(np.uint16),
+        y[inside].astype(np.uint16),
+        p[inside] > 0,
+        t,
         outside=int((~inside).sum()),
-    )  # fmt: skip
+    )
     late_us = max(0, int(t.max(initial=0)) - (WINDOW_US - 1))
     rate = t.size / (WINDOW_US * 1e-6)
     return Packet(height, width, events, -late_us * 1000, rate)

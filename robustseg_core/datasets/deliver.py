@@ -21,13 +21,16 @@ from robustseg_core.models.classes import DELIVER
 from robustseg_core.types import IGNORE
 
 Condition = Literal["cloud", "fog", "night", "rain", "sun"]
-Case = Literal[
-    "none", "motionblur", "overexposure", "underexposure", "lidarjitter", "eventlowres"
-]  # fmt: skip
+Case = Literal["none", "motionblur", "overexposure", "underexposure", "lidarjitter", "eventlowres"]
 CONDITIONS: tuple[Condition, ...] = ("cloud", "fog", "night", "rain", "sun")
 CASES: tuple[Case, ...] = (
-    "none", "motionblur", "overexposure", "underexposure", "lidarjitter", "eventlowres",
-)  # fmt: skip
+    "none",
+    "motionblur",
+    "overexposure",
+    "underexposure",
+    "lidarjitter",
+    "eventlowres",
+)
 
 _TRAIN_ID = np.full(256, IGNORE, np.uint8)
 _TRAIN_ID[1:26] = np.arange(25)

@@ -116,10 +116,14 @@ class Muses(Collection):
         for stem in sorted(self._stems()):  # fog/night/REC0475_frame_000247
             weather, time_of_day, name = stem.parts
             files = {
-                modality: self.root / self._folder(modality) / self.split / weather / time_of_day
+                modality: self.root
+                / self._folder(modality)
+                / self.split
+                / weather
+                / time_of_day
                 / f"{name}_{_FOLDERS[modality]}{self._ending(modality)}"
                 for modality in self.modalities
-            }  # fmt: skip
+            }
             label = self.root / "gt_semantic" / self.split / stem.parent
             label /= f"{name}_gt_labelTrainIds.png"
             if self.split != "test" or label.exists():

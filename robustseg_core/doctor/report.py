@@ -8,9 +8,18 @@ from enum import Enum
 from typing import Any
 
 COLUMNS = (
-    "topic", "type", "publishers", "qos", "rate", "stamps", "frame", "tf", "calibration", "decode",
+    "topic",
+    "type",
+    "publishers",
+    "qos",
+    "rate",
+    "stamps",
+    "frame",
+    "tf",
+    "calibration",
+    "decode",
     "used",
-)  # fmt: skip
+)
 """Checks of a stream, in the order in which a message meets them."""
 
 

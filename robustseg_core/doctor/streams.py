@@ -22,13 +22,27 @@ TOLERATED = 0.2
 BULKY = ("sensor_msgs/msg/Image", "sensor_msgs/msg/PointCloud2")
 
 TIME = (
-    Fault.ZERO_STAMP, Fault.REPEATED_STAMP, Fault.OUT_OF_ORDER, Fault.OFFSET, Fault.LATE,
+    Fault.ZERO_STAMP,
+    Fault.REPEATED_STAMP,
+    Fault.OUT_OF_ORDER,
+    Fault.OFFSET,
+    Fault.LATE,
     Fault.SENSOR_CLOCK,
-)  # fmt: skip
+)
 ELSEWHERE = (
-    *TIME, Fault.FRAME_ID, Fault.NO_TF, Fault.NO_CALIB, Fault.RECALIBRATED, Fault.SILENT,
-    Fault.SLOW, Fault.LOSSY, Fault.NEVER_SEEN, Fault.STARTING, Fault.RECOVERING, Fault.DISABLED,
-)  # fmt: skip
+    *TIME,
+    Fault.FRAME_ID,
+    Fault.NO_TF,
+    Fault.NO_CALIB,
+    Fault.RECALIBRATED,
+    Fault.SILENT,
+    Fault.SLOW,
+    Fault.LOSSY,
+    Fault.NEVER_SEEN,
+    Fault.STARTING,
+    Fault.RECOVERING,
+    Fault.DISABLED,
+)
 """What is not about the payload."""
 
 _DRIVER = "let the driver set header.stamp to the time of measurement, anew for each message"

@@ -47,8 +47,9 @@ def draws(
     scores = np.empty((resamples, shape[0]))
     for start in range(0, resamples, _CHUNK):
         chunk = weights[start : start + _CHUNK].astype(np.float64)
-        sums = [(chunk @ part.reshape(len(scenes), -1)).reshape(-1, *shape)
-                for part in (hits, unions)]  # fmt: skip
+        sums = [
+            (chunk @ part.reshape(len(scenes), -1)).reshape(-1, *shape) for part in (hits, unions)
+        ]
         scores[start : start + _CHUNK] = mean_over_classes(*sums, absent=results.about.absent)
     return headline(scores, results.trials, results.about.modalities)
 

@@ -15,9 +15,19 @@ from robustseg_core.evaluation.results import Results, load
 from robustseg_core.text import visible
 
 _SAME = (
-    "dataset", "split", "size", "label_size", "samples", "modalities", "protocols", "missing",
-    "rates", "absent", "seed", "samples_sha256",
-)  # fmt: skip
+    "dataset",
+    "split",
+    "size",
+    "label_size",
+    "samples",
+    "modalities",
+    "protocols",
+    "missing",
+    "rates",
+    "absent",
+    "seed",
+    "samples_sha256",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,17 +77,22 @@ def derived(results: Results, spans: Mapping[str, tuple[float, float]]) -> dict[
         },
         "worst_subset": {p: worst_subset(results, p) for p in protocols if p[:2] != "nm"},
         "miou": {
-            p: {short(t.subset): _number(scores[i]) for i, t in enumerate(results.trials)
-                if t.protocol == p}
+            p: {
+                short(t.subset): _number(scores[i])
+                for i, t in enumerate(results.trials)
+                if t.protocol == p
+            }
             for p in protocols
         },
         "iou": {
-            p: {s: dict(zip(results.classes, map(_number, values), strict=True))
-                for s, values in class_ious(results, p).items()}
+            p: {
+                s: dict(zip(results.classes, map(_number, values), strict=True))
+                for s, values in class_ious(results, p).items()
+            }
             for p in protocols
         },
         **by,
-    }  # fmt: skip
+    }
 
 
 def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
@@ -149,8 +154,9 @@ def class_bars(results: Results) -> bytes:
 
 
 @plain_text
-def _heat(values: NDArray[np.float64], rows: list[str] | tuple[str, ...],
-          columns: list[str]) -> bytes:  # fmt: skip
+def _heat(
+    values: NDArray[np.float64], rows: list[str] | tuple[str, ...], columns: list[str]
+) -> bytes:
     size = (1.8 + 0.55 * len(columns), 1.0 + 0.28 * len(rows))
     figure = plt.figure(figsize=size, layout="constrained")
     axes = figure.subplots()
@@ -159,8 +165,15 @@ def _heat(values: NDArray[np.float64], rows: list[str] | tuple[str, ...],
     axes.set_yticks(range(len(rows)), list(map(visible, rows)), fontsize=8)
     for (y, x), value in np.ndenumerate(100 * values):
         if np.isfinite(value):
-            axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7,
-                      color="black" if value > 60 else "white")  # fmt: skip
+            axes.text(
+                x,
+                y,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="black" if value > 60 else "white",
+            )
     return _png(figure)
 
 

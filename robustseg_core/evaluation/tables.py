@@ -96,8 +96,9 @@ def _headline(results: Results, spans: Spans) -> Table:
     note += f"; fewer than {FEW} scenes make them too narrow. " if 1 < scenes < FEW else ". "
     note += "`rmm mean` is over all subsets and rates, `nm mean` over the levels, "
     note += f"`robustness mean` over those of emm, rmm and nm. {_note(results)}"
-    return Table("Headline, mIoU in %", ("figure", "mIoU", f"{SHARE:g} % interval"),
-                 tuple(rows), note)  # fmt: skip
+    return Table(
+        "Headline, mIoU in %", ("figure", "mIoU", f"{SHARE:g} % interval"), tuple(rows), note
+    )
 
 
 def _protocols(results: Results) -> Table:
@@ -167,8 +168,11 @@ def _classes(results: Results) -> Table:
 
 def _sensors(results: Results) -> Table | None:
     about = results.about
-    blind = {f"{t.protocol} {short(t.subset)}": int(n)
-             for t, n in zip(results.trials, results.blind, strict=True) if n}  # fmt: skip
+    blind = {
+        f"{t.protocol} {short(t.subset)}": int(n)
+        for t, n in zip(results.trials, results.blind, strict=True)
+        if n
+    }
     if not blind and all(n == about.samples for n in about.present.values()):
         return None
     rows = [(f"{name} is there", str(about.present[name])) for name in about.modalities]

@@ -93,11 +93,18 @@ class Camera:
             )
         down, across = sizes(message, "binning_y", "binning_x")
         whole = cls(
-            height, width, float(fx), float(fy), float(cx), float(cy),
-            frame_id=header(message)[1], distortion=tuple(d.tolist()),
-            fisheye=model in _FISHEYE and bool(d.size), rotation=rotation,
+            height,
+            width,
+            float(fx),
+            float(fy),
+            float(cx),
+            float(cy),
+            frame_id=header(message)[1],
+            distortion=tuple(d.tolist()),
+            fisheye=model in _FISHEYE and bool(d.size),
+            rotation=rotation,
             binning=(max(1, down), max(1, across)),
-        )  # fmt: skip
+        )
         if whole.impossible:
             raise _uncalibrated(f"CameraInfo's {whole.impossible}; calibrate the camera")
         roi = sizes(getattr(message, "roi", None), "height", "width", "y_offset", "x_offset")
@@ -229,8 +236,10 @@ class Camera:
     def same_pixels(self, other: Camera) -> bool:
         """Whether both see every direction at the same place of their images, to 1/500 of them."""
         if (self.distortion, self.fisheye, self.rotation) != (
-            other.distortion, other.fisheye, other.rotation,
-        ):  # fmt: skip
+            other.distortion,
+            other.fisheye,
+            other.rotation,
+        ):
             return False
         return bool(np.allclose(self._shares(), other._shares(), rtol=0, atol=2e-3))
 

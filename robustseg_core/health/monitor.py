@@ -285,10 +285,14 @@ class HealthMonitor:
             late = waited_s > self._config.grace_s
             findings = (
                 Finding(
-                    Fault.NEVER_SEEN, fatal=late, text=text,
-                    value=waited_s, limit=self._config.grace_s, unit="s",
+                    Fault.NEVER_SEEN,
+                    fatal=late,
+                    text=text,
+                    value=waited_s,
+                    limit=self._config.grace_s,
+                    unit="s",
                 ),
-            )  # fmt: skip
+            )
         elif stream.state is State.WAITING and not findings:
             text = f"{stream.good} good messages, needs {self._config.good_to_start}"
             findings = (Finding(Fault.STARTING, fatal=False, text=text),)

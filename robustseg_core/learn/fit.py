@@ -115,11 +115,16 @@ def _train(
     saved = out / "state.safetensors"
     progress, run = _resumed(fabric, saved, pupil, run)
     loader = Loader(
-        train, batch=_share(run.batch, fabric.world_size, out),
-        augment=recipe.augment, corrupt=recipe.corrupt,
-        seed=recipe.seed, workers=recipe.data.workers, cache=recipe.data.cache,
-        rank=fabric.global_rank, world=fabric.world_size,
-    )  # fmt: skip
+        train,
+        batch=_share(run.batch, fabric.world_size, out),
+        augment=recipe.augment,
+        corrupt=recipe.corrupt,
+        seed=recipe.seed,
+        workers=recipe.data.workers,
+        cache=recipe.data.cache,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
     per_epoch = max(1, len(loader) // recipe.optim.accumulate)
     steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
     judge_every = recipe.validate_.every or per_epoch
@@ -151,8 +156,9 @@ def _train(
             on_progress(done, steps, progress.last)
             if save_now:
                 scaler = fabric.strategy.precision.state_dict()
-                state.save(saved, pupil.model, pupil.average, pupil.optimizer, scaler, progress,
-                           run)  # fmt: skip
+                state.save(
+                    saved, pupil.model, pupil.average, pupil.optimizer, scaler, progress, run
+                )
 
     result: dict[str, Any] = {}
     if journal is not None:
@@ -241,9 +247,15 @@ class _Losses:
 
 
 def _learn(
-    fabric: Fabric, recipe: Recipe, pupil: _Pupil, batches: Iterator[Batch], *, step: int,
-    rate: float, out: Path,
-) -> _Losses:  # fmt: skip
+    fabric: Fabric,
+    recipe: Recipe,
+    pupil: _Pupil,
+    batches: Iterator[Batch],
+    *,
+    step: int,
+    rate: float,
+    out: Path,
+) -> _Losses:
     """One step of the optimizer: as many micro-batches as the recipe accumulates.
 
     Raises:
@@ -261,9 +273,13 @@ def _learn(
         with fabric.no_backward_sync(pupil.student, enabled=waiting):
             with fabric.autocast():
                 terms = pupil.task.terms(
-                    pupil.student, _to(batch, fabric.device), shared_rng, rank_rng,
-                    fabric.global_rank, fabric.world_size,
-                )  # fmt: skip
+                    pupil.student,
+                    _to(batch, fabric.device),
+                    shared_rng,
+                    rank_rng,
+                    fabric.global_rank,
+                    fabric.world_size,
+                )
             loss = torch.stack([value.float() for value in terms.values()]).sum()
             losses.add(loss, terms)
             fabric.backward(loss / recipe.optim.accumulate)
@@ -278,9 +294,13 @@ def _learn(
 
 
 def _judge(
-    judged: AnyModalSegmenter, val: Dataset, recipe: Recipe, progress: state.Progress, out: Path,
+    judged: AnyModalSegmenter,
+    val: Dataset,
+    recipe: Recipe,
+    progress: state.Progress,
+    out: Path,
     device: torch.device,
-) -> None:  # fmt: skip
+) -> None:
     """Validate, and keep the weights if they are the best so far."""
     progress.last |= score(judged, val, recipe.validate_, device)
     if progress.best is None or progress.last["val"] > progress.best:
@@ -289,9 +309,14 @@ def _judge(
 
 
 def _result(
-    recipe: Recipe, pupil: _Pupil, progress: state.Progress, *, steps: int, epochs: float,
+    recipe: Recipe,
+    pupil: _Pupil,
+    progress: state.Progress,
+    *,
+    steps: int,
+    epochs: float,
     samples: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The content of `result.json`."""
     return {
         "system": recipe.system,
@@ -376,11 +401,18 @@ def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> No
     if loader.rank:
         return
     if step == steps:
-        log.warning("%s holds a finished run: all its %d steps are done; choose another --out to "
-                    "train again", out, steps)  # fmt: skip
+        log.warning(
+            "%s holds a finished run: all its %d steps are done; choose another --out to "
+            "train again",
+            out,
+            steps,
+        )
     elif step and loader.batch != recipe.optim.batch:
-        log.warning("the run goes on with the batch that it had, %d samples in each of the %d "
-                    "processes", loader.batch, loader.world)  # fmt: skip
+        log.warning(
+            "the run goes on with the batch that it had, %d samples in each of the %d processes",
+            loader.batch,
+            loader.world,
+        )
 
 
 def _rngs(seed: int, step: int, part: int, rank: int) -> tuple[torch.Generator, torch.Generator]:

@@ -31,8 +31,10 @@ def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     make = datasets.load(data.kind)
     there, apart = _expand(data.train), _expand(data.val)
     options: dict[str, Any] = {
-        "size": data.size, "modalities": data.modalities or None, "options": data.options,
-    }  # fmt: skip
+        "size": data.size,
+        "modalities": data.modalities or None,
+        "options": data.options,
+    }
     train = make(there, "train", **options)
     if not apart:
         return train, None
@@ -106,8 +108,10 @@ def optimizer_of(model: nn.Module, optim: OptimRecipe) -> torch.optim.Optimizer:
     """AdamW; biases and norms are not decayed."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": optim.weight_decay},
-              {"params": others, "weight_decay": 0.0}]  # fmt: skip
+    groups = [
+        {"params": decayed, "weight_decay": optim.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=1e-8)
 
 

@@ -63,10 +63,12 @@ class OptimRecipe(Strict):
     epochs: int = Field(200, gt=0, description="Passes over the data; `steps` replaces it.")
     steps: int = Field(0, ge=0, description="Optimizer steps; 0: as many as `epochs` make.")
     batch: int = Field(
-        8, gt=0, le=65_536,
+        8,
+        gt=0,
+        le=65_536,
         description="Samples per step and process; a run that goes on in another number of "
         "processes keeps what all of them together had.",
-    )  # fmt: skip
+    )
     accumulate: int = Field(1, gt=0, le=65_536, description="Batches that make one step.")
     lr: float = Field(6e-5, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Not applied to 1-D parameters.")
@@ -114,10 +116,11 @@ class ValidationRecipe(Strict):
 
     every: int = Field(0, ge=0, description="Steps between validations; 0: once per epoch.")
     rule: str = Field(
-        "full", pattern="^(full|mean|four)$",
+        "full",
+        pattern="^(full|mean|four)$",
         description="Best by mIoU of all sensors, by the mean over all subsets, or by the mean of "
         "four (first alone, first two, last two, all), as published.",
-    )  # fmt: skip
+    )
     samples: int = Field(0, ge=0, description="Evenly spread over the split; 0: all.")
 
 

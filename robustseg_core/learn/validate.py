@@ -57,9 +57,14 @@ def score(
     """
     was_training = model.training
     results = evaluate(
-        model, Picked(data, rule.samples), protocols=("subsets",), missing=("skip",), worst=0,
-        absent="skip", device=str(device),
-    )  # fmt: skip
+        model,
+        Picked(data, rule.samples),
+        protocols=("subsets",),
+        missing=("skip",),
+        worst=0,
+        absent="skip",
+        device=str(device),
+    )
     model.train(was_training)
     values = trial_scores(results.counts.sum(1), absent="skip")
     subsets = [trial.subset for trial in results.trials]

@@ -16,8 +16,13 @@ from robustseg_core.codecs.points import Cloud, returns
 from robustseg_core.errors import RobustsegError, did_you_mean
 
 _COLUMNS = {
-    "x": "x", "y": "y", "t_us": "t_us", "t": "t_us", "polarity": "polarity", "p": "polarity",
-}  # fmt: skip
+    "x": "x",
+    "y": "y",
+    "t_us": "t_us",
+    "t": "t_us",
+    "polarity": "polarity",
+    "p": "polarity",
+}
 """Name of a column of events -> what we call it."""
 _BESIDE = ("size", "until_us")
 _LATEST_US = 1 << 53

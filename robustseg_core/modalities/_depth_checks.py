@@ -31,9 +31,11 @@ class DepthLimits(Strict):
         0.3, ge=0, lt=1, description="INVALID_DEPTH below this share of the own median validity."
     )
     holes_ratio: float = Field(
-        2.5, gt=1, description="INVALID_DEPTH when pixels come and go this many times as much as "
-        "usual; weighted by the square of what is lost."
-    )  # fmt: skip
+        2.5,
+        gt=1,
+        description="INVALID_DEPTH when pixels come and go this many times as much as "
+        "usual; weighted by the square of what is lost.",
+    )
     usual_frames: int = Field(100, ge=10, description="Images that the own medians are taken of.")
     nearest_m: float = Field(
         0.01, ge=0, description="DEPTH_UNIT: a smaller median means metres read as mm."
@@ -45,9 +47,11 @@ class DepthLimits(Strict):
         200.0, gt=1, description="DEPTH_UNIT: the median moved by this factor from its usual."
     )
     unrelated_share: float = Field(
-        0.5, gt=0, le=1, description="Rejected as noise when more neighbors than this share differ "
-        "by over 25 %."
-    )  # fmt: skip
+        0.5,
+        gt=0,
+        le=1,
+        description="Rejected as noise when more neighbors than this share differ by over 25 %.",
+    )
 
 
 class DepthCheck(ContentCheck[NDArray[np.float32]]):

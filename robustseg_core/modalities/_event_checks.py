@@ -43,9 +43,12 @@ class EventLimits(Strict):
         0.05, ge=0, lt=1, description="UNDECODABLE above this share of events off the sensor."
     )
     clock_ratio: float = Field(
-        0.1, ge=0, lt=1, description="SENSOR_CLOCK: in half a second of header stamps, the "
-        "sensor's own time advances by less than this share."
-    )  # fmt: skip
+        0.1,
+        ge=0,
+        lt=1,
+        description="SENSOR_CLOCK: in half a second of header stamps, the "
+        "sensor's own time advances by less than this share.",
+    )
     flood_rate: float = Field(
         20e6, gt=0, description="EVENT_FLOOD above this many events per second; sub-sampled."
     )
@@ -53,13 +56,19 @@ class EventLimits(Strict):
         0.05, gt=0, le=1, description="SEQUENCE_GAP when more packets than this are missing."
     )
     gap_share: float = Field(
-        0.12, gt=0, le=1, description="FORMAT (cut short) when a longer share of each packet's "
-        "time is missing in one piece, and more than twice as much as usual."
-    )  # fmt: skip
+        0.12,
+        gt=0,
+        le=1,
+        description="FORMAT (cut short) when a longer share of each packet's "
+        "time is missing in one piece, and more than twice as much as usual.",
+    )
     hot_share: float = Field(
-        0.05, gt=0, le=1, description="HOT_PIXELS when lonely pixels, a thousandth of all, make "
-        "more than this share of the events."
-    )  # fmt: skip
+        0.05,
+        gt=0,
+        le=1,
+        description="HOT_PIXELS when lonely pixels, a thousandth of all, make "
+        "more than this share of the events.",
+    )
     polarity_share: float = Field(
         0.05, ge=0, lt=0.5, description="POLARITY when ON or OFF are fewer than this share."
     )

@@ -46,9 +46,11 @@ class LidarLimits(Strict):
         0.25, gt=0, le=1, description="SPARSE_CLOUD when more lasers than this fell silent."
     )
     sector_ratio: float = Field(
-        0.05, ge=0, lt=1,
+        0.05,
+        ge=0,
+        lt=1,
         description="COVERED: 15 degrees have less than this share of their own median returns ...",
-    )  # fmt: skip
+    )
     sector_pair_ratio: float = Field(
         0.3, ge=0, lt=1, description="... and the 30 degrees around them less than this."
     )
@@ -107,9 +109,12 @@ class LidarCheck(ContentCheck[Cloud]):
         noise = self._newest_noise
         whole = count >= 0.7 * usual  # what is thinned has no neighbors any more
         doubts = [
-            self._sparse(count, usual), *self._blocked(sectors, step), *self._dead(lasers, step),
-            self._near(range_m), *(self._rough(noise) if whole else ()),
-        ]  # fmt: skip
+            self._sparse(count, usual),
+            *self._blocked(sectors, step),
+            *self._dead(lasers, step),
+            self._near(range_m),
+            *(self._rough(noise) if whole else ()),
+        ]
         yield from doubts
         bad = any(doubt.badness > 1 for doubt in doubts)
         self._count.learn(count, bad=bad)

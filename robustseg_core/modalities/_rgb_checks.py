@@ -49,17 +49,23 @@ class ImageLimits(Strict):
         250.0, ge=0, le=255, description="Gray level from which a pixel is over-exposed."
     )
     flat_std: float = Field(
-        2.0, ge=0, description="FLAT below this deviation in all colors; also of one of 10x10 "
-        "blocks, which then says nothing."
-    )  # fmt: skip
+        2.0,
+        ge=0,
+        description="FLAT below this deviation in all colors; also of one of 10x10 "
+        "blocks, which then says nothing.",
+    )
     covered_share: float = Field(
-        0.28, gt=0, le=1,
+        0.28,
+        gt=0,
+        le=1,
         description="COVERED when more than this share of the blocks with structure lost it, ...",
-    )  # fmt: skip
+    )
     covered_always_share: float = Field(
-        0.5, gt=0, le=1,
+        0.5,
+        gt=0,
+        le=1,
         description="... or more than this hold one color, whatever they used to hold (sky does).",
-    )  # fmt: skip
+    )
     dead_share: float = Field(
         0.94, gt=0, le=1, description="Rejected when more of 20x20 blocks than this hold one color."
     )
@@ -83,9 +89,11 @@ class ImageLimits(Strict):
         40.0, gt=0, le=255, description="... if the noise is also above this deviation."
     )
     color_shift: float = Field(
-        1.0, gt=0, description="DISCOLORED when (R-G)/mean or (B-G)/mean leave their own median "
-        "by more (sodium lamps make 0.8, a lost plane 1.5)."
-    )  # fmt: skip
+        1.0,
+        gt=0,
+        description="DISCOLORED when (R-G)/mean or (B-G)/mean leave their own median "
+        "by more (sodium lamps make 0.8, a lost plane 1.5).",
+    )
     usual_frames: int = Field(300, ge=10, description="Images that the own medians are taken of.")
 
 

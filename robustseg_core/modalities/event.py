@@ -112,8 +112,10 @@ class Event(Modality):
         """The decoder of this stream; a new one where format or size are others than before."""
         known = self._decoder
         if known is not None and (encoding, height, width) == (
-            self._format, known.height, known.width
-        ):  # fmt: skip
+            self._format,
+            known.height,
+            known.width,
+        ):
             return known
         kind = formats.load(encoding)
         if text := kind.impossible(width, height):

@@ -109,9 +109,10 @@ class Rgb(Modality):
         height, width = view.size
         shrinks = image.shape[0] >= height and image.shape[1] >= width
         image = cv2.resize(
-            np.ascontiguousarray(image), (width, height),
+            np.ascontiguousarray(image),
+            (width, height),
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-        )  # fmt: skip
+        )
         array = np.empty((3, height, width), np.float32)
         for channel in range(3):
             np.multiply(image[..., channel], self._scale[channel], out=array[channel])

@@ -138,8 +138,9 @@ class AnyModalSegmenter(nn.Module):
             elif len(own):
                 parts.append(images[name][own.to(images[name].device)])
         most = max(part.shape[1] for part in parts)
-        parts = [F.pad(p, (0, 0, 0, 0, 0, most - p.shape[1])) if p.shape[1] < most else p
-                 for p in parts]  # fmt: skip
+        parts = [
+            F.pad(p, (0, 0, 0, 0, 0, most - p.shape[1])) if p.shape[1] < most else p for p in parts
+        ]
         rows = parts[0] if len(parts) == 1 else torch.cat(parts)
         return rows, samples.to(rows.device), columns.to(rows.device)
 

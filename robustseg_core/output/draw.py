@@ -86,8 +86,13 @@ def idle(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     scale = _scale(height)
     (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, round(1.6 * scale))
     at = (max(0, (width - text_width) // 2), height // 2)
-    cv2.rectangle(dark, (0, at[1] - round(40 * scale)), (width, at[1] + round(24 * scale)),
-                  STATE_COLORS[State.DEAD], cv2.FILLED)  # fmt: skip
+    cv2.rectangle(
+        dark,
+        (0, at[1] - round(40 * scale)),
+        (width, at[1] + round(24 * scale)),
+        STATE_COLORS[State.DEAD],
+        cv2.FILLED,
+    )
     _text(dark, text, at, scale, boxed=False)
     return dark
 

@@ -121,9 +121,12 @@ def poster(
         heard_s = reach_s(at_s) if silence["from_s"] >= round(min(at_s, default=0.0), 3) else 0.0
         for axes in (above, below, *score):
             axes.axvspan(
-                min(silence["from_s"] + heard_s, silence["to_s"]), silence["to_s"],
-                color=EMPTY, linewidth=0, zorder=0,
-            )  # fmt: skip
+                min(silence["from_s"] + heard_s, silence["to_s"]),
+                silence["to_s"],
+                color=EMPTY,
+                linewidth=0,
+                zorder=0,
+            )
     above.set_xlim(0, max(result["totals"]["duration_s"], *at_s[-1:], 0.1))
     _draw_curve(below, result, lambda row: row["latency_ms"].get("total"))
     below.set_ylim(bottom=0)
@@ -165,8 +168,9 @@ def _draw_curve(
         if line and at_s - line[-1][0] > limit_s:
             line.append((at_s, np.nan))
         line.append((at_s, v))
-    axes.plot(*np.array(line).reshape(-1, 2).T, color="black", linewidth=0.8, marker=".",
-              markersize=2)  # fmt: skip
+    axes.plot(
+        *np.array(line).reshape(-1, 2).T, color="black", linewidth=0.8, marker=".", markersize=2
+    )
 
 
 def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec]) -> None:
@@ -187,8 +191,14 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
             if fault.target == name and fault.start_s < end_s:
                 until_s = end_s if fault.duration_s is None else fault.start_s + fault.duration_s
                 width_s = min(until_s, end_s) - fault.start_s
-                axes.broken_barh([(fault.start_s, width_s)], (lane - 0.4, 0.8), facecolor="none",
-                                 edgecolor="black", hatch="//", linewidth=0.8)  # fmt: skip
+                axes.broken_barh(
+                    [(fault.start_s, width_s)],
+                    (lane - 0.4, 0.8),
+                    facecolor="none",
+                    edgecolor="black",
+                    hatch="//",
+                    linewidth=0.8,
+                )
     axes.set_yticks(range(len(names)), list(map(visible, names)))
     axes.invert_yaxis()
     seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]

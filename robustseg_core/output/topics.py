@@ -87,27 +87,42 @@ HEALTH = Output("/diagnostics", DIAGNOSTICS, "1 Hz on the steady clock")
 
 OUTPUTS: tuple[Output, ...] = (
     Output(
-        "label_mask", IMAGE, "class ids, 255 unlabelled; stamp of the reference sensor", "mono8",
-        make=lambda mask: messages.label_mask(mask.label_map), lazy=True,
+        "label_mask",
+        IMAGE,
+        "class ids, 255 unlabelled; stamp of the reference sensor",
+        "mono8",
+        make=lambda mask: messages.label_mask(mask.label_map),
+        lazy=True,
     ),
     Output(
-        "confidence", IMAGE, "probability of the winner, 0 to 255", "mono8",
-        make=lambda mask: messages.confidence(mask.label_map), lazy=True,
+        "confidence",
+        IMAGE,
+        "probability of the winner, 0 to 255",
+        "mono8",
+        make=lambda mask: messages.confidence(mask.label_map),
+        lazy=True,
     ),
     Output(
-        "overlay", IMAGE, "drawn only while somebody listens", "rgb8",
-        make=lambda mask: messages.overlay(mask.picture, mask.label_map), lazy=True,
+        "overlay",
+        IMAGE,
+        "drawn only while somebody listens",
+        "rgb8",
+        make=lambda mask: messages.overlay(mask.picture, mask.label_map),
+        lazy=True,
         recorded=(
-            COMPRESSED, lambda mask: messages.compressed_overlay(mask.picture, mask.label_map)
+            COMPRESSED,
+            lambda mask: messages.compressed_overlay(mask.picture, mask.label_map),
         ),
     ),
     Output("label_info", LABEL_INFO, "what the ids mean; latched", names=messages.label_info),
     Output(
-        "status", DIAGNOSTICS, "the mask's own stamp: used, state, reason, age, latency",
+        "status",
+        DIAGNOSTICS,
+        "the mask's own stamp: used, state, reason, age, latency",
         make=lambda mask: messages.status(mask.label_map, mask.spec, mask.node),
     ),
     HEALTH,
-)  # fmt: skip
+)
 """In the order of the table."""
 
 

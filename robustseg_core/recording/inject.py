@@ -206,9 +206,11 @@ def inject_bag(
                     read += 1
                     on_progress(read, bag.message_count)
                 elif why := _write(
-                    writer, recorded, latched=recorded.topic in latched,
+                    writer,
+                    recorded,
+                    latched=recorded.topic in latched,
                     touched=recorded.topic in disturbed.injector.topics,
-                ):  # fmt: skip
+                ):
                     lost[f"{recorded.topic} is not in the new bag: {why}"] += 1
                 else:
                     written += 1

@@ -194,10 +194,19 @@ class _Tally:
             self.look or {}
         )
         return TopicSurvey(
-            topic=self.name, type=self.type, count=len(self.logs), rate_hz=rate_hz, clock=clock,
-            largest_gap_ms=largest_gap_ms, gaps=gaps, first_ns=min(self.logs, default=0),
-            last_ns=max(self.logs, default=0), frame_id=self.frame_id, problem=self.problem, **look,
-        )  # fmt: skip
+            topic=self.name,
+            type=self.type,
+            count=len(self.logs),
+            rate_hz=rate_hz,
+            clock=clock,
+            largest_gap_ms=largest_gap_ms,
+            gaps=gaps,
+            first_ns=min(self.logs, default=0),
+            last_ns=max(self.logs, default=0),
+            frame_id=self.frame_id,
+            problem=self.problem,
+            **look,
+        )
 
 
 def _mostly_new(stamps: np.ndarray) -> bool:

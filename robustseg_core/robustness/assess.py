@@ -31,12 +31,14 @@ def assess_case(case: Case, watched: Watched, rates_hz: Mapping[str, float]) -> 
     limit_s = case.within.of(1 / rates_hz[case.target]) if case.target in rates_hz else 0.0
     why: list[str] = []
     result: dict[str, Any] = {
-        "finds": sorted(case.finds), "limit_s": round(limit_s, 3), "delay_s": None,
+        "finds": sorted(case.finds),
+        "limit_s": round(limit_s, 3),
+        "delay_s": None,
         **_named(case, watched, begin_s, last_s, limit_s, why),
         **_bits(case, watched.seen, begin_s, end_s, limit_s, list(rates_hz), why),
         **_rate(case, watched.seen, begin_s, end_s, attainable_hz(case, rates_hz), why),
         **_states(case, watched, begin_s, end_s, last_s, why),
-    }  # fmt: skip
+    }
     jumps = watched.segmenter.intake.jumps
     if jumps != case.jumps:
         why.append(f"{jumps} clock jumps were counted, expected {case.jumps}")
@@ -210,7 +212,10 @@ def assess_clean(
     judged = [mask for mask in watched.seen if since_s < mask.at_s <= until_s]
     wrong = sum(mask.used != frozenset(sensors) for mask in judged)
     return {
-        "accused": told, "false_dead": dead, "hours": (until_s - since_s) / 3600,
-        "judged_masks": len(judged), "wrong_masks": wrong, "passed": not told and not any(
-            dead.values()),
-    }  # fmt: skip
+        "accused": told,
+        "false_dead": dead,
+        "hours": (until_s - since_s) / 3600,
+        "judged_masks": len(judged),
+        "wrong_masks": wrong,
+        "passed": not told and not any(dead.values()),
+    }

@@ -208,8 +208,9 @@ def _broken(task: Task, case: Case) -> dict[str, Any]:
         span_s = case.begins_s, case.begins_s + case.lasts_s
         scorer = (
             _scorer(task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
-            if _scores(task) and case.scored and not case.partner else None
-        )  # fmt: skip
+            if _scores(task) and case.scored and not case.partner
+            else None
+        )
         watched = Watched(robot, spec, start_ns=bag.start_ns)
         _replay(clip, watched.segmenter, scorer, every_ns=EVERY_NS)
         if disturbed.injector.refused:

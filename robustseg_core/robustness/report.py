@@ -87,8 +87,9 @@ def plot(summary: dict[str, Any]) -> bytes:
     axes.set_xlabel("mIoU while the fault lasts (an image without a mask counts as missed)")
     axes.grid(axis="x", color="#eaeef2")
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], ncols=3, fontsize=8, loc="outside upper center",
-                  frameon=False)  # fmt: skip
+    figure.legend(
+        handles[::-1], labels[::-1], ncols=3, fontsize=8, loc="outside upper center", frameon=False
+    )
     if not summary["trained"]:
         axes.set_title("UNTRAINED: random weights; plumbing only", color="#cf222e", fontsize=9)
     buffer = io.BytesIO()

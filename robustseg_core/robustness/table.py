@@ -17,10 +17,24 @@ from robustseg_core.robustness.perform import POLICIES
 from robustseg_core.text import csv_cell
 
 COLUMNS = (
-    "drive", "row", "target", "partner", "faults", "passed", "named", "delay_s", "limit_s",
-    "missed", "judged_masks", "wrong_masks", "mask_rate", "longest_gap_s", "transitions", "jumps",
+    "drive",
+    "row",
+    "target",
+    "partner",
+    "faults",
+    "passed",
+    "named",
+    "delay_s",
+    "limit_s",
+    "missed",
+    "judged_masks",
+    "wrong_masks",
+    "mask_rate",
+    "longest_gap_s",
+    "transitions",
+    "jumps",
     "why",
-)  # fmt: skip
+)
 """Of the CSV: one line a case, and its mIoU behind it."""
 
 

@@ -24,12 +24,19 @@ _EXTENT = {"car": 5.0, "truck": 8.0, "bus": 12.0, "train": 20.0, "motorcycle": 3
 def library() -> dict[str, Mesh]:
     """All shapes that move, by name."""
     return {
-        "car0": shapes.car(0), "car1": shapes.car(1), "car2": shapes.car(2),
-        "truck": shapes.truck(), "bus": shapes.coach("bus", 11.5),
-        "train": shapes.coach("train", 19.0), "motorcycle": shapes.motorcycle(),
-        "bicycle": shapes.bicycle(), "rider": shapes.rider(), "person": shapes.pedestrian(),
-        "leg": shapes.limb("leg"), "arm": shapes.limb("arm"),
-    }  # fmt: skip
+        "car0": shapes.car(0),
+        "car1": shapes.car(1),
+        "car2": shapes.car(2),
+        "truck": shapes.truck(),
+        "bus": shapes.coach("bus", 11.5),
+        "train": shapes.coach("train", 19.0),
+        "motorcycle": shapes.motorcycle(),
+        "bicycle": shapes.bicycle(),
+        "rider": shapes.rider(),
+        "person": shapes.pedestrian(),
+        "leg": shapes.limb("leg"),
+        "arm": shapes.limb("arm"),
+    }
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,11 @@ class Actor:
 
 WALKER = (
     Part("person"),
-    Part("leg", (0, 0.09, 0.88), 0.45), Part("leg", (0, -0.09, 0.88), -0.45),
-    Part("arm", (0, 0.24, 1.36), -0.40), Part("arm", (0, -0.24, 1.36), 0.40),
-)  # fmt: skip
+    Part("leg", (0, 0.09, 0.88), 0.45),
+    Part("leg", (0, -0.09, 0.88), -0.45),
+    Part("arm", (0, 0.24, 1.36), -0.40),
+    Part("arm", (0, -0.24, 1.36), 0.40),
+)
 
 
 def traffic(layout: Layout, motion: Motion) -> list[Actor]:
@@ -148,9 +157,12 @@ def _vehicle(
 
 
 def _walker(
-    rng: np.random.Generator, lateral: float, way: float, speed: float,
+    rng: np.random.Generator,
+    lateral: float,
+    way: float,
+    speed: float,
     crosses_s: float | None = None,
-) -> Actor:  # fmt: skip
+) -> Actor:
     color = rng.uniform(0.02, 0.5, (2, 3))
     color += 0.55 * (color.mean(1, keepdims=True) - color)  # cloth is seldom loud
     tint = (color * rng.uniform(0.3, 1.0, (2, 1))).astype(np.float32)
@@ -166,10 +178,12 @@ def parked(layout: Layout) -> list[Mesh]:
             way = street.start_m + (6.0 if number == 0 else 20.0)
             lateral = side * (street.half_width_m - 1.15)
             while way < street.end_m - 6:
-                kind = str(rng.choice(
-                    ["car0", "car1", "car2", "truck", "motorcycle", "bicycle"],
-                    p=[0.36, 0.26, 0.16, 0.08, 0.07, 0.07],
-                ))  # fmt: skip
+                kind = str(
+                    rng.choice(
+                        ["car0", "car1", "car2", "truck", "motorcycle", "bicycle"],
+                        p=[0.36, 0.26, 0.16, 0.08, 0.07, 0.07],
+                    )
+                )
                 long = {"truck": 8.4, "car2": 6.3}.get(kind, 5.8 if kind.startswith("car") else 2.6)
                 use = rng.random() < 0.5 and street.free(way + long / 2, side, 8 + long / 2)
                 if use:

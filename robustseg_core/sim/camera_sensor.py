@@ -122,8 +122,14 @@ class RgbCamera:
         self._gain = wanted if self._gain is None else self._gain * (wanted / self._gain) ** 0.5
         return self._gain
 
-    def _shadow(self, world: World, hits: Hits, directions: NDArray[np.float32],
-                origin: NDArray[np.float64], t_s: float) -> NDArray[np.float32] | None:  # fmt: skip
+    def _shadow(
+        self,
+        world: World,
+        hits: Hits,
+        directions: NDArray[np.float32],
+        origin: NDArray[np.float64],
+        t_s: float,
+    ) -> NDArray[np.float32] | None:
         """(N,) of the sun's shadow, asked at every other pixel of every other row."""
         if float(world.weather.sun_color.max()) < 0.2:
             return None
@@ -151,8 +157,9 @@ def _turned(rays: NDArray[np.float32], turn: NDArray[np.float32]) -> NDArray[np.
     return out
 
 
-def _rain(light: NDArray[np.float32], rain_mm_h: float, fx: float, rng: np.random.Generator,
-          seed: int) -> NDArray[np.float32]:  # fmt: skip
+def _rain(
+    light: NDArray[np.float32], rain_mm_h: float, fx: float, rng: np.random.Generator, seed: int
+) -> NDArray[np.float32]:
     """Streaks of falling drops, and drops that stay on the lens for a whole drive."""
     height, width = light.shape[:2]
     streaks = np.zeros((height, width), np.float32)

@@ -62,10 +62,22 @@ def meetings(
     """
     if order is None:
         order = np.arange(len(rays))
-    return Meetings(*_meetings(
-        rays, order, limit_m, nearest_m, _bundle(rays, order, _MANY), _bundle(rays, order, _FEW),
-        moment.center, crowd.radius_m, moment.turn, moment.shift, crowd.low, crowd.high,
-    ))  # fmt: skip
+    return Meetings(
+        *_meetings(
+            rays,
+            order,
+            limit_m,
+            nearest_m,
+            _bundle(rays, order, _MANY),
+            _bundle(rays, order, _FEW),
+            moment.center,
+            crowd.radius_m,
+            moment.turn,
+            moment.shift,
+            crowd.low,
+            crowd.high,
+        )
+    )
 
 
 @jit

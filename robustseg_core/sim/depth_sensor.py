@@ -90,8 +90,12 @@ class DepthCamera:
         mirror = mirror + weather.wetness * 0.5 * (facing < 0.15)
         chance = np.maximum(chance, 0.85 * mirror * mirror)
         chance = np.maximum(chance, np.clip(1 - light / 0.004, 0, 1) * 0.9)
-        chance = np.maximum(chance, 1 - weather.transmission(solid) ** 2 if "fog" in
-                            weather.conditions else np.float32(0.01))  # fmt: skip
+        chance = np.maximum(
+            chance,
+            1 - weather.transmission(solid) ** 2
+            if "fog" in weather.conditions
+            else np.float32(0.01),
+        )
         # Holes come in patches too.
         patches = cv2.GaussianBlur(rng.random(shape, np.float32), (0, 0), 1.2)
         rank = 1 / (

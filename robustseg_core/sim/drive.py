@@ -165,9 +165,11 @@ class Drive:
         Sensors have a memory (exposure, events): ask for one stretch after the other.
         """
         rates = {
-            "rgb": self.rig.rgb_hz, "depth": self.rig.depth_hz,
-            "event": self.rig.event_hz, "lidar": self.rig.lidar_hz,
-        }  # fmt: skip
+            "rgb": self.rig.rgb_hz,
+            "depth": self.rig.depth_hz,
+            "event": self.rig.event_hz,
+            "lidar": self.rig.lidar_hz,
+        }
         moments = [
             (k / rates[name], name)
             for name in streams
@@ -251,20 +253,28 @@ def _depth_png(depth_mm: NDArray[np.uint16], stamp_ns: int, frame_id: str) -> An
 def _mono8(ids: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:
     height, width = ids.shape
     fields = {
-        "header": header(stamp_ns, frame_id), "height": height, "width": width,
-        "encoding": "mono8", "step": width, "data": np.ascontiguousarray(ids).reshape(-1),
-    }  # fmt: skip
+        "header": header(stamp_ns, frame_id),
+        "height": height,
+        "width": width,
+        "encoding": "mono8",
+        "step": width,
+        "data": np.ascontiguousarray(ids).reshape(-1),
+    }
     return to_rosbags(IMAGE, fields)
 
 
 def _camera_info(height: int, width: int, stamp_ns: int, frame_id: str) -> Any:
     f, cx, cy = focal_px(width), (width - 1) / 2, (height - 1) / 2
     fields = {
-        "header": header(stamp_ns, frame_id), "height": height, "width": width,
-        "distortion_model": "plumb_bob", "d": np.zeros(5),
-        "k": np.array([f, 0, cx, 0, f, cy, 0, 0, 1]), "r": np.eye(3).ravel(),
+        "header": header(stamp_ns, frame_id),
+        "height": height,
+        "width": width,
+        "distortion_model": "plumb_bob",
+        "d": np.zeros(5),
+        "k": np.array([f, 0, cx, 0, f, cy, 0, 0, 1]),
+        "r": np.eye(3).ravel(),
         "p": np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1, 0]),
-    }  # fmt: skip
+    }
     return to_rosbags(CAMERA_INFO, fields)
 
 

@@ -14,9 +14,15 @@ from robustseg_core.sim.meshes import Look, Mesh, box, join, pose, quads, ribbon
 
 CURB_M = 0.13
 _CARS = (
-    (0.62, 0.62, 0.62), (0.03, 0.03, 0.035), (0.22, 0.23, 0.25), (0.40, 0.03, 0.03),
-    (0.03, 0.07, 0.28), (0.75, 0.75, 0.73), (0.05, 0.16, 0.10), (0.55, 0.35, 0.06),
-)  # fmt: skip
+    (0.62, 0.62, 0.62),
+    (0.03, 0.03, 0.035),
+    (0.22, 0.23, 0.25),
+    (0.40, 0.03, 0.03),
+    (0.03, 0.07, 0.28),
+    (0.75, 0.75, 0.73),
+    (0.05, 0.16, 0.10),
+    (0.55, 0.35, 0.06),
+)
 
 
 def car_paint(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -33,8 +39,16 @@ class Site:
     meshes: list[Mesh]
     lamps: list[NDArray[np.float64]]
 
-    def put(self, mesh: Mesh, street: Street, way_m: float, lateral_m: float,
-            *, z: float = 0.0, turn: float = 0.0) -> None:  # fmt: skip
+    def put(
+        self,
+        mesh: Mesh,
+        street: Street,
+        way_m: float,
+        lateral_m: float,
+        *,
+        z: float = 0.0,
+        turn: float = 0.0,
+    ) -> None:
         """Stand a mesh at a place of a street, facing along it plus `turn` radians."""
         (x, y), heading = street.at(way_m, lateral_m)
         self.meshes.append(mesh.moved(pose(x, y, z, float(heading) + turn)))
@@ -60,8 +74,15 @@ def build(layout: Layout) -> tuple[Mesh, NDArray[np.float64]]:
     return join(site.meshes), np.array(site.lamps).reshape(-1, 3)
 
 
-def _strip(site: Site, street: Street, start: float, stop: float, lateral: tuple[float, float],
-           z: tuple[float, float], look: Look) -> None:  # fmt: skip
+def _strip(
+    site: Site,
+    street: Street,
+    start: float,
+    stop: float,
+    lateral: tuple[float, float],
+    z: tuple[float, float],
+    look: Look,
+) -> None:
     ways = np.unique(np.concatenate([[start, stop], street.ways]))
     ways = ways[(ways >= start) & (ways <= stop)]
     left, right = (
@@ -80,9 +101,12 @@ def _ground(site: Site, street: Street, number: int, rng: np.random.Generator) -
     stripes = surface("road", "asphalt", grey, kind=Kind.STRIPES, seed=seed)
     white = surface("road", "marking", (0.7, 0.7, 0.68))
     pavers = surface(
-        "sidewalk", "concrete", np.array([0.33, 0.32, 0.30]) * rng.uniform(0.75, 1.2),
-        kind=Kind.PAVERS, seed=seed,
-    )  # fmt: skip
+        "sidewalk",
+        "concrete",
+        np.array([0.33, 0.32, 0.30]) * rng.uniform(0.75, 1.2),
+        kind=Kind.PAVERS,
+        seed=seed,
+    )
     curb = surface("sidewalk", "concrete", (0.42, 0.41, 0.40))
     lawn = surface("terrain", "grass", (0.085, 0.14, 0.04), kind=Kind.GRASS, seed=seed)
     begin = street.start_m
@@ -144,19 +168,28 @@ def _sidewalk_things(site: Site, street: Street, number: int, rng: np.random.Gen
 def _lamp(site: Site, street: Street, way: float, d: float, turn: float, steel: Look) -> None:
     glow = surface("pole", "lamp", (0.8, 0.75, 0.6))
     reach = 1.9  # from the pole over the road, which lies to the right of a left-hand pole
-    mesh = join([
-        tube((0, 0, 0), (0, 0, 6.6), 0.10, steel, end_radius=0.06),
-        tube((0, 0, 6.5), (0, -reach, 7.0), 0.045, steel, sides=6),
-        box((0.28, 0.75, 0.12), steel, center=(0, -reach, 7.0)),
-        box((0.20, 0.60, 0.04), glow, center=(0, -reach, 6.92)),
-    ])  # fmt: skip
+    mesh = join(
+        [
+            tube((0, 0, 0), (0, 0, 6.6), 0.10, steel, end_radius=0.06),
+            tube((0, 0, 6.5), (0, -reach, 7.0), 0.045, steel, sides=6),
+            box((0.28, 0.75, 0.12), steel, center=(0, -reach, 7.0)),
+            box((0.20, 0.60, 0.04), glow, center=(0, -reach, 6.92)),
+        ]
+    )
     site.put(mesh, street, way, d, z=CURB_M, turn=turn)
     (x, y), _ = street.at(way, d - np.sign(d) * reach)
     site.lamps.append(np.array([x, y, 6.8]))
 
 
-def _sign(site: Site, street: Street, way: float, d: float, side: int,
-          rng: np.random.Generator, steel: Look) -> None:  # fmt: skip
+def _sign(
+    site: Site,
+    street: Street,
+    way: float,
+    d: float,
+    side: int,
+    rng: np.random.Generator,
+    steel: Look,
+) -> None:
     seed, square = int(rng.integers(1 << 30)), float(rng.random() < 0.5)
     color = ((0.55, 0.02, 0.02), (0.02, 0.12, 0.45), (0.02, 0.10, 0.40))[seed % 3]
     radius = 0.36
@@ -174,8 +207,15 @@ def _sign(site: Site, street: Street, way: float, d: float, side: int,
     site.put(join([post, lifted]), street, way, d, z=CURB_M, turn=turn)
 
 
-def _signal(site: Site, street: Street, way: float, d: float, sign: int, steel: Look,
-            rng: np.random.Generator) -> None:  # fmt: skip
+def _signal(
+    site: Site,
+    street: Street,
+    way: float,
+    d: float,
+    sign: int,
+    steel: Look,
+    rng: np.random.Generator,
+) -> None:
     case = surface("traffic light", "paint", (0.02, 0.025, 0.02))
     lit = int(rng.integers(2)) * 2
     colors = ((0.7, 0.02, 0.02), (0.7, 0.4, 0.02), (0.02, 0.6, 0.2))

@@ -11,9 +11,15 @@ from robustseg_core.sim.materials import Kind, surface
 from robustseg_core.sim.meshes import Mesh, box, join, pose, quads, triangles, tube
 
 _WALLS = (
-    (0.62, 0.55, 0.42), (0.55, 0.30, 0.20), (0.66, 0.63, 0.58), (0.40, 0.42, 0.44),
-    (0.60, 0.42, 0.26), (0.45, 0.50, 0.42), (0.38, 0.17, 0.12), (0.70, 0.60, 0.46),
-)  # fmt: skip
+    (0.62, 0.55, 0.42),
+    (0.55, 0.30, 0.20),
+    (0.66, 0.63, 0.58),
+    (0.40, 0.42, 0.44),
+    (0.60, 0.42, 0.26),
+    (0.45, 0.50, 0.42),
+    (0.38, 0.17, 0.12),
+    (0.70, 0.60, 0.46),
+)
 
 
 def block(size: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
@@ -28,18 +34,25 @@ def block(size: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
         color = np.array([0.32, 0.13, 0.08]) * rng.uniform(0.7, 1.3)
     columns = max(2, round(wide / rng.uniform(1.9, 2.9)))
     look = surface(
-        "building", "brick" if style == 1 else "plaster", color, kind=Kind.FACADE,
-        seed=int(rng.integers(1 << 31)), params=(wide / columns, floor, style, base),
-    )  # fmt: skip
+        "building",
+        "brick" if style == 1 else "plaster",
+        color,
+        kind=Kind.FACADE,
+        seed=int(rng.integers(1 << 31)),
+        params=(wide / columns, floor, style, base),
+    )
     # Half a column of shift keeps even numbers of windows off the corners.
     look_shift = 0.0 if columns % 2 else wide / columns / 2
     walls = box((wide, deep, high), look, center=(0, 0, high / 2))
     walls.look["uv"][:, 0, 3] += (wide / columns) / 2 + look_shift
     trim = surface("building", "plaster", color * 0.75)
     tile = surface(
-        "building", "roof tile", np.array([0.26, 0.09, 0.055]) * rng.uniform(0.5, 1.4),
-        kind=Kind.TILES, seed=int(rng.integers(1 << 31)),
-    )  # fmt: skip
+        "building",
+        "roof tile",
+        np.array([0.26, 0.09, 0.055]) * rng.uniform(0.5, 1.4),
+        kind=Kind.TILES,
+        seed=int(rng.integers(1 << 31)),
+    )
     parts = [walls, box((wide + 0.5, deep + 0.5, 0.3), trim, center=(0, 0, high - 0.05))]
     if rng.random() < 0.55 and high < 17:
         ridge, over = high + deep * rng.uniform(0.25, 0.42), 0.45
@@ -65,10 +78,15 @@ def _building(wide: float, rng: np.random.Generator) -> Mesh:
     if rng.random() < 0.4:
         cloth = surface("building", "cloth", rng.uniform(0.05, 0.5, 3))
         half, out = rng.uniform(1.2, 2.2), 1.1
-        parts.append(quads(
-            [(-half, setback, 2.95)], [(half, setback, 2.95)], [(half, -out, 2.45)],
-            [(-half, -out, 2.45)], cloth,
-        ))  # fmt: skip
+        parts.append(
+            quads(
+                [(-half, setback, 2.95)],
+                [(half, setback, 2.95)],
+                [(half, -out, 2.45)],
+                [(-half, -out, 2.45)],
+                cloth,
+            )
+        )
     return join(parts)
 
 
@@ -98,9 +116,12 @@ def _wall(wide: float, rng: np.random.Generator) -> Mesh:
     high = rng.uniform(1.7, 2.6)
     if rng.random() < 0.6:
         look = surface(
-            "wall", "brick", np.array([0.30, 0.13, 0.09]) * rng.uniform(0.7, 1.4),
-            kind=Kind.BRICK, seed=int(rng.integers(1 << 31)),
-        )  # fmt: skip
+            "wall",
+            "brick",
+            np.array([0.30, 0.13, 0.09]) * rng.uniform(0.7, 1.4),
+            kind=Kind.BRICK,
+            seed=int(rng.integers(1 << 31)),
+        )
     else:
         look = surface("wall", "concrete", np.full(3, 0.36) * rng.uniform(0.7, 1.3))
     cap = surface("wall", "concrete", (0.42, 0.41, 0.39))

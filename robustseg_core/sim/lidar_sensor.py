@@ -21,10 +21,14 @@ from robustseg_core.sim.materials import MATERIALS
 
 POINT = np.dtype(
     [
-        ("x", "<f4"), ("y", "<f4"), ("z", "<f4"),
-        ("intensity", "<f4"), ("ring", "<u2"), ("time", "<f4"),
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("z", "<f4"),
+        ("intensity", "<f4"),
+        ("ring", "<u2"),
+        ("time", "<f4"),
     ]
-)  # fmt: skip
+)
 """One return, 22 bytes, in the layout of velodyne_pointcloud's `PointXYZIRT`."""
 
 ELEVATIONS_DEG = {

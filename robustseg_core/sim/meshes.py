@@ -99,9 +99,18 @@ def box(
 ) -> Mesh:
     """A cuboid of `size` metres about `center`; `taper` shrinks its top in x and y."""
     sign = np.array(
-        [(-1, -1, -1), (1, -1, -1), (1, 1, -1), (-1, 1, -1),
-         (-1, -1, 1), (1, -1, 1), (1, 1, 1), (-1, 1, 1)], np.float64,
-    )  # fmt: skip
+        [
+            (-1, -1, -1),
+            (1, -1, -1),
+            (1, 1, -1),
+            (-1, 1, -1),
+            (-1, -1, 1),
+            (1, -1, 1),
+            (1, 1, 1),
+            (-1, 1, 1),
+        ],
+        np.float64,
+    )
     corner = sign * np.asarray(size) / 2
     corner[4:, :2] *= taper
     corner += center
@@ -169,9 +178,12 @@ def blob(
     rings = slices // 2 + 1
     polar = np.linspace(0, np.pi, rings)[:, None]
     around = np.arange(slices)[None] * (2 * np.pi / slices)
-    unit = np.stack(np.broadcast_arrays(
-        np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)
-    ), -1)  # fmt: skip
+    unit = np.stack(
+        np.broadcast_arrays(
+            np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)
+        ),
+        -1,
+    )
     unit = unit * (1 + rough * rng.uniform(-1, 1, (rings, slices, 1)))
     unit[0], unit[-1] = unit[0].mean(0), unit[-1].mean(0)
     grid = np.asarray(center) + unit * np.asarray(radii)

@@ -47,19 +47,29 @@ def car(style: int) -> Mesh:
     band = surface("car", "paint", kind=Kind.BAND, params=(0.98, roof - 0.10, 1.15, 0.10))
     belt = 0.95
     lower = [
-        (-long, 0.32, 0.82), (long, 0.30, 0.80), (long + 0.06, 0.52, 0.80),
-        (long - 0.05, 0.72, 0.82), (nose + 0.25, belt - 0.02, 0.86),
-        (-long + 0.1, belt, 0.86), (-long - 0.04, 0.70, 0.86),
-    ]  # fmt: skip
+        (-long, 0.32, 0.82),
+        (long, 0.30, 0.80),
+        (long + 0.06, 0.52, 0.80),
+        (long - 0.05, 0.72, 0.82),
+        (nose + 0.25, belt - 0.02, 0.86),
+        (-long + 0.1, belt, 0.86),
+        (-long - 0.04, 0.70, 0.86),
+    ]
     cabin = [
-        (nose + 0.35, belt - 0.03, 0.80), (nose - 0.35, roof - 0.04, 0.64),
-        (nose - 0.75, roof, 0.62), (tail + 0.45, roof - 0.02, 0.62),
-        (tail + 0.25, roof - 0.10, 0.64), (tail - 0.1, belt - 0.03, 0.80),
-    ]  # fmt: skip
+        (nose + 0.35, belt - 0.03, 0.80),
+        (nose - 0.35, roof - 0.04, 0.64),
+        (nose - 0.75, roof, 0.62),
+        (tail + 0.45, roof - 0.02, 0.62),
+        (tail + 0.25, roof - 0.10, 0.64),
+        (tail - 0.1, belt - 0.03, 0.80),
+    ]
     top = quads(
-        [(nose - 0.38, 0.64, roof)], [(nose - 0.38, -0.64, roof)],
-        [(tail + 0.42, -0.63, roof)], [(tail + 0.42, 0.63, roof)], body,
-    )  # fmt: skip
+        [(nose - 0.38, 0.64, roof)],
+        [(nose - 0.38, -0.64, roof)],
+        [(tail + 0.42, -0.63, roof)],
+        [(tail + 0.42, 0.63, roof)],
+        body,
+    )
     top = Mesh(top.corners + np.array([0, 0, 0.015], np.float32), top.look)
     parts = [extrude(lower, body), extrude(cabin, glass, band), top]
     parts.append(box((2 * long - 0.1, 1.5, 0.2), dark, center=(0, 0, 0.28)))
@@ -123,8 +133,15 @@ def bicycle() -> Mesh:
     frame = surface("bicycle", "paint", kind=Kind.PAINT_A)
     dark = surface("bicycle", "rubber", TIRE)
     crank, seat, head = (-0.05, 0, 0.30), (-0.22, 0, 0.85), (0.38, 0, 0.82)
-    bars = [(crank, seat), (seat, head), (crank, head), (crank, (-0.5, 0, 0.34)),
-            (seat, (-0.5, 0, 0.34)), (head, (0.52, 0, 0.34)), (head, (0.35, 0, 1.0))]  # fmt: skip
+    bars = [
+        (crank, seat),
+        (seat, head),
+        (crank, head),
+        (crank, (-0.5, 0, 0.34)),
+        (seat, (-0.5, 0, 0.34)),
+        (head, (0.52, 0, 0.34)),
+        (head, (0.35, 0, 1.0)),
+    ]
     parts = [tube(a, b, 0.022, frame, sides=5) for a, b in bars]
     parts.append(tube((0.33, -0.27, 1.02), (0.33, 0.27, 1.02), 0.018, dark, sides=5))
     parts.append(box((0.26, 0.14, 0.06), dark, center=(-0.24, 0, 0.92)))

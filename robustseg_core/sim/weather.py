@@ -86,6 +86,14 @@ def weather_from(conditions: Iterable[str], *, seed: int) -> Weather:
         [np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)]
     )
     return Weather(
-        names, direction, sun * (vary if not night else 1.0), sky, horizon,
-        float(extinction), float(rain_mm_h), 1.0 if rain_mm_h else 0.0, clouds, night,
-    )  # fmt: skip
+        names,
+        direction,
+        sun * (vary if not night else 1.0),
+        sky,
+        horizon,
+        float(extinction),
+        float(rain_mm_h),
+        1.0 if rain_mm_h else 0.0,
+        clouds,
+        night,
+    )

@@ -140,9 +140,17 @@ class World:
         if len(met.ray):
             there, number = self._lot.cast(met.local)
             nearer(
-                there, number, self._lot_first, met.ray, met.part, met.start_m, met.span_m,
-                distance, triangle, owner,
-            )  # fmt: skip
+                there,
+                number,
+                self._lot_first,
+                met.ray,
+                met.part,
+                met.start_m,
+                met.span_m,
+                distance,
+                triangle,
+                owner,
+            )
         point, normal = _surface(
             rays, distance, triangle, owner, moment.turn, moment.shift, self._normals
         )

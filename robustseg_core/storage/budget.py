@@ -117,9 +117,14 @@ class Budget:
         return f"raise {' and '.join(options)} (or {', '.join(names)})"
 
     def unpack(
-        self, compression: str, packed: bytes, what: str, *,
-        size: int | None = None, broken: bool = False,
-    ) -> bytes:  # fmt: skip
+        self,
+        compression: str,
+        packed: bytes,
+        what: str,
+        *,
+        size: int | None = None,
+        broken: bool = False,
+    ) -> bytes:
         """`packed` unpacked, and never a byte more than `piece` allows it.
 
         Args:

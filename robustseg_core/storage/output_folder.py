@@ -102,8 +102,10 @@ class OutputFolder:
                 f"{aside}; move one of them away"
             )
         old = self._files
-        both = {name: [*old.get(name, []), *([new[name]] if name in new else [])]
-                for name in {**old, **new}}  # fmt: skip
+        both = {
+            name: [*old.get(name, []), *([new[name]] if name in new else [])]
+            for name in {**old, **new}
+        }
         self._files = both  # whichever of the two a killed process leaves, it is ours
         self._write("publishing")
         # Remove what the new result no longer has, then put each file in its place

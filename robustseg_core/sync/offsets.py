@@ -230,9 +230,10 @@ class Offsets:
         left_ns = {
             name: stream.newest[1] - stream.usual_ns
             for name, stream in self._streams.items()
-            if stream.newest is not None and stream.usual_ns is not None
+            if stream.newest is not None
+            and stream.usual_ns is not None
             and self._now_ns - stream.newest[0] <= 2 * FRESH_NS
-        }  # fmt: skip
+        }
         found: dict[str, float] = {}
         for name, own_ns in left_ns.items():
             limit_ns = self.limit_ns + self._streams[name].usual_slack_ns
@@ -314,9 +315,10 @@ class Offsets:
         self.moved.update(fresh)
         self.told.update(fresh)
         disputes = [
-            (a, b) for a, b in combinations([n for n in voters if n not in self.moved], 2)
+            (a, b)
+            for a, b in combinations([n for n in voters if n not in self.moved], 2)
             if (a, b) in pairs and pairs[a, b].differ
-        ]  # fmt: skip
+        ]
         self._disputes = {pair: self._disputes.get(pair, self._now_ns) for pair in disputes}
         self.undecided = {}
         for (a, b), since_ns in self._disputes.items():
@@ -332,9 +334,14 @@ class Offsets:
             f"them until now, limit {self.limit_ns / SECOND:g} s; stamp or delivery moved"
         )
         found = Finding(
-            Fault.OFFSET, fatal=True, text=text, final=True,
-            value=-step_ns / SECOND, limit=self.limit_ns / SECOND, unit="s",
-        )  # fmt: skip
+            Fault.OFFSET,
+            fatal=True,
+            text=text,
+            final=True,
+            value=-step_ns / SECOND,
+            limit=self.limit_ns / SECOND,
+            unit="s",
+        )
         if not decided:
             text = f"{text}, undecided on which of the two"
             return replace(found, text=text, fatal=False, final=False, score=1.0)

@@ -206,9 +206,10 @@ class StampGuard(Generic[T]):
         others = [s for s in self._peers(message) if s not in movers]
         contradicting = [s for s in others if s.last and s.last.arrival_ns > since_ns]
         undecided = [
-            s for s in others if s not in contradicting
-            and message.arrival_ns - since_ns < s.patience_ns()
-        ]  # fmt: skip
+            s
+            for s in others
+            if s not in contradicting and message.arrival_ns - since_ns < s.patience_ns()
+        ]
         # Two streams that went back are a loop, unless as many object. A leap ahead, or a stream
         # that moved alone, could be one bad clock: there everybody who might object is heard first.
         heard = moved_ns < 0 and len(movers) > 1
@@ -225,9 +226,10 @@ class StampGuard(Generic[T]):
     def _movers(self, message: Stamped[T]) -> tuple[list[_Stream[T]], int]:
         """The streams that hold messages at this one's offset, and when the first of them came."""
         movers = [
-            s for s in self._streams.values()
+            s
+            for s in self._streams.values()
             if s.suspects and abs(s.suspects[-1].offset_ns - message.offset_ns) <= self._jump_ns
-        ]  # fmt: skip
+        ]
         return movers, min(s.suspects[0].arrival_ns for s in movers)
 
     def _jump(self, movers: list[_Stream[T]], moved_ns: int, result: Admission[T]) -> None:
@@ -248,7 +250,11 @@ class StampGuard(Generic[T]):
             f"{self._jump_ns / 1e9:g} s; synchronize the sensor's clock"
         )
         found = Finding(
-            Fault.OFFSET, fatal=True, text=text,
-            value=moved_ns / SECOND, limit=self._jump_ns / SECOND, unit="s",
-        )  # fmt: skip
+            Fault.OFFSET,
+            fatal=True,
+            text=text,
+            value=moved_ns / SECOND,
+            limit=self._jump_ns / SECOND,
+            unit="s",
+        )
         result.rejected.append((outlier.modality, found))

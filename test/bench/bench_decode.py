@@ -105,9 +105,10 @@ def clouds() -> dict[str, float]:
                 nearest[int(row), int(col)] = z
                 distance = (x * x + y * y + z * z) ** 0.5
                 image[:, int(row), int(col)] = (
-                    min(max(distance / 80, 1 / 255), 1), intensity,
+                    min(max(distance / 80, 1 / 255), 1),
+                    intensity,
                     min(max((-y + 5) / 20, 1 / 255), 1),
-                )  # fmt: skip
+                )
         return image
 
     differ = float((np.abs(ours() - point_by_point()) > 1e-4).mean())

@@ -20,9 +20,15 @@ def run() -> dict[str, float]:
         shards = make_shards(Path(folder) / "shards", 64, size=(192, 256))
         recipe = load_recipe(
             ["dropout"],
-            words(shards, optim__steps=STEPS, optim__batch=8, data__workers=2, save_every=STEPS,
-                  augment__scale=[0.5, 2.0]),
-        )  # fmt: skip
+            words(
+                shards,
+                optim__steps=STEPS,
+                optim__batch=8,
+                data__workers=2,
+                save_every=STEPS,
+                augment__scale=[0.5, 2.0],
+            ),
+        )
         result = fit(recipe, Path(folder) / "run", device="cpu")
     return {
         "training, share of time waiting for data": result["waited_share"],

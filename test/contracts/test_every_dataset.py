@@ -102,9 +102,11 @@ def test_only_the_sensors_that_were_asked_for_are_read_in_that_order(name, trees
 def test_its_encodings_fit_into_a_checkpoint(name, trees):
     data = load(name, trees[name])
     spec = ModelSpec(
-        modalities=data.modalities, classes=data.classes.names, palette=data.classes.palette,
+        modalities=data.modalities,
+        classes=data.classes.names,
+        palette=data.classes.palette,
         encodings=data.encodings,
-    )  # fmt: skip
+    )
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
     assert set(data.encodings) == set(data.modalities)
 

@@ -41,9 +41,10 @@ every = pytest.mark.parametrize("name", NAMES)
 MASKS = st.integers(1, 3).flatmap(
     lambda batch: st.lists(
         st.lists(st.integers(0, 1), min_size=3, max_size=3).filter(any),
-        min_size=batch, max_size=batch,
+        min_size=batch,
+        max_size=batch,
     )
-)  # fmt: skip
+)
 
 
 def make(name: str, options: dict | None = None) -> Distiller:
@@ -134,8 +135,11 @@ def test_pixels_that_nobody_labelled_never_count(name, options):
     changed = repaint(lesson, noise_on_the_left)
     torch.testing.assert_close(term(again(lesson)), term(again(changed)), rtol=1e-5, atol=1e-7)
     term(again(changed)).backward()
-    left = [x.grad[..., : 64 // (4 << s)] for s, x in enumerate(changed.student.features)
-            if x.grad is not None]  # fmt: skip
+    left = [
+        x.grad[..., : 64 // (4 << s)]
+        for s, x in enumerate(changed.student.features)
+        if x.grad is not None
+    ]
     assert all(grad.abs().max() == 0 for grad in left)
 
     def noise_on_the_right(x: Tensor, stride: int) -> Tensor:
@@ -223,8 +227,9 @@ def test_mixed_precision_changes_the_last_digits_only(name):
 
     def half(seen: Prediction) -> Prediction:
         features = [x.detach().bfloat16().requires_grad_() for x in seen.features]
-        return Prediction(seen.logits.detach().bfloat16().requires_grad_(), features, seen.sample,
-                          seen.modality)  # fmt: skip
+        return Prediction(
+            seen.logits.detach().bfloat16().requires_grad_(), features, seen.sample, seen.modality
+        )
 
     expected = term(lesson)
     halved = again(lesson, student=half(lesson.student), teacher=half(lesson.teacher))
@@ -246,9 +251,13 @@ def test_a_misspelt_option_is_an_error_with_the_way_out(name):
 def test_a_student_network_gets_gradients_from_a_teacher_network(name):
     torch.manual_seed(0)
     spec = ModelSpec(
-        modalities=("rgb", "depth", "lidar"), classes=CITYSCAPES.names, palette=CITYSCAPES.palette,
-        backbone="tiny", head_width=16, size=(64, 64),
-    )  # fmt: skip
+        modalities=("rgb", "depth", "lidar"),
+        classes=CITYSCAPES.names,
+        palette=CITYSCAPES.palette,
+        backbone="tiny",
+        head_width=16,
+        size=(64, 64),
+    )
     student, teacher = AnyModalSegmenter(spec), AnyModalSegmenter(spec).eval()
     images = {m: torch.randn(2, 3, 64, 64) for m in spec.modalities}
     alive = torch.tensor([[1, 1, 0], [1, 0, 1]]).bool()

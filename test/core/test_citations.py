@@ -13,12 +13,21 @@ from support import ROOT
 KINDS = {".py", ".md", ".yaml", ".yml", ".toml", ".cfg", ".xml", ".j2"}
 NOT_OURS = {".venv", "out", "build", "install", "log", "dist", ".git"}
 WORKING_NOTES = re.compile(
-    "|".join((
-        r"ros_anchor" "s", r"style_anchor" "s", r"anchors_20\d\d", r"robustseg_rmms" "s",
-        r"anyseg_any2se" "g", r"anyseg \d", r"datasets_and_protocol" "s",
-        r"\.\./shared/(?!realdata)", r"\bmethods/\w+\.md", r"design\.m" "d",
-    ))
-)  # fmt: skip
+    "|".join(
+        (
+            r"ros_anchor" "s",
+            r"style_anchor" "s",
+            r"anchors_20\d\d",
+            r"robustseg_rmms" "s",
+            r"anyseg_any2se" "g",
+            r"anyseg \d",
+            r"datasets_and_protocol" "s",
+            r"\.\./shared/(?!realdata)",
+            r"\bmethods/\w+\.md",
+            r"design\.m" "d",
+        )
+    )
+)
 """Notes that the project was begun with; they are not in the repository."""
 PAGE = re.compile(r"(?<![\w/.:-])((?:[\w.-]+/)*[\w-]+\.md)\b")
 """A page of ours, by its path; a link to another site has a colon and slashes before it."""
@@ -29,8 +38,11 @@ def files() -> list[Path]:
     """Text files of the project: what git tracks, or, outside of git, what lies there."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = (
         [ROOT / name for name in listed.stdout.split("\0") if name]
         if listed.returncode == 0

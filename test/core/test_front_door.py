@@ -15,9 +15,14 @@ from robustseg_core.types import Fault, LabelMap, ModelSpec, State
 from support import ROOT
 
 PUBLIC = {
-    "Fault": Fault, "LabelMap": LabelMap, "ModelSpec": ModelSpec, "RobotConfig": RobotConfig,
-    "Segmenter": Segmenter, "State": State, "load": load,
-}  # fmt: skip
+    "Fault": Fault,
+    "LabelMap": LabelMap,
+    "ModelSpec": ModelSpec,
+    "RobotConfig": RobotConfig,
+    "Segmenter": Segmenter,
+    "State": State,
+    "load": load,
+}
 HEAVY = ("torch", "cv2", "numba", "matplotlib", "lightning", "open3d", "rosbags")
 HELP = (
     "from unittest import mock\n"

@@ -132,10 +132,17 @@ def test_what_is_no_rotation_is_not_taken_for_one():
 
 @pytest.mark.parametrize(
     "numbers",
-    [(1e300, 0, 0, 0, 0, 0, 1), (NAN, 0, 0, 0, 0, 0, 1), (0, 0, 0, 0, 0, 0, 1e300),
-     (0, 0, 0, 0, 0, 0, 0), (0, 0, None, 0, 0, 0, 1), (0, 0, "far", 0, 0, 0, 1),
-     (0, 0, [1, 2], 0, 0, 0, 1), (1, NAN, INF, 0, 0, 0, 1)],
-)  # fmt: skip
+    [
+        (1e300, 0, 0, 0, 0, 0, 1),
+        (NAN, 0, 0, 0, 0, 0, 1),
+        (0, 0, 0, 0, 0, 0, 1e300),
+        (0, 0, 0, 0, 0, 0, 0),
+        (0, 0, None, 0, 0, 0, 1),
+        (0, 0, "far", 0, 0, 0, 1),
+        (0, 0, [1, 2], 0, 0, 0, 1),
+        (1, NAN, INF, 0, 0, 0, 1),
+    ],
+)
 def test_numbers_that_are_no_pose_are_none(numbers):
     assert pose(*numbers) is None
 

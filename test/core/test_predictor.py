@@ -149,8 +149,12 @@ def test_calls_do_not_know_of_each_other(predictor) -> None:
 
 
 def test_without_a_camera_pictures_show_the_same_view_and_the_first_has_the_size(predictor) -> None:
-    result = predictor.predict({"rgb": np.zeros((40, 50, 3), np.uint8) + inputs()["rgb"][:40, :50],
-                                "depth": inputs()["depth"]})  # fmt: skip
+    result = predictor.predict(
+        {
+            "rgb": np.zeros((40, 50, 3), np.uint8) + inputs()["rgb"][:40, :50],
+            "depth": inputs()["depth"],
+        }
+    )
     assert result.ids.shape == (40, 50)
     events = inputs()["event"] | {"size": (48, 64)}
     assert predictor.predict({"event": events}).ids.shape == (48, 64)
@@ -158,10 +162,17 @@ def test_without_a_camera_pictures_show_the_same_view_and_the_first_has_the_size
 
 @pytest.mark.parametrize(
     "camera",
-    [K, K.tolist(), {"K": K}, {"K": K, "size": (48, 64)}, {"rgb": K},
-     {"rgb": {"K": K, "distortion": np.zeros(5)}}, Camera(48, 64, 60.0, 60.0, 31.5, 23.5)],
+    [
+        K,
+        K.tolist(),
+        {"K": K},
+        {"K": K, "size": (48, 64)},
+        {"rgb": K},
+        {"rgb": {"K": K, "distortion": np.zeros(5)}},
+        Camera(48, 64, 60.0, 60.0, 31.5, 23.5),
+    ],
     ids=["K", "rows", "mapping", "size", "by sensor", "lens", "Camera"],
-)  # fmt: skip
+)
 def test_a_camera_may_be_said_in_several_ways(camera, predictor) -> None:
     wanted = predictor.predict(inputs(), **RIG)
     result = predictor.predict(inputs(), camera=camera, extrinsics={"lidar": AHEAD})
@@ -172,8 +183,10 @@ def test_a_lens_of_its_own_is_registered(predictor) -> None:
     aside = np.eye(4)
     aside[0, 3] = 0.3
     other = {"K": K @ np.diag([0.8, 0.8, 1]), "size": (48, 64)}
-    rig = {"camera": {"rgb": K, "depth": other, "event": other},
-           "extrinsics": {"lidar": AHEAD, "depth": aside, "event": aside}}  # fmt: skip
+    rig = {
+        "camera": {"rgb": K, "depth": other, "event": other},
+        "extrinsics": {"lidar": AHEAD, "depth": aside, "event": aside},
+    }
     moved = predictor.predict(inputs(), **rig).bundle.frames
     still = predictor.predict(inputs(), **RIG).bundle.frames
     for name in ("depth", "event"):
@@ -191,8 +204,9 @@ def test_events_may_be_a_structured_array_in_any_order(predictor) -> None:
     wanted = predictor.predict({"event": columns}, camera=RIG["camera"])
     for rows in (table, table[::-1], table[np.argsort(table["t"])]):
         result = predictor.predict({"event": rows}, camera=RIG["camera"])
-        np.testing.assert_array_equal(result.bundle.frames["event"].array,
-                                      wanted.bundle.frames["event"].array)  # fmt: skip
+        np.testing.assert_array_equal(
+            result.bundle.frames["event"].array, wanted.bundle.frames["event"].array
+        )
 
 
 def test_unknown_depth_is_0_or_nan_or_infinite_alike(predictor) -> None:
@@ -266,9 +280,12 @@ def test_the_shipped_student_is_loaded_by_its_name_and_any_by_its_path(tmp_path)
 
 @pytest.mark.parametrize(
     ("weights", "told"),
-    [("stret", "no weights called 'stret'; did you mean 'street'.*path"),
-     ("nowhere/best.safetensors", "does not exist"), ("best.pt", "does not exist")],
-)  # fmt: skip
+    [
+        ("stret", "no weights called 'stret'; did you mean 'street'.*path"),
+        ("nowhere/best.safetensors", "does not exist"),
+        ("best.pt", "does not exist"),
+    ],
+)
 def test_weights_that_are_not_there_are_named(weights, told) -> None:
     with pytest.raises(RobustsegError, match=told):
         robustseg_core.load(weights)
@@ -305,13 +322,26 @@ WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
     ("points aside", {"lidar": np.ones((4, 99))}, RIG, r"a point a column; give lidar.T"),
     ("points of 3 by 2", {"lidar": np.ones((3, 2))}, RIG, r"give lidar.T"),
     ("points, no camera", LIDAR, {}, r"lidar cannot be placed without a camera; give camera=K"),
-    ("points, no place", LIDAR, {"camera": RIG["camera"]},
-     r"lidar cannot be placed without extrinsics; give extrinsics=\{'lidar': T\}"),
-    ("points, no size", LIDAR, {"camera": K, "extrinsics": {"lidar": AHEAD}},
-     r"camera of rgb does not say how many pixels it has; give \{'K': K, 'size': \(H, W\)\}"),
+    (
+        "points, no place",
+        LIDAR,
+        {"camera": RIG["camera"]},
+        r"lidar cannot be placed without extrinsics; give extrinsics=\{'lidar': T\}",
+    ),
+    (
+        "points, no size",
+        LIDAR,
+        {"camera": K, "extrinsics": {"lidar": AHEAD}},
+        r"camera of rgb does not say how many pixels it has; give \{'K': K, 'size': \(H, W\)\}",
+    ),
     ("event list", {"event": [1, 2]}, {}, "event is a list; give a mapping or a structured"),
-    ("event size", {"event": {k: v for k, v in EVENTS.items() if k != "size"}}, {},
-     r"does not say how many pixels its sensor has; give event\['size'\] = \(H, W\), or a camera"),
+    (
+        "event size",
+        {"event": {k: v for k, v in EVENTS.items() if k != "size"}},
+        {},
+        r"does not say how many pixels its sensor has; "
+        r"give event\['size'\] = \(H, W\), or a camera",
+    ),
     ("event lacks", {"event": {"x": [1], "y": [1]}}, {}, "event lacks 't_us'; it has"),
     ("event typo", {"event": EVENTS | {"polarty": [1]}}, {}, "no 'polarty'; did you mean 'polari"),
     ("event twice", {"event": EVENTS | {"t": [1]}}, {}, "event has 't_us' twice"),
@@ -332,8 +362,12 @@ WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
     ("K of none", {"rgb": IMAGE}, {"camera": {"size": (3, 4)}}, "knows no 'size'"),
     ("camera typo", {"rgb": IMAGE}, {"camera": {"K": K, "siz": 3}}, "did you mean 'size'"),
     ("camera size", {"rgb": IMAGE}, {"camera": {"K": K, "size": (64.5, 3)}}, "camera's size is"),
-    ("camera of others", {"rgb": IMAGE}, {"camera": {"K": K, "size": (48, 90)}},
-     r"for 48x90 pixels \(H, W\), but the data have 48x64"),
+    (
+        "camera of others",
+        {"rgb": IMAGE},
+        {"camera": {"K": K, "size": (48, 90)}},
+        r"for 48x90 pixels \(H, W\), but the data have 48x64",
+    ),
     ("lens", {"rgb": IMAGE}, {"camera": {"K": K, "distortion": [1, 2]}}, r"\[1, 2\]; give 4 or 5"),
     ("lens of words", {"rgb": IMAGE}, {"camera": {"K": K, "distortion": "none"}}, "distortion"),
     ("camera of nobody", {"rgb": IMAGE}, {"camera": {"rbg": K}}, "did you mean 'rgb'"),
@@ -343,19 +377,31 @@ WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
     ("extrinsics aside", LIDAR, RIG | {"extrinsics": {"lidar": AHEAD + np.eye(4)[3]}}, "last row"),
     ("extrinsics grow", LIDAR, RIG | {"extrinsics": {"lidar": np.diag([2, 2, 2, 1])}}, "rotation"),
     ("mirror", LIDAR, RIG | {"extrinsics": {"lidar": np.diag([-1, 1, 1, 1])}}, "rotation"),
-    ("extrinsics of mm", LIDAR,
-     RIG | {"extrinsics": {"lidar": np.block([[np.eye(3), np.full((3, 1), 900)], [AHEAD[3:]]])}},
-     "1558.8 m from the camera, limit 100 m; give metres"),
+    (
+        "extrinsics of mm",
+        LIDAR,
+        RIG | {"extrinsics": {"lidar": np.block([[np.eye(3), np.full((3, 1), 900)], [AHEAD[3:]]])}},
+        "1558.8 m from the camera, limit 100 m; give metres",
+    ),
     ("rgb moved", {"rgb": IMAGE}, {"camera": K, "extrinsics": {"rgb": AHEAD}}, "not the identity"),
-    ("depth moved", {"depth": DEPTH}, RIG | {"extrinsics": {"depth": np.eye(4)}},
-     "needs the camera of depth, too"),
-    ("depth lens", {"depth": DEPTH}, {"camera": {"rgb": RIG["camera"], "depth": K}},
-     "depth cannot be placed without extrinsics"),
-]  # fmt: skip
+    (
+        "depth moved",
+        {"depth": DEPTH},
+        RIG | {"extrinsics": {"depth": np.eye(4)}},
+        "needs the camera of depth, too",
+    ),
+    (
+        "depth lens",
+        {"depth": DEPTH},
+        {"camera": {"rgb": RIG["camera"], "depth": K}},
+        "depth cannot be placed without extrinsics",
+    ),
+]
 
 
-@pytest.mark.parametrize(("arrays", "rig", "told"), [row[1:] for row in WRONG],
-                         ids=[row[0] for row in WRONG])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arrays", "rig", "told"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG]
+)
 def test_what_cannot_be_used_is_said_in_a_sentence(arrays, rig, told, predictor) -> None:
     with pytest.raises(RobustsegError, match=told) as caught:
         predictor.predict(arrays, **rig)
@@ -365,11 +411,13 @@ def test_what_cannot_be_used_is_said_in_a_sentence(arrays, rig, told, predictor)
 _SHAPES = st_numpy.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=8)
 _ARRAYS = st_numpy.arrays(
     st.one_of(
-        st_numpy.floating_dtypes(sizes=(32, 64)), st_numpy.integer_dtypes(),
-        st_numpy.unsigned_integer_dtypes(), st_numpy.boolean_dtypes(),
+        st_numpy.floating_dtypes(sizes=(32, 64)),
+        st_numpy.integer_dtypes(),
+        st_numpy.unsigned_integer_dtypes(),
+        st_numpy.boolean_dtypes(),
     ),
     _SHAPES,
-)  # fmt: skip
+)
 
 
 def _rows(count: int) -> st.SearchStrategy[NDArray[Any]]:

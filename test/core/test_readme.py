@@ -35,10 +35,13 @@ def test_the_lines_of_the_readme_run_as_printed(moment, tmp_path, monkeypatch, c
     assert len(blocks) == 1
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {
-        "image": moment.inputs["rgb"], "metres": moment.inputs["depth"],
-        "points": moment.inputs["lidar"], "events": moment.inputs["event"],
-        "K": moment.camera["rgb"]["K"], "T": moment.extrinsics["lidar"],
-    }  # fmt: skip
+        "image": moment.inputs["rgb"],
+        "metres": moment.inputs["depth"],
+        "points": moment.inputs["lidar"],
+        "events": moment.inputs["event"],
+        "K": moment.camera["rgb"]["K"],
+        "T": moment.extrinsics["lidar"],
+    }
     exec(compile(blocks[0], "README.md", "exec"), names)  # noqa: S102 (our own README)
     result = names["result"]
     assert isinstance(result, Result) and result.used == ("rgb", "depth", "event", "lidar")
@@ -46,8 +49,9 @@ def test_the_lines_of_the_readme_run_as_printed(moment, tmp_path, monkeypatch, c
     assert (tmp_path / "street.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_example_finds_the_street_with_any_sensors(example, moment, tmp_path, monkeypatch,
-                                                       capsys) -> None:  # fmt: skip
+def test_the_example_finds_the_street_with_any_sensors(
+    example, moment, tmp_path, monkeypatch, capsys
+) -> None:
     monkeypatch.setattr(example, "moment", lambda: moment)
     assert example.main([str(tmp_path / "out.png")]) == 0
     shares = [int(n) for n in re.findall(r"(\d+)% of the pixels", capsys.readouterr().out)]

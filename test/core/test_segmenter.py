@@ -323,11 +323,16 @@ def test_a_used_sensor_has_a_filled_chip_and_an_absent_one_a_hollow_one():
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(ALL), st.integers(0, 80), st.integers(-2000, 2000),
-                  st.integers(0, 4000), st.binary(max_size=40)),
+        st.tuples(
+            st.sampled_from(ALL),
+            st.integers(0, 80),
+            st.integers(-2000, 2000),
+            st.integers(0, 4000),
+            st.binary(max_size=40),
+        ),
         max_size=40,
     )
-)  # fmt: skip
+)
 def test_whatever_arrives_nothing_raises_and_stamps_only_grow(rows):
     """Damaged payloads and wild stamps between good messages."""
     made = segmenter()

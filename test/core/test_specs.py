@@ -78,9 +78,14 @@ def constants(package: Any, modules: str = r".*") -> Iterator[str]:
             for name in (n.id for n in names if isinstance(n, ast.Name)):
                 value = getattr(module, name)
                 parts = value if isinstance(value, tuple) else (value,)
-                if len(name) > 1 and name.isupper() and all(
-                    isinstance(float(p) if hasattr(p, "dtype") else p, (int, float)) for p in parts
-                ):  # fmt: skip
+                if (
+                    len(name) > 1
+                    and name.isupper()
+                    and all(
+                        isinstance(float(p) if hasattr(p, "dtype") else p, (int, float))
+                        for p in parts
+                    )
+                ):
                     yield f"{module.__name__.removeprefix('robustseg_core.')}.{name}"
 
 
@@ -90,7 +95,7 @@ HEALTH = {
     *constants(robustseg_core.health),
     *constants(modalities, r"_\w+_checks"),
     "types.ALARM",
-}  # fmt: skip
+}
 SYNC = {
     *(f"sync.{field}" for field in SyncConfig.model_fields),
     *(f"streams.{field}" for field in StreamConfig.model_fields if field not in NAMES),
@@ -98,8 +103,11 @@ SYNC = {
 }
 
 
-@pytest.mark.parametrize(("page", "wanted"), [("health.md", HEALTH), ("synchronizer.md", SYNC)],
-                         ids=["health", "synchronizer"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("page", "wanted"),
+    [("health.md", HEALTH), ("synchronizer.md", SYNC)],
+    ids=["health", "synchronizer"],
+)
 def test_every_constant_is_on_its_page(page: str, wanted: set[str]) -> None:
     assert set(table(page)) == wanted
 
@@ -149,8 +157,13 @@ def test_the_datasets_are_those_that_there_are() -> None:
             assert option in options, f"{name} has no option {option}"
 
 
-PAGES = [*sorted(SPECS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md",
-         ROOT / "training" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
+PAGES = [
+    *sorted(SPECS.glob("*.md")),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "training" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -177,6 +190,8 @@ def test_the_rooms_of_the_page_are_the_linted_ones() -> None:
 def test_the_figure_is_what_the_synchronizer_does(tmp_path: Path) -> None:
     again = tmp_path / "again.svg"
     subprocess.run([sys.executable, SPECS / "timeline.py", again], check=True, cwd=ROOT)
-    points = [re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', path.read_text())
-              for path in (again, SPECS / "synchronizer.svg")]  # fmt: skip
+    points = [
+        re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', path.read_text())
+        for path in (again, SPECS / "synchronizer.svg")
+    ]
     assert points[0] == points[1]

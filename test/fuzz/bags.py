@@ -176,14 +176,20 @@ def fuzz_bags(count: int, seed: int) -> dict[str, Any]:
                 except Exception as error:
                     outcome = "crashed"
                     last = traceback.extract_tb(error.__traceback__)[-1]
-                    crashes.append({
-                        "file": f"{form} {number}", "how": how,
-                        "error": f"{type(error).__name__}: {str(error)[:300]}",
-                        "at": f"{Path(last.filename).name}:{last.lineno}",
-                    })  # fmt: skip
+                    crashes.append(
+                        {
+                            "file": f"{form} {number}",
+                            "how": how,
+                            "error": f"{type(error).__name__}: {str(error)[:300]}",
+                            "at": f"{Path(last.filename).name}:{last.lineno}",
+                        }
+                    )
                 outcomes.setdefault(f"{form}, {how}", Counter())[outcome] += 1
     return {
-        "files": 2 * count * len(sound()), "seed": seed, "crashes": len(crashes),
-        "largest_rise_mb": round(peak_mb, 1), "crashed": crashes[:20],
+        "files": 2 * count * len(sound()),
+        "seed": seed,
+        "crashes": len(crashes),
+        "largest_rise_mb": round(peak_mb, 1),
+        "crashed": crashes[:20],
         "kinds": {name: dict(c.most_common()) for name, c in sorted(outcomes.items())},
-    }  # fmt: skip
+    }

@@ -82,9 +82,11 @@ def built(folder: Path) -> Path:
     """
     path = folder / "built"
     done = subprocess.run(
-        [sys.executable, "-m", "fuzz.household", path], capture_output=True, check=False,
+        [sys.executable, "-m", "fuzz.household", path],
+        capture_output=True,
+        check=False,
         env=_environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"},
-    )  # fmt: skip
+    )
     if done.returncode:
         raise SystemExit(done.stderr.decode(errors="replace"))
     return path
@@ -106,14 +108,27 @@ def called(case: Case, place: Path, *, interrupt: bool) -> Ended:
     variables = {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp"), **case.variables}
     env = {k: v for k, v in (_environment() | variables).items() if v is not None}
     words = [word.replace("{home}", str(home)) for word in case.words]
-    line = ["/bin/bash", "-c", case.shell, "bash", sys.executable, "-m", "robustseg_core.cli",
-            *words]  # fmt: skip
+    line = [
+        "/bin/bash",
+        "-c",
+        case.shell,
+        "bash",
+        sys.executable,
+        "-m",
+        "robustseg_core.cli",
+        *words,
+    ]
     start = time.monotonic()
     with (place / "shown").open("w+b") as shown:
         process = subprocess.Popen(
-            [os.fsencode(word) for word in line], cwd=home, env=env, stdin=subprocess.DEVNULL,
-            stdout=shown, stderr=shown, start_new_session=True,
-        )  # fmt: skip
+            [os.fsencode(word) for word in line],
+            cwd=home,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=shown,
+            stderr=shown,
+            start_new_session=True,
+        )
         ended = threading.Event()
         overdue = threading.Event()
 
@@ -139,8 +154,9 @@ def called(case: Case, place: Path, *, interrupt: bool) -> Ended:
             os.killpg(process.pid, signal.SIGKILL)
         shown.seek(0)
         text = shown.read(1 << 20)
-    return Ended(process.returncode, usage.ru_maxrss / 1024, time.monotonic() - start, text,
-                 overdue.is_set())  # fmt: skip
+    return Ended(
+        process.returncode, usage.ru_maxrss / 1024, time.monotonic() - start, text, overdue.is_set()
+    )
 
 
 def examined(number: int, seed: int, source: Path, place: Path) -> Outcome:
@@ -165,8 +181,10 @@ def examined(number: int, seed: int, source: Path, place: Path) -> Outcome:
             subprocess.run(["chmod", "-R", "u+w", home], check=True)
         after = household.held(place)
         if read_only:  # its modes are the shell's doing
-            before, after = ({path: what[0] + what[10:] for path, what in table.items()}
-                             for table in (before, after))  # fmt: skip
+            before, after = (
+                {path: what[0] + what[10:] for path, what in table.items()}
+                for table in (before, after)
+            )
         outcome.codes.append(ended.code)
         outcome.peak_mb = round(max(outcome.peak_mb, ended.peak_mb))
         outcome.seconds = round(outcome.seconds + ended.seconds, 1)
@@ -180,8 +198,9 @@ def examined(number: int, seed: int, source: Path, place: Path) -> Outcome:
     if case.signal and outcome.codes[-1] == 0:
         outcome.findings += [
             f"missing after the second call: {name}"
-            for name in lines.WHOLE.get(case.command, ()) if not (home / case.out / name).exists()
-        ]  # fmt: skip
+            for name in lines.WHOLE.get(case.command, ())
+            if not (home / case.out / name).exists()
+        ]
     if case.signal and outcome.codes[-1] not in (0, 1) and not _kept_by_intent(case, outcome):
         outcome.findings.append(f"the second call ended with {outcome.codes[-1]}")
     return outcome
@@ -273,18 +292,30 @@ def summary(outcomes: list[Outcome], seed: int) -> dict[str, Any]:
     largest = max(outcomes, key=lambda outcome: outcome.peak_mb)
     slowest = max(outcomes, key=lambda outcome: outcome.seconds)
     return {
-        "cases": len(outcomes), "seed": seed, "found": sum(bool(o.findings) for o in outcomes),
+        "cases": len(outcomes),
+        "seed": seed,
+        "found": sum(bool(o.findings) for o in outcomes),
         "codes": dict(codes.most_common()),
         "ways": dict(Counter(outcome.case.way for outcome in outcomes).most_common()),
-        "peak_mb": largest.peak_mb, "peak_case": largest.number,
-        "slowest_s": slowest.seconds, "slowest_case": slowest.number,
+        "peak_mb": largest.peak_mb,
+        "peak_case": largest.number,
+        "slowest_s": slowest.seconds,
+        "slowest_case": slowest.number,
         "seconds_of": {outcome.number: outcome.seconds for outcome in outcomes},
         "findings": [
-            {"case": o.number, "findings": o.findings, "codes": o.codes, "peak_mb": o.peak_mb,
-             "seconds": o.seconds, **_brief(asdict(o.case)), "shown": ascii(o.shown[-1500:])}
-            for o in outcomes if o.findings
+            {
+                "case": o.number,
+                "findings": o.findings,
+                "codes": o.codes,
+                "peak_mb": o.peak_mb,
+                "seconds": o.seconds,
+                **_brief(asdict(o.case)),
+                "shown": ascii(o.shown[-1500:]),
+            }
+            for o in outcomes
+            if o.findings
         ],
-    }  # fmt: skip
+    }
 
 
 def _brief(case: dict[str, Any]) -> dict[str, Any]:

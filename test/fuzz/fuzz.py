@@ -89,9 +89,14 @@ def one(robot: Robot, number: int, seed: int, only: Kind | None = None) -> tuple
 
 
 def fuzz(
-    cases: int, seed: int, *, network: bool = True, only: Kind | None = None, first: int = 0,
+    cases: int,
+    seed: int,
+    *,
+    network: bool = True,
+    only: Kind | None = None,
+    first: int = 0,
     life: int = LIFE,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Run cases `first` to `first + cases`; a summary that JSON can hold."""
     outcomes: dict[str, Counter[str]] = {}
     crashes: list[dict[str, Any]] = []
@@ -111,21 +116,29 @@ def fuzz(
             count += 1
             if len(crashes) < NAMED:
                 last = traceback.extract_tb(error.__traceback__)[-1]
-                crashes.append({
-                    "case": number, "error": f"{type(error).__name__}: {str(error)[:300]}",
-                    "at": f"{Path(last.filename).name}:{last.lineno}",
-                })  # fmt: skip
+                crashes.append(
+                    {
+                        "case": number,
+                        "error": f"{type(error).__name__}: {str(error)[:300]}",
+                        "at": f"{Path(last.filename).name}:{last.lineno}",
+                    }
+                )
             masks, robot = masks + robot.masks, None  # what broke is not to be trusted
         slowest = max(slowest, (time.process_time() - start, number))
         outcomes.setdefault(name, Counter())[outcome] += 1
     masks += robot.masks if robot else 0
     total: Counter[str] = sum(outcomes.values(), Counter())
     return {
-        "cases": cases, "seed": seed, "crashes": count, "masks": masks,
-        "slowest_cpu_ms": round(slowest[0] * 1e3, 1), "slowest_case": slowest[1],
-        "outcomes": dict(total.most_common()), "crashed": crashes,
+        "cases": cases,
+        "seed": seed,
+        "crashes": count,
+        "masks": masks,
+        "slowest_cpu_ms": round(slowest[0] * 1e3, 1),
+        "slowest_case": slowest[1],
+        "outcomes": dict(total.most_common()),
+        "crashed": crashes,
         "kinds": {name: dict(c.most_common()) for name, c in sorted(outcomes.items())},
-    }  # fmt: skip
+    }
 
 
 def again(number: int, seed: int) -> None:
@@ -190,8 +203,11 @@ def main() -> int:
             only = kind_called(given.kind) if given.kind else None
             summary = fuzz(given.cases, given.seed, only=only)
     summary["seconds"] = round(time.perf_counter() - start, 1)
-    summary["rss_mb"] = {"before": round(before_mb), "after": round(memory_mb("VmRSS")),
-                         "peak": round(memory_mb("VmHWM"))}  # fmt: skip
+    summary["rss_mb"] = {
+        "before": round(before_mb),
+        "after": round(memory_mb("VmRSS")),
+        "peak": round(memory_mb("VmHWM")),
+    }
     summary["headroom_mb"] = given.headroom_mb
     summary["jit"] = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
     text = json.dumps(summary, indent=1)

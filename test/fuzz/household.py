@@ -22,8 +22,14 @@ from typing import Any
 
 from robustseg_core.storage.output_folder import META
 
-ODD_NAMES = {"newline": "a\nb", "red": "[/red]", "bytes": os.fsdecode(b"o\xff"),
-             "long": "n" * 255, "bidi": "a\u202eb", "option": "--out"}  # fmt: skip
+ODD_NAMES = {
+    "newline": "a\nb",
+    "red": "[/red]",
+    "bytes": os.fsdecode(b"o\xff"),
+    "long": "n" * 255,
+    "bidi": "a\u202eb",
+    "option": "--out",
+}
 """Links to the drive, named in odd ways."""
 
 
@@ -72,21 +78,36 @@ def build(case: Path, *, earlier: bool = True) -> None:
             old.write(topic, drives.EPOCH + k, store.serialize_ros1(text, text.__msgtype__))
     make_shards(home / "shards", 6)
     spec = checkpoint.default_spec(
-        size=drives.SIZE, classes=("road", "wall", "sky"), trained=True,
+        size=drives.SIZE,
+        classes=("road", "wall", "sky"),
+        trained=True,
         palette=((128, 64, 128), (70, 70, 70), (70, 130, 180)),
-    )  # fmt: skip
+    )
     checkpoint.save(home / "net.safetensors", checkpoint.untrained(spec, seed=1))
     streams = {name: {"topic": topic} for name, topic in drives.TOPICS.items()}
     (home / "robot.yaml").write_text(yaml.safe_dump({"streams": streams, "device": "cpu"}))
-    (home / "classes.yaml").write_text(yaml.safe_dump({
-        "ids": {0: 0, 1: 1, 2: 2}, "classes": ["road", "wall", "sky"],
-        "palette": [[128, 64, 128], [70, 70, 70], [70, 130, 180]],
-    }))  # fmt: skip
+    (home / "classes.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "ids": {0: 0, 1: 1, 2: 2},
+                "classes": ["road", "wall", "sky"],
+                "palette": [[128, 64, 128], [70, 70, 70], [70, 130, 180]],
+            }
+        )
+    )
     recipe = config.override({}, words(Path("shards"), optim__steps=2))
     (home / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (home / "split.yaml").write_text(yaml.safe_dump(
-        {"first_seed": 1, "drives": 1, "seconds": 0.2, "preset": "tiny", "conditions": [["clear"]]}
-    ))  # fmt: skip
+    (home / "split.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "first_seed": 1,
+                "drives": 1,
+                "seconds": 0.2,
+                "preset": "tiny",
+                "conditions": [["clear"]],
+            }
+        )
+    )
     # What is the user's alone
     (home / "thesis.tex").write_text("years of work")
     (home / "masks").mkdir()
@@ -110,14 +131,28 @@ def _earlier(home: Path) -> None:
         ["run", "drive", *net, "--out", "earlier"],
         ["label", "drive", *net, "--out", "labels"],
         ["extract", "drive", "--out", "extracted", "--size", "64x32", "--jobs", "1"],
-        ["eval", "net.safetensors", "shards", "--protocol", "subsets", "--out", "evaluated",
-         "--device", "cpu"],
-    ):  # fmt: skip
+        [
+            "eval",
+            "net.safetensors",
+            "shards",
+            "--protocol",
+            "subsets",
+            "--out",
+            "evaluated",
+            "--device",
+            "cpu",
+        ],
+    ):
         sys.argv = ["robustseg", *line]
         if guarded(app):
             raise SystemExit(f"{line} failed")
-    for name in ("earlier/masks/mine.png", "earlier/notes.txt", "labels/drive/mine.png",
-                 "extracted/notes.txt", "evaluated/notes.txt"):  # fmt: skip
+    for name in (
+        "earlier/masks/mine.png",
+        "earlier/notes.txt",
+        "labels/drive/mine.png",
+        "extracted/notes.txt",
+        "evaluated/notes.txt",
+    ):
         (home / name).write_text("my own addition")
 
 
@@ -131,11 +166,16 @@ def move_in(built: Path, case: Path) -> Path:
     shutil.copytree(built, case, symlinks=True)
     home = case / "a" / "w"
     for name, target in {
-        "to_drive": "drive", "to_outside": "../../outside", "to_heirloom":
-        "../../outside/heirloom.txt", "dangling": "nowhere", "loop": "loop",
-        "to_net": "net.safetensors", "to_masks": "masks", "to_foreign_drive": "../../outside/drive",
+        "to_drive": "drive",
+        "to_outside": "../../outside",
+        "to_heirloom": "../../outside/heirloom.txt",
+        "dangling": "nowhere",
+        "loop": "loop",
+        "to_net": "net.safetensors",
+        "to_masks": "masks",
+        "to_foreign_drive": "../../outside/drive",
         **dict.fromkeys(ODD_NAMES.values(), "drive"),
-    }.items():  # fmt: skip
+    }.items():
         (home / name).parent.mkdir(exist_ok=True)
         (home / name).symlink_to(f"../{target}" if "/" in name else target)
     os.link(home / "one.mcap", home / "hard.mcap")

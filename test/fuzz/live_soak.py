@@ -77,8 +77,10 @@ class Probe:
         with self._log.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, *words, str(parameter_file(folder))],
-                env=environment, stdout=file, stderr=file,
-            )  # fmt: skip
+                env=environment,
+                stdout=file,
+                stderr=file,
+            )
 
     @property
     def output(self) -> str:
@@ -212,11 +214,15 @@ class Soak:
             if one.node_name == "robustseg"
         ]
         newest = self._ear.latency_ns[-100:]
-        self.samples.append({
-            "at_s": round(at_s, 1), **self._patient.holds(), "subscriptions": len(ours),
-            "masks": self._ear.masks,
-            "latency_ms": round(float(np.median(newest)) / 1e6, 1) if newest else 0.0,
-        })  # fmt: skip
+        self.samples.append(
+            {
+                "at_s": round(at_s, 1),
+                **self._patient.holds(),
+                "subscriptions": len(ours),
+                "masks": self._ear.masks,
+                "latency_ms": round(float(np.median(newest)) / 1e6, 1) if newest else 0.0,
+            }
+        )
 
     def _check(self, fine: bool, problem: str) -> None:
         if not fine:
@@ -234,26 +240,38 @@ class Soak:
         rss = [(one["at_s"], one["rss_mb"]) for one in samples]
         floods_mb = left_by(drivers.floods, rss)
         return {
-            "minutes": round(self._seconds / 60, 2), "seed": self._seed,
-            "messages": drivers.messages, "masks": ear.masks,
+            "minutes": round(self._seconds / 60, 2),
+            "seed": self._seed,
+            "messages": drivers.messages,
+            "masks": ear.masks,
             "masks_of_camera_rate": round(ear.masks / self._seconds / drives.RATES["rgb"], 3),
-            "faults": len(drivers.faults), "driver_deaths": len(drivers.deaths),
-            "used": dict(ear.used), "longest_gap_s": round(ear.longest_gap_s, 3),
+            "faults": len(drivers.faults),
+            "driver_deaths": len(drivers.deaths),
+            "used": dict(ear.used),
+            "longest_gap_s": round(ear.longest_gap_s, 3),
             "longest_own_ms": round(ear.longest_own_ms, 1),
             "internal_errors": ear.internal + self._patient.output.count("Traceback"),
-            "clock_jumps": jumps, "masks_back_in_time": ear.back,
+            "clock_jumps": jumps,
+            "masks_back_in_time": ear.back,
             "masks_back_without_jump": max(0, ear.back - jumps),
             "latency_ms": dict(zip(("p50", "p95", "most"), percentiles.round(1), strict=True)),
-            "calm_latency_ms": taken, "latency_ratio": taken["ratio"],
+            "calm_latency_ms": taken,
+            "latency_ratio": taken["ratio"],
             "rss_mb_left_by_floods": round(floods_mb, 1),
             "rss_slope_mb_per_hour": round(slope_per_hour(rss), 2),
-            "held": {key: [first[key], last[key]]
-                     for key in ("rss_mb", "threads", "files", "subscriptions")},
-            **{f"{key}_gained": round(last[key] - first[key], 1)
-               for key in ("threads", "files", "subscriptions")},
+            "held": {
+                key: [first[key], last[key]]
+                for key in ("rss_mb", "threads", "files", "subscriptions")
+            },
+            **{
+                f"{key}_gained": round(last[key] - first[key], 1)
+                for key in ("threads", "files", "subscriptions")
+            },
             "rss_mb_gained": round(last["rss_mb"] - first["rss_mb"] - floods_mb, 1),
-            "exit_code": code, "publisher_slips": drivers.slips, "samples": samples,
-        }  # fmt: skip
+            "exit_code": code,
+            "publisher_slips": drivers.slips,
+            "samples": samples,
+        }
 
 
 def left_by(spans: list[tuple[float, float]], rss: list[tuple[float, float]]) -> float:

@@ -67,15 +67,26 @@ def _recipes() -> Iterator[tuple[str, str, Callable[[np.random.Generator], Any]]
         yield f"compressed {form}", "rgb", _compressed(form)
     for encoding, dtype in (("16UC1", "<u2"), ("mono16", ">u2"), ("32FC1", "<f4")):
         yield f"depth {encoding}", "depth", _depth(encoding, dtype)
-    for form in ("16UC1; compressedDepth png", "16UC1; compressedDepth rvl",
-                 "32FC1; compressedDepth png", "32FC1; compressedDepth rvl", "png"):  # fmt: skip
+    for form in (
+        "16UC1; compressedDepth png",
+        "16UC1; compressedDepth rvl",
+        "32FC1; compressedDepth png",
+        "32FC1; compressedDepth rvl",
+        "png",
+    ):
         yield f"depth {form}", "depth", _compressed_depth(form)
     layouts = {
         "xyzi": [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4")],
-        "ring": [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("reflectivity", "<u2"),
-                 ("ring", "u1"), ("t", "<u4")],
+        "ring": [
+            ("x", "<f4"),
+            ("y", "<f4"),
+            ("z", "<f4"),
+            ("reflectivity", "<u2"),
+            ("ring", "u1"),
+            ("t", "<u4"),
+        ],
         "doubles": [("x", ">f8"), ("y", ">f8"), ("z", ">f8"), ("intensity", ">i4")],
-    }  # fmt: skip
+    }
     for name, layout in layouts.items():
         yield f"cloud {name}", "lidar", _cloud(layout)
     yield "events vectors", "event", _events(True)

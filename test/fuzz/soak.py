@@ -121,20 +121,38 @@ def soak(seconds: float, seed: int, *, start_s: float = 0.0, faults: bool = True
             meter.rss.append((at_ns / SECOND, memory_mb("VmRSS")))
     internal = sum(h.rejected.get(Fault.INTERNAL, 0) for h in made.health(now_ns).values())
     return {
-        "simulated_hours": round(seconds / 3600, 3), "seed": seed, "messages": meter.messages,
-        "masks": meter.masks, "faults": len(texts), "internal_errors": internal,
+        "simulated_hours": round(seconds / 3600, 3),
+        "seed": seed,
+        "messages": meter.messages,
+        "masks": meter.masks,
+        "faults": len(texts),
+        "internal_errors": internal,
         "masks_of_reference_rate": round(meter.masks / (seconds * drives.RATES["rgb"]), 3),
-        "roll_overs": {"evt3": int((start_s + seconds) // ROLL_EVT3_S - start_s // ROLL_EVT3_S),
-                       "int32": int((start_s + seconds) // ROLL_INT32_S - start_s // ROLL_INT32_S)},
-        "used": dict(meter.used), "masks_with_events_after_roll_over": dict(meter.rolled),
-        "clock_jumps": made.intake.jumps, "masks_back_in_time": meter.back,
-        "rejected": dict(sum((Counter({f.value: n for f, n in h.rejected.items()})
-                              for h in made.health(now_ns).values()), Counter())),
-        "rss_mb": {"first": _rounded(meter.rss[0][1]), "last": _rounded(meter.rss[-1][1]),
-                   "slope_per_hour": _rounded(slope_per_hour(meter.rss))},
+        "roll_overs": {
+            "evt3": int((start_s + seconds) // ROLL_EVT3_S - start_s // ROLL_EVT3_S),
+            "int32": int((start_s + seconds) // ROLL_INT32_S - start_s // ROLL_INT32_S),
+        },
+        "used": dict(meter.used),
+        "masks_with_events_after_roll_over": dict(meter.rolled),
+        "clock_jumps": made.intake.jumps,
+        "masks_back_in_time": meter.back,
+        "rejected": dict(
+            sum(
+                (
+                    Counter({f.value: n for f, n in h.rejected.items()})
+                    for h in made.health(now_ns).values()
+                ),
+                Counter(),
+            )
+        ),
+        "rss_mb": {
+            "first": _rounded(meter.rss[0][1]),
+            "last": _rounded(meter.rss[-1][1]),
+            "slope_per_hour": _rounded(slope_per_hour(meter.rss)),
+        },
         "cpu_ms_per_message": latency(meter.own_ns[: meter.messages]),
         "leaked": {"threads": threading.active_count() - threads, "files": _open_files() - files},
-    }  # fmt: skip
+    }
 
 
 def slope_per_hour(rss: list[tuple[float, float]]) -> float:
@@ -147,8 +165,11 @@ def latency(own_ns: Sequence[int] | np.ndarray) -> dict[str, float]:
     """Median of the first and of the last tenth, and their ratio."""
     tenth = max(1, len(own_ns) // 10)
     first, last = (float(np.median(part)) / 1e6 for part in (own_ns[:tenth], own_ns[-tenth:]))
-    return {"first_tenth": _rounded(first), "last_tenth": _rounded(last),
-            "ratio": _rounded(last / first)}  # fmt: skip
+    return {
+        "first_tenth": _rounded(first),
+        "last_tenth": _rounded(last),
+        "ratio": _rounded(last / first),
+    }
 
 
 def _rounded(value: float) -> float:

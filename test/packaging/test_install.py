@@ -90,16 +90,29 @@ def install(project: Path, **environment: str) -> subprocess.CompletedProcess[st
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_", "PYTHON"))}
     alone = {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
     return subprocess.run(
-        [sys.executable, ".make/install.py", ".venv", "ros"], cwd=project, text=True,
-        capture_output=True, env={**kept, **alone, **environment},
-    )  # fmt: skip
+        [sys.executable, ".make/install.py", ".venv", "ros"],
+        cwd=project,
+        text=True,
+        capture_output=True,
+        env={**kept, **alone, **environment},
+    )
 
 
 def versions(project: Path) -> dict[str, str]:
     listed = subprocess.run(
-        [project / ".venv/bin/python", "-m", "pip", "--disable-pip-version-check", "list",
-         "--format", "json"], capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            project / ".venv/bin/python",
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "list",
+            "--format",
+            "json",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return {entry["name"]: entry["version"] for entry in json.loads(listed.stdout)}
 
 
@@ -238,8 +251,15 @@ def test_uv_hears_what_pip_is_told_in_files_and_variables(project, tmp_path):
         "[install]\ntrusted-host = mirror\nconstraint = /more.txt\n[list]\nindex-url = https://no\n"
     )
     uv = fake_uv(tmp_path, "")
-    done = install(project, UV=uv, PIP_CONFIG_FILE=str(conf), SSL_CERT_FILE="", PIP_FIND_LINKS="/c",
-                   PIP_INDEX_URL="", UV_HTTP_TIMEOUT="9")  # fmt: skip
+    done = install(
+        project,
+        UV=uv,
+        PIP_CONFIG_FILE=str(conf),
+        SSL_CERT_FILE="",
+        PIP_FIND_LINKS="/c",
+        PIP_INDEX_URL="",
+        UV_HTTP_TIMEOUT="9",
+    )
     assert done.returncode == 0, done.stderr
     words, env = calls(tmp_path)[-1]
     wanted = {
@@ -266,9 +286,13 @@ def test_what_uv_was_told_itself_wins(module):
 def make(*words: str) -> str:
     """What make prints, with an environment in place and nobody writing bytecode."""
     done = subprocess.run(
-        ["make", "--no-print-directory", *words], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, check=True,
-    )  # fmt: skip
+        ["make", "--no-print-directory", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        check=True,
+    )
     return done.stdout
 
 
@@ -292,7 +316,9 @@ def test_a_python_that_is_too_old_is_refused_by_a_sentence(tmp_path):
     old.chmod(0o755)
     done = subprocess.run(
         ["make", "install", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "is older than 3.10; give another one" in done.stderr
     assert not (tmp_path / "venv").exists()

@@ -52,8 +52,10 @@ def tree(tmp_path) -> Path:
     """The project as a fresh clone has it."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     if listed.returncode:
         pytest.skip("not a git checkout: which files belong to the project is unknown")
     copy = tmp_path / "src" / "robustseg"
@@ -65,8 +67,18 @@ def tree(tmp_path) -> Path:
 
 
 def wheel_of(source: Path, where: Path) -> zipfile.ZipFile:
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation",
-        "--wheel-dir", where, source, cwd=where)  # fmt: skip
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        where,
+        source,
+        cwd=where,
+    )
     return zipfile.ZipFile(next(where.glob("robustseg-*.whl")))
 
 
@@ -103,8 +115,19 @@ def test_pip_installs_the_two_packages_and_nothing_else(tree, tmp_path):
     wheel = wheel_of(tree, tmp_path / "wheel")
     check_wheel(wheel)
     # Unlike colcon's, pip's executables belong to the environment that they are in.
-    run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--ignore-installed",
-        "--prefix", tmp_path / "prefix", wheel.filename, cwd=tmp_path)  # fmt: skip
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--ignore-installed",
+        "--prefix",
+        tmp_path / "prefix",
+        wheel.filename,
+        cwd=tmp_path,
+    )
     assert first_lines(tmp_path / "prefix" / "bin") == {f"#!{sys.executable}"}
 
 
@@ -128,8 +151,16 @@ def test_colcon_knows_it_as_an_ament_python_package_builds_and_tests_it(tree, tm
     packages = {p.name for p in site.iterdir() if p.is_dir() and "info" not in p.name}
     assert packages - {"__pycache__"} == {"robustseg_core", "robustseg_ros"}
     # The whole suite under colcon would run this test again: a file of it shows that it can.
-    run("colcon", "test", "--base-paths", "src", "--return-code-on-test-failure",
-        "--pytest-args", "test/core/test_plugins.py", cwd=workspace)  # fmt: skip
+    run(
+        "colcon",
+        "test",
+        "--base-paths",
+        "src",
+        "--return-code-on-test-failure",
+        "--pytest-args",
+        "test/core/test_plugins.py",
+        cwd=workspace,
+    )
     summary = run("colcon", "test-result", cwd=workspace)
     assert "0 failures" in summary and "Summary: 0 tests" not in summary
 
@@ -138,8 +169,17 @@ def test_colcon_knows_it_as_an_ament_python_package_builds_and_tests_it(tree, tm
 def test_what_colcon_built_with_one_python_starts_with_another(tree, tmp_path, how):
     """The Python that built it is gone: a moved workspace, a new virtual environment."""
     builder = interpreter(tmp_path / "builder")
-    run(builder / "python", "-c", "from colcon_core.command import main; main()",
-        "build", "--base-paths", "src", *how, cwd=tmp_path, first=builder)  # fmt: skip
+    run(
+        builder / "python",
+        "-c",
+        "from colcon_core.command import main; main()",
+        "build",
+        "--base-paths",
+        "src",
+        *how,
+        cwd=tmp_path,
+        first=builder,
+    )
     assert f"{builder}/python" in (tmp_path / "builder" / "started").read_text()
     programs = tmp_path / "install" / "robustseg" / "lib" / "robustseg"
     assert first_lines(programs) == {"#!/usr/bin/env python3"}

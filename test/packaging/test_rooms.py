@@ -17,28 +17,41 @@ pytestmark = pytest.mark.slow
 PLANTED = {
     "upward": ("robustseg_core/sync/rate.py", "from robustseg_core import segmenter"),
     "hidden in a function": (
-        "robustseg_core/models/head.py", "def f():\n    from robustseg_core.learn import fit",
+        "robustseg_core/models/head.py",
+        "def f():\n    from robustseg_core.learn import fit",
     ),
     "ROS": ("robustseg_core/output/messages.py", "import robustseg_ros.qos"),
     "circle": ("robustseg_core/sync/rate.py", "import robustseg_core.sync.buffer"),
     "new room without a place": ("robustseg_core/attic.py", ""),
-}  # fmt: skip
+}
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     for package in ("robustseg_core", "robustseg_ros"):
-        shutil.copytree(ROOT / package, folder / package, ignore=lambda _, names: [
-            name for name in names if name.endswith((".safetensors", ".pyc"))])  # fmt: skip
+        shutil.copytree(
+            ROOT / package,
+            folder / package,
+            ignore=lambda _, names: [
+                name for name in names if name.endswith((".safetensors", ".pyc"))
+            ],
+        )
     return run(folder)
 
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--config",
-         ROOT / "pyproject.toml"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True,
+        [
+            Path(sys.executable).with_name("lint-imports"),
+            "--no-cache",
+            "--config",
+            ROOT / "pyproject.toml",
+        ],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("name", PLANTED)

@@ -50,9 +50,11 @@ def world(tmp_path_factory):
     write_drive(folder / "long", 5.0)  # faults take their time
     make_shards(folder / "shards", 8)
     spec = checkpoint.default_spec(
-        size=SIZE, classes=("road", "wall", "sky"), trained=True,
+        size=SIZE,
+        classes=("road", "wall", "sky"),
+        trained=True,
         palette=((128, 64, 128), (70, 70, 70), (70, 130, 180)),
-    )  # fmt: skip
+    )
     checkpoint.save(folder / "net.safetensors", checkpoint.untrained(spec, seed=1))
     return folder
 
@@ -61,38 +63,67 @@ RECIPE = [w for word in words(Path("shards")) for w in ("--set", word)]
 NET = ("--weights", "net.safetensors", "--set", "device=cpu")
 COMMANDS = {
     "run": (
-        ["run", "drive", *NET, "--out", "out"], "robustseg_core.output.recorder:Recorder.add", 4,
+        ["run", "drive", *NET, "--out", "out"],
+        "robustseg_core.output.recorder:Recorder.add",
+        4,
     ),
     "run, publishing": (
         ["run", "drive", *NET, "--out", "out"],
-        "robustseg_core.storage.output_folder:Path.replace", 9,
+        "robustseg_core.storage.output_folder:Path.replace",
+        9,
     ),
     "inject": (
         ["inject", "drive", "out", "--fault", "rgb:black"],
-        "robustseg_core.bag.writer:BagWriter.write_raw", 9,
+        "robustseg_core.bag.writer:BagWriter.write_raw",
+        9,
     ),
     "extract": (
         ["extract", "drive", "--out", "out", "--size", "64x32", "--jobs", "1"],
-        "robustseg_core.shards.archive:ShardWriter.add", 3,
+        "robustseg_core.shards.archive:ShardWriter.add",
+        3,
     ),
     "label": (
-        ["label", "drive", *NET, "--out", "out"], "robustseg_core.extraction.label:label_png", 4,
+        ["label", "drive", *NET, "--out", "out"],
+        "robustseg_core.extraction.label:label_png",
+        4,
     ),
     "eval": (
-        ["eval", "net.safetensors", "shards", "--protocol", "subsets", "--out", "out",
-         "--device", "cpu"],
-        "robustseg_core.evaluation.report:page", 1,
+        [
+            "eval",
+            "net.safetensors",
+            "shards",
+            "--protocol",
+            "subsets",
+            "--out",
+            "out",
+            "--device",
+            "cpu",
+        ],
+        "robustseg_core.evaluation.report:page",
+        1,
     ),
     "train": (
         ["train", "teacher", *RECIPE, "--out", "out", "--device", "cpu"],
-        "robustseg_core.learn.state:save_file", 2,
+        "robustseg_core.learn.state:save_file",
+        2,
     ),
     "robustness": (
-        ["robustness", "long", "--out", "out", "--rows", "1", "--no-score", "--no-pairs",
-         "--jobs", "1"],
-        "robustseg_core.robustness.perform:replacing", 2,
+        [
+            "robustness",
+            "long",
+            "--out",
+            "out",
+            "--rows",
+            "1",
+            "--no-score",
+            "--no-pairs",
+            "--jobs",
+            "1",
+        ],
+        "robustseg_core.robustness.perform:replacing",
+        2,
     ),
-}  # fmt: skip
+}
 WHOLE = {
     "run": {"result.json", "report.html", "overlay.webm", "mcap/metadata.yaml"},
     "inject": {"metadata.yaml", "out.mcap"},
@@ -117,9 +148,12 @@ def killed(words, place, count, folder):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, place, str(count), *words],
-        cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    ) as process:
         assert process.stdout.readline() == b"going\n", "the command ended before it was killed"
         process.kill()
     assert process.returncode == -9
@@ -203,8 +237,11 @@ def test_a_full_disk_is_a_sentence(name, world, tmp_path, monkeypatch, capsys):
     )
     done = subprocess.run(
         [sys.executable, "-c", limit, *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "cannot write" in done.stderr.replace("\n", " ") and "make room" in done.stderr

@@ -24,8 +24,11 @@ def robustseg(*words: object, folder: Path) -> str:
     """One command, as a user types it."""
     done = subprocess.run(
         [sys.executable, "-m", "robustseg_core.cli", *map(str, words)],
-        cwd=folder, check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, f"robustseg {' '.join(map(str, words))}:\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -42,10 +45,27 @@ def chain(tmp_path_factory) -> Path:
     data = ("--set", "data.train=[shards/train_*]", "--set", "data.val=[shards/test_*]")
     robustseg("train", "teacher", "smoke", "--out", "teacher", *data, folder=folder)
     for student in ("anyseg", "robustseg_v1"):
-        robustseg("train", student, "smoke", "--teacher", "teacher/best.safetensors",
-                  "--out", student, *data, folder=folder)  # fmt: skip
-        robustseg("eval", f"{student}/best.safetensors", "shards/test_00021",
-                  "--protocol", "subsets", "--out", f"{student}/eval", folder=folder)  # fmt: skip
+        robustseg(
+            "train",
+            student,
+            "smoke",
+            "--teacher",
+            "teacher/best.safetensors",
+            "--out",
+            student,
+            *data,
+            folder=folder,
+        )
+        robustseg(
+            "eval",
+            f"{student}/best.safetensors",
+            "shards/test_00021",
+            "--protocol",
+            "subsets",
+            "--out",
+            f"{student}/eval",
+            folder=folder,
+        )
     return folder
 
 
@@ -77,8 +97,17 @@ def test_what_was_trained_runs_on_a_recording_and_knows_where_it_is_from(chain):
     assert model.spec.trained
     assert "anyseg, seed 3407, on train_*; best mean at step" in model.spec.provenance
     drive = chain / "drives" / "test_00021.mcap"
-    robustseg("run", drive, "--weights", "anyseg/best.safetensors", "--kill", "rgb@0.5+0.4",
-              "--out", "run", folder=chain)  # fmt: skip
+    robustseg(
+        "run",
+        drive,
+        "--weights",
+        "anyseg/best.safetensors",
+        "--kill",
+        "rgb@0.5+0.4",
+        "--out",
+        "run",
+        folder=chain,
+    )
     result = json.loads((chain / "run" / "result.json").read_text())
     assert result["trained"]
     assert result["miou"] > 1.5 * commonest(chain)
@@ -95,14 +124,35 @@ def test_an_unlabelled_recording_teaches_a_student_and_can_be_labelled(chain, re
     bag = realdata / "collage_four_sensors"
     robustseg("extract", bag, "--out", "plain", "--size", "128x96", "--every", "4", folder=chain)
     few = ("--set", "data.train=[plain]", "--set", "optim.steps=6")
-    robustseg("train", "anyseg", "smoke", "--teacher", "teacher/best.safetensors",
-              "--out", "blind", *few, folder=chain)  # fmt: skip
+    robustseg(
+        "train",
+        "anyseg",
+        "smoke",
+        "--teacher",
+        "teacher/best.safetensors",
+        "--out",
+        "blind",
+        *few,
+        folder=chain,
+    )
     result = json.loads((chain / "blind" / "result.json").read_text())
     assert result["terms"] == ["prediction", "unimodal", "crossmodal"]
     assert result["loss"] > 0
-    robustseg("label", bag, "--weights", "teacher/best.safetensors", "--out", "masks",
-              "--every", "10", "--confidence", "0.2", folder=chain)  # fmt: skip
-    robustseg("extract", bag, "--out", "labelled", "--size", "128x96", "--labels", "masks",
-              folder=chain)  # fmt: skip
+    robustseg(
+        "label",
+        bag,
+        "--weights",
+        "teacher/best.safetensors",
+        "--out",
+        "masks",
+        "--every",
+        "10",
+        "--confidence",
+        "0.2",
+        folder=chain,
+    )
+    robustseg(
+        "extract", bag, "--out", "labelled", "--size", "128x96", "--labels", "masks", folder=chain
+    )
     data = datasets.load("shards")([chain / "labelled"], "train", options={"labelled": True})
     assert len(data) >= 6

@@ -195,8 +195,9 @@ def test_an_overload_without_end_lets_time_go_on():
     assert len(times) > 8 and max(b - a for a, b in pairwise(times)) < SECOND
 
 
-@pytest.mark.parametrize("told", [None, {}, {"received_timestamp": 0},
-                                  {"received_timestamp": None}])  # fmt: skip
+@pytest.mark.parametrize(
+    "told", [None, {}, {"received_timestamp": 0}, {"received_timestamp": None}]
+)
 def test_where_the_middleware_does_not_say_a_message_came_now(told):
     desk, got = Desk(), []
     desk.ear.take("a", told, got.append, depth=1, missed=got.append)

@@ -72,8 +72,16 @@ def examine(world: Any, folder: Path, text: str, words: tuple[str, ...] = ()) ->
     """(exit code, (stream, check) -> [status, found, fix]) of a doctor that hears the sensors."""
     params = folder / "robot.yaml"
     params.write_text(f"/**:\n  ros__parameters:\n    weights: untrained\n{text}")
-    words = words or ("-m", "robustseg_ros.doctor", "--seconds", "5", "--json", "--ros-args",
-                      "--params-file", str(params))  # fmt: skip
+    words = words or (
+        "-m",
+        "robustseg_ros.doctor",
+        "--seconds",
+        "5",
+        "--json",
+        "--ros-args",
+        "--params-file",
+        str(params),
+    )
     doctor = world.start(*(word.replace("PARAMS", str(params)) for word in words))
     world.until(lambda: doctor.process.poll() is not None, "the doctor's verdict")
     output = doctor.output

@@ -30,9 +30,11 @@ def set_faults(world, words):
 def test_faults_are_switched_by_parameter_while_messages_flow(world, realdata):
     got: list[bytes] = []
     world.node.create_subscription(
-        CompressedImage, f"/faulty{TOPIC}", lambda m: got.append(bytes(m.data)),
+        CompressedImage,
+        f"/faulty{TOPIC}",
+        lambda m: got.append(bytes(m.data)),
         qos_profile_sensor_data,
-    )  # fmt: skip
+    )
     node = world.start("-m", "robustseg_ros.fault_node", "--ros-args", "--params-file", str(ROBOT))
     bag = realdata / "collage_four_sensors"
     player = world.play(bag, "--restamp", "--loop", "0", "--only", "rgb")

@@ -114,9 +114,10 @@ def test_a_far_stamp_of_one_input_stops_nobody():
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(0, 2000), st.integers(-60, 60)),
-        min_size=1, max_size=60,
+        min_size=1,
+        max_size=60,
     )
-)  # fmt: skip
+)
 def test_whatever_arrives_sets_are_on_time_in_order_and_within_slop(schedule):
     """(input, arrival in ms, stamp beside it in ms) in any mixture."""
     bench = Bench(inputs=3, slop=0.03)

@@ -59,8 +59,9 @@ def test_over_dds_the_sets_go_on_when_a_topic_dies(world):
     threads: set[int] = set()
     synchronizer.registerCallback(lambda a, b: sets.append((a, b)))
     synchronizer.registerCallback(lambda a, b: threads.add(threading.get_ident()))
-    publishers = [node.create_publisher(CameraInfo, f"/{n}", QoSProfile(depth=10))
-                  for n in ("left", "right")]  # fmt: skip
+    publishers = [
+        node.create_publisher(CameraInfo, f"/{n}", QoSProfile(depth=10)) for n in ("left", "right")
+    ]
     alive = [True, True]
 
     def send() -> None:

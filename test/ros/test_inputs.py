@@ -43,8 +43,10 @@ def test_a_mismatch_names_both_sides_and_the_parameter_that_mends_it():
             durability=DurabilityPolicy.TRANSIENT_LOCAL,
         ),
     }
-    them = [TopicEndpointInfo(node_name="driver", node_namespace="/front", qos_profile=p)
-            for p in profiles.values()]  # fmt: skip
+    them = [
+        TopicEndpointInfo(node_name="driver", node_namespace="/front", qos_profile=p)
+        for p in profiles.values()
+    ]
     assert why_not("/tf_static", profiles["strict"], them, we="subscription") == (
         "/tf_static: /front/driver offers BEST_EFFORT reliability, this node asks RELIABLE; "
         "set qos_overrides./tf_static.subscription.reliability: best_effort"

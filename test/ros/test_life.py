@@ -321,10 +321,17 @@ def test_two_nodes_in_two_namespaces_are_told_apart(world):
 
 def a_label_map() -> LabelMap:
     return LabelMap(
-        ids=np.zeros((2, 2), np.uint8), confidence=np.zeros((2, 2), np.uint8), stamp_ns=1,
-        frame_id="", used=("rgb",), reasons={}, states={"rgb": State.LIVE}, held_ms={},
-        latency_ms={}, bundle=Bundle(1, {}),
-    )  # fmt: skip
+        ids=np.zeros((2, 2), np.uint8),
+        confidence=np.zeros((2, 2), np.uint8),
+        stamp_ns=1,
+        frame_id="",
+        used=("rgb",),
+        reasons={},
+        states={"rgb": State.LIVE},
+        held_ms={},
+        latency_ms={},
+        bundle=Bundle(1, {}),
+    )
 
 
 def test_what_another_middleware_cannot_carry_is_named_and_the_rest_works(world, monkeypatch):
@@ -345,8 +352,11 @@ def test_what_another_middleware_cannot_carry_is_named_and_the_rest_works(world,
         inputs.watch()
     found = inputs.complaints()
     assert set(found) == {"/event", "/tf_static"}
-    for package, text in {"event-camera-msgs": found["/event"], "tf2-msgs": found["/tf_static"],
-                          "vision-msgs": said[0]}.items():  # fmt: skip
+    for package, text in {
+        "event-camera-msgs": found["/event"],
+        "tf2-msgs": found["/tf_static"],
+        "vision-msgs": said[0],
+    }.items():
         assert f"apt install ros-$ROS_DISTRO-{package}" in text
         assert "rmw_cyclonedds_cpp" in text
     assert len(said) == 3 and said[0].startswith("no ~/label_info: ")  # each of them once

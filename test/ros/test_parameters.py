@@ -53,13 +53,15 @@ def test_overrides_make_the_same_configuration_as_the_file_does(node):
     tree = {
         "streams": {
             "rgb": {
-                "topic": "/image", "rate_hz": 30, "rectified": False,
+                "topic": "/image",
+                "rate_hz": 30,
+                "rectified": False,
                 "limits": {"black_mean": 5.0},
             }
         },
         "view": {"intrinsics": [500, 500, 320, 240]},
         "sync": {"reference": ["event", "rgb"]},
-    }  # fmt: skip
+    }
     declared = parameters.declare(robot)
     assert declared == config.parse(RobotConfig, tree)
     assert parameters.read(robot) == declared

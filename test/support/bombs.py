@@ -64,9 +64,13 @@ class Chunk:
     """A chunk of an MCAP; by default an honest one of the pictures `values`, at those times."""
 
     def __init__(
-        self, values: tuple[int, ...], compression: str = "zstd", *, packed: bytes | None = None,
+        self,
+        values: tuple[int, ...],
+        compression: str = "zstd",
+        *,
+        packed: bytes | None = None,
         claim: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         data = b"".join(message(value, payload(value)) for value in values)
         pack = {"zstd": zstd.compress, "lz4": lz4.frame.compress, "": bytes}[compression]
         self.values, self.compression = values, compression

@@ -156,14 +156,18 @@ def muses(root: Path, *, meta: bool = True, png: bool = True) -> Tree:
     scenes = {}
     for index, (split, weather, time_of_day, name) in enumerate(MUSES_SCENES):
         rng = np.random.default_rng(index)
-        write(muses_file(root, index, "frame_camera", "frame_camera.png"),
-              paint((*MUSES_SIZE, 3), index))  # fmt: skip
+        write(
+            muses_file(root, index, "frame_camera", "frame_camera.png"),
+            paint((*MUSES_SIZE, 3), index),
+        )
         count = 300
         write_events(
             muses_file(root, index, "event_camera", "event_camera.h5"),
-            rng.integers(0, EVENT_SIZE[1], count), rng.integers(0, EVENT_SIZE[0], count),
-            np.sort(rng.integers(0, 30_000, count)), rng.integers(0, 2, count),
-        )  # fmt: skip
+            rng.integers(0, EVENT_SIZE[1], count),
+            rng.integers(0, EVENT_SIZE[0], count),
+            np.sort(rng.integers(0, 30_000, count)),
+            rng.integers(0, 2, count),
+        )
         points = rng.uniform([2, -3, -2, 0], [40, 3, 2, 255], (400, 4))
         write_scan(muses_file(root, index, "lidar", "lidar.bin"), points)
         if split != "test":
@@ -173,15 +177,16 @@ def muses(root: Path, *, meta: bool = True, png: bool = True) -> Tree:
         if png:
             muses_png(root, index, rng)
         scenes[name] = {
-            "split": split, "weather": weather, "time_of_day": time_of_day,
+            "split": split,
+            "weather": weather,
+            "time_of_day": time_of_day,
             "path_to_frame_camera": str(
                 muses_file(root, index, "frame_camera", "frame_camera.png").relative_to(root)
             ),
-        }  # fmt: skip
+        }
     if meta:
         (root / "meta.json").write_text(json.dumps(scenes))
-    return Tree([root], {"train": 3, "val": 2, "test": 1}, MUSES_SIZE,
-                {"event_size": EVENT_SIZE})  # fmt: skip
+    return Tree([root], {"train": 3, "val": 2, "test": 1}, MUSES_SIZE, {"event_size": EVENT_SIZE})
 
 
 def muses_png(root: Path, scene: int, rng: np.random.Generator) -> None:

@@ -71,7 +71,10 @@ def random_samples(
 def network(seed: int = 0, **fields: object):
     """`tiny` with random weights, in double precision so that rounding decides no pixel."""
     fields = {
-        "classes": CLASSES.names, "palette": CLASSES.palette, "size": (64, 64), "head_width": 16,
+        "classes": CLASSES.names,
+        "palette": CLASSES.palette,
+        "size": (64, 64),
+        "head_width": 16,
         "provenance": "random weights, seed 0",
-    } | fields  # fmt: skip
+    } | fields
     return untrained(default_spec(**fields), seed=seed).double()

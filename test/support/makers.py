@@ -48,10 +48,14 @@ def scenes(count: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> np
     """(count, H, W, 3) uint8: colorful pictures that no camera would be ashamed of."""
     dice = np.random.default_rng(seed)
     small = dice.uniform(40, 220, (count, 8, 10, 3))
-    return np.stack([
-        np.clip(cv2.resize(x, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
-        for x in small
-    ])  # fmt: skip
+    return np.stack(
+        [
+            np.clip(cv2.resize(x, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 255).astype(
+                np.uint8
+            )
+            for x in small
+        ]
+    )
 
 
 def compressed(
@@ -115,8 +119,12 @@ def camera_info(
     p = np.array([fx, 0, k[2], 0, 0, fx, k[5], 0, 0, 0, 1, 0], np.float64)
     roi = make(
         "sensor_msgs/msg/RegionOfInterest",
-        x_offset=0, y_offset=0, height=0, width=0, do_rectify=False,
-    )  # fmt: skip
+        x_offset=0,
+        y_offset=0,
+        height=0,
+        width=0,
+        do_rectify=False,
+    )
     return make(
         "sensor_msgs/msg/CameraInfo",
         header=header(stamp_ns, frame_id),

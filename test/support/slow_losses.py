@@ -91,9 +91,13 @@ def unimodal(lesson: Lesson, axis: str = "channel") -> Tensor:
         if axis == "channel":
             parts = [kl(mine[:, y, x], its[:, y, x]) for y, x in at]
         else:
-            groups = [at] if axis == "spatial" else [
-                [(y, x) for y, x in at if x == column] for column in sorted({x for _, x in at})
-            ]  # fmt: skip
+            groups = (
+                [at]
+                if axis == "spatial"
+                else [
+                    [(y, x) for y, x in at if x == column] for column in sorted({x for _, x in at})
+                ]
+            )
             parts = []
             for channel in range(len(mine)):
                 for group in groups:

@@ -39,10 +39,18 @@ class Events:
     def thinned(self, stride: int) -> Events:
         """Every `stride`-th event, copied, so that the rest is freed; the counts stay."""
         return Events(
-            self.x[::stride].copy(), self.y[::stride].copy(), self.p[::stride].copy(),
-            self.t[::stride].copy(), self.words, self.unknown, self.other, self.triggers,
-            self.outside, self.early, self.odd_bytes,
-        )  # fmt: skip
+            self.x[::stride].copy(),
+            self.y[::stride].copy(),
+            self.p[::stride].copy(),
+            self.t[::stride].copy(),
+            self.words,
+            self.unknown,
+            self.other,
+            self.triggers,
+            self.outside,
+            self.early,
+            self.odd_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

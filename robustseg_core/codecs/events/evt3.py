@@ -82,9 +82,18 @@ class Evt3Decoder(EventDecoder):
         n = _decode(data, self._state, tally, self.width, self.height, x, y, p, t)
         unknown, other, triggers, outside, early = tally.tolist()
         return Events(
-            x[:n], y[:n], p[:n], t[:n], data.size // 2,
-            unknown, other, triggers, outside, early, data.size % 2,
-        )  # fmt: skip
+            x[:n],
+            y[:n],
+            p[:n],
+            t[:n],
+            data.size // 2,
+            unknown,
+            other,
+            triggers,
+            outside,
+            early,
+            data.size % 2,
+        )
 
 
 @Compiled

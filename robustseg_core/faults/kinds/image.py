@@ -28,9 +28,11 @@ _FROM_RGB = {
 }
 _UNTYPED = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC1": "mono16"}
 _YUV = {
-    "uyvy": cv2.COLOR_RGB2YUV_UYVY, "yuv422": cv2.COLOR_RGB2YUV_UYVY,
-    "yuyv": cv2.COLOR_RGB2YUV_YUY2, "yuv422_yuy2": cv2.COLOR_RGB2YUV_YUY2,
-}  # fmt: skip
+    "uyvy": cv2.COLOR_RGB2YUV_UYVY,
+    "yuv422": cv2.COLOR_RGB2YUV_UYVY,
+    "yuyv": cv2.COLOR_RGB2YUV_YUY2,
+    "yuv422_yuy2": cv2.COLOR_RGB2YUV_YUY2,
+}
 _CONTAINERS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp"}
 _JPEG_QUALITY = 95
 

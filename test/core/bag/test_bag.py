@@ -32,10 +32,15 @@ def picture(number: int, stamp_ns: int, size: int = 64):
 
 
 def record(
-    folder: Path, count: int = 10, *, storage: StoragePlugin = StoragePlugin.MCAP,
-    mode: CompressionMode = CompressionMode.NONE, size: int = 64, start_ns: int = START,
+    folder: Path,
+    count: int = 10,
+    *,
+    storage: StoragePlugin = StoragePlugin.MCAP,
+    mode: CompressionMode = CompressionMode.NONE,
+    size: int = 64,
+    start_ns: int = START,
     name: str = IMAGE,
-) -> Path:  # fmt: skip
+) -> Path:
     """`count` grey pictures at 10 Hz on /camera; picture i holds the value i."""
     writer = Writer(folder, version=8, storage_plugin=storage)
     if mode != CompressionMode.NONE:
@@ -95,9 +100,17 @@ def test_a_ros1_bag_speaks_ros2(tmp_path):
         header=store.types["std_msgs/msg/Header"](
             seq=7, stamp=ours.header.stamp, frame_id="camera"
         ),
-        height=ours.height, width=ours.width, distortion_model="plumb_bob",
-        D=ours.d, K=ours.k, R=ours.r, P=ours.p, binning_x=0, binning_y=0, roi=ours.roi,
-    )  # fmt: skip
+        height=ours.height,
+        width=ours.width,
+        distortion_model="plumb_bob",
+        D=ours.d,
+        K=ours.k,
+        R=ours.r,
+        P=ours.p,
+        binning_x=0,
+        binning_y=0,
+        roi=ours.roi,
+    )
     with Ros1Writer(tmp_path / "old.bag") as writer:
         topic = writer.add_connection("/camera_info", twin.__msgtype__, typestore=store)
         writer.write(topic, START, store.serialize_ros1(theirs, twin.__msgtype__))
@@ -114,8 +127,11 @@ def test_a_type_that_only_the_bag_knows_is_decoded_by_its_own_definition(tmp_pat
     store.register(get_types_from_msg("std_msgs/Header header\nfloat32 force", kind))
     with Writer(tmp_path / "drive", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         topic = writer.add_connection("/squeeze", kind, typestore=store)
-        header = make("std_msgs/msg/Header", stamp=make("builtin_interfaces/msg/Time", sec=5,
-                      nanosec=6), frame_id="hand")  # fmt: skip
+        header = make(
+            "std_msgs/msg/Header",
+            stamp=make("builtin_interfaces/msg/Time", sec=5, nanosec=6),
+            frame_id="hand",
+        )
         message = store.types[kind](header=header, force=2.5)
         writer.write(topic, START, store.serialize_cdr(message, kind))
     with Bag(tmp_path / "drive") as bag:

@@ -215,8 +215,12 @@ def foreign_weights(tmp_path):
         (lambda t, b: ["run", b, "--params", t / "no.yaml"], "cannot read"),
         (lambda t, b: ["run", b, "--params", written(t, "p.yaml", b"streams: [1")], "is not YAML"),
         (
-            lambda t, b: ["run", b, "--params",
-                          written(t, "p.yaml", b"streams: {rgb: {topic: /camera/image}}")],
+            lambda t, b: [
+                "run",
+                b,
+                "--params",
+                written(t, "p.yaml", b"streams: {rgb: {topic: /camera/image}}"),
+            ],
             "no configured topic is in the recording; did you mean '/camera/image_raw'?",
         ),
         (lambda t, b: ["run", b, "--weights", t / "no.safetensors"], "no.safetensors"),
@@ -225,7 +229,7 @@ def foreign_weights(tmp_path):
         (lambda t, b: ["run", b, "--device", "cuda"], "no CUDA GPU; use auto or cpu"),
         (lambda t, b: ["live", "--params", t / "no.yaml"], "cannot read"),
     ],
-)  # fmt: skip
+)
 def test_an_error_is_one_sentence_and_exit_code_2(command, bag, tmp_path, words, said):
     import torch
 

@@ -23,9 +23,11 @@ CHEAP = [number for number, case in CASES if case.line in QUICK and case.way != 
 def test_hostile_command_lines_break_no_promise(tmp_path):
     # In a process of its own: Linux counts the memory of who starts a process as that one's peak
     done = subprocess.run(
-        [sys.executable, ROOT / "test" / "fuzz" / "commands.py",
-         "--only", *map(str, CHEAP)],
-        capture_output=True, text=True, check=False, env=os.environ | {"TMPDIR": str(tmp_path)},
-    )  # fmt: skip
+        [sys.executable, ROOT / "test" / "fuzz" / "commands.py", "--only", *map(str, CHEAP)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["cases"] == 12

@@ -114,8 +114,11 @@ def test_html_shows_names_and_not_what_they_do():
     summary = {"rows": [], "drives": [HOSTILE + "<script>"], "rows_without_test": []}
     from jinja2 import DictLoader, Environment
 
-    page = Environment(loader=DictLoader({"x": "{{ s.drives | join(', ') }}|{{ s.drives[0] }}"}),
-                       autoescape=True, finalize=_harmless).get_template("x")  # fmt: skip
+    page = Environment(
+        loader=DictLoader({"x": "{{ s.drives | join(', ') }}|{{ s.drives[0] }}"}),
+        autoescape=True,
+        finalize=_harmless,
+    ).get_template("x")
     html = page.render(s=summary)
     html.encode()
     assert "<script>" not in html and "\u202e" not in html and "\n" not in html
@@ -123,8 +126,7 @@ def test_html_shows_names_and_not_what_they_do():
 
 def test_a_dollar_in_a_name_is_no_formula():
     """matplotlib raises where it takes a name for a formula that is none."""
-    row = {"row": 1, "fault": "a$\\frac{$b",
-           "miou": dict.fromkeys(robustness_report.STYLES, 0.5)}  # fmt: skip
+    row = {"row": 1, "fault": "a$\\frac{$b", "miou": dict.fromkeys(robustness_report.STYLES, 0.5)}
     png = robustness_report.plot({"rows": [row], "miou": {}, "trained": True})
     assert png.startswith(b"\x89PNG")
 
@@ -147,32 +149,50 @@ def raising(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (RobustsegError("pip install robustseg[sim] [/red]\x1b"), 2,
-         "error: pip install robustseg[sim] [/red]\\x1b"),
+        (
+            RobustsegError("pip install robustseg[sim] [/red]\x1b"),
+            2,
+            "error: pip install robustseg[sim] [/red]\\x1b",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (SystemExit(), 0, ""),
         (SystemExit(None), 0, ""),
         (SystemExit(3), 3, ""),
         (SystemExit("no [/red]"), 1, "no [/red]"),
-        (OSError(errno.ENOSPC, "No space left on device", "a\nb"), 2,
-         "error: cannot use a\\nb: No space left on device; check"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a\nb"),
+            2,
+            "error: cannot use a\\nb: No space left on device; check",
+        ),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "File name too long"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "Permission denied"),
         (MemoryError(), 2, "memory ran out"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "memory ran out"),
         (ImportError("libx.so: failed to map segment from shared object"), 2, "memory ran out"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "memory ran out"),
-        (OSError(errno.EMFILE, "Too many open files", "x"), 2,
-         "error: cannot use x: Too many open files; allow more open files (ulimit -n)"),
-        (RuntimeError("unable to open file <x>: Too many open files (24)"), 2,
-         "error: unable to open file <x>: Too many open files (24); allow more open files"),
+        (
+            OSError(errno.EMFILE, "Too many open files", "x"),
+            2,
+            "error: cannot use x: Too many open files; allow more open files (ulimit -n)",
+        ),
+        (
+            RuntimeError("unable to open file <x>: Too many open files (24)"),
+            2,
+            "error: unable to open file <x>: Too many open files (24); allow more open files",
+        ),
         (RuntimeError("I/O error: File too large (os error 27)"), 2, "File too large"),
         (ValueError("write: No space left on device"), 2, "make room"),
         (BrokenProcessPool("dead"), 2, "a process was killed"),
-        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2,
-         "a\\xff is not UTF-8"),
-        (ModuleNotFoundError("No module named 'open3d'", name="open3d.core"), 2,
-         "open3d is not installed; pip install 'robustseg[sim]'"),
+        (
+            UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"),
+            2,
+            "a\\xff is not UTF-8",
+        ),
+        (
+            ModuleNotFoundError("No module named 'open3d'", name="open3d.core"),
+            2,
+            "open3d is not installed; pip install 'robustseg[sim]'",
+        ),
         (ModuleNotFoundError("x", name="rclpy"), 2, "pip install 'robustseg[ros]'"),
         (ModuleNotFoundError("x", name="jinja2"), 2, "pip install robustseg"),
         (ModuleNotFoundError("x", name="robustseg_core.nope"), 70, "a defect of robustseg"),
@@ -180,7 +200,7 @@ def raising(error: BaseException):
         (RecursionError("too deep"), 70, "a defect of robustseg"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 2, "Broken pipe"),  # not that of our output
     ],
-)  # fmt: skip
+)
 def test_a_command_ends_in_a_sentence(error, code, said, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert guarded(raising(error)) == code
@@ -272,10 +292,30 @@ def test_no_override_ends_in_anything_but_a_sentence(key, value):
 
 @pytest.mark.parametrize(
     "word",
-    ["a=[", "=", "=1", "a", "", "a..b=1", ".a=1", "a.=1", " =1", "a. .b=1", "a=!!int ''",
-     "a=!!bool x", "a=!!timestamp x", "a=2001-99-99", "a=*x", "a=" + "[" * 3000, "a=\x00", "a='",
-     "a=@", "a=!!python/object:os.system x", "x.y=1"],
-)  # fmt: skip
+    [
+        "a=[",
+        "=",
+        "=1",
+        "a",
+        "",
+        "a..b=1",
+        ".a=1",
+        "a.=1",
+        " =1",
+        "a. .b=1",
+        "a=!!int ''",
+        "a=!!bool x",
+        "a=!!timestamp x",
+        "a=2001-99-99",
+        "a=*x",
+        "a=" + "[" * 3000,
+        "a=\x00",
+        "a='",
+        "a=@",
+        "a=!!python/object:os.system x",
+        "x.y=1",
+    ],
+)
 def test_an_override_that_is_none_is_refused(word):
     with pytest.raises(RobustsegError) as caught:
         config.override({"x": 3}, [word])

@@ -86,18 +86,23 @@ def test_quantized_float_depth_comes_back_within_its_quantization(codec: str) ->
 
 
 @given(
-    arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9)),
-           elements=st.one_of(st.just(0), st.integers(0, 65535)))
-)  # fmt: skip
+    arrays(
+        np.uint16,
+        st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        elements=st.one_of(st.just(0), st.integers(0, 65535)),
+    )
+)
 def test_rvl_round_trip_is_lossless(values: np.ndarray) -> None:
     depth_m = decode_depth(transported(rvl(values), "16UC1; compressedDepth rvl"))
     np.testing.assert_array_equal(depth_m, decode_depth(image(values, "16UC1")))
 
 
 @given(
-    st.binary(max_size=120), st.integers(0, 40), st.integers(0, 2**32 - 1),
+    st.binary(max_size=120),
+    st.integers(0, 40),
+    st.integers(0, 2**32 - 1),
     st.sampled_from(["16UC1", "32FC1"]),
-)  # fmt: skip
+)
 def test_random_rvl_bytes_are_decoded_or_rejected(
     noise: bytes, width: int, height: int, kind: str
 ) -> None:

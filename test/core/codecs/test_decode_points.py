@@ -42,9 +42,18 @@ def table(layout, count: int = 24) -> np.ndarray:
 
 
 OUSTER = np.dtype(
-    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"), ("t", "<u4"),
-     ("reflectivity", "<u2"), ("ring", "u1"), ("noise", "<u2"), ("range", "<u4")]
-)  # fmt: skip
+    [
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("z", "<f4"),
+        ("intensity", "<f4"),
+        ("t", "<u4"),
+        ("reflectivity", "<u2"),
+        ("ring", "u1"),
+        ("noise", "<u2"),
+        ("range", "<u4"),
+    ]
+)
 LAYOUTS = {
     "velodyne": [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4")],
     "ouster, 29 bytes, unaligned": OUSTER,
@@ -53,10 +62,12 @@ LAYOUTS = {
     "integers": [("x", "<i2"), ("y", "i1"), ("z", "<i4"), ("laser_id", "u1")],
     "array field": [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4", (3,))],
     "padded points": {
-        "names": ["x", "y", "z", "ring"], "formats": ["<f4", "<f4", "<f4", "<u2"],
-        "offsets": [3, 16, 8, 21], "itemsize": 40,
+        "names": ["x", "y", "z", "ring"],
+        "formats": ["<f4", "<f4", "<f4", "<u2"],
+        "offsets": [3, 16, 8, 21],
+        "itemsize": 40,
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -140,10 +151,15 @@ def test_no_geometry_reads_out_of_bounds(data) -> None:
     number = st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1))
     message = xyz(RNG.normal(size=(4, 3)))
     message.fields = [
-        make("sensor_msgs/msg/PointField", name=name, offset=data.draw(number),
-             datatype=data.draw(st.integers(0, 9)), count=data.draw(st.integers(0, 3)))
+        make(
+            "sensor_msgs/msg/PointField",
+            name=name,
+            offset=data.draw(number),
+            datatype=data.draw(st.integers(0, 9)),
+            count=data.draw(st.integers(0, 3)),
+        )
         for name in ("x", "y", "z", "ring", "intensity")
-    ]  # fmt: skip
+    ]
     for name in ("height", "width", "point_step", "row_step"):
         setattr(message, name, data.draw(number))
     message.is_bigendian = data.draw(st.booleans())

@@ -137,9 +137,15 @@ def test_events_land_where_stereo_rectification_and_back_puts_them(own):
 
     rgb2event = np.linalg.inv(event2rgb)
     r_rgb, r_event, p_rgb, p_event, *_ = cv2.stereoRectify(
-        k_rgb, None, k_event, None, (1920, 1080), rgb2event[:3, :3], rgb2event[:3, 3:],
+        k_rgb,
+        None,
+        k_event,
+        None,
+        (1920, 1080),
+        rgb2event[:3, :3],
+        rgb2event[:3, 3:],
         flags=cv2.CALIB_ZERO_DISPARITY,
-    )  # fmt: skip
+    )
     points = np.stack([x, y], -1)[:, None].astype(float)
     points = cv2.undistortPoints(points, k_event, None, R=r_event, P=p_event)
     points = cv2.undistortPoints(points, p_rgb[:, :3], None, R=np.linalg.inv(r_rgb), P=k_rgb)
@@ -154,8 +160,11 @@ def test_many_events_on_a_pixel_saturate_and_do_not_wrap(own):
     data = load(own, modalities=("event",))
     write_events(
         muses_file(own, 0, "event_camera", "event_camera.h5"),
-        [32] * 300, [18] * 300, np.arange(300), [1] * 300,
-    )  # fmt: skip
+        [32] * 300,
+        [18] * 300,
+        np.arange(300),
+        [1] * 300,
+    )
     assert data[0].images["event"].max() == 1.0
 
 

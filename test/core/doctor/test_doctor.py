@@ -116,9 +116,14 @@ def test_a_misspelt_topic_is_absent_and_the_right_one_is_named(diagnose):
 def test_a_wrong_type_names_what_is_found_and_expected(diagnose):
     report = diagnose(healthy(), robot(streams={"lidar": {"topic": "/depth"}}))
     expect(
-        report, "lidar", "type", "bad", "found sensor_msgs/msg/Image",
-        "expected sensor_msgs/msg/PointCloud2", "set streams.lidar.topic to one of /lidar",
-    )  # fmt: skip
+        report,
+        "lidar",
+        "type",
+        "bad",
+        "found sensor_msgs/msg/Image",
+        "expected sensor_msgs/msg/PointCloud2",
+        "set streams.lidar.topic to one of /lidar",
+    )
 
 
 def test_zero_stamps_are_the_drivers_fault(diagnose):
@@ -152,10 +157,15 @@ def test_a_missing_transform_is_named_from_and_to(diagnose):
     moved = changed("/lidar", lambda k, sent: reframed(sent, "velodyne"))
     report = diagnose(moved)
     expect(
-        report, "lidar", "tf", "bad", "no transform from 'velodyne' to 'camera'",
-        "/tf_static never names 'velodyne'", "--frame-id camera --child-frame-id velodyne",
+        report,
+        "lidar",
+        "tf",
+        "bad",
+        "no transform from 'velodyne' to 'camera'",
+        "/tf_static never names 'velodyne'",
+        "--frame-id camera --child-frame-id velodyne",
         "view.extrinsics.lidar",
-    )  # fmt: skip
+    )
     expect(report, "lidar", "used", "bad", "no_tf")
     assert report.row("node").check("masks").status is Status.OK  # the others go on
 

@@ -118,8 +118,10 @@ def test_real_recordings_have_no_bad_row(realdata, capsys):
     tree = json.loads(capsys.readouterr().out)
     rates = {
         row["stream"]: check["found"]
-        for row in tree["rows"] for check in row["checks"] if check["check"] == "rate"
-    }  # fmt: skip
+        for row in tree["rows"]
+        for check in row["checks"]
+        if check["check"] == "rate"
+    }
     assert rates["rgb"] == "30.0 Hz" and rates["lidar"] == "5.0 Hz"
 
 

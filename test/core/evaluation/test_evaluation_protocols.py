@@ -15,10 +15,40 @@ from robustseg_core.models.subsets import expectation, short, subsets
 from support.eval_samples import NAMES
 
 # DELIVER val, B0, skip, in the papers' column order (docs/specs/network.md).
-ANYSEG = (47.11, 52.17, 17.33, 19.01, 60.37, 47.49, 48.13, 52.82, 52.29, 21.47, 60.16, 60.60,
-          47.98, 52.44, 60.26)  # fmt: skip
-MAGIC = (32.60, 55.06, 0.52, 0.39, 63.32, 33.02, 33.12, 55.16, 55.17, 0.26, 63.37, 63.36, 33.32,
-         55.26, 63.40)  # fmt: skip
+ANYSEG = (
+    47.11,
+    52.17,
+    17.33,
+    19.01,
+    60.37,
+    47.49,
+    48.13,
+    52.82,
+    52.29,
+    21.47,
+    60.16,
+    60.60,
+    47.98,
+    52.44,
+    60.26,
+)
+MAGIC = (
+    32.60,
+    55.06,
+    0.52,
+    0.39,
+    63.32,
+    33.02,
+    33.12,
+    55.16,
+    55.17,
+    0.26,
+    63.37,
+    63.36,
+    33.32,
+    55.26,
+    63.40,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +84,11 @@ def test_the_plan_has_every_trial_of_the_papers_and_keeps_skip_and_zero_apart():
     assert {t.others for t in trials if t.protocol == "emm"} == {ZERO}
     assert [t.protocol for t in trials[-3:]] == ["nm low", "nm mid", "nm high"]
     assert {t.protocol for t in plan(NAMES, missing=["skip"])} == {
-        "subsets", "nm low", "nm mid", "nm high"
-    }  # fmt: skip
+        "subsets",
+        "nm low",
+        "nm mid",
+        "nm high",
+    }
     assert "subsets" not in {t.protocol for t in plan(NAMES, missing=["zero"])}
     assert sorted(i for places in rounds(trials) for i in places) == list(range(78))
 
@@ -96,8 +129,21 @@ def test_damage_depends_on_seed_sample_and_sensor_only():
         return generator(*names).random(4).tolist()
 
     assert draw(0, "a", "rgb") == draw(0, "a", "rgb")
-    assert len({tuple(draw(*n)) for n in [(0, "a", "rgb"), (1, "a", "rgb"), (0, "b", "rgb"),
-                                          (0, "a", "depth"), (0, "argb", "")]}) == 5  # fmt: skip
+    assert (
+        len(
+            {
+                tuple(draw(*n))
+                for n in [
+                    (0, "a", "rgb"),
+                    (1, "a", "rgb"),
+                    (0, "b", "rgb"),
+                    (0, "a", "depth"),
+                    (0, "argb", ""),
+                ]
+            }
+        )
+        == 5
+    )
 
 
 @pytest.mark.parametrize("level", LEVELS)

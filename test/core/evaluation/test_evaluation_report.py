@@ -47,17 +47,34 @@ def toy(counts, *, absent="zero", scenes=None) -> Results:
     counts = np.array(counts, np.int64)
     names = tuple(scenes or (f"s{i}" for i in range(len(counts))))
     about = About(
-        checkpoint="toy", provenance="made by hand", trained=True, dataset="toy", split="val",
-        size=(32, 32), label_size=(32, 32), samples=len(counts), samples_sha256="0",
-        modalities=("rgb",), present={"rgb": len(counts)}, protocols=("subsets",),
-        missing=("skip",), rates=(), absent=absent, seed=0,
-    )  # fmt: skip
+        checkpoint="toy",
+        provenance="made by hand",
+        trained=True,
+        dataset="toy",
+        split="val",
+        size=(32, 32),
+        label_size=(32, 32),
+        samples=len(counts),
+        samples_sha256="0",
+        modalities=("rgb",),
+        present={"rgb": len(counts)},
+        protocols=("subsets",),
+        missing=("skip",),
+        rates=(),
+        absent=absent,
+        seed=0,
+    )
     classes = CLASSES.names[: counts.shape[1]]
     return Results(
-        about, classes, CLASSES.palette[: len(classes)],
-        tuple(plan(("rgb",), protocols=["subsets"])), tuple(Group(n) for n in names),
-        (1,) * len(names), counts[None], np.zeros(1, np.int64),
-    )  # fmt: skip
+        about,
+        classes,
+        CLASSES.palette[: len(classes)],
+        tuple(plan(("rgb",), protocols=["subsets"])),
+        tuple(Group(n) for n in names),
+        (1,) * len(names),
+        counts[None],
+        np.zeros(1, np.int64),
+    )
 
 
 def test_counts_are_added_before_they_are_divided():
@@ -97,9 +114,15 @@ def test_groups_of_one_scene_are_resampled_together():
 def test_equal_results_differ_by_exactly_nothing(results):
     rows = compare_results(results, results, resamples=200).rows
     assert [row.figure for row in rows] == [
-        "subsets mean", "subsets full", "subsets worst", "subsets E(.1)", "emm mean", "rmm mean",
-        "nm mean", "robustness mean",
-    ]  # fmt: skip
+        "subsets mean",
+        "subsets full",
+        "subsets worst",
+        "subsets E(.1)",
+        "emm mean",
+        "rmm mean",
+        "nm mean",
+        "robustness mean",
+    ]
     assert all((row.second - row.first, row.low, row.high) == (0, 0, 0) for row in rows)
     assert not any(row.clear for row in rows)
 
@@ -178,9 +201,15 @@ def test_the_report_is_one_file_and_captions_every_table(tmp_path, results):
     text = (tmp_path / "table.md").read_text()
     heads = re.findall(r"^### (.*)", text, re.MULTILINE)
     assert heads == [
-        "Headline, mIoU in %", "Protocols", "Every subset of the sensors", "All sensors noisy",
-        "By condition", "By case", "By class", "Samples that lack sensors",
-    ]  # fmt: skip
+        "Headline, mIoU in %",
+        "Protocols",
+        "Every subset of the sensors",
+        "All sensors noisy",
+        "By condition",
+        "By case",
+        "By class",
+        "Samples that lack sensors",
+    ]
     assert text.count(results.about.caption()) == len(heads) - 1  # the last one counts samples
     assert "| protocol | R | D | E | L | RD | RE | RL | DE | DL | EL | RDE | RDL | REL" in text
     page = (tmp_path / "report.html").read_text()
@@ -205,9 +234,13 @@ def test_any_protocol_alone_can_be_written(tmp_path, protocol):
 def test_damaged_results_are_refused(tmp_path, results):
     path = write(results, tmp_path, resamples=10)
     text = path.read_text()
-    for broken, said in (("{", "not JSON"), ("{}", "format None"), ("[]", "format 'list'"),
-                         (text.replace('"split"', '"spilt"'), "spilt"),
-                         (text.replace('"groups"', '"group"'), "damaged")):  # fmt: skip
+    for broken, said in (
+        ("{", "not JSON"),
+        ("{}", "format None"),
+        ("[]", "format 'list'"),
+        (text.replace('"split"', '"spilt"'), "spilt"),
+        (text.replace('"groups"', '"group"'), "damaged"),
+    ):
         path.write_text(broken)
         with pytest.raises(RobustsegError, match=said):
             load(path)

@@ -100,9 +100,11 @@ def test_order_of_the_samples_changes_nothing(model):
 
 def test_dropping_every_element_is_emm_and_dropping_none_is_the_full_set(model):
     results = evaluate(
-        model, InMemory(random_samples(4, lacking=LACKING)), protocols=["emm", "rmm"],
+        model,
+        InMemory(random_samples(4, lacking=LACKING)),
+        protocols=["emm", "rmm"],
         rates=(0.0, 1.0),
-    )  # fmt: skip
+    )
     assert np.array_equal(of(results, "rmm 1"), of(results, "emm"))
     untouched = of(results, "rmm 0")
     assert all(np.array_equal(counts, of(results, "emm")[-1]) for counts in untouched)
@@ -169,9 +171,12 @@ def test_a_checkpoint_is_named_with_its_digest_and_progress_is_told(tmp_path, mo
     samples = random_samples(3)
     samples.append(Sample("f3", samples[0].images, None, {"scene": "s9"}))
     results = evaluate(
-        tmp_path / "student.safetensors", InMemory(samples), protocols=["nm"], batch=2,
+        tmp_path / "student.safetensors",
+        InMemory(samples),
+        protocols=["nm"],
+        batch=2,
         on_progress=lambda done, total: told.append((done, total)),
-    )  # fmt: skip
+    )
     model.double()
     assert told == [(2, 4), (4, 4)]
     assert results.about.checkpoint == "student.safetensors"

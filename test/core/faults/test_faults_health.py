@@ -22,11 +22,24 @@ START_S = 1.5
 SURVIVED = {"wrong"}
 """What no sensor can tell alone: a mirrored street is a street."""
 DEADLINE_S = {
-    "slow": 2.0, "intermittent": 2.0, "delayed": 1.0, "stuck": 0.5, "blurred": 1.5, "covered": 1.0,
-    "sector": 1.0, "rings": 1.0, "jitter": 1.0, "sparse_cloud": 1.0, "holes": 1.0,
-    "gaussian_noise": 1.0, "salt_pepper": 1.0, "hot_pixels": 1.0, "sequence_gap": 1.0,
-    "event_flood": 0.5, "no_events": 0.5,
-}  # fmt: skip
+    "slow": 2.0,
+    "intermittent": 2.0,
+    "delayed": 1.0,
+    "stuck": 0.5,
+    "blurred": 1.5,
+    "covered": 1.0,
+    "sector": 1.0,
+    "rings": 1.0,
+    "jitter": 1.0,
+    "sparse_cloud": 1.0,
+    "holes": 1.0,
+    "gaussian_noise": 1.0,
+    "salt_pepper": 1.0,
+    "hot_pixels": 1.0,
+    "sequence_gap": 1.0,
+    "event_flood": 0.5,
+    "no_events": 0.5,
+}
 """All others: three messages."""
 BRIEF = {"event_flood": "+0.3"}
 """A flood is much to decode."""

@@ -81,15 +81,24 @@ CHANGES = {
         "distortion (-0.1, 0.02) to fisheye (-0.1, 0.02)",
     ),
     "frame": (
-        {"header": camera_info(frame_id="eye").header}, "frame_id 'camera' to 'eye'",
+        {"header": camera_info(frame_id="eye").header},
+        "frame_id 'camera' to 'eye'",
     ),
     "binning": ({"binning_x": 2, "binning_y": 2}, "binning 1x1 to 2x2"),
     "region of interest": (
-        {"roi": make("sensor_msgs/msg/RegionOfInterest", x_offset=16, y_offset=12, height=24,
-                     width=32, do_rectify=False)},
+        {
+            "roi": make(
+                "sensor_msgs/msg/RegionOfInterest",
+                x_offset=16,
+                y_offset=12,
+                height=24,
+                width=32,
+                do_rectify=False,
+            )
+        },
         "size 64x48 to 32x24, cx 31.50 to 15.50 px, cy 23.50 to 11.50 px",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -234,8 +243,14 @@ def test_an_impossible_camera_is_refused_told_and_the_last_good_one_stays(change
 
 def test_a_cropped_image_may_have_its_principal_point_outside():
     sent = info()
-    sent.roi = make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=30, height=18,
-                    width=64, do_rectify=False)  # fmt: skip
+    sent.roi = make(
+        "sensor_msgs/msg/RegionOfInterest",
+        x_offset=0,
+        y_offset=30,
+        height=18,
+        width=64,
+        do_rectify=False,
+    )
     made = segmenter(("rgb",))
     assert made.push_camera_info("rgb", sent) is None
     assert made.intake.view.camera.cy < 0
@@ -289,9 +304,13 @@ def test_a_lidar_that_is_too_far_from_the_start_waits_with_the_reason():
 
 
 def test_a_robot_may_allow_more():
-    robot = config.parse(RobotConfig, {
-        "streams": {n: {"topic": TOPICS[n]} for n in ALL}, "view": {"max_distance_m": 1000},
-    })  # fmt: skip
+    robot = config.parse(
+        RobotConfig,
+        {
+            "streams": {n: {"topic": TOPICS[n]} for n in ALL},
+            "view": {"max_distance_m": 1000},
+        },
+    )
     plain = segmenter()
     made = Segmenter(robot, plain.spec, plain._engine)
     made.push_camera_info("rgb", info())
@@ -324,10 +343,13 @@ def test_an_impossible_place_or_lens_in_robot_yaml_is_an_error_with_the_way_out(
 
 
 def test_configured_intrinsics_of_another_image_are_named():
-    robot = config.parse(RobotConfig, {
-        "streams": {n: {"topic": TOPICS[n]} for n in ALL},
-        "view": {"intrinsics": [600, 600, 320, 240], "frame_id": "camera"},
-    })  # fmt: skip
+    robot = config.parse(
+        RobotConfig,
+        {
+            "streams": {n: {"topic": TOPICS[n]} for n in ALL},
+            "view": {"intrinsics": [600, 600, 320, 240], "frame_id": "camera"},
+        },
+    )
     plain = segmenter()
     made = Segmenter(robot, plain.spec, plain._engine)
     made.push_transforms(lidar())

@@ -234,8 +234,14 @@ def test_rectified_images_use_p_and_r_and_no_distortion() -> None:
 def test_binning_and_region_of_interest_move_the_grid_with_the_image() -> None:
     message = camera_info(height=480, width=640)
     message.binning_x = message.binning_y = 2
-    message.roi = make("sensor_msgs/msg/RegionOfInterest", x_offset=100, y_offset=40, height=240,
-                       width=320, do_rectify=True)  # fmt: skip
+    message.roi = make(
+        "sensor_msgs/msg/RegionOfInterest",
+        x_offset=100,
+        y_offset=40,
+        height=240,
+        width=320,
+        do_rectify=True,
+    )
     view = View((24, 32))
     view.set_camera_info("rgb", message)
     assert view.camera_size == (120, 160)

@@ -279,10 +279,15 @@ def test_what_happened_once_is_told_for_a_while():
     assert faults(health, "rgb", end + 2.5) == [] and state(health, "rgb", end + 2.5) is State.LIVE
 
 
-@pytest.mark.parametrize(("options", "believed"), [
-    ({}, True), ({"simulated": True}, False), ({"stuck_needs_motion": True}, False),
-    ({"simulated": True, "stuck_needs_motion": False}, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "believed"),
+    [
+        ({}, True),
+        ({"simulated": True}, False),
+        ({"stuck_needs_motion": True}, False),
+        ({"simulated": True, "stuck_needs_motion": False}, True),
+    ],
+)
 def test_a_freeze_of_everything_is_believed_of_real_sensors_only(options, believed):
     health = monitor(**options)
     end = feed(health, "rgb", 0, 1, rate_hz=30)

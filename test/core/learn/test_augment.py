@@ -171,8 +171,11 @@ def test_light_is_undone_and_redone_as_the_encoding_says() -> None:
 
 
 def test_an_unlabelled_sample_stays_unlabelled_and_an_absent_sensor_absent() -> None:
-    after = augment(Sample("x", {"lidar": scene().images["lidar"]}), np.random.default_rng(0),
-                    AugmentConfig(crop=(8, 8)))  # fmt: skip
+    after = augment(
+        Sample("x", {"lidar": scene().images["lidar"]}),
+        np.random.default_rng(0),
+        AugmentConfig(crop=(8, 8)),
+    )
     assert after.label is None and list(after.images) == ["lidar"]
     assert after.images["lidar"].flags.c_contiguous
 
@@ -181,8 +184,9 @@ def test_nearest_pixels_are_those_whose_centers_are_nearest() -> None:
     geometry = Geometry((4, 4), (2, 8), (2, 8), (0, 0))
     array = np.arange(16).reshape(4, 4)
     assert geometry.pick(array, 0).tolist() == [
-        [4, 4, 5, 5, 6, 6, 7, 7], [12, 12, 13, 13, 14, 14, 15, 15]
-    ]  # fmt: skip
+        [4, 4, 5, 5, 6, 6, 7, 7],
+        [12, 12, 13, 13, 14, 14, 15, 15],
+    ]
 
 
 def test_sizes_that_differ_are_refused() -> None:
@@ -193,9 +197,13 @@ def test_sizes_that_differ_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("tree", "text"),
-    [({"scale": (2, 1)}, "scale: 2 to 1 is no range"), ({"crop": (0, 4)}, "crop: crop is 0x4"),
-     ({"flipp": 1}, "did you mean 'flip'"), ({"jitter": 2}, "jitter is 2")],
-)  # fmt: skip
+    [
+        ({"scale": (2, 1)}, "scale: 2 to 1 is no range"),
+        ({"crop": (0, 4)}, "crop: crop is 0x4"),
+        ({"flipp": 1}, "did you mean 'flip'"),
+        ({"jitter": 2}, "jitter is 2"),
+    ],
+)
 def test_a_bad_option_says_the_way_out(tree: dict, text: str) -> None:
     with pytest.raises(RobustsegError, match=text):
         parse(AugmentConfig, tree)

@@ -85,10 +85,13 @@ def test_pictures_of_collections_have_no_metres_and_counts_to_change() -> None:
 
 @pytest.mark.parametrize(
     ("tree", "text"),
-    [({"faults": ["balck"]}, "no corruption called 'balck'; did you mean 'black'"),
-     ({"faults": "balck"}, "no corruption called 'balck'; did you mean 'black'"),
-     ({"strength": (0.5, 2)}, "0.5 to 2 is no range within 0 to 1"), ({"p": 2}, "p is 2")],
-)  # fmt: skip
+    [
+        ({"faults": ["balck"]}, "no corruption called 'balck'; did you mean 'black'"),
+        ({"faults": "balck"}, "no corruption called 'balck'; did you mean 'black'"),
+        ({"strength": (0.5, 2)}, "0.5 to 2 is no range within 0 to 1"),
+        ({"p": 2}, "p is 2"),
+    ],
+)
 def test_a_bad_option_says_the_way_out(tree: dict, text: str) -> None:
     with pytest.raises(RobustsegError, match=text):
         parse(CorruptConfig, tree)

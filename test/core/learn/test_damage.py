@@ -179,8 +179,11 @@ def test_a_mistaken_unit_makes_depth_very_far_or_very_near() -> None:
 
 
 def test_what_is_blind_shows_nothing_in_both() -> None:
-    for sensor, fault in (("depth", "invalid_depth"), ("lidar", "empty_cloud"),
-                          ("event", "no_events")):  # fmt: skip
+    for sensor, fault in (
+        ("depth", "invalid_depth"),
+        ("lidar", "empty_cloud"),
+        ("event", "no_events"),
+    ):
         assert share(seen(sensor)) > 0.05
         assert share(twin(sensor, fault)) == 0 == share(seen(sensor, fault))
 
@@ -277,8 +280,11 @@ def test_a_misaligned_picture_is_the_same_a_little_beside() -> None:
     for seed in range(5):
         array = twin("depth", "misaligned", 0.03, seed)
         shifts = [
-            (down, right) for down in range(-2, 3) for right in range(-2, 3)
-            if np.array_equal(array[:, 4:-4, 4:-4],
-                              np.roll(seen("depth"), (down, right), (1, 2))[:, 4:-4, 4:-4])
-        ]  # fmt: skip
+            (down, right)
+            for down in range(-2, 3)
+            for right in range(-2, 3)
+            if np.array_equal(
+                array[:, 4:-4, 4:-4], np.roll(seen("depth"), (down, right), (1, 2))[:, 4:-4, 4:-4]
+            )
+        ]
         assert len(shifts) == 1 and shifts != [(0, 0)]

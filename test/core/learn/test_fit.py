@@ -139,9 +139,12 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
 ):
     """DDP over gloo. Nothing random inside the network, since each process has its own dice."""
     same = {
-        "teacher": str(teacher), "loss__ohem_threshold": 1.0, "optim__steps": 4,
-        "network__drop_path": 0.0, "network__dropout": 0.0,
-    }  # fmt: skip
+        "teacher": str(teacher),
+        "loss__ohem_threshold": 1.0,
+        "optim__steps": 4,
+        "network__drop_path": 0.0,
+        "network__dropout": 0.0,
+    }
     if system == "robustseg_v1":
         same["distill"] = {"prediction": {"weight": 2.0}}
     run([system], data, tmp_path / "one", optim__batch=8, **same)
@@ -166,13 +169,22 @@ def train(names, settings, out, *, processes, die=0) -> str:
     """In processes of their own, as torchrun starts them; returns what they say."""
     script = out.with_name("train.py")
     script.write_text(TRAIN)
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}",
-               "--standalone", str(script)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc_per_node={processes}",
+        "--standalone",
+        str(script),
+    ]
     told = [json.dumps(names), json.dumps(settings), str(out), str(die)]
     done = subprocess.run(
-        [*command, *told], check=False, capture_output=True, text=True,
+        [*command, *told],
+        check=False,
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert (done.returncode == 0) == (die == 0), done.stderr[-2000:]
     return done.stderr
 
@@ -196,9 +208,14 @@ def interrupt_at(step: int):
 def test_a_run_goes_on_in_another_number_of_processes_as_if_nothing_had_been(data, tmp_path):
     """Two epochs of 3 steps with 8 samples: by one process, by two, and by one again."""
     settings = words(
-        *data, loss__ohem_threshold=1.0, network__drop_path=0.0, network__dropout=0.0,
-        optim__steps=0, optim__epochs=2, optim__batch=8,
-    )  # fmt: skip
+        *data,
+        loss__ohem_threshold=1.0,
+        network__drop_path=0.0,
+        network__dropout=0.0,
+        optim__steps=0,
+        optim__epochs=2,
+        optim__batch=8,
+    )
     recipe = load_recipe(["dropout"], settings)
     fit(recipe, tmp_path / "whole")
     out = tmp_path / "run"
@@ -266,8 +283,10 @@ def test_what_does_not_change_the_result_does_not_stop_a_resume(data, teacher, t
     fit(load_recipe(["anyseg"], words(*data, **more)), whole)
     out = tmp_path / "out"
     interrupted(["anyseg"], data, out, **more)
-    moved = [shutil.copytree(folder, tmp_path / "moved" / name)
-             for folder, name in zip(data, "xy", strict=True)]  # fmt: skip
+    moved = [
+        shutil.copytree(folder, tmp_path / "moved" / name)
+        for folder, name in zip(data, "xy", strict=True)
+    ]
     more["teacher"] = str(shutil.copy(teacher, tmp_path / "other.safetensors"))
     others = {"data__workers": 1, "log_every": 3, "save_every": 1, "data__cache": True}
     result = fit(load_recipe(["anyseg"], words(*moved, **more, **others)), out)
@@ -428,8 +447,16 @@ def test_losses_are_brought_to_the_host_only_for_rows_of_the_log(data, tmp_path,
         return real(self, tensor, *rest, reduce_op=reduce_op)
 
     monkeypatch.setattr(Fabric, "all_reduce", all_reduce)
-    run(["teacher"], data, tmp_path, log_every=3, save_every=6, optim__steps=7,
-        optim__accumulate=2, validate__every=100)  # fmt: skip
+    run(
+        ["teacher"],
+        data,
+        tmp_path,
+        log_every=3,
+        save_every=6,
+        optim__steps=7,
+        optim__accumulate=2,
+        validate__every=100,
+    )
     assert fetched == [(2, 2)] * 3  # steps 3, 6 and 7: (micro-batches, loss and its one term)
     assert [row["step"] for row in journal.read(tmp_path / "log.csv")] == ["3", "6", "7"]
 

@@ -73,9 +73,11 @@ def joined(parts: list[Batch]) -> Batch:
     """Batches side by side."""
     images = {name: torch.cat([p.images[name] for p in parts]) for name in parts[0].images}
     labels = [
-        torch.full((len(p.alive), *p.images["rgb"].shape[2:]), IGNORE) if p.label is None
-        else p.label for p in parts
-    ]  # fmt: skip
+        torch.full((len(p.alive), *p.images["rgb"].shape[2:]), IGNORE)
+        if p.label is None
+        else p.label
+        for p in parts
+    ]
     return Batch(images, torch.cat([p.alive for p in parts]), torch.cat(labels))
 
 
@@ -86,8 +88,12 @@ def test_a_batch_says_what_each_sample_has() -> None:
     assert batch.alive.tolist() == [[True, i % 3 != 0] for i in range(5)]
     assert batch.label.shape == (5, *SIZE)
     assert [bool((batch.label[i] == IGNORE).all()) for i in range(5)] == [
-        True, False, False, False, True
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
     whole = Numbered()[1]
     assert np.array_equal(batch.images["lidar"][1], whole.images["lidar"])
     assert np.array_equal(batch.label[1], whole.label)
@@ -102,10 +108,14 @@ def test_an_unlabelled_batch_has_no_label() -> None:
 @pytest.mark.parametrize("cache", [False, True])
 def test_the_batches_do_not_depend_on_how_many_load_them(workers: int, cache: bool) -> None:
     alone, helped = (
-        some(Loader(Numbered(), batch=3, augment=VARIED, corrupt=BROKEN, seed=4, workers=n,
-                    cache=cache), 7)
+        some(
+            Loader(
+                Numbered(), batch=3, augment=VARIED, corrupt=BROKEN, seed=4, workers=n, cache=cache
+            ),
+            7,
+        )
         for n in (0, workers)
-    )  # fmt: skip
+    )
     assert all(map(same, alone, helped))
     assert not same(alone[0], alone[3])
 

@@ -23,8 +23,10 @@ from support import makers
 RNG = np.random.default_rng(23)
 SCENE = np.clip(
     cv2.resize(RNG.integers(20, 236, (30, 40, 3)).astype(np.float32), (320, 240))
-    + RNG.normal(0, 3, (240, 320, 3)), 0, 255,
-).astype(np.uint8)  # fmt: skip
+    + RNG.normal(0, 3, (240, 320, 3)),
+    0,
+    255,
+).astype(np.uint8)
 
 
 def faults(findings) -> list[tuple[Fault, bool]]:
@@ -430,8 +432,16 @@ def test_a_flood_is_thinned_and_said() -> None:
     assert array[1, 3, 1] == 1
 
 
-def stream(camera: Event, seconds: float, *, hot: int = 0, on: float = 0.5, cut: float = 1.0,
-           clock: float = 1.0, seqs=None) -> list[list[tuple[Fault, bool]]]:  # fmt: skip
+def stream(
+    camera: Event,
+    seconds: float,
+    *,
+    hot: int = 0,
+    on: float = 0.5,
+    cut: float = 1.0,
+    clock: float = 1.0,
+    seqs=None,
+) -> list[list[tuple[Fault, bool]]]:
     """What is said of 10 ms packets of 300 events each; `hot` pixels fire thirty times in each."""
     said = []
     for k in range(round(seconds * 100)):

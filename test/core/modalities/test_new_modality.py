@@ -118,9 +118,12 @@ def test_the_fault_matrix_does_its_rows_to_it(tmp_path: Path, count: int):
         "assert len(joined) == 10, joined\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], env=os.environ, capture_output=True, text=True,
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=os.environ,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -12,8 +12,23 @@ from robustseg_core.models.subsets import draw, expectation, short, subsets
 
 FOUR = ("rgb", "depth", "event", "lidar")
 # AnySeg on DELIVER, in the papers' order (docs/specs/network.md).
-ANYSEG = (47.11, 52.17, 17.33, 19.01, 60.37, 47.49, 48.13, 52.82, 52.29, 21.47, 60.16, 60.60,
-          47.98, 52.44, 60.26)  # fmt: skip
+ANYSEG = (
+    47.11,
+    52.17,
+    17.33,
+    19.01,
+    60.37,
+    47.49,
+    48.13,
+    52.82,
+    52.29,
+    21.47,
+    60.16,
+    60.60,
+    47.98,
+    52.44,
+    60.26,
+)
 DRAWS = 40_000
 
 

@@ -119,8 +119,10 @@ def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
     said = read(message)
     assert list(said) == [f"robustseg: {n}" for n in ("rgb", "depth", "event", "lidar", "mask")]
     assert said["robustseg: rgb"] == (
-        messages.OK, "used", {"state": "LIVE", "used": "true", "held_ms": "0.000"}
-    )  # fmt: skip
+        messages.OK,
+        "used",
+        {"state": "LIVE", "used": "true", "held_ms": "0.000"},
+    )
     assert said["robustseg: depth"][:2] == (messages.WARN, "used")
     assert said["robustseg: event"][:2] == (messages.WARN, "late: 80 ms, limit 40")
     assert said["robustseg: lidar"][:2] == (messages.ERROR, "silent: 1.2 s without a message")
@@ -129,8 +131,10 @@ def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
     level, text, values = said["robustseg: mask"]
     assert (level, text) == (messages.WARN, "made of rgb depth")
     assert (values["used"], values["latency_ms.total"], values["trained"]) == (
-        "rgb depth", "21.000", "true"
-    )  # fmt: skip
+        "rgb depth",
+        "21.000",
+        "true",
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,19 +198,29 @@ def test_overall_health_is_an_error_only_when_no_sensor_is_usable(streams, level
 
 def test_diagnostics_carry_the_numbers_behind_the_opinion():
     stream = Health(
-        State.DEAD, late(Fault.SILENT, fatal=True), rate_hz=9.87, age_ms=1234.5, received=70,
+        State.DEAD,
+        late(Fault.SILENT, fatal=True),
+        rate_hz=9.87,
+        age_ms=1234.5,
+        received=70,
         rejected={Fault.FORMAT: 3, Fault.BLACK: 2},
-    )  # fmt: skip
+    )
     said = read(
         through_the_wire(ARRAY, messages.health({"lidar": stream}, STAMP, "front/segmenter"))
     )
     level, text, values = said["front/segmenter: lidar"]
     assert (level, text) == (messages.ERROR, "DEAD: silent: 12 s")
     assert values == {
-        "state": "DEAD", "reason": "silent: 12 s", "rate_hz": "9.87", "age_ms": "1234.5",
-        "score": "1.00", "received": "70", "rejected": "5", "rejected_format": "3",
+        "state": "DEAD",
+        "reason": "silent: 12 s",
+        "rate_hz": "9.87",
+        "age_ms": "1234.5",
+        "score": "1.00",
+        "received": "70",
+        "rejected": "5",
+        "rejected_format": "3",
         "rejected_black": "2",
-    }  # fmt: skip
+    }
 
 
 def test_fields_that_nobody_named_are_zero():

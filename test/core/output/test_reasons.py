@@ -27,9 +27,16 @@ def test_a_silence_is_told_once_with_its_newest_words_and_numbers():
         log.add(k / 10, {"rgb": (silence(200 + 100 * k),)})
     (told,) = json.loads(json.dumps(log.to_json()))
     assert told == {
-        "modality": "rgb", "fault": "silent", "from_s": 0.0, "to_s": 2.6, "masks": 27,
-        "text": "nothing for 2800 ms, limit 150 ms", "value": 2800.0, "limit": 150.0, "unit": "ms",
-    }  # fmt: skip
+        "modality": "rgb",
+        "fault": "silent",
+        "from_s": 0.0,
+        "to_s": 2.6,
+        "masks": 27,
+        "text": "nothing for 2800 ms, limit 150 ms",
+        "value": 2800.0,
+        "limit": 150.0,
+        "unit": "ms",
+    }
 
 
 def test_a_second_silence_is_another_one_and_each_row_finds_its_own():
@@ -39,8 +46,9 @@ def test_a_second_silence_is_another_one_and_each_row_finds_its_own():
         log.add(float(k), reasons)
         rows.append({"at_s": float(k), "reasons": faults(reasons)})
     assert [(t["from_s"], t["to_s"], t["masks"]) for t in log.to_json()] == [
-        (0.0, 1.0, 2), (3.0, 3.0, 1),
-    ]  # fmt: skip
+        (0.0, 1.0, 2),
+        (3.0, 3.0, 1),
+    ]
     said = [Sentences(log.to_json()).of(row).get("rgb") for row in rows]
     first, second = (f"silent: nothing for {ms} ms, limit 150 ms" for ms in (300, 400))
     assert said == [first, first, None, second]

@@ -375,8 +375,10 @@ def test_a_film_for_which_the_disk_is_too_small_is_an_error(tmp_path):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "is the disk full?" in done.stdout
 
 

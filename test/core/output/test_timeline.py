@@ -19,9 +19,19 @@ DAY = 86_400 * SECOND
 def seen(stamp_ns, made_ns, recording=0):
     blank = np.zeros((2, 2), np.uint8)
     return LabelMap(
-        blank, blank, stamp_ns, "camera", (), {}, {}, {}, {}, Bundle(stamp_ns, {}), recording,
+        blank,
+        blank,
+        stamp_ns,
+        "camera",
+        (),
+        {},
+        {},
+        {},
+        {},
+        Bundle(stamp_ns, {}),
+        recording,
         made_ns,
-    )  # fmt: skip
+    )
 
 
 def test_the_next_recording_follows_at_once_even_if_it_is_the_same_or_a_day_later():

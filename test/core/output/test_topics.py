@@ -21,9 +21,13 @@ RECORDED = {
     "/robustseg/status": "diagnostic_msgs/msg/DiagnosticArray",
 }
 UNSURE = Output(
-    "unsure", IMAGE, "where nobody knows", "mono8", lazy=True,
+    "unsure",
+    IMAGE,
+    "where nobody knows",
+    "mono8",
+    lazy=True,
     make=lambda mask: messages.confidence(mask.label_map),
-)  # fmt: skip
+)
 
 
 def recording(folder):

@@ -20,9 +20,21 @@ pytestmark = pytest.mark.slow
 FIRST_NS, LAST_NS = EPOCH + SECOND // 2, EPOCH + SECOND * 9 // 10
 WINDOW = "@0.5+0.4"
 DICE = {
-    "black", "event_flood", "flat", "garbage", "gaussian_noise", "holes", "hot_pixels",
-    "intermittent", "jitter", "rings", "salt_pepper", "saturated", "sparse_cloud", "undecodable",
-}  # fmt: skip
+    "black",
+    "event_flood",
+    "flat",
+    "garbage",
+    "gaussian_noise",
+    "holes",
+    "hot_pixels",
+    "intermittent",
+    "jitter",
+    "rings",
+    "salt_pepper",
+    "saturated",
+    "sparse_cloud",
+    "undecodable",
+}
 """Faults that another seed makes otherwise."""
 LIGHT = {"event_flood": "(rate_hz=1e6)"}
 PAIRS = [

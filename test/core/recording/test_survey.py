@@ -186,9 +186,11 @@ def test_a_topic_is_taken_for_what_it_is(candidate, modality):
 @pytest.mark.parametrize(
     "likely_first",
     [
-        (Candidate("/os1_cloud_node/points", CLOUD, 1, points=131072),
-         Candidate("/velodyne_points", CLOUD, 1, points=37334),
-         Candidate("/camera/depth/points", CLOUD, 99, points=300000)),
+        (
+            Candidate("/os1_cloud_node/points", CLOUD, 1, points=131072),
+            Candidate("/velodyne_points", CLOUD, 1, points=37334),
+            Candidate("/camera/depth/points", CLOUD, 99, points=300000),
+        ),
         (Candidate("/points", CLOUD, 1), Candidate("/global_map/cloud", CLOUD, 1, points=10**7)),
         (Candidate("/cam/rgb/image", IMAGE, 1, "rgb8"), Candidate("/cam/mono/image", IMAGE, 9)),
         (Candidate("/stereo/left/image", IMAGE, 1), Candidate("/stereo/right/image", IMAGE, 1)),
@@ -196,7 +198,7 @@ def test_a_topic_is_taken_for_what_it_is(candidate, modality):
         (Candidate("/z/aligned_depth", IMAGE, 1), Candidate("/a/depth", IMAGE, 1)),
         (Candidate("/z/depth", IMAGE, 1, "16UC1"), Candidate("/a/disparity", IMAGE, 1, "32FC1")),
     ],
-)  # fmt: skip
+)
 def test_of_two_likely_topics_the_likelier_comes_first(likely_first):
     (names,) = rank(reversed(likely_first)).values()
     assert names == [candidate.topic for candidate in likely_first]

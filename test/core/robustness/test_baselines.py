@@ -34,9 +34,11 @@ def test_ungated_makes_a_set_of_the_newest_of_each_whenever_an_image_is_due():
     due = [(drives.EPOCH + at, at) for at, name, _ in drives.rows(2.0) if name == "rgb"]
     made: list[tuple[int, Bundle]] = []
     ungated = Ungated(
-        drives.robot(), drives.engine().spec, due=due,
+        drives.robot(),
+        drives.engine().spec,
+        due=due,
         on_bundle=lambda stamp_ns, bundle: made.append((stamp_ns, bundle)),
-    )  # fmt: skip
+    )
     assert not list(drives.drive(placed(ungated), arrivals)), "its masks are not steps'"
     late = max(at for at, _, _ in arrivals) - PATIENCE_NS
     assert [stamp_ns for stamp_ns, _ in made] == [stamp_ns for stamp_ns, at in due if at <= late]
@@ -53,9 +55,12 @@ def test_ungated_says_what_does_not_decode_and_goes_on():
             told.append(finding)
 
     ungated = Ungated(
-        drives.robot(), drives.engine().spec, due=[], on_bundle=lambda stamp_ns, bundle: None,
+        drives.robot(),
+        drives.engine().spec,
+        due=[],
+        on_bundle=lambda stamp_ns, bundle: None,
         observer=Ear(drives.ALL),
-    )  # fmt: skip
+    )
     finding = ungated.push("rgb", object(), 0)
     assert finding is not None and finding.fault is Fault.FORMAT and told == [finding]
     assert ungated.push("rgb", drives.message("rgb", 0), 1) is None and told[1:] == [None]

@@ -24,8 +24,15 @@ from robustseg_core.types import MS, Bundle, Frame
 
 pytestmark = pytest.mark.slow
 
-NOT_IN_THE_MATRIX = {"wrong", "salt_pepper", "jitter", "holes", "hot_pixels", "flat",
-                     "sparse_cloud"}  # fmt: skip
+NOT_IN_THE_MATRIX = {
+    "wrong",
+    "salt_pepper",
+    "jitter",
+    "holes",
+    "hot_pixels",
+    "flat",
+    "sparse_cloud",
+}
 """Faults beyond the fifty rows; `test_faults_health` is about all of them."""
 
 
@@ -42,8 +49,12 @@ def test_what_is_said_to_be_tested_elsewhere_is(test):
 
 
 def test_every_fault_that_can_be_made_is_in_the_matrix_or_known_not_to_be():
-    made = {parse_fault(span.words.replace("info:", "/info:")).name for case in cases()
-            for span in case.spans if span.words}  # fmt: skip
+    made = {
+        parse_fault(span.words.replace("info:", "/info:")).name
+        for case in cases()
+        for span in case.spans
+        if span.words
+    }
     assert set(faults.available()) - made == NOT_IN_THE_MATRIX
 
 
@@ -100,17 +111,33 @@ def test_an_image_without_a_mask_is_missed_and_the_nearest_mask_counts():
 
 def result(**fields):
     usual = {
-        "id": "01-rgb-rgb-off", "drive": "d", "row": 1, "target": "rgb", "finds": ["silent"],
-        "delay_s": 0.2, "limit_s": 0.3, "missed": False, "accused": {}, "judged_masks": 10,
-        "wrong_masks": 0, "mask_rate": 1.0, "why": [], "passed": True,
-    }  # fmt: skip
+        "id": "01-rgb-rgb-off",
+        "drive": "d",
+        "row": 1,
+        "target": "rgb",
+        "finds": ["silent"],
+        "delay_s": 0.2,
+        "limit_s": 0.3,
+        "missed": False,
+        "accused": {},
+        "judged_masks": 10,
+        "wrong_masks": 0,
+        "mask_rate": 1.0,
+        "why": [],
+        "passed": True,
+    }
     return {**usual, **fields}
 
 
 def test_one_failed_case_fails_its_row_and_shows_in_every_figure():
     late = result(delay_s=0.5, wrong_masks=5, why=["late"], passed=False)
-    clean = {"false_dead": {"rgb": 1, "lidar": 0}, "hours": 0.5, "accused": {}, "judged_masks": 80,
-             "wrong_masks": 0}  # fmt: skip
+    clean = {
+        "false_dead": {"rgb": 1, "lidar": 0},
+        "hours": 0.5,
+        "accused": {},
+        "judged_masks": 80,
+        "wrong_masks": 0,
+    }
     found = summarize([result(), late], [clean])
     assert (found["rows_total"], found["rows_measured"], found["rows_passed"]) == (50, 1, 0)
     assert found["detection_within_deadline"] == 0.5
@@ -137,7 +164,10 @@ def test_what_one_process_has_done_another_knows_again(tmp_path):
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code, str(drive)],
-            env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         keys.append(done.stdout.split())
     assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0])

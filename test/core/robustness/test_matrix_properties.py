@@ -171,9 +171,12 @@ def break_(rows, name, kind, begin_s, lasts_s, dice):
         elif kind == "delay":
             out.append((at + dice.randint(0, 300 * MS), stream, sent))
         else:
-            moved = {"offset": stamp_ns + dice.choice([-3, 2, 3, 60]) * SECOND, "zero": 0,
-                     "repeat": EPOCH + round(begin_s * SECOND),
-                     "back": stamp_ns - dice.randint(0, 90) * MS}  # fmt: skip
+            moved = {
+                "offset": stamp_ns + dice.choice([-3, 2, 3, 60]) * SECOND,
+                "zero": 0,
+                "repeat": EPOCH + round(begin_s * SECOND),
+                "back": stamp_ns - dice.randint(0, 90) * MS,
+            }
             out.append((at, stream, message(moved[kind], sent.digest)))
     return out
 
@@ -208,12 +211,15 @@ def leap(sent, jump_s):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(ALL), st.integers(0, 120), st.integers(-3000, 3000),
-            st.integers(0, 3), st.booleans(),
+            st.sampled_from(ALL),
+            st.integers(0, 120),
+            st.integers(-3000, 3000),
+            st.integers(0, 3),
+            st.booleans(),
         ),
         max_size=40,
     )
-)  # fmt: skip
+)
 def test_arrivals_without_any_order_keep_every_promise(arrivals):
     now, rows = 0, []
     for name, gap_ms, shift_ms, digest, bad in arrivals:
@@ -264,8 +270,10 @@ def test_the_first_set_without_a_killed_camera_is_at_most_one_deadline_late(kill
     assert without - (last + PERIOD) <= DEADLINE
     times = [now for now, _, _ in diary.sets if now > SECOND]
     assert max(b - a for a, b in pairwise(times)) <= PERIOD + DEADLINE
-    assert all(any(t < now <= t + PERIOD + DEADLINE for now in times)
-               for t in range(SECOND, round(2.6 * SECOND) - 2 * PERIOD, PERIOD))  # fmt: skip
+    assert all(
+        any(t < now <= t + PERIOD + DEADLINE for now in times)
+        for t in range(SECOND, round(2.6 * SECOND) - 2 * PERIOD, PERIOD)
+    )
     dead = next(now for now, states in diary.states if states["rgb"] is State.DEAD)
     assert dead - last <= 3 * PERIOD + 20 * MS + SECOND // RATES["event"]
 
@@ -283,9 +291,15 @@ def test_a_camera_that_loses_frames_all_the_time_is_held_between_them():
 @pytest.mark.parametrize("passes", [2, 3])
 def test_a_looped_drive_gives_the_same_number_of_sets_each_time(passes):
     rows = healthy(2)
-    looped = [(at + k * 2 * SECOND, name, message(
-        sent.header.stamp.sec * SECOND + sent.header.stamp.nanosec, sent.digest + k))
-        for k in range(passes) for at, name, sent in rows]  # fmt: skip
+    looped = [
+        (
+            at + k * 2 * SECOND,
+            name,
+            message(sent.header.stamp.sec * SECOND + sent.header.stamp.nanosec, sent.digest + k),
+        )
+        for k in range(passes)
+        for at, name, sent in rows
+    ]
     diary = drive(looped, passes * 2 * SECOND)
     counts = [len(diary.between(k * 2 * SECOND, (k + 1) * 2 * SECOND)) for k in range(passes)]
     assert all(abs(count - counts[0]) <= 2 for count in counts)

@@ -53,8 +53,11 @@ SMALL = Budget(1 << 24, 256)
 """16 MiB: what is small has 1 MiB, the largest piece 2 MiB."""
 BIG = 6 << 20
 PACKERS = {
-    "zstd": zstd.compress, "lz4": lz4.frame.compress, "bz2": bz2.compress, "zlib": zlib.compress
-}  # fmt: skip
+    "zstd": zstd.compress,
+    "lz4": lz4.frame.compress,
+    "bz2": bz2.compress,
+    "zlib": zlib.compress,
+}
 
 
 def values(bag: Bag) -> list[int]:
@@ -75,9 +78,12 @@ def peak_of(path: Path) -> tuple[list[int], list[str], int]:
 
 
 @given(
-    st.sampled_from(sorted(PACKERS)), st.binary(max_size=300), st.integers(0, 3000),
-    st.integers(0, 9), st.integers(1, 40),
-)  # fmt: skip
+    st.sampled_from(sorted(PACKERS)),
+    st.binary(max_size=300),
+    st.integers(0, 3000),
+    st.integers(0, 9),
+    st.integers(1, 40),
+)
 def test_never_more_than_the_limit_comes_out_and_what_fits_is_whole(name, raw, times, cut, ratio):
     allowed = Budget(1 << 20, ratio)
     data = raw * times
@@ -166,8 +172,10 @@ def test_a_chunk_that_becomes_too_much_is_passed_over_and_the_rest_is_read(
     tmp_path, indexed, compression, claim
 ):
     chunks = [
-        Chunk((1, 2), compression), bomb(compression, 3, BIG, claim=claim), Chunk((4,), compression)
-    ]  # fmt: skip
+        Chunk((1, 2), compression),
+        bomb(compression, 3, BIG, claim=claim),
+        Chunk((4,), compression),
+    ]
     seen, notices, peak = peak_of(mcap(tmp_path / "drive.mcap", chunks, indexed=indexed))
     assert seen == [1, 2, 4]
     assert peak < BIG
@@ -248,9 +256,14 @@ EMPTY = f"\n{'=' * 80}\nMSG: a/E\n"
 
 @pytest.mark.parametrize(
     "definition",
-    [f"a/E[4000000000] a{EMPTY}", "string[2000000000] a", f"{TWOS}{'=' * 80}\nMSG: a/T40\nbool a",
-     "uint8 a\n" * 100_000, f"a/A[9999] a{EMPTY}{'=' * 80}\nMSG: a/A\nstring[9999] a"],
-)  # fmt: skip
+    [
+        f"a/E[4000000000] a{EMPTY}",
+        "string[2000000000] a",
+        f"{TWOS}{'=' * 80}\nMSG: a/T40\nbool a",
+        "uint8 a\n" * 100_000,
+        f"a/A[9999] a{EMPTY}{'=' * 80}\nMSG: a/A\nstring[9999] a",
+    ],
+)
 def test_a_definition_that_makes_a_message_endless_is_unusable(tmp_path, definition, monkeypatch):
     monkeypatch.setattr("support.bombs.definition", lambda: definition)
     monkeypatch.setattr("support.bombs.IMAGE", "a/msg/B")
@@ -434,11 +447,15 @@ def test_triggers_never_fire_and_do_no_harm(tmp_path):
 
 
 def test_a_table_whose_pages_are_used_again_and_again_is_not_counted_for_ever(tmp_path):
-    path = database(tmp_path / "drive.db3", [
-        "INSERT INTO messages(topic_id, timestamp, data) WITH RECURSIVE n(i) AS (SELECT 6 UNION "
-        "ALL SELECT i + 1 FROM n LIMIT 20000) SELECT 1, i, zeroblob(3000) FROM n",
-        "DROP INDEX timestamp_idx",
-    ])  # fmt: skip
+    path = database(
+        tmp_path / "drive.db3",
+        [
+            "INSERT INTO messages(topic_id, timestamp, data) "
+            "WITH RECURSIVE n(i) AS (SELECT 6 UNION "
+            "ALL SELECT i + 1 FROM n LIMIT 20000) SELECT 1, i, zeroblob(3000) FROM n",
+            "DROP INDEX timestamp_idx",
+        ],
+    )
     with closing(sqlite3.connect(path)) as source:
         ((root,),) = source.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'")
     content, page = bytearray(path.read_bytes()), 4096
@@ -542,8 +559,13 @@ def test_json_that_nests_without_end_is_one_sentence(tmp_path, text):
         load_results(tmp_path)
 
 
-@given(st.recursive(st.none() | st.text() | st.integers(), lambda c: st.lists(c) | st.dictionaries(
-    st.text(), c), max_leaves=12))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(),
+        lambda c: st.lists(c) | st.dictionaries(st.text(), c),
+        max_leaves=12,
+    )
+)
 @settings(max_examples=40)
 def test_json_as_people_write_it_is_read(tree):
     assert parse_json(json.dumps(tree)) == tree
@@ -597,9 +619,13 @@ def picture(data: bytes):
 
 @pytest.mark.parametrize(
     "flood",
-    [b"\xff\xd0" * 2_000_000, b"\xff\xfe\0\2" * 1_000_000, b"\xff\0" * 2_000_000,
-     b"\xff\x01\x20" * 1_000_000],
-)  # fmt: skip
+    [
+        b"\xff\xd0" * 2_000_000,
+        b"\xff\xfe\0\2" * 1_000_000,
+        b"\xff\0" * 2_000_000,
+        b"\xff\x01\x20" * 1_000_000,
+    ],
+)
 def test_a_jpeg_of_nothing_but_markers_is_given_up_soon(flood):
     good = bytes(compressed(np.zeros((8, 8, 3), np.uint8), form="jpeg").data)
     with pytest.raises(Rejection, match="over 1024 markers"):
@@ -658,9 +684,12 @@ def command(folder: Path, *words: str, **variables: str) -> tuple[int, str, floa
     """(exit code, standard error, peak of memory in MB) of `robustseg` in a process of its own."""
     peak = folder / "peak"
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, *map(str, words)], capture_output=True, text=True,
-        env={**os.environ, "PEAK": str(peak), "COLUMNS": "400", **variables}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", CHILD, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PEAK": str(peak), "COLUMNS": "400", **variables},
+        check=False,
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, " ".join(done.stderr.split()), int(peak.read_text()) / 1024
 

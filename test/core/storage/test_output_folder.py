@@ -58,8 +58,10 @@ def test_files_of_others_in_it_stay(tmp_path):
     (out / "notes.txt").write_text("notes")
     write(out, masks__a_png="A")
     assert content(out) == {
-        "masks/a.png": "A", "masks/mine.png": "annotated for a week", "notes.txt": "notes",
-    }  # fmt: skip
+        "masks/a.png": "A",
+        "masks/mine.png": "annotated for a week",
+        "notes.txt": "notes",
+    }
 
 
 @pytest.mark.parametrize("name", ["masks/0.png", "result.json", "notes.txt", ".hidden"])
@@ -69,8 +71,10 @@ def test_a_folder_that_others_filled_is_refused_and_left_without_a_mark(tmp_path
     theirs.write_text("theirs")
     with pytest.raises(RobustsegError, match=r"holds .*, which robustseg did not write; choose"):
         write(tmp_path / "ds", result_json="1")
-    with pytest.raises(RobustsegError, match="did not write"), \
-            claimed(tmp_path / "ds", command="train"):  # fmt: skip
+    with (
+        pytest.raises(RobustsegError, match="did not write"),
+        claimed(tmp_path / "ds", command="train"),
+    ):
         pass
     assert theirs.read_text() == "theirs"
     assert not (tmp_path / "ds" / META).exists()
@@ -99,8 +103,10 @@ def test_a_link_is_never_followed(tmp_path, link):
 
 def test_a_file_that_appears_while_we_work_is_not_replaced_and_the_result_is_kept(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(RobustsegError, match=r"result\.json is not robustseg's.*is in "), \
-            staged(out, command="run") as partial:  # fmt: skip
+    with (
+        pytest.raises(RobustsegError, match=r"result\.json is not robustseg's.*is in "),
+        staged(out, command="run") as partial,
+    ):
         (partial / "result.json").write_text("ours")
         (out / "result.json").write_text("theirs")
     assert content(out) == {"result.json": "theirs"}
@@ -219,8 +225,10 @@ def test_work_in_place_is_held_and_marked(tmp_path):
     with claimed(out, command="train") as held:
         held.open()
         (out / "state").write_text("1")
-        with pytest.raises(RobustsegError, match="another robustseg"), \
-                claimed(out, command="train"):  # fmt: skip
+        with (
+            pytest.raises(RobustsegError, match="another robustseg"),
+            claimed(out, command="train"),
+        ):
             pass
     with claimed(out, command="train"):  # goes on
         assert (out / "state").read_text() == "1"
@@ -323,5 +331,6 @@ def test_the_manifest_lists_what_was_written(tmp_path):
     manifest = json.loads((tmp_path / "out" / META / "manifest.json").read_text())
     assert (manifest["command"], manifest["state"]) == ("run", "done")
     assert {name: stamps[0][0] for name, stamps in manifest["files"].items()} == {
-        "result.json": 1, "masks/a.png": 3,
-    }  # fmt: skip
+        "result.json": 1,
+        "masks/a.png": 3,
+    }

@@ -176,15 +176,19 @@ def test_a_sensor_that_slows_down_is_not_called_a_wrong_clock():
 
 
 def test_event_packets_that_grow_before_a_still_scene_are_no_step():
-    packets = [(a + 0.09 * (a > 6), n, s) for k, (a, n, s) in enumerate(stream("event", 15.0))
-               if a < 6 or k % 4 == 0]  # fmt: skip
+    packets = [
+        (a + 0.09 * (a > 6), n, s)
+        for k, (a, n, s) in enumerate(stream("event", 15.0))
+        if a < 6 or k % 4 == 0
+    ]
     assert not watch(packets + four(15.0, ("rgb", "depth", "lidar")))[0]
 
 
 def test_one_wild_stamp_moves_nobody():
     rows = four(10.0)
-    wild = [(a, n, s + (0.9 if n == "rgb" and k % 40 == 0 else 0)) for k, (a, n, s) in
-            enumerate(rows)]  # fmt: skip
+    wild = [
+        (a, n, s + (0.9 if n == "rgb" and k % 40 == 0 else 0)) for k, (a, n, s) in enumerate(rows)
+    ]
     assert not watch(wild)[0]
 
 
@@ -202,8 +206,11 @@ def test_after_a_loop_it_learns_anew():
     offsets.reset()
     assert not offsets.moved
     for arrival, name, stamp in sorted(four(5.0)):
-        offsets.see(name, round((stamp + 1 - 0.3 * (name == "rgb")) * SECOND),
-                    round((arrival + 10) * SECOND))  # fmt: skip
+        offsets.see(
+            name,
+            round((stamp + 1 - 0.3 * (name == "rgb")) * SECOND),
+            round((arrival + 10) * SECOND),
+        )
     assert not offsets.moved and not offsets.undecided
 
 
@@ -235,14 +242,21 @@ def test_healthy_sensors_are_never_called_off(sensors, seed, since_s):
 @settings(max_examples=30, deadline=None)
 @given(
     rates=st.lists(st.floats(5, 100), min_size=3, max_size=4),
-    size_ms=st.integers(60, 950), sign=st.sampled_from([-1, 1]), since_s=st.floats(2.5, 5),
-    jitter_ms=st.floats(0, 5), seed=st.integers(0, 2**32 - 1), late=st.booleans(),
-)  # fmt: skip
+    size_ms=st.integers(60, 950),
+    sign=st.sampled_from([-1, 1]),
+    since_s=st.floats(2.5, 5),
+    jitter_ms=st.floats(0, 5),
+    seed=st.integers(0, 2**32 - 1),
+    late=st.booleans(),
+)
 def test_any_step_of_one_of_many_is_named_in_time_and_on_it_alone(
     rates, size_ms, sign, since_s, jitter_ms, seed, late
 ):
-    rows = [r for k, rate_hz in enumerate(rates)
-            for r in stream(f"s{k}", 10.0, rate_hz, jitter_ms=jitter_ms, seed=seed)]  # fmt: skip
+    rows = [
+        r
+        for k, rate_hz in enumerate(rates)
+        for r in stream(f"s{k}", 10.0, rate_hz, jitter_ms=jitter_ms, seed=seed)
+    ]
     step_s = size_ms / 1e3 * (1 if late else sign)
     said, _ = watch(moved(rows, "s0", step_s, since_s, late=late))
     assert set(said) == {"s0"} and {kind for _, kind in said["s0"]} == {"moved"}

@@ -101,9 +101,10 @@ def test_a_due_sensor_is_waited_for_until_the_deadline_and_no_longer():
 def test_a_dead_sensor_known_as_dead_costs_no_wait():
     rows = stream("rgb", 2) + stream("depth", 1, rate=30, latency_ms=15)
     matches = drive(
-        rows, usable=lambda now: ("rgb",) if now > SECOND else ("rgb", "depth"),
+        rows,
+        usable=lambda now: ("rgb",) if now > SECOND else ("rgb", "depth"),
         names=("rgb", "depth"),
-    )  # fmt: skip
+    )
     after = [now - (m.stamp_ns - EPOCH) for now, m in matches if now > 1.1 * SECOND]
     assert after and max(after) < MS
 
@@ -143,8 +144,9 @@ def test_where_all_stop_at_once_nobody_is_missing():
 
 def test_a_late_camera_frame_still_opens_its_set():
     rows = stream("rgb", 2) + stream("event", 2)
-    rows = [(n, s, a + 45 * MS if n == "rgb" and SECOND < a < 1.02 * SECOND else a)
-            for n, s, a in rows]  # fmt: skip
+    rows = [
+        (n, s, a + 45 * MS if n == "rgb" and SECOND < a < 1.02 * SECOND else a) for n, s, a in rows
+    ]
     matches = drive(rows)
     late = EPOCH + SECOND  # the frame stamped 1.0 s arrives 45 ms late
     assert any(m.opened_by == "rgb" and abs(m.stamp_ns - late) < 20 * MS for _, m in matches)
@@ -251,8 +253,10 @@ def test_a_bag_in_slow_motion_gives_as_many_sets(rate):
 
 def test_one_late_image_is_no_slow_motion():
     """The camera hangs for 200 ms, goes on, and dies soon after: ticks keep its true rate."""
-    late = [(n, s, max(a, 2 * SECOND)) if s - EPOCH > 1.8 * SECOND else (n, s, a)
-            for n, s, a in stream("rgb", 2.2)]  # fmt: skip
+    late = [
+        (n, s, max(a, 2 * SECOND)) if s - EPOCH > 1.8 * SECOND else (n, s, a)
+        for n, s, a in stream("rgb", 2.2)
+    ]
     rows = late + stream("event", 4) + stream("depth", 4)
     ticks = [now for now, m in drive(rows) if now > 2.4 * SECOND]
     assert max(b - a for a, b in pairwise(ticks)) <= 1.1 * SECOND / 30 + MS
