@@ -2,8 +2,9 @@
 
     import robustseg_core
 
+    seen = robustseg_core.example()
     predictor = robustseg_core.load("street")
-    result = predictor.predict({"rgb": image, "depth": metres})
+    result = predictor.predict(seen.arrays, camera=seen.camera, extrinsics=seen.extrinsics)
 
 The public names are loaded when they are first asked for: importing this imports no torch.
 """
@@ -15,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robustseg_core.predictor import load
+    from robustseg_core.predictor import example, load
     from robustseg_core.robot.config import RobotConfig
     from robustseg_core.segmenter import Segmenter
     from robustseg_core.types import Fault, LabelMap, ModelSpec, State
@@ -33,6 +34,7 @@ __all__ = [
     "Segmenter",
     "State",
     "__version__",
+    "example",
     "load",
 ]
 
@@ -43,6 +45,7 @@ _HOMES = {
     "RobotConfig": "robot.config",
     "Segmenter": "segmenter",
     "State": "types",
+    "example": "predictor",
     "load": "predictor",
 }
 """Public name -> the module that defines it."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import robustseg_core
-from robustseg_core.predictor import load
+from robustseg_core.predictor import example, load
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import Fault, LabelMap, ModelSpec, State
@@ -21,6 +21,7 @@ PUBLIC = {
     "RobotConfig": RobotConfig,
     "Segmenter": Segmenter,
     "State": State,
+    "example": example,
     "load": load,
 }
 HEAVY = ("torch", "cv2", "numba", "matplotlib", "lightning", "open3d", "rosbags")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
-from robustseg_core.predictor import Result
+import robustseg_core
 from support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -30,23 +34,38 @@ def moment(example: Any) -> Any:
     return example.moment("tiny")
 
 
-def test_the_lines_of_the_readme_run_as_printed(moment, tmp_path, monkeypatch, capsys) -> None:
+def test_the_lines_of_the_readme_run_as_printed(tmp_path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert len(blocks) == 1
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {
-        "image": moment.inputs["rgb"],
-        "metres": moment.inputs["depth"],
-        "points": moment.inputs["lidar"],
-        "events": moment.inputs["event"],
-        "K": moment.camera["rgb"]["K"],
-        "T": moment.extrinsics["lidar"],
-    }
-    exec(compile(blocks[0], "README.md", "exec"), names)  # noqa: S102 (our own README)
-    result = names["result"]
-    assert isinstance(result, Result) and result.used == ("rgb", "depth", "event", "lidar")
-    assert "'road'" in capsys.readouterr().out
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=blocks[0],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "('rgb', 'depth', 'event', 'lidar') {'road'" in done.stdout
     assert (tmp_path / "street.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_example_of_the_package_is_that_of_the_script(example) -> None:
+    """`training/make_example.py` makes it of this moment."""
+    made, shipped = example.moment(), robustseg_core.example()
+    away = np.abs(made.inputs["rgb"].astype(int) - shipped.arrays["rgb"])
+    assert away.mean() < 4, "JPEG"
+    np.testing.assert_allclose(shipped.arrays["depth"], made.inputs["depth"], atol=0.0051)
+    ahead = made.inputs["lidar"][made.inputs["lidar"][:, 0] > 0]
+    np.testing.assert_allclose(shipped.arrays["lidar"], ahead, rtol=1e-3, atol=1e-3)
+    for name in ("x", "y", "polarity"):
+        assert np.array_equal(shipped.arrays["event"][name], made.inputs["event"][name])
+    predictor = robustseg_core.load()
+    ids = predictor.predict(
+        shipped.arrays, camera=shipped.camera, extrinsics=shipped.extrinsics
+    ).ids
+    assert np.mean(ids == made.label) > 0.85
 
 
 def test_the_example_finds_the_street_with_any_sensors(
