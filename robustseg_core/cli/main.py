@@ -56,6 +56,7 @@ def _shown_as_it_is() -> Iterator[None]:
         raise SystemExit(broken_pipe(error)) from None
     except Exception as error:
         if isinstance(getattr(error, "message", None), str):
+            # click's, or that of the copy of click that later Typers bring
             error.message = visible(error.message)  # type: ignore[attr-defined]
         raise
 
