@@ -111,7 +111,7 @@ def test_a_type_that_nobody_defines_is_an_error_with_a_way_out():
 
 
 def test_a_stand_in_needs_fast_dds_and_says_so(monkeypatch):
-    monkeypatch.setattr(typesupport.rclpy, "get_rmw_implementation_identifier", lambda: "rmw_zenoh")
+    monkeypatch.setattr(typesupport, "get_rmw_implementation_identifier", lambda: "rmw_zenoh")
     with pytest.raises(RobustsegError, match="RMW_IMPLEMENTATION is rmw_zenoh"):
         typesupport.stand_in("tf2_msgs/msg/TF2Error")
 
