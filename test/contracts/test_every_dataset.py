@@ -14,6 +14,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.types import IGNORE, ModelSpec
 from support.dataset_trees import MAKERS, Tree
 
+pytestmark = pytest.mark.slow
+
 NAMES = datasets.available()
 
 

@@ -27,6 +27,8 @@ from robustseg_core.types import Fault, Rejection
 from support.drives import message, segmenter
 from support.makers import camera_info, compressed, events, image, pretend_png, rvl, transform, xyz
 
+pytestmark = pytest.mark.slow
+
 NAN, INF = float("nan"), float("inf")
 
 

@@ -12,6 +12,8 @@ from robustseg_core.types import SECOND, Fault, Finding, LabelMap
 from support.drives import ALL, OPTICAL, drive, engine, robot, rows
 from support.makers import camera_info, transform
 
+pytestmark = pytest.mark.slow
+
 
 def made(**options: Any) -> Segmenter:
     segmenter = Segmenter(robot(), engine().spec, engine(), **options)

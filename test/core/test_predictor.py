@@ -26,6 +26,8 @@ from robustseg_core.predictor import Predictor, Result
 from robustseg_core.types import Fault, LabelMap
 from support import drives
 
+pytestmark = pytest.mark.slow
+
 SUBSETS = [s for k in range(1, 5) for s in combinations(drives.ALL, k)]
 K = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
 AHEAD = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])

@@ -16,6 +16,8 @@ from robustseg_core.distill._rows import dominant
 from robustseg_core.distill.rrm import regularization
 from support import lessons, slow_losses
 
+pytestmark = pytest.mark.slow
+
 SIZE = (32, 96)
 DELIVER_CLASSES, MUSES_CLASSES, MCUBES_CLASSES = 25, 19, 20
 

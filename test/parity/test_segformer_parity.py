@@ -15,6 +15,8 @@ from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.models.weights import import_weights
 from robustseg_core.types import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     transformers = pytest.importorskip("transformers")

@@ -23,6 +23,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.types import MS, Fault, Rejection
 from support.makers import camera_info, events, image, make, transform
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "sensor_msgs/msg/Image"
 START = 1_000_000_000
 

@@ -17,6 +17,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.extract import Extraction, extract
 from support.drives import ALL, SIZE, truths, write_drive
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):

@@ -28,6 +28,8 @@ from robustseg_core.types import Reading
 from support.drives import write_drive
 from support.makers import pretend_png
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"size": (32, 64), "shard_size": 4}
 
 

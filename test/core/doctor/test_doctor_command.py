@@ -28,6 +28,8 @@ from support import ROOT
 from support.drives import EPOCH, message
 from support.makers import camera_info, make
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_clock_row_names_the_missing_clock():
     def check(sim: bool, publishers: int, said_s: list[float], now_s: float = 10.0) -> Check:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from robustseg_core.types import MS, SECOND, Fault, State
 from support.drives import ALL, EPOCH, drive, message, rows, segmenter
 from support.makers import camera_info, compressed, image, transform
+
+pytestmark = pytest.mark.slow
 
 AHEAD = 3
 

@@ -11,6 +11,8 @@ from robustseg_core.learn.corrupt import CorruptConfig, available, corrupt, poss
 from robustseg_core.modalities import ranked
 from robustseg_core.modalities._corruptions import ANY
 
+pytestmark = pytest.mark.slow
+
 SENSORS = ranked()
 
 

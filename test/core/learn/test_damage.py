@@ -17,6 +17,8 @@ from robustseg_core.types import MS, Reading
 from support.drives import EPOCH, rows, through
 from support.makers import camera_info, cloud, transform
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [(s, fault) for s in modalities.ranked() for fault in modalities.corruptions_of(s)]
 MEAN, STD = (np.array(v, np.float32)[:, None, None] for v in Rgb.Encoding().model_dump().values())
 

@@ -18,6 +18,8 @@ from robustseg_core.learn.loader import Key, Loader
 from robustseg_core.models.classes import ClassSet
 from robustseg_core.types import IGNORE, Batch, Fault, Rejection
 
+pytestmark = pytest.mark.slow
+
 SIZE = (16, 24)
 VARIED = AugmentConfig(crop=(16, 16), jitter=0.5, blur=0.5)
 BROKEN = CorruptConfig(p=0.5)

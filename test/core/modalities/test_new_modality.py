@@ -28,6 +28,8 @@ from support import drives, radar
 from support.makers import camera_info, transform
 from support.planted import plant
 
+pytestmark = pytest.mark.slow
+
 CLOUD = "sensor_msgs/msg/PointCloud2"
 FIVE = ("rgb", "depth", "event", "lidar", "radar")
 

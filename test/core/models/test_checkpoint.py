@@ -20,6 +20,8 @@ from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.head import FoldedHead
 from robustseg_core.types import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 ALIVE = torch.tensor([[True, False], [True, True]])
 SPEC = ModelSpec(
     modalities=("rgb", "lidar"),

@@ -16,6 +16,8 @@ from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, Block, MiT
 from robustseg_core.types import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("rgb", "depth", "event", "lidar")
 H, W = 32, 64
 

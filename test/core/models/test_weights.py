@@ -17,6 +17,8 @@ from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.weights import import_weights
 from robustseg_core.types import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 ALIVE = torch.tensor([[True, False], [True, True]])
 SPEC = ModelSpec(
     modalities=("rgb", "lidar"),

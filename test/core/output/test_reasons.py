@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from robustseg_core.output.reasons import ReasonLog, Sentences, faults
 from robustseg_core.recording.run import run_bags
 from robustseg_core.types import Fault, Finding
 from support import drives
+
+pytestmark = pytest.mark.slow
 
 
 def silence(quiet_ms: float) -> Finding:

@@ -14,6 +14,8 @@ from robustseg_core.recording.run import run_bags
 from robustseg_core.types import IGNORE, MS, SECOND, Bundle, LabelMap
 from support.makers import image, scenes
 
+pytestmark = pytest.mark.slow
+
 START = 1_700_000_000 * SECOND
 SCENES = scenes(20, seed=3)
 

@@ -12,6 +12,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities.event import Event
 from robustseg_core.sim.event_sensor import EventArrays, EventCamera, substeps
 
+pytestmark = pytest.mark.slow
+
 QUIET = {"leak_hz": 0.0, "shot_noise_hz": 0.0}
 IDEAL = QUIET | {"threshold_sigma": 0.0, "refractory_us": 0, "dark": 1e-9}
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from robustseg_core.sync.offsets import DOUBTED_NS, Offsets
 from robustseg_core.types import MS, SECOND, Fault
 
+pytestmark = pytest.mark.slow
+
 EPOCH = 1_700_000_000 * SECOND
 RATES = {"rgb": 20.0, "depth": 10.0, "event": 40.0, "lidar": 10.0}
 LATENCY_MS = {"rgb": 4.0, "depth": 30.0, "event": 1.0, "lidar": 103.0}
