@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from typing import TypeVar
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeVar
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 
@@ -17,8 +19,13 @@ T = TypeVar("T")
 
 def available(package: str) -> list[str]:
     """Names of the plug-ins in `package` (dotted), without importing them; `_names` are private."""
-    path = importlib.import_module(package).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+    return list(_listed(tuple(importlib.import_module(package).__path__)))
+
+
+@cache
+def _listed(folders: tuple[str, ...]) -> list[str]:
+    """Names of the modules in these folders; read once, for it is asked with every mask."""
+    return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 
 
 def load(package: str, name: str, base: type[T]) -> type[T]:
@@ -43,11 +50,16 @@ def load(package: str, name: str, base: type[T]) -> type[T]:
 def subclasses(package: str, name: str, base: type[T]) -> list[type[T]]:
     """All public subclasses of `base` that `package/name.py` defines, in its order."""
     module = importlib.import_module(f"{package}.{name}")
+    return [kind for kind in _defined(module) if issubclass(kind, base)]
+
+
+@cache
+def _defined(module: ModuleType) -> list[type[Any]]:
+    """The public classes that a module defines; collected once."""
     return [
         value
         for key, value in vars(module).items()
         if inspect.isclass(value)
-        and value.__module__ == module.__name__  # before the next: 3.10 takes list[int] for a class
-        and issubclass(value, base)
+        and value.__module__ == module.__name__  # so no list[int], which 3.10 takes for a class
         and not key.startswith("_")
     ]
