@@ -176,10 +176,8 @@ class Predictor:
                 cannot be placed, or nothing is left that is not rejected.
         """
         names = self._check_names(inputs)
-        cameras, poses = (
-            self._cameras(camera),
-            self._poses({} if extrinsics is None else extrinsics),
-        )
+        cameras = self._cameras(camera)
+        poses = self._poses({} if extrinsics is None else extrinsics)
         data = self._decode(names, inputs, cameras)
         view = self._view(data, cameras, poses)
         frames: dict[str, Frame] = {}
@@ -394,10 +392,8 @@ class Result:
         tiles = figure.add_gridspec(2, 2 * columns, height_ratios=(tile, 6))
         for column, name in enumerate(self.used):
             axes = figure.add_subplot(tiles[0, 2 * column : 2 * column + 2])
-            decoder = modalities.load(name)(encoding=self.spec.encodings.get(name))
-            axes.imshow(
-                decoder.picture(self.bundle.frames[name].array), extent=(0, width, height, 0)
-            )
+            picture = draw.seen_by(self.bundle.frames[name], self.spec)
+            axes.imshow(picture, extent=(0, width, height, 0))
             axes.set_title(name)
             axes.set_axis_off()
         left = figure.add_subplot(tiles[1, :columns])

@@ -26,7 +26,7 @@ class Publishers:
     """The node's publishers; they exist from the constructor until `close`.
 
     All are offered as reliable, as REP 2003 asks of publishers: a best-effort subscriber (Nav2)
-    gets best effort, and one that must not miss a mask (a recorder) can ask for it. Statistic with
+    gets best effort, and one that must not miss a mask (a recorder) can ask for it. Measured with
     Fast DDS on two busy cores, best effort loses every third overlay whatever the transport.
     `qos_overrides.*` changes it.
     """

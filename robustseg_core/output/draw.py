@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core import modalities
-from robustseg_core.types import IGNORE, Bundle, LabelMap, ModelSpec, State
+from robustseg_core.types import IGNORE, Bundle, Frame, LabelMap, ModelSpec, State
 
 BLEND = 0.5
 """Share of the label color over the picture."""
@@ -49,8 +49,13 @@ def background(bundle: Bundle, spec: ModelSpec) -> NDArray[np.uint8]:
     order = modalities.ranked(name for name in spec.modalities if name in bundle.frames)
     if not order:
         return np.zeros((*spec.size, 3), np.uint8)
-    decoder = modalities.load(order[0])(encoding=spec.encodings.get(order[0]))
-    return decoder.picture(bundle.frames[order[0]].array)
+    return seen_by(bundle.frames[order[0]], spec)
+
+
+def seen_by(frame: Frame, spec: ModelSpec) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB of what the network saw of one sensor."""
+    decoder = modalities.load(frame.modality)(encoding=spec.encodings.get(frame.modality))
+    return decoder.picture(frame.array)
 
 
 def blend(picture: NDArray[np.uint8], ids: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:

@@ -12,13 +12,13 @@ from typing import Any
 from robustseg_core.codecs.fields import header
 from robustseg_core.intake import NOBODY, Intake, Observer, Policy
 from robustseg_core.robot.config import RobotConfig
+from robustseg_core.segmenter import encode
 from robustseg_core.types import (
     MS,
     SECOND,
     Bundle,
     Fault,
     Finding,
-    Frame,
     LabelMap,
     ModelSpec,
     Reading,
@@ -134,10 +134,9 @@ class Ungated:
             if not readings:
                 continue
             try:
-                array = self.intake.modalities[name].encode(list(readings), view, stamp_ns)
+                frames[name] = encode(self.intake.modalities[name], list(readings), view, stamp_ns)
             except Rejection:  # the view cannot place it
                 continue
-            frames[name] = Frame(name, readings[-1].stamp_ns, array)
         return Bundle(stamp_ns, frames)
 
 

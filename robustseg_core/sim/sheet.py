@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import modalities
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
@@ -94,10 +93,8 @@ def _tiles(
     label_map: LabelMap, label: NDArray[np.uint8], spec: ModelSpec
 ) -> dict[str, NDArray[np.uint8]]:
     """Each sensor alone, the truth, and the truth over the camera's picture."""
-    tiles = {}
-    for name, frame in label_map.bundle.frames.items():
-        decoder = modalities.load(name)(encoding=spec.encodings.get(name))
-        tiles[name] = decoder.picture(frame.array)
+    frames = label_map.bundle.frames.items()
+    tiles = {name: draw.seen_by(frame, spec) for name, frame in frames}
     tiles["label"] = draw.colorize(label, spec)
     tiles["overlay"] = draw.blend(tiles["rgb"], label, spec)
     return tiles
