@@ -231,8 +231,8 @@ def _chosen(
             )
     for name in wanted or ():
         if not any(index.counts.used.get(name) for index in indexes):
-            why = [n for index in indexes for n in index.notices if n.startswith(f"{name} was")]
-            raise RobustsegError(f"no sample has {name!r} ({'; '.join(why[:1])}); leave it out")
+            why = next((f" ({i.unused[name]})" for i in indexes if name in i.unused), "")
+            raise RobustsegError(f"no sample has {name!r}{why}; leave it out")
     return tuple(wanted or known)
 
 

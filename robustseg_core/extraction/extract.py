@@ -25,7 +25,7 @@ from robustseg_core.extraction.calibration import calibration_of
 from robustseg_core.extraction.class_map import load_class_map
 from robustseg_core.extraction.label_source import Labels
 from robustseg_core.extraction.once import once
-from robustseg_core.recording.run import check_streams, notices, robot_for
+from robustseg_core.recording.run import absent, check_streams, notices, robot_for
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.shards.archive import FORMAT, INDEX, ShardWriter, read_index, write_index
@@ -195,6 +195,7 @@ def _write(
             counts["+label"] += label is not None
             counts["+complete"] += len(label_map.used) == len(spec.modalities)
         told = notices(bag, segmenter, counts)
+        unused = absent(bag, segmenter, counts)
     if not writer.rows:
         raise RobustsegError(f"no sample came of {path}; {'; '.join(told) or 'no set closed'}")
     if not counts["+label"] and extraction.labels != "none":
@@ -217,6 +218,7 @@ def _write(
         "labels": Path(labels.name).name if Path(labels.name).is_dir() else labels.name,
         "calibration": calibration_of(segmenter.intake.view, frame_ids),
         "notices": told,
+        "unused": unused,
         "robot": robot.model_dump(mode="json"),
         "recipe": _recipe(path, extraction),
         "shards": writer.shards,

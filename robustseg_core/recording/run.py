@@ -236,14 +236,17 @@ def notices(
         reasons: why sensors were not in the newest mask: of one that is believed, and still late
             for every set, health knows none.
     """
+    why = absent(bag, segmenter, used, reasons)
+    told = (f"{name} was never used: {reason}" for name, reason in why.items())
+    return [*bag.notices, *segmenter.remarks(), *told]
+
+
+def absent(
+    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Reasons | None = None
+) -> dict[str, str]:
+    """Modality -> why it made no mask, of those that are not in `used`; arguments of `notices`."""
     unfit = {name: sentence(found) for name, found in (reasons or {}).items()}
     health = segmenter.health(bag.start_ns)
-    return [
-        *bag.notices,
-        *segmenter.remarks(),
-        *(
-            f"{name} was never used: {h.reason or unfit.get(name, UNFIT)}"
-            for name, h in health.items()
-            if name not in used
-        ),
-    ]
+    return {
+        name: h.reason or unfit.get(name, UNFIT) for name, h in health.items() if name not in used
+    }

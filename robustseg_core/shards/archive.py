@@ -151,6 +151,7 @@ class Index(Strict, extra="ignore"):
     tags: dict[str, str] = Field(description="`scene` and `condition`.")
     counts: Counts = Field(description="How many there are.")
     notices: tuple[str, ...] = Field((), description="What people should know.")
+    unused: dict[str, str] = Field({}, description="Modality that no sample has -> why.")
     shards: tuple[Shard, ...] = Field(description="Files.")
     samples: tuple[Row, ...] = Field(description="Where each sample is.")
 

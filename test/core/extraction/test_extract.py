@@ -239,7 +239,11 @@ def test_a_sensor_that_the_robot_lacks_is_absent_and_an_unknown_one_an_error(tmp
     account = extract([bag], tmp_path / "out", options(params=robot_yaml, modalities=ALL))
     assert account["recordings"][0]["used"]["lidar"] == 0 and account["complete"] == 0
     assert all(set(s.images) <= {"rgb", "depth"} for s in Shards([tmp_path / "out"]))
-    with pytest.raises(RobustsegError, match="no sample has 'lidar'"):
+    with pytest.raises(RobustsegError, match="no sample has 'lidar'; leave it out"):
+        Shards([tmp_path / "out"], modalities=["rgb", "lidar"])
+    index = next((tmp_path / "out").rglob("index.json"))
+    index.write_text(index.read_text().replace('"unused": {}', '"unused": {"lidar": "silent"}'))
+    with pytest.raises(RobustsegError, match=r"no sample has 'lidar' \(silent\); leave it out"):
         Shards([tmp_path / "out"], modalities=["rgb", "lidar"])
     only = extract([bag], tmp_path / "only", options(modalities=("rgb",)))
     assert only["recordings"][0]["used"] == {"rgb": only["samples"]}
