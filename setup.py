@@ -67,6 +67,7 @@ setup(
         "safetensors",
         "numba",
         "matplotlib",
+        "pillow",
         "jinja2",
     ],
     extras_require={
