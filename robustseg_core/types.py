@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.strict import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -337,13 +338,11 @@ Color = tuple[_Level, _Level, _Level]
 """RGB."""
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Strict):
     """Everything needed to rebuild and feed a network; stored inside every checkpoint.
 
     It may come from anywhere, so each field is bounded: by what a network of that form costs.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     modalities: Names = Field(min_length=1, max_length=32)
     """Order of the columns of `alive`."""

@@ -52,5 +52,5 @@ def load_class_map(path: Path) -> ClassMap:
     """
     tree = config.read_file(path)
     if tree and all(isinstance(key, int) for key in tree):
-        tree = {"ids": tree}
-    return config.parse(ClassMap, tree, where=path.name)
+        tree = config.Tree({"ids": tree}, tree.places)
+    return config.parse(ClassMap, tree)
