@@ -130,9 +130,10 @@ def train(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE...",
+            metavar="RECIPE... [KEY=VALUE...]",
             help="Laid over one another: a system (teacher, dropout, anyseg, robustseg_v1), then "
-            "its data (sim, deliver, muses, mcubes); names in config/train/, or files.",
+            "its data (sim, deliver, muses, mcubes); names in config/train/, or files. KEY=VALUE "
+            "as with --set.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
@@ -152,8 +153,10 @@ def train(
     from robustseg_core.learn.fit import fit
     from robustseg_core.learn.recipe import load_recipe
 
-    words = [*(overrides or []), *([f"teacher={config.scalar(str(teacher))}"] if teacher else [])]
-    recipe = load_recipe(recipes, words)
+    names = [word for word in recipes if "=" not in word or Path(word).is_file()]
+    words = [word for word in recipes if word not in names] + (overrides or [])
+    words += [f"teacher={config.scalar(str(teacher))}"] if teacher else []
+    recipe = load_recipe(names, words)
     system = visible(recipe.system or "training")
     with progress_bar("steps") as progress:
         task = progress.add_task(system, total=None)
@@ -193,7 +196,12 @@ def evaluate(
     ),
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the samples; default: their own.")
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Of the samples; default: that of the data set's published figures (1024x1024 for "
+            "deliver, muses, mcubes), or else their own.",
+        ),
     ] = "",
     protocol: Annotated[
         list[str] | None,
@@ -240,10 +248,11 @@ def evaluate(
 
     if len(paths) < 2:
         raise RobustsegError(f"got {paths[0]} alone; give a checkpoint and then data")
-    dataset = datasets.load(kind)(
+    collection = datasets.load(kind)
+    dataset = collection(
         paths[1:],
         split,
-        size=parse_size(size) if size else None,
+        size=parse_size(size) if size else collection.protocol_size,
         options=config.override({}, options or ()),
     )
     share_cores(pick_device(device))

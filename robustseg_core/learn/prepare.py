@@ -69,7 +69,7 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
             "classes": train.classes.names,
             "palette": train.classes.palette,
             "backbone": wanted.backbone,
-            "size": train.shape,
+            "size": train.network_shape(),
             "fusion": wanted.fusion,
             "head_width": wanted.head_width,
             "stem": wanted.stem,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,13 +15,12 @@ from robustseg_core import datasets
 from robustseg_core.codecs.picture_file import read_picture
 from robustseg_core.datasets import Dataset, Sample, _published
 from robustseg_core.errors import RobustsegError
-from support import ROOT, golden_trees
+from support import golden_trees
 from support.dataset_trees import write
-from support.golden import ints
+from support.golden import Golden, golden, ints
 
 pytestmark = pytest.mark.slow
 
-FIGURES = ROOT / "test/data/golden"
 MUSES = {"form": "png", "png_folder": ".", "legacy_void_as_road": True}
 MCUBES = {"legacy_val_is_test": True, "legacy_keep_invalid_nir": True}
 TREES: Mapping[str, Callable[[Path], Path]] = {
@@ -76,11 +74,9 @@ CALLS = [
 
 
 @cache
-def figures() -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+def figures() -> Golden:
     """What the published readers returned: moments, and every nth element."""
-    told = json.loads((FIGURES / "readers.json").read_text())
-    with np.load(FIGURES / "readers.npz") as arrays:
-        return told, dict(arrays)
+    return golden("readers")
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +101,13 @@ def data(call, roots) -> Dataset:
 def compared(call: Call, data: Dataset) -> list[tuple[str, Sample]]:
     """Key of the figures and sample, of those that there are figures of."""
     keys = [f"{call.figures}/{index}" for index in range(len(data))]
-    found = [(key, data[i]) for i, key in enumerate(keys) if key in figures()[0]]
+    found = [(key, data[i]) for i, key in enumerate(keys) if key in figures().facts]
     assert found
     return found
 
 
 def test_images_are_those_of_the_published_reader(call, data):
-    told, arrays = figures()
+    told, arrays = figures().facts, figures().arrays
     for key, sample in compared(call, data):
         assert list(sample.images) == [m for m in told[key] if m != "label"]
         for name, image in sample.images.items():
@@ -135,7 +131,7 @@ def test_images_are_those_of_the_published_reader(call, data):
 
 
 def test_labels_are_those_of_the_published_reader(call, data):
-    told, arrays = figures()
+    told, arrays = figures().facts, figures().arrays
     for key, sample in compared(call, data):
         want, label = told[key]["label"], sample.label
         assert list(label.shape) == want["shape"]
