@@ -34,6 +34,20 @@ def table(seen: Prediction, lesson: Lesson) -> Tensor:
     return rows.view(lesson.batch, lesson.modalities)
 
 
+def fused_mean(seen: Prediction, batch: int, stage: int) -> Tensor:
+    """(B, C, h, w) mean of a sample's features over the sensors that it has; 0 where it has none.
+
+    Args:
+        seen: rows of (sample, sensor) pairs.
+        batch: B.
+        stage: 0 is the finest.
+    """
+    features = wide(seen.features[stage])  # (N, C, h, w)
+    count = torch.bincount(seen.sample, minlength=batch).clamp(min=1)
+    total = features.new_zeros(batch, *features.shape[1:]).index_add(0, seen.sample, features)
+    return total / count.view(-1, 1, 1, 1)
+
+
 def dominant(lesson: Lesson, stage: int, known: Tensor | None) -> Tensor:
     """The teacher's rows that are worth imitating at a stage: those most like the fused feature.
 
@@ -54,8 +68,7 @@ def dominant(lesson: Lesson, stage: int, known: Tensor | None) -> Tensor:
     features = wide(seen.features[stage].detach())  # (N_t, C, h, w)
     present = table(seen, lesson) >= 0  # (B, M)
     count = present.sum(1, keepdim=True)  # (B, 1)
-    fused = features.new_zeros(lesson.batch, *features.shape[1:])
-    fused.index_add_(0, seen.sample, features)  # the sum points where the mean points
+    fused = fused_mean(seen, lesson.batch, stage).detach()
     likeness = F.cosine_similarity(features, fused[seen.sample], dim=1)  # (N_t, h, w)
     score = mean_known(likeness, None if known is None else known[seen.sample])
     scores = score.new_full(present.shape, -torch.inf)

@@ -31,7 +31,9 @@ MORE = [
     ("crossmodal", {"form": "kl"}),
     ("ifv", {"dominant_only": False}),
     ("ifv", {"per_position": True}),
+    ("ifv", {"fused": True}),
     ("rrm", {"noise": False}),
+    ("rrm", {"legacy_spread": True}),
     ("hpdm", {"legacy_absent": True, "pairing": "same"}),
     ("hpdm", {"legacy_double_norm": True, "pairing": "same"}),
 ]
