@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -20,8 +19,7 @@ from robustseg_core.distill._pixels import (
     one_hot,
     wide,
 )
-from robustseg_core.distill._rows import Rows, table
-from robustseg_core.types import Prediction
+from robustseg_core.distill._rows import Rows, drawn, table
 
 
 class Hpdm(Distiller):
@@ -102,23 +100,9 @@ class Hpdm(Distiller):
 
         Draws from `lesson.generator` once, whatever the order of the rows; not for `same`.
         """
-        if self.options.pairing == "legacy_random":
-            return self._chosen(lesson.teacher, lesson.student, lesson), slice(None)
-        return slice(None), self._chosen(lesson.student, lesson.teacher, lesson)
-
-    def _chosen(self, slots: Prediction, others: Prediction, lesson: Lesson) -> Tensor:
-        """For each row of one side, a row of the other side."""
-        rows = table(others, lesson)  # (B, M)
-        sample, column = slots.sample, slots.modality
-        if self.options.pairing == "same":
-            return rows[sample, column]
-        draws = torch.rand(rows.shape, generator=lesson.generator).to(rows.device)
-        has = rows >= 0
-        if self.options.pairing == "shuffled":
-            order = draws.masked_fill(~has, 2).argsort(1)  # the sample's own sensors, shuffled
-            place = (table(slots, lesson) >= 0).cumsum(1) - 1
-        else:
-            order = has.int().argsort(dim=1, descending=True, stable=True)  # present ones first
-            place = (draws * has.sum(1, keepdim=True)).long()
-        chosen = order.gather(1, place.clamp(min=0))[sample, column]
-        return rows[sample, chosen]
+        mine, its, pairing = lesson.student, lesson.teacher, self.options.pairing
+        if pairing == "same":
+            return slice(None), table(its, lesson)[mine.sample, mine.modality]
+        if pairing == "legacy_random":
+            return drawn(its, mine, lesson, replacement=True), slice(None)
+        return slice(None), drawn(mine, its, lesson, replacement=pairing == "random")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ class Ifv(Distiller):
     The centre map holds at each pixel the prototype of the pixel's class; the map of typicality is
     the cosine along channels between the feature and it. With a softmax over positions,
 
-        L = 1/B sum_b sum_stages sum_dominant-modalities
+        L = 1/B sum_b sum_stages sum_maps
             T^2 KL( softmax(map of the teacher / T) || softmax(map of the student / T) )
 
     Only known pixels compete. One distribution holds them all, so that the term does not grow with
@@ -46,26 +46,25 @@ class Ifv(Distiller):
     stage to the coarsest at 1024 pixels): a weight of ours, to be tuned. `per_position` divides by
     the number of positions, as `KLDivLoss('mean')` would; then the weight must grow with the image.
 
-    Dominant are the half of a sample's modalities most like the teacher's fused feature (`_rows`).
-    Where the student has none of them, nothing is learned; dense imitation of weak sensors hurts.
-    The loop over single modalities is the paper's; the code that was released compares one `fused`
-    map instead, the mean over the sensors of the student beside that of all of the teacher's.
+    Which `maps` are compared: those of each `dominant` sensor, the half of a sample's sensors most
+    like the teacher's fused feature (`_rows`); where the student has none of them, nothing is
+    learned, as dense imitation of weak sensors (`all`) hurts. `others` are those that are not
+    dominant to the one who *learns*: for feedback, where the full network learns from the student.
+    The code that was released compares one `fused` map of a sample instead, the mean over the
+    student's sensors beside that over all of the teacher's; its loop over single sensors is
+    unpublished.
     """
 
     needs_label: ClassVar[bool] = True
 
     class Options(Distiller.Options):
-        """`legacy_width_axis` and weight 12 are the published term, with `fused` the released."""
+        """Weight 12 was published with `legacy_width_axis`, and released with `maps=fused`, too."""
 
         weight: float = Field(12.0, ge=0, description="Factor of this term in the loss.")
-        dominant_only: bool = Field(
-            default=True,
-            description="Only the better half of the sensors, per sample and stage; without "
-            "meaning where they are `fused`.",
-        )
-        fused: bool = Field(
-            default=False,
-            description="Compare the means over the sensors instead of each sensor, as released.",
+        maps: Literal["dominant", "others", "all", "fused"] = Field(
+            "dominant",
+            description="Of which sensors, per sample and stage: the better half, the others, all "
+            "one by one, or (as released) the mean over all.",
         )
         legacy_width_axis: bool = Field(
             default=False,
@@ -80,13 +79,13 @@ class Ifv(Distiller):
 
     @full_precision
     def forward(self, lesson: Lesson) -> Tensor:
-        """The sum of divergences over stages and dominant modalities, per sample."""
+        """The sum of divergences over stages and maps, per sample; see the class."""
         label = labelled(lesson, self.name)
         here, there = pairs(lesson)
         total = nothing(lesson)
         for stage, student_feat in enumerate(lesson.student.features):
             small = label_at(label, (student_feat.shape[2], student_feat.shape[3]))
-            if self.options.fused:
+            if self.options.maps == "fused":
                 sample = torch.arange(lesson.batch, device=small.device)
                 student = fused_mean(lesson.student, lesson.batch, stage)
                 teacher = fused_mean(lesson.teacher, lesson.batch, stage)
@@ -100,8 +99,10 @@ class Ifv(Distiller):
                 typicality(teacher.detach(), small, sample, lesson.classes),
                 known[sample],
             )  # (n,)
-            if self.options.dominant_only and not self.options.fused:
-                each = torch.where(dominant(lesson, stage, known)[there], each, 0)
+            if self.options.maps == "dominant":
+                each = torch.where(dominant(lesson.teacher, lesson, stage, known)[there], each, 0)
+            elif self.options.maps == "others":
+                each = torch.where(dominant(lesson.student, lesson, stage, known)[here], 0, each)
             total = total + each.sum()
         return total / lesson.batch
 

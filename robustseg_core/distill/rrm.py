@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from robustseg_core.distill._base import Distiller, Lesson
 from robustseg_core.distill._pixels import full_precision, known_at, mean_known, nothing, wide
-from robustseg_core.distill._rows import Rows, pairs
+from robustseg_core.distill._rows import Rows, drawn, pairs
 
 Weights = tuple[float, float, float, float]
 
@@ -46,6 +47,11 @@ class Rrm(Distiller):
         stage_weights: Weights = Field(
             (0.02, 0.005, 0.002, 0.0003), description="w of the four stages, finest first."
         )
+        pairing: Literal["same", "legacy_random"] = Field(
+            "same",
+            description="Rows of the same sensor, or for each of the teacher's one of the "
+            "student's by chance, as one of the released scripts has it.",
+        )
         copies: int = Field(10, ge=1, le=100, description="Noisy copies of each feature.")
         noise: bool = Field(default=True, description="False: one copy, as it is.")
         legacy_noise: bool = Field(
@@ -69,6 +75,9 @@ class Rrm(Distiller):
         here, there = pairs(lesson)
         total = nothing(lesson)
         for stage, weight in enumerate(self.options.stage_weights):
+            if self.options.pairing == "legacy_random":
+                here = drawn(lesson.teacher, lesson.student, lesson, replacement=True)
+                there = slice(None)
             student = wide(lesson.student.features[stage][here])  # (n, C, h, w)
             teacher = wide(lesson.teacher.features[stage].detach()[there])
             pixels = None

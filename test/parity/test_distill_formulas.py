@@ -60,16 +60,16 @@ FORMULAS: list[tuple[str, dict, Callable[[Lesson], Tensor]]] = [
     ("crossmodal", {}, slow_losses.crossmodal_by_map),
     ("crossmodal", {"form": "kl"}, lambda x: slow_losses.crossmodal(x, "kl")),
     ("ifv", {}, slow_losses.ifv),
-    ("ifv", {"dominant_only": False}, lambda x: slow_losses.ifv(x, dominant_only=False)),
+    ("ifv", {"maps": "all"}, lambda x: slow_losses.ifv(x, dominant_only=False)),
     (
         "ifv",
-        {"dominant_only": False, "legacy_width_axis": True},
+        {"maps": "all", "legacy_width_axis": True},
         lambda x: slow_losses.ifv(x, dominant_only=False, rows=True),
     ),
-    ("ifv", {"fused": True}, lambda x: slow_losses.ifv(x, fused=True)),
+    ("ifv", {"maps": "fused"}, lambda x: slow_losses.ifv(x, fused=True)),
     (
         "ifv",
-        {"fused": True, "legacy_width_axis": True},
+        {"maps": "fused", "legacy_width_axis": True},
         lambda x: slow_losses.ifv(x, fused=True, rows=True),
     ),
 ]
@@ -230,11 +230,30 @@ def test_dominant_sensors_are_the_half_most_like_the_fused_feature():
     )
     for stage, maps in enumerate(lesson.teacher.features):
         known = slow_losses.small_label(lesson.label, maps) != 255
-        chosen = dominant(lesson, stage, known)
+        chosen = dominant(lesson.teacher, lesson, stage, known)
         for sample in range(2):
             own = lesson.teacher.modality[chosen & (lesson.teacher.sample == sample)]
             assert sorted(own.tolist()) == sorted(slow_losses.best_half(lesson, stage, sample))
             assert len(own) == 2
+
+
+def test_what_is_not_dominant_to_the_learner_is_taught_in_feedback():
+    """The two halves are all; the full network learns, and its dominant rows get no gradient."""
+    forward = school()
+    lesson = replace(forward, student=forward.teacher, teacher=forward.student)
+    term = distill.load("ifv")({"maps": "others"})
+    lesson.student.logits.requires_grad_()
+    grads = torch.autograd.grad(term(lesson), lesson.student.features)
+    for stage, grad in enumerate(grads):
+        known = slow_losses.small_label(lesson.label, grad) != 255
+        chosen = dominant(lesson.student, lesson, stage, known)
+        assert grad[chosen].abs().max() == 0
+        here, _ = lesson.pairs
+        taught = torch.zeros_like(chosen)
+        taught[here] = True
+        if stage < 2:  # at coarser ones, hardly a pixel is known
+            assert (grad[taught & ~chosen].flatten(1).abs().sum(1) > 0).all()
+        assert grad[~taught].abs().max() == 0
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -276,6 +295,19 @@ def test_rrm_sums_the_definition_over_stages_and_sensors(height, own_noise):
     ours = term(replace(lesson, generator=dice(8)))
     for a, b in zip(both_ways(ours, lesson), both_ways(slow / lesson.batch, lesson), strict=True):
         torch.testing.assert_close(a, b.expand_as(a), rtol=1e-7, atol=1e-9)
+
+
+def test_rrm_between_sensors_is_that_of_the_pairs_it_drew(monkeypatch):
+    lesson = lessons.lesson(((1, 1, 1),) * 2, ((1, 1, 1),) * 2, size=SIZE, dtype=torch.float64)
+    across = distill.load("rrm")({"pairing": "legacy_random", "noise": False})
+    turned = torch.tensor([2, 3, 4, 5, 0, 1])  # rows are sensor by sensor
+    monkeypatch.setattr("robustseg_core.distill.rrm.drawn", lambda *_, **__: turned)
+    features = [x[turned] for x in lesson.student.features]
+    other = replace(lesson, student=replace(lesson.student, features=features))
+    same = distill.load("rrm")({"noise": False})
+    torch.testing.assert_close(across(lesson), same(other))
+    monkeypatch.undo()
+    assert across(lesson) != same(lesson)
 
 
 def test_the_default_weights_of_rrm_are_the_released_run_at_256_pixels_and_b0():

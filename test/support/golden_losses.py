@@ -37,15 +37,14 @@ COPIES = 10
 DIRECTIONS = 90000
 """Seed of the first direction that gradients were projected on."""
 LEGACY_HPDM = {"legacy_double_norm": True, "legacy_absent": True}
-LEGACY_IFV = {"legacy_width_axis": True, "dominant_only": False}
 TERMS: dict[str, tuple[str, dict[str, Any]]] = {
     "mad": ("prediction", {"legacy_mean": True, "legacy_ignored": True}),
     "umd": ("unimodal", {"axis": "height", "legacy_mean": True, "legacy_ignored": True}),
     "cmd": ("crossmodal", {"legacy_code": True}),
     "hpdm_same": ("hpdm", {"pairing": "same", **LEGACY_HPDM}),
     "hpdm_random": ("hpdm", {"pairing": "legacy_random", **LEGACY_HPDM}),
-    "ifv_modalities": ("ifv", LEGACY_IFV),
-    "ifv_fused": ("ifv", {"fused": True, **LEGACY_IFV}),
+    "ifv_modalities": ("ifv", {"maps": "all", "legacy_width_axis": True}),
+    "ifv_fused": ("ifv", {"maps": "fused", "legacy_width_axis": True}),
     "rrm": (
         "rrm",
         {
