@@ -121,7 +121,7 @@ class Task:
                 generator=rank_rng,
             )
             for name, distiller in self.distillers.items():
-                terms[name] = distiller.options.weight * distiller(lesson)
+                terms[name] = distiller.weight(lesson.classes) * distiller(lesson)
         return terms
 
     def _subset(
@@ -159,7 +159,7 @@ class Task:
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         loss = self.recipe.loss
-        logits = resize_logits(logits.float(), label.shape[1:])
+        logits = resize_logits(logits, label.shape[1:])
         return ohem_cross_entropy(
             logits, label, threshold=loss.ohem_threshold, least_share=loss.ohem_share
         )
