@@ -65,9 +65,10 @@ class Tree(dict[str, Any]):
         """Where the value at `path` was written, or the group that lacks it; empty: in no file."""
         found, branch = self.places.get((), ""), dict[str, Any](self)
         for depth, name in enumerate(path, 1):
-            if not isinstance(branch, Mapping) or name not in branch:
+            named = {str(k): v for k, v in branch.items()} if isinstance(branch, Mapping) else {}
+            if name not in named:
                 break  # an item of a list, or a key that is missing
-            found, branch = self.places.get(path[:depth], ""), branch[name]
+            found, branch = self.places.get(path[:depth], ""), named[name]
         return found
 
 
