@@ -87,8 +87,10 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[key] = _merged(old, value) if both else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            merged[key] = _merged(old, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -447,8 +449,9 @@ def parse(model: type[C], tree: Mapping[str, Any], *, where: str = "") -> C:
         wrong = error
     else:
         return made
-    told = isinstance(tree, Tree) and not wrong.place and wrong.path[: len(above)] == above
-    place = tree.place(wrong.path[len(above) :]) if told else wrong.place
+    place = wrong.place
+    if isinstance(tree, Tree) and not place and wrong.path[: len(above)] == above:
+        place = tree.place(wrong.path[len(above) :])
     raise Misfit(wrong.text, wrong.path, place)
 
 

@@ -155,10 +155,10 @@ def train(
     from robustseg_core.learn.fit import fit
     from robustseg_core.learn.recipe import load_recipe
 
-    names = [word for word in recipes if "=" not in word or Path(word).is_file()]
-    words = [word for word in recipes if word not in names] + (overrides or [])
+    layers = [word for word in recipes if "=" not in word or Path(word).is_file()]
+    words = [word for word in recipes if word not in layers] + (overrides or [])
     words += [f"teacher={config.scalar(str(teacher))}"] if teacher else []
-    recipe = load_recipe(names, words)
+    recipe = load_recipe(layers, words)
     system = visible(recipe.system or "training")
     with progress_bar("steps") as progress:
         task = progress.add_task(system, total=None)
