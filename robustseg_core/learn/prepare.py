@@ -15,7 +15,7 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.models.weights import import_weights
 
 
@@ -55,7 +55,7 @@ def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     return train, val
 
 
-def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
+def network(recipe: Recipe, train: Dataset) -> Network:
     """The student at step 0, with random or imported weights.
 
     Raises:
@@ -68,6 +68,8 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
             "modalities": train.modalities,
             "classes": train.classes.names,
             "palette": train.classes.palette,
+            "architecture": wanted.architecture,
+            "options": wanted.options,
             "backbone": wanted.backbone,
             "size": train.shape,
             "fusion": wanted.fusion,
@@ -87,7 +89,7 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
     return model
 
 
-def frozen_teacher(recipe: Recipe, train: Dataset) -> AnyModalSegmenter | None:
+def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
     """The recipe's teacher, if it distills anything and names one.
 
     Raises:

@@ -20,6 +20,7 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
+from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.types import WIDEST_HEAD
 
@@ -42,6 +43,12 @@ class DataRecipe(Strict):
 class NetworkRecipe(Strict):
     """What is trained."""
 
+    architecture: str = Field(
+        "m_segformer", description="An architecture, as `robustseg list` names them."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the architecture (docs/specs/network.md)."
+    )
     backbone: str = Field("b0", description="A backbone, as `robustseg list` names them.")
     head: str = Field(
         "published", pattern="^(published|folded)$", description="Form of the head in training."
@@ -170,6 +177,8 @@ class Recipe(Strict):
                     f"distill.{name}.full_weight is {options['full_weight']}, but nothing passes "
                     "with all sensors; set student.with_full=true"
                 )
+        network = architectures.load(self.network.architecture)
+        parse(network.Options, self.network.options, where="network.options")
         if self.student.dropout not in LAWS:
             law = self.student.dropout
             raise ValueError(f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}")

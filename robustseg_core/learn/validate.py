@@ -16,7 +16,7 @@ from robustseg_core.evaluation.matching import expect_encodings, shared_modaliti
 from robustseg_core.evaluation.protocols import Trial
 from robustseg_core.evaluation.run import count
 from robustseg_core.learn.recipe import ValidationRecipe
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.models.subsets import short, subsets
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Picked(Dataset):
 
 
 def score(
-    model: AnyModalSegmenter,
+    model: Network,
     data: Dataset,
     rule: ValidationRecipe,
     fabric: Fabric,
