@@ -256,11 +256,16 @@ class Batch:
     """(B, M) bool, columns in the order of `ModelSpec.modalities`."""
     label: Tensor | None = None
     """(B, H, W) int64, `IGNORE` where unknown."""
+    quality: Tensor | None = None
+    """(B, M) float32 in [0, 1], 1 for a sensor that is well; None: all are."""
+    intact: Mapping[str, Tensor] = field(default_factory=dict)
+    """modality -> its images before they were damaged, where any of the batch were: what a teacher
+    gets to see."""
 
 
 @dataclass(slots=True)
 class Prediction:
-    """What the network returns: logits, and what it saw per modality before fusion."""
+    """What the network returns: logits, and what it saw before and after its sensors met."""
 
     logits: Tensor
     """(B, K, h, w); the caller decides how to enlarge them."""
@@ -270,6 +275,8 @@ class Prediction:
     """(N,) int64: the sample that each packed row belongs to."""
     modality: Tensor
     """(N,) int64: the column of `alive` that each packed row belongs to."""
+    fused: list[Tensor] = field(default_factory=list)
+    """S maps of (B, C_s, h_s, w_s), what the head got; empty where nobody kept them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +336,7 @@ MOST_CHANNELS = 64
 _FEW_CLASSES = 16
 """Features of fewer classes than this take more memory than their logits."""
 LONGEST_TEXT = 10_000
-"""Characters of a provenance, and of all encodings as JSON."""
+"""Characters of a provenance, and of all encodings or options as JSON."""
 
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 """Names of classes or modalities."""
@@ -349,6 +356,10 @@ class ModelSpec(Strict):
     classes: Names = Field(min_length=2, max_length=IGNORE)
     palette: tuple[Color, ...] = Field(max_length=IGNORE)
     """RGB per class."""
+    architecture: str = Field(default="m_segformer", max_length=LONGEST_NAME)
+    """A file of `models/architectures/`."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """What the architecture is told, as its `Options` model spells it."""
     backbone: str = Field(default="tiny", max_length=LONGEST_NAME)
     size: tuple[int, int] = (384, 512)
     """(H, W) of the network's input; both divide by 32."""
@@ -390,15 +401,8 @@ class ModelSpec(Strict):
             raise ValueError(
                 f"encodings name {sorted(strange)}, which are not in {self.modalities}"
             )
-        try:
-            length = len(json.dumps(self.encodings, default=str))
-        except (RecursionError, ValueError):  # endlessly deep, or in a circle
-            length = LONGEST_TEXT + 1
-        if length > LONGEST_TEXT:
-            raise ValueError(
-                f"encodings have more than {LONGEST_TEXT} characters; give the options"
-                " of each modality's `Encoding`, and no more"
-            )
+        _expect_short("encodings", self.encodings, "each modality's `Encoding`")
+        _expect_short("options", self.options, "the architecture")
         return self
 
     def channels_of(self, modality: str) -> int:
@@ -418,6 +422,18 @@ class ModelSpec(Strict):
                 f"a shared stem takes images of one number of channels, and these have {told}; "
                 "use stem: per_modality"
             )
+
+
+def _expect_short(what: str, tree: Mapping[str, Any], whose: str) -> None:
+    try:
+        length = len(json.dumps(tree, default=str))
+    except (RecursionError, ValueError):  # endlessly deep, or in a circle
+        length = LONGEST_TEXT + 1
+    if length > LONGEST_TEXT:
+        raise ValueError(
+            f"{what} have more than {LONGEST_TEXT} characters; give the options of {whose}, and no "
+            "more"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.models.weights import import_weights
 
 
@@ -55,7 +55,7 @@ def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     return train, val
 
 
-def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
+def network(recipe: Recipe, train: Dataset) -> Network:
     """The student at step 0, with random or imported weights.
 
     Raises:
@@ -68,6 +68,8 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
             "modalities": train.modalities,
             "classes": train.classes.names,
             "palette": train.classes.palette,
+            "architecture": wanted.architecture,
+            "options": wanted.options,
             "backbone": wanted.backbone,
             "size": train.network_shape(),
             "fusion": wanted.fusion,
@@ -87,7 +89,7 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
     return model
 
 
-def frozen_teacher(recipe: Recipe, train: Dataset) -> AnyModalSegmenter | None:
+def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
     """The recipe's teacher, if it distills anything and names one.
 
     Raises:
@@ -105,12 +107,20 @@ def frozen_teacher(recipe: Recipe, train: Dataset) -> AnyModalSegmenter | None:
 
 
 def optimizer_of(model: nn.Module, optim: OptimRecipe) -> torch.optim.Optimizer:
-    """AdamW; biases and norms are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    """AdamW; biases and norms are not decayed. A group's `scale` is its rate over `optim.lr`."""
+    named = list(model.named_parameters())
+    parts = [(1.0, [p for _, p in named])]
+    if optim.head_lr != 1:
+        head = [p for name, p in named if name.startswith("head.")]
+        rest = [p for name, p in named if not name.startswith("head.")]
+        parts = [(1.0, rest), (optim.head_lr, head)]
     groups = [
-        {"params": decayed, "weight_decay": optim.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": some, "weight_decay": decay, "scale": scale, "lr": scale * optim.lr}
+        for scale, parameters in parts
+        for decay, some in (
+            (optim.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        )
     ]
     return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=1e-8)
 

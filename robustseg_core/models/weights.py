@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.models.checkpoint import expect_finite
 from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
+from robustseg_core.models.network import Network
 from robustseg_core.storage.budget import OverBudget, check_zip
 from robustseg_core.types import CHANNELS
 
@@ -83,9 +83,7 @@ class ImportReport:
         )
 
 
-def import_weights(
-    path: Path | str, model: AnyModalSegmenter, *, head: str = "auto"
-) -> ImportReport:
+def import_weights(path: Path | str, model: Network, *, head: str = "auto") -> ImportReport:
     """Fill `model` with public weights; stems and norms per modality all start from the public one.
 
     A stem for images of other than three channels stays as it was.
@@ -105,8 +103,13 @@ def import_weights(
         raise RobustsegError(f"head is {head!r}; {did_you_mean(head, ('auto', 'need', 'skip'))}")
     file = _Source(Path(path))
     file.expect_backbone(model.spec.backbone)
-    for ours, theirs in _rows(model.encoder, file.column):
-        file.fill(model.encoder, ours, theirs)
+    if model.trunk is None:
+        raise RobustsegError(
+            f"a network of architecture {model.spec.architecture!r} has no Mix Transformer that "
+            f"{path} could fill; train it from random weights"
+        )
+    for ours, theirs in _rows(model.trunk, file.column):
+        file.fill(model.trunk, ours, theirs)
 
     public = model.head if isinstance(model.head, AllMLPHead) else _unfolded(model.head)
     outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
