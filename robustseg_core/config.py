@@ -72,6 +72,9 @@ class Tree(dict[str, Any]):
         return found
 
 
+yaml.SafeDumper.add_representer(Tree, yaml.SafeDumper.represent_dict)
+
+
 def places_of(tree: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
     """The places that `tree` remembers; of a plain mapping none."""
     return tree.places if isinstance(tree, Tree) else {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 
 import pytest
+import yaml
 
 from robustseg_core import config
 from robustseg_core.config import SyncConfig
@@ -101,6 +104,12 @@ def test_a_file_below_the_working_folder_is_named_as_it_was_given(tmp_path, monk
     (tmp_path / "robot.yaml").write_text("autostart: true\ndevice: tpu")
     with pytest.raises(RobustsegError, match=r"^robot\.yaml:2: device is 'tpu'"):
         parse_robot(config.override(config.read_file(Path("robot.yaml")), []))
+
+
+def test_a_configuration_is_written_like_any_mapping():
+    tree = config.override(config.read_yaml("a: {b: 1}", source="here"), ["a.c=[2]"])
+    assert config.read_yaml(yaml.safe_dump(tree), source="there") == {"a": {"b": 1, "c": [2]}}
+    assert json.loads(json.dumps(tree)) == pickle.loads(pickle.dumps(tree)) == tree  # noqa: S301
 
 
 def test_lines_are_remembered_of_files_that_would_become_endless(tmp_path):
