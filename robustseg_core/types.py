@@ -337,6 +337,28 @@ Color = tuple[_Level, _Level, _Level]
 """RGB."""
 
 
+class DataSpec(BaseModel):
+    """The public collection that weights belong to, and how those who published them read it.
+
+    What `robustseg eval` goes by where its caller says nothing else; the size is the network's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field(min_length=1, max_length=LONGEST_NAME)
+    """A data set, as `robustseg list` names them."""
+    split: str = Field(default="val", pattern="^(train|val|test)$")
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Options of the data set."""
+    missing: str = Field(default="skip", pattern="^(skip|zero)$")
+    """How a missing sensor is represented in the published figures."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> DataSpec:
+        _expect_short("options", self.options, "the data set")
+        return self
+
+
 class ModelSpec(BaseModel):
     """Everything needed to rebuild and feed a network; stored inside every checkpoint.
 
@@ -362,6 +384,8 @@ class ModelSpec(BaseModel):
     """modality -> options of its encoding, as the modality's `Encoding` model spells them."""
     channels: Mapping[str, int] = Field(default_factory=dict)
     """modality -> C of its images, where that is not `CHANNELS`."""
+    data: DataSpec | None = None
+    """The public collection that it belongs to, if it does."""
     trained: bool = False
     provenance: str = Field(default="random weights", max_length=LONGEST_TEXT)
     """Where the weights come from: recipe, data, commit."""
@@ -391,15 +415,7 @@ class ModelSpec(BaseModel):
             raise ValueError(
                 f"encodings name {sorted(strange)}, which are not in {self.modalities}"
             )
-        try:
-            length = len(json.dumps(self.encodings, default=str))
-        except (RecursionError, ValueError):  # endlessly deep, or in a circle
-            length = LONGEST_TEXT + 1
-        if length > LONGEST_TEXT:
-            raise ValueError(
-                f"encodings have more than {LONGEST_TEXT} characters; give the options"
-                " of each modality's `Encoding`, and no more"
-            )
+        _expect_short("encodings", self.encodings, "each modality's `Encoding`")
         return self
 
     def channels_of(self, modality: str) -> int:
@@ -419,6 +435,18 @@ class ModelSpec(BaseModel):
                 f"a shared stem takes images of one number of channels, and these have {told}; "
                 "use stem: per_modality"
             )
+
+
+def _expect_short(what: str, tree: Mapping[str, Any], whose: str) -> None:
+    try:
+        length = len(json.dumps(tree, default=str))
+    except (RecursionError, ValueError):  # endlessly deep, or in a circle
+        length = LONGEST_TEXT + 1
+    if length > LONGEST_TEXT:
+        raise ValueError(
+            f"{what} have more than {LONGEST_TEXT} characters; give the options of {whose}, and no "
+            "more"
+        )
 
 
 @dataclass(frozen=True, slots=True)
