@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from robustseg_core import modalities
-from robustseg_core.engines import Engine, NotFiniteError
+from robustseg_core.engines import Engine, LackingError, NoMaskError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
 from robustseg_core.modalities._base import Modality
-from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models import architectures, checkpoint
+from robustseg_core.models.network import Network
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.sync.synchronizer import Match
 from robustseg_core.types import (
@@ -63,7 +63,7 @@ class Segmenter:
         stopwatch_ns: measures our own latency, nothing else.
 
     Raises:
-        RobustsegError: the robot has none of the network's modalities.
+        RobustsegError: the robot has none of the network's modalities, or not one that it needs.
     """
 
     def __init__(
@@ -87,6 +87,13 @@ class Segmenter:
         self.refused = Register()
         """Sets of which the network made no mask, by the sensors that they were of."""
         self._refusal: Finding | None = None
+        for name in architectures.needs(spec):
+            if name not in self.intake.modalities:
+                raise RobustsegError(
+                    f"the network ({spec.architecture}) makes no mask without {name}, and the robot"
+                    f" has {', '.join(self.intake.modalities)}; set streams.{name}.topic, or use "
+                    "weights that do without it"
+                )
         self._engine = engine
         self._observer = observer
         self._stopwatch_ns = stopwatch_ns
@@ -185,10 +192,8 @@ class Segmenter:
             return None
         try:
             ids, confidence = self._engine(bundle)
-        except NotFiniteError as error:
-            self._refusal = Finding(Fault.INTERNAL, fatal=True, text=str(error))
-            if self.refused.add(" ".join(bundle.frames), self._refusal):
-                log.error(str(error))
+        except NoMaskError as error:
+            self._refuse(bundle, error, now_ns, absent)
             return None
         self._refusal = None
         inferred_ns = self._stopwatch_ns()
@@ -239,8 +244,10 @@ class Segmenter:
         for name in self.streams:
             blank = np.zeros((self.spec.channels_of(name), *self.spec.size), np.float32)
             frames[name] = Frame(name, 0, blank)
+        needed = architectures.needs(self.spec)
         for names in (*((n,) for n in frames), tuple(frames)):
-            self._engine(Bundle(0, {name: frames[name] for name in names}))
+            kept = {name: frames[name] for name in frames if name in (*needed, *names)}
+            self._engine(Bundle(0, kept))
 
     def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, Finding]]:
         """Frames of a set; a sensor that cannot be placed after all is absent, with the reason."""
@@ -269,6 +276,18 @@ class Segmenter:
             self._encoded[name] = (key, frames[name])
         return Bundle(match.stamp_ns, frames), absent
 
+    def _refuse(
+        self, bundle: Bundle, error: NoMaskError, now_ns: int, absent: Mapping[str, Finding]
+    ) -> None:
+        """Note that the network makes no mask of a set, under the fault that it is due to."""
+        fault, text = Fault.INTERNAL, str(error)
+        if isinstance(error, LackingError):
+            why = _why(error.modality, self.intake.health(now_ns), absent)
+            fault = why[0].fault if why else fault
+        self._refusal = Finding(fault, fatal=True, text=text)
+        if self.refused.add(" ".join(bundle.frames), self._refusal):
+            log.error(text)
+
     def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> Finding:
         """Tell that a sensor could not be encoded."""
         finding = Finding(fault, fatal=False, text=text, score=1.0)
@@ -276,7 +295,7 @@ class Segmenter:
         return finding
 
 
-def engine_of(model: AnyModalSegmenter, device: torch.device, *, cpu_threads: int = 0) -> Engine:
+def engine_of(model: Network, device: torch.device, *, cpu_threads: int = 0) -> Engine:
     """What runs a network: on a GPU, the CPU stands by for the day when it fails."""
     engine = EagerEngine(model, device, cpu_threads=cpu_threads)
     if device.type == "cpu":
@@ -296,7 +315,7 @@ def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns:
     return Frame(decoder.name, readings[-1].stamp_ns, array, quality)
 
 
-def network(weights: str, streams: Sequence[str]) -> AnyModalSegmenter:
+def network(weights: str, streams: Sequence[str]) -> Network:
     """The network that a robot means: a checkpoint's path, empty for the shipped one, `untrained`.
 
     Raises:

@@ -259,7 +259,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Prediction:
-    """What the network returns: logits, and what it saw per modality before fusion."""
+    """What the network returns: logits, and what it saw before and after its sensors met."""
 
     logits: Tensor
     """(B, K, h, w); the caller decides how to enlarge them."""
@@ -269,6 +269,8 @@ class Prediction:
     """(N,) int64: the sample that each packed row belongs to."""
     modality: Tensor
     """(N,) int64: the column of `alive` that each packed row belongs to."""
+    fused: list[Tensor] = field(default_factory=list)
+    """S maps of (B, C_s, h_s, w_s), what the head got; empty where nobody kept them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +330,7 @@ MOST_CHANNELS = 64
 _FEW_CLASSES = 16
 """Features of fewer classes than this take more memory than their logits."""
 LONGEST_TEXT = 10_000
-"""Characters of a provenance, and of all encodings as JSON."""
+"""Characters of a provenance, and of all encodings or options as JSON."""
 
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 """Names of classes or modalities."""
@@ -372,6 +374,10 @@ class ModelSpec(BaseModel):
     classes: Names = Field(min_length=2, max_length=IGNORE)
     palette: tuple[Color, ...] = Field(max_length=IGNORE)
     """RGB per class."""
+    architecture: str = Field(default="m_segformer", max_length=LONGEST_NAME)
+    """A file of `models/architectures/`."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """What the architecture is told, as its `Options` model spells it."""
     backbone: str = Field(default="tiny", max_length=LONGEST_NAME)
     size: tuple[int, int] = (384, 512)
     """(H, W) of the network's input; both divide by 32."""
@@ -416,6 +422,7 @@ class ModelSpec(BaseModel):
                 f"encodings name {sorted(strange)}, which are not in {self.modalities}"
             )
         _expect_short("encodings", self.encodings, "each modality's `Encoding`")
+        _expect_short("options", self.options, "the architecture")
         return self
 
     def channels_of(self, modality: str) -> int:

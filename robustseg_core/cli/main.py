@@ -262,22 +262,23 @@ def params() -> None:
 
 @app.command("list")
 def list_plugins() -> None:
-    """Name the plug-ins: modalities, backbones, distillers, data sets, recipes, faults."""
+    """Name the plug-ins: modalities, networks, distillers, data sets, recipes, faults."""
     from robustseg_core import datasets, distill, faults, modalities
     from robustseg_core.learn.recipe import known_recipes
-    from robustseg_core.models import fusion, mit
+    from robustseg_core.models import architectures, fusion, mit
 
     for title, names in (
         ("modalities", modalities.ranked()),
+        ("architectures", architectures.available()),
         ("backbones", list(mit.BACKBONES)),
         ("fusions", fusion.available()),
         ("distillers", distill.available()),
         ("data sets", datasets.available()),
         ("recipes", sorted(known_recipes())),
     ):
-        typer.echo(f"{title:<11} {' '.join(names)}")
+        typer.echo(f"{title:<13} {' '.join(names)}")
     for name in faults.available(None):
-        typer.echo(f"{'fault':<11} {name:<18} {faults.describe(name)}")
+        typer.echo(f"{'fault':<13} {name:<18} {faults.describe(name)}")
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustseg_core.engines import NotFiniteError
+from robustseg_core.engines import LackingError, NotFiniteError
 from robustseg_core.errors import RobustsegError
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import Bundle, ModelSpec
 
@@ -66,9 +66,7 @@ class EagerEngine:
         cpu_threads: of this whole process, on a CPU; 0: all cores but one (`share_cores`).
     """
 
-    def __init__(
-        self, model: AnyModalSegmenter, device: torch.device, *, cpu_threads: int = 0
-    ) -> None:
+    def __init__(self, model: Network, device: torch.device, *, cpu_threads: int = 0) -> None:
         share_cores(device, threads=cpu_threads)
         self.spec: ModelSpec = model.spec
         self._device = device
@@ -78,8 +76,16 @@ class EagerEngine:
         """(H, W) class ids and (H, W) confidence 0..255, at the network's size.
 
         Raises:
+            LackingError: the bundle lacks a sensor that the network needs.
             NotFiniteError: the logits are not finite, as of damaged weights.
         """
+        for name in self._model.needs:
+            if name not in bundle.frames:
+                raise LackingError(
+                    name,
+                    f"the network ({self.spec.architecture}) makes no mask without {name}, and "
+                    f"there is only {', '.join(bundle.frames)}; use weights that do without it",
+                )
         images, alive, quality = self._tensors(bundle)
         with torch.inference_mode():
             logits = self._model(images, alive, quality).logits  # (1, K, h, w)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from robustseg_core.datasets import Sample
 from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation.forward import Forward
 from robustseg_core.evaluation.frames import WorstFrames
 from robustseg_core.evaluation.protocols import Trial, rounds
 from robustseg_core.evaluation.results import Group
-from robustseg_core.evaluation.shared import SharedForward
 from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import IGNORE
 
@@ -41,7 +41,7 @@ class Counts:
         self.unlabelled = 0
         self.size = self.label_size = (0, 0)
 
-    def add(self, forward: SharedForward, samples: list[Sample], frames: WorstFrames) -> None:
+    def add(self, forward: Forward, samples: list[Sample], frames: WorstFrames) -> None:
         """Run every trial on these labelled samples, and count."""
         if not samples:
             return

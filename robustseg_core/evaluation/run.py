@@ -1,6 +1,6 @@
 """One pass over the data, every protocol: what the network is worth when sensors are missing.
 
-samples -> SharedForward -> logits per trial -> labels at the truth's size -> confusion counts
+samples -> Forward -> logits per trial -> labels at the truth's size -> confusion counts
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from robustseg_core.evaluation.counting import Counts
 from robustseg_core.evaluation.frames import WorstFrames
 from robustseg_core.evaluation.matching import expect_encodings, shared_modalities
 from robustseg_core.evaluation.results import About, Results, tally
-from robustseg_core.evaluation.shared import SharedForward
+from robustseg_core.evaluation.shared import forward_of
 from robustseg_core.metrics import ABSENT
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 
 
 def evaluate(
-    model: AnyModalSegmenter | Path | str,
+    model: Network | Path | str,
     dataset: Dataset,
     *,
     protocols: Sequence[str] = plans.PROTOCOLS,
@@ -78,7 +78,7 @@ def evaluate(
         raise RobustsegError(f"batch is {batch}; expected at least 1")
     where = pick_device(device)
     name, digest = "a network in memory", ""
-    if not isinstance(model, AnyModalSegmenter):
+    if not isinstance(model, Network):
         path = Path(model)
         model = checkpoint.load(path, classes=dataset.classes.names)
         name, digest = path.name, hashlib.sha256(path.read_bytes()).hexdigest()
@@ -91,7 +91,7 @@ def evaluate(
 
     with torch.random.fork_rng(devices=[]):  # the folded head is born with random weights
         folded = model.folded()
-    forward = SharedForward(folded.to(where), seed=seed)
+    forward = forward_of(folded.to(where), seed=seed)
     counter = Counts(trials, len(spec.classes), where)
     frames = WorstFrames(worst, spec.encodings or dataset.encodings)
     done = 0

@@ -38,7 +38,7 @@ from robustseg_core.learn.sameness import Run, run_of
 from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.storage.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
 
@@ -92,15 +92,15 @@ class _Pupil:
     """What is trained."""
 
     task: Task
-    model: AnyModalSegmenter
-    average: AnyModalSegmenter | None
+    model: Network
+    average: Network | None
     """Exponential moving average of the model's weights; None: the recipe wants none."""
     student: _FabricModule
     """The model, as Fabric wraps it."""
     optimizer: torch.optim.Optimizer
 
     @property
-    def judged(self) -> AnyModalSegmenter:
+    def judged(self) -> Network:
         """What is validated and kept."""
         return self.average if self.average is not None else self.model
 
@@ -294,7 +294,7 @@ def _learn(
 
 
 def _judge(
-    judged: AnyModalSegmenter,
+    judged: Network,
     val: Dataset,
     recipe: Recipe,
     progress: state.Progress,
@@ -445,9 +445,7 @@ def _update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
             old.copy_(new)
 
 
-def _save_best(
-    out: Path, model: AnyModalSegmenter, recipe: Recipe, progress: state.Progress
-) -> None:
+def _save_best(out: Path, model: Network, recipe: Recipe, progress: state.Progress) -> None:
     data = ", ".join(Path(path).name for path in recipe.data.train)
     rule = f"best {recipe.validate_.rule}" if recipe.data.val else "last"
     provenance = (

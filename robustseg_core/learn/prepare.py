@@ -16,7 +16,7 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.models.weights import initialize
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     return train, val
 
 
-def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
+def network(recipe: Recipe, train: Dataset) -> Network:
     """The student at step 0, with random or imported weights.
 
     Raises:
@@ -71,6 +71,8 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
             "modalities": train.modalities,
             "classes": train.classes.names,
             "palette": train.classes.palette,
+            "architecture": wanted.architecture,
+            "options": wanted.options,
             "backbone": wanted.backbone,
             "size": train.shape,
             "fusion": wanted.fusion,
@@ -90,7 +92,7 @@ def network(recipe: Recipe, train: Dataset) -> AnyModalSegmenter:
     return model
 
 
-def frozen_teacher(recipe: Recipe, train: Dataset) -> AnyModalSegmenter | None:
+def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
     """The recipe's teacher, if it distills anything and names one.
 
     Raises:

@@ -20,6 +20,7 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
+from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.types import WIDEST_HEAD
 
@@ -42,6 +43,12 @@ class DataRecipe(Strict):
 class NetworkRecipe(Strict):
     """What is trained."""
 
+    architecture: str = Field(
+        "m_segformer", description="An architecture, as `robustseg list` names them."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the architecture (docs/specs/network.md)."
+    )
     backbone: str = Field("b0", description="A backbone, as `robustseg list` names them.")
     head: str = Field(
         "published", pattern="^(published|folded)$", description="Form of the head in training."
@@ -153,6 +160,8 @@ class Recipe(Strict):
     def _fits_together(self) -> Recipe:
         for name, options in self.distill.items():
             parse(distill.load(name).Options, options, where=f"distill.{name}")
+        network = architectures.load(self.network.architecture)
+        parse(network.Options, self.network.options, where="network.options")
         if self.student.dropout not in LAWS:
             law = self.student.dropout
             raise ValueError(f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}")

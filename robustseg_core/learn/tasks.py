@@ -17,7 +17,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.losses import ohem_cross_entropy
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.models import subsets
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import Batch, Prediction
 
@@ -42,7 +42,7 @@ class Task:
         recipe: Recipe,
         modalities: Sequence[str],
         *,
-        teacher: AnyModalSegmenter | None = None,
+        teacher: Network | None = None,
         labelled: bool = True,
     ) -> None:
         self.recipe = recipe
@@ -95,7 +95,7 @@ class Task:
         """Weighted terms of the loss; their sum is what is minimized.
 
         Args:
-            student: an `AnyModalSegmenter`, maybe wrapped by Fabric.
+            student: a `Network`, maybe wrapped by Fabric.
             batch: `alive` says what each sample has; on the student's device.
             shared_rng: the same in all processes, on the CPU: whose sensors are dropped.
             rank_rng: of this process, on the CPU.

@@ -12,7 +12,7 @@ from robustseg_core.datasets import Dataset, Sample
 from robustseg_core.evaluation.figures import trial_scores
 from robustseg_core.evaluation.run import evaluate
 from robustseg_core.learn.recipe import ValidationRecipe
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.network import Network
 from robustseg_core.models.subsets import short
 
 
@@ -49,7 +49,7 @@ class Picked(Dataset):
 
 
 def score(
-    model: AnyModalSegmenter, data: Dataset, rule: ValidationRecipe, device: torch.device
+    model: Network, data: Dataset, rule: ValidationRecipe, device: torch.device
 ) -> dict[str, float]:
     """mIoU as fractions: `val` by the recipe's rule, and `val/RDE` per subset.
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities import channels_of, ranked
 from robustseg_core.modalities import load as load_modality
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models import architectures
 from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.models.network import Network
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import CHANNELS, ModelSpec
 
@@ -34,13 +35,23 @@ _LONGEST_SPEC = 1 << 20
 """Characters of a spec as JSON."""
 _HALF = torch.finfo(torch.float16).max
 
-_SHAPING = ("modalities", "backbone", "fusion", "head_width", "stem", "norm", "channels")
+_SHAPING = (
+    "modalities",
+    "architecture",
+    "options",
+    "backbone",
+    "fusion",
+    "head_width",
+    "stem",
+    "norm",
+    "channels",
+)
 """Fields of the spec that a network is built from; the others may change after training."""
 
 
 def save(
     path: Path | str,
-    model: AnyModalSegmenter,
+    model: Network,
     spec: ModelSpec | None = None,
     *,
     half: bool = False,
@@ -82,7 +93,7 @@ def save(
 
 def load(
     path: Path | str, *, device: torch.device | str = "cpu", classes: Sequence[str] | None = None
-) -> AnyModalSegmenter:
+) -> Network:
     """The network in `path`, in eval mode, float32 whatever the file holds, with its `.spec`.
 
     Args:
@@ -227,14 +238,14 @@ def make_spec(values: Mapping[str, Any], *, source: str) -> ModelSpec:
 
 def untrained(
     spec: ModelSpec, *, seed: int = 0, head: str = "published", **dropouts: float
-) -> AnyModalSegmenter:
+) -> Network:
     """A network with random weights, the same ones for the same seed; eval mode.
 
-    The global random state is left as it was. `dropouts` are as `AnyModalSegmenter` takes them.
+    The global random state is left as it was. `dropouts` are as `Network` takes them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AnyModalSegmenter(spec, head=head, **dropouts).eval()
+        return architectures.load(spec.architecture)(spec, head=head, **dropouts).eval()
 
 
 def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, dict[str, Tensor]]:
@@ -323,7 +334,7 @@ def _expect_shapes(
 ) -> None:
     """Nothing, if the tensors of a file are those of its network, of which none is allocated."""
     with torch.device("meta"):
-        model = AnyModalSegmenter(spec, head=head)
+        model = architectures.load(spec.architecture)(spec, head=head)
     want = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     problems = [f"lacks {name}" for name in want if name not in have]
     problems += [f"has {name}, which its spec does not" for name in have if name not in want]

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models import checkpoint, hub, layouts
-from robustseg_core.models.anymodal import AnyModalSegmenter
 from robustseg_core.models.checkpoint import FORMAT, expect_finite
 from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
+from robustseg_core.models.network import Network
 from robustseg_core.storage.budget import check_zip
 from robustseg_core.types import CHANNELS
 
@@ -87,7 +87,7 @@ class ImportReport:
 
 
 def import_weights(
-    source: Path | str | PublicWeights, model: AnyModalSegmenter, *, head: str = "auto"
+    source: Path | str | PublicWeights, model: Network, *, head: str = "auto"
 ) -> ImportReport:
     """Fill `model` with public weights; stems and norms per modality all start from the public one.
 
@@ -109,8 +109,13 @@ def import_weights(
         raise RobustsegError(f"head is {head!r}; {did_you_mean(head, ('auto', 'need', 'skip'))}")
     file = source if isinstance(source, PublicWeights) else PublicWeights(Path(source))
     file.expect_backbone(model.spec.backbone)
-    for ours, theirs in _rows(model.encoder, file.column):
-        file.fill(model.encoder, ours, theirs)
+    if model.trunk is None:
+        raise RobustsegError(
+            f"a network of architecture {model.spec.architecture!r} has no Mix Transformer that "
+            f"{file.path} could fill; train it from random weights"
+        )
+    for ours, theirs in _rows(model.trunk, file.column):
+        file.fill(model.trunk, ours, theirs)
 
     public = model.head if isinstance(model.head, AllMLPHead) else _unfolded(model.head)
     outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
@@ -129,7 +134,7 @@ def import_weights(
     return ImportReport(NAMINGS[file.column - 1], tuple(sorted(file.used)), unused, outcome)
 
 
-def initialize(name: str, model: AnyModalSegmenter) -> str:
+def initialize(name: str, model: Network) -> str:
     """Begin `model` with the weights that a recipe names; what they were, for the log.
 
     Args:

@@ -18,7 +18,7 @@ from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.image import pixels
-from robustseg_core.engines import Engine
+from robustseg_core.engines import Engine, LackingError
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.labels import open_truth
 from robustseg_core.types import Bundle, Rejection
@@ -110,7 +110,10 @@ class Scorer:
         if at_ns in self.counts:
             return  # stamps went back; the first pass counts
         truth = self._truth[at_ns]
-        ids, _ = self._engine(bundle)
+        try:
+            ids, _ = self._engine(bundle)
+        except LackingError:
+            return  # no mask of these sensors: missed
         ids = metrics.at_size(ids, truth.shape)
         self.counts[at_ns] = metrics.confusion(truth, ids, self._classes)
 

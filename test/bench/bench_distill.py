@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from robustseg_core import distill  # noqa: E402
 from robustseg_core.distill import Lesson  # noqa: E402
 from robustseg_core.learn.losses import ohem_cross_entropy  # noqa: E402
-from robustseg_core.models.anymodal import AnyModalSegmenter  # noqa: E402
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter  # noqa: E402
 from robustseg_core.models.classes import DELIVER  # noqa: E402
 from robustseg_core.models.mit import BACKBONES  # noqa: E402
 from robustseg_core.models.resize import resize_logits  # noqa: E402

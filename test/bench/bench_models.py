@@ -13,7 +13,7 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.checkpoint import default_spec, untrained
 from robustseg_core.models.head import AllMLPHead
 from robustseg_core.models.mit import BACKBONES

@@ -14,7 +14,7 @@ from torch import Tensor
 from robustseg_core import distill
 from robustseg_core.distill import Distiller, Lesson
 from robustseg_core.errors import RobustsegError
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.types import IGNORE, ModelSpec, Prediction
 from support import lessons

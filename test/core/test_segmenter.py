@@ -14,6 +14,7 @@ from robustseg_core.engines import NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.output import draw, messages, recorder, report
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
@@ -407,6 +408,32 @@ def test_one_sensor_that_overflows_costs_its_masks_and_no_others():
     drive(healthy, rows)
     assert len(maps) + made.refused.total() == healthy.masks
     assert not healthy.refused and healthy.trouble == ""
+
+
+@pytest.fixture
+def needing_rgb(monkeypatch):
+    """The network makes no mask without the camera."""
+    needs = classmethod(lambda cls, spec: ("rgb",))
+    monkeypatch.setattr(AnyModalSegmenter, "needs_of", needs)
+
+
+def test_a_network_that_needs_the_camera_makes_no_mask_without_it_and_says_why(needing_rgb):
+    made = segmenter()
+    made.warm_up()
+    rows = [r for r in schedule(3) if r[1] != "rgb" or not SECOND < r[0] < 2 * SECOND]
+    split = next(i for i, row in enumerate(rows) if row[0] > 1.9 * SECOND)
+    before = drive(made, rows[:split])
+    assert before and all("rgb" in m.used for _, m in before)
+    said = "silent: the network (m_segformer) makes no mask without rgb, and there is only depth"
+    assert made.trouble.startswith(said) and made.refused.total() > 5
+    assert any("makes no mask without rgb" in remark for remark in made.remarks())
+    after = drive(made, rows[split:])
+    assert after and after[-1][1].used == ALL and made.trouble == "", "and it goes on"
+
+
+def test_a_robot_without_the_camera_that_its_network_needs_is_refused(needing_rgb):
+    with pytest.raises(RobustsegError, match=r"no mask without rgb, and the robot has depth; set"):
+        segmenter(("depth",))
 
 
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.integers(0, 38))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.models.weights import import_weights

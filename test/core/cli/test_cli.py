@@ -157,7 +157,7 @@ def test_params_prints_a_file_that_loads(command, tmp_path):
 def test_list_names_the_plugins(command):
     code, out, _ = command("list")
     assert code == 0
-    for word in ("rgb depth event lidar", "tiny", "b5", "mean"):
+    for word in ("rgb depth event lidar", "m_segformer", "tiny", "b5", "mean"):
         assert word in out
 
 

@@ -26,7 +26,7 @@ from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe
 from robustseg_core.learn.sameness import batch_of, run_of
 from robustseg_core.learn.tasks import Task
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.types import Batch
 from support.learn_data import CLASSES, make_shards, words
 

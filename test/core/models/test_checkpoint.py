@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.head import FoldedHead
 from robustseg_core.types import ModelSpec

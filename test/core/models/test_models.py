@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import fusion
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, Block, MiT

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
-from robustseg_core.models.anymodal import AnyModalSegmenter
+from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.weights import import_weights
 from robustseg_core.types import ModelSpec

@@ -1,0 +1,171 @@
+"""Every architecture is a network: any subset, trained, saved, loaded and evaluated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation import evaluate
+from robustseg_core.evaluation.forward import WholeForward
+from robustseg_core.evaluation.protocols import plan
+from robustseg_core.evaluation.shared import SharedForward, forward_of
+from robustseg_core.models import architectures, checkpoint
+from robustseg_core.models.head import FoldedHead
+from robustseg_core.models.mit import BACKBONES, Block
+from robustseg_core.models.network import Network, PackedNetwork
+from robustseg_core.models.subsets import subsets
+from support.eval_samples import NAMES, InMemory, network, random_samples
+
+pytestmark = pytest.mark.slow
+
+every_architecture = pytest.mark.parametrize("name", architectures.available())
+SIZE = (64, 64)
+MIXED = torch.tensor([[1, 1, 0, 1], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1]]).bool()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def made(name: str, seed: int = 0, **fields: object) -> Network:
+    """Random weights, statistics and biases in double precision."""
+    model = network(seed, architecture=name, **fields)
+    dice = torch.Generator().manual_seed(seed)
+    for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point():
+            noise = torch.rand(tensor.shape, generator=dice, dtype=tensor.dtype)
+            tensor.data += noise if "running_var" in key else 0.2 * (noise - 0.5)
+    return model
+
+
+def images(batch: int, seed: int = 0) -> dict[str, Tensor]:
+    dice = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(batch, 3, *SIZE, generator=dice).double() for n in NAMES}
+
+
+@every_architecture
+@torch.inference_mode()
+def test_every_subset_makes_a_prediction_of_the_agreed_form(name: str):
+    model = made(name)
+    widths = BACKBONES["tiny"].channels
+    for subset in subsets(NAMES):
+        alive = torch.tensor([[n in subset for n in NAMES]] * 2)
+        seen = model({n: x for n, x in images(2).items() if n in subset}, alive)
+        assert seen.logits.shape == (2, 4, 16, 16) and seen.logits.isfinite().all()
+        columns = [NAMES.index(n) for n in subset for _ in range(2)]
+        assert seen.modality.tolist() == columns
+        assert seen.sample.tolist() == [0, 1] * len(subset)
+        for s, (width, packed, fused) in enumerate(
+            zip(widths, seen.features, seen.fused, strict=True)
+        ):
+            assert packed.shape == (len(columns), width, 16 >> s, 16 >> s)
+            assert fused.shape == (2, width, 16 >> s, 16 >> s)
+        torch.testing.assert_close(model.head(seen.fused), seen.logits)
+
+
+@every_architecture
+@torch.inference_mode()
+def test_a_batch_of_different_subsets_equals_one_robot_at_a_time(name: str):
+    model, inputs = made(name), images(len(MIXED))
+    together = model(inputs, MIXED)
+    for b, row in enumerate(MIXED):
+        own = {n: inputs[n][b : b + 1] for n, on in zip(NAMES, row, strict=True) if on}
+        alone = model(own, row[None])
+        torch.testing.assert_close(together.logits[b : b + 1], alone.logits)
+        for packed, mine in zip(together.features, alone.features, strict=True):
+            torch.testing.assert_close(packed[together.sample == b], mine)
+
+
+@every_architecture
+@torch.inference_mode()
+def test_what_a_dead_sensor_says_never_matters(name: str):
+    model, inputs = made(name), images(len(MIXED))
+    expected = model(inputs, MIXED).logits
+    torn = {
+        n: torch.where(MIXED[:, m, None, None, None], inputs[n], torch.nan)
+        for m, n in enumerate(NAMES)
+    }
+    torch.testing.assert_close(model(torn, MIXED).logits, expected)
+
+
+@every_architecture
+def test_the_folded_network_answers_the_same(name: str):
+    model = made(name).train()
+    twin = model.folded()
+    assert isinstance(twin.head, FoldedHead) and not twin.training and model.training
+    with torch.inference_mode():
+        expected = model.eval()(images(4), MIXED).logits
+        torch.testing.assert_close(twin(images(4), MIXED).logits, expected, atol=1e-8, rtol=1e-8)
+
+
+@every_architecture
+@pytest.mark.parametrize("head", ["published", "folded"])
+def test_every_weight_learns(name: str, head: str):
+    model = checkpoint.untrained(made(name).spec, head=head).train()
+    for block in (m for m in model.modules() if isinstance(m, Block)):
+        block.drop_path = 0
+    inputs = {n: x.float() for n, x in images(4).items()}
+    model(inputs, MIXED).logits.square().mean().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@every_architecture
+def test_it_is_saved_and_loaded_whole(name: str, tmp_path: Path):
+    model = made(name).float()
+    checkpoint.save(tmp_path / "x.safetensors", model)
+    again = checkpoint.load(tmp_path / "x.safetensors")
+    assert type(again) is type(model) and again.spec == model.spec
+    assert again.spec.architecture == name
+    inputs = {n: x.float() for n, x in images(4).items()}
+    with torch.inference_mode():
+        assert torch.equal(again(inputs, MIXED).logits, model.eval()(inputs, MIXED).logits)
+
+
+@every_architecture
+def test_every_way_of_evaluating_it_counts_the_same(name: str):
+    """Whatever it is spared by encoding once must not show, in any protocol."""
+    model = made(name)
+    assert isinstance(forward_of(model), SharedForward) is isinstance(model, PackedNetwork)
+    samples = random_samples(3, lacking={1: ["rgb"], 2: ["depth", "lidar"]})
+    ways = [forward_of(model), WholeForward(model)]
+    for way in ways:
+        way.take(samples)
+    for trial in plan(NAMES):
+        (ours, here), (plain, there) = (way.logits(trial) for way in ways)
+        assert here == there
+        torch.testing.assert_close(ours, plain)
+    results = evaluate(model, InMemory(samples), protocols=["subsets", "emm"])
+    assert results.counts.sum() == len(results.trials) * sum(s.label.size for s in samples) - sum(
+        np.sum(s.label == 255) for s in samples
+    ) * len(results.trials)
+
+
+@every_architecture
+def test_an_option_that_it_has_not_is_named(name: str):
+    with pytest.raises(RobustsegError, match=r"unknown key .options\.thickness."):
+        made(name, options={"thickness": 3})
+
+
+def test_an_architecture_that_is_none_is_explained(tmp_path: Path):
+    with pytest.raises(RobustsegError, match="no Network called 'm_segformr'; did you mean"):
+        made("m_segformr")
+    spec = made("m_segformer").spec
+    other = spec.model_copy(update={"architecture": "other"})
+    with pytest.raises(RobustsegError, match="spec says architecture 'other', but the network was"):
+        checkpoint.save(tmp_path / "x.safetensors", made("m_segformer"), other)
+
+
+def test_a_checkpoint_from_before_there_were_architectures_is_what_it_was():
+    model = checkpoint.load(checkpoint.SHIPPED)
+    assert model.spec.architecture == "m_segformer" and model.needs == ()
