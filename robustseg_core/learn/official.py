@@ -45,6 +45,9 @@ class System:
     title: str
     layouts: tuple[str, ...]
     """Namings of its files, of `models.layouts`."""
+    architecture: str = "m_segformer"
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the architecture, as the released code computes."""
     missing: str = "skip"
     """How its tables represent a missing sensor: `skip` or `zero`."""
     read_as: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -54,7 +57,14 @@ SYSTEMS: Mapping[str, System] = {
     "anyseg": System("AnySeg (arXiv 2411.17141)", ("m-segformer",), read_as=_OLD),
     "robustseg": System("RobustSeg (arXiv 2505.12861)", ("m-segformer",), read_as=_NEW),
     "rmmss": System("RMMSS (arXiv 2505.12861v2)", ("m-segformer",), read_as=_NEW),
-    "cmnext": System("CMNeXt (arXiv 2303.01480)", ("cmnext",), missing="zero", read_as=_OLD),
+    "cmnext": System(
+        "CMNeXt (arXiv 2303.01480)",
+        ("cmnext",),
+        architecture="cmnext",
+        network={"legacy_scramble": True},
+        missing="zero",
+        read_as=_OLD,
+    ),
     "segformer": System("SegFormer (arXiv 2105.15203)", ("nvlabs", "hub")),
 }
 
@@ -106,7 +116,7 @@ def import_official(
     layout = _layout(file, system)
     classes, width = file.head_size()
     _expect_classes(file.path, classes, kind)
-    names = _modalities(collection, kind, modalities, system)
+    names = _modalities(file, collection, kind, modalities, system)
     given = {**wanted.read_as.get(kind, {}), **(options or {})}
     encodings = collection.encodings_with(given, names)
     spec = checkpoint.make_spec(
@@ -114,6 +124,8 @@ def import_official(
             "modalities": names,
             "classes": collection.classes.names,
             "palette": collection.classes.palette,
+            "architecture": wanted.architecture,
+            "options": wanted.network,
             "backbone": file.backbone(),
             "size": size or SIZE,
             "fusion": "mean",
@@ -192,9 +204,12 @@ def _public() -> list[str]:
 
 
 def _modalities(
-    collection: type[Collection], kind: str, asked: Sequence[str], system: str
+    file: PublicWeights, collection: type[Collection], kind: str, asked: Sequence[str], system: str
 ) -> tuple[str, ...]:
-    """What the network was trained on, in the order of its columns."""
+    """What the network was trained on, in the order of its columns.
+
+    Only CMNeXt's tensors tell how many: one encoder serves all sensors of the others.
+    """
     if system == "segformer":
         if asked and tuple(asked) != ("rgb",):
             raise RobustsegError(f"modalities are {', '.join(asked)}; SegFormer knows rgb alone")
@@ -203,7 +218,13 @@ def _modalities(
         raise RobustsegError(
             f"{kind} has no modality {strange[0]!r}; it has {', '.join(collection.known)}"
         )
-    return tuple(asked or collection.known)
+    names = tuple(asked or collection.known)
+    if system == "cmnext" and (count := 1 + file.others()) != len(names):
+        raise RobustsegError(
+            f"{file.path} was trained on {count} sensors, and {', '.join(names)} are {len(names)}; "
+            f"say which with --modalities, rgb first, of {', '.join(collection.known)}"
+        )
+    return names
 
 
 def _digest(path: Path) -> str:

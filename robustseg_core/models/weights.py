@@ -208,9 +208,8 @@ class PublicWeights:
             RobustsegError: none of ours.
         """
         width, depths = self._measures()
-        for name, shape in BACKBONES.items():
-            if (shape.channels[0], shape.depths) == (width, depths):
-                return name
+        if known := _backbone_of(width, depths):
+            return known
         raise RobustsegError(
             f"{self.path} has a first width of {width} and depths {depths}, as no backbone here; "
             f"have {sorted(BACKBONES)}"
@@ -225,10 +224,11 @@ class PublicWeights:
         width, depths = self._measures()
         want = BACKBONES[name]
         if (width, depths) != (want.channels[0], want.depths):
+            known = _backbone_of(width, depths)
+            way_out = f"use backbone {known!r}" if known else f"have {sorted(BACKBONES)}"
             raise RobustsegError(
                 f"{self.path} has a first width of {width} and depths {depths}, but backbone "
-                f"{name!r} has {want.channels[0]} and {want.depths}; use backbone "
-                f"{self.backbone()!r}"
+                f"{name!r} has {want.channels[0]} and {want.depths}; {way_out}"
             )
 
     def _measures(self) -> tuple[int, tuple[int, ...]]:
@@ -251,6 +251,11 @@ class PublicWeights:
         if classifier is None or classifier.ndim < 2:
             raise RobustsegError(f"{self.path} lacks {name}; give a file with its head")
         return int(classifier.shape[0]), int(classifier.shape[1])
+
+    def others(self) -> int:
+        """How many sensors beside the first CMNeXt's tensors are for."""
+        norm = re.compile(r"extra_downsample_layers\.0\.norm\.ln_(\d+)\.weight")
+        return sum(norm.fullmatch(name) is not None for name in self.tensors)
 
     def commit(self) -> None:
         """Fill the network with what `fill` staged."""
@@ -322,6 +327,13 @@ class PublicWeights:
                 f"{strange[0]}; remove them if the network is the same without them"
             )
         return tuple(sorted(left.values()))
+
+
+def _backbone_of(width: int, depths: tuple[int, ...]) -> str:
+    """The backbone whose first stage has so many channels; empty: there is none."""
+    return next(
+        (k for k, b in BACKBONES.items() if (b.channels[0], b.depths) == (width, depths)), ""
+    )
 
 
 def _plain(name: str) -> str:
