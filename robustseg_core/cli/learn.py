@@ -207,7 +207,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="skip or zero (repeatable): only protocols that represent missing sensors so "
-            "(subsets; emm, rmm); default: both."
+            "(subsets; emm, rmm); default: both, or as an imported checkpoint's tables do."
         ),
     ] = None,
     absent: Annotated[
@@ -263,6 +263,7 @@ def evaluate(
         modalities=spec.modalities if known else None,
         options=config.override(dict(known.options) if known else {}, options or ()),
     )
+    usual = [known.missing] if known and not protocol else evaluation.MISSING
     share_cores(pick_device(device))
     with staged(out, command="eval", inputs=paths) as folder:
         with progress_bar("samples") as progress:
@@ -271,7 +272,7 @@ def evaluate(
                 paths[0],
                 dataset,
                 protocols=protocol or evaluation.PROTOCOLS,
-                missing=missing or ([known.missing] if known else evaluation.MISSING),
+                missing=missing or usual,
                 absent=absent,
                 batch=batch,
                 seed=seed,

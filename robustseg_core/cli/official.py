@@ -81,12 +81,10 @@ def import_(
         options=config.override({}, options or ()),
     )
     spec, report = made.spec, made.report
-    err.say(f"{report}")
     err.say(
-        f"{spec.backbone}, head {spec.head_width}, {len(spec.classes)} classes of {kind}, "
+        f"{len(report.used)} tensors used, {len(report.unused)} of no use here: {spec.backbone}, "
+        f"head {spec.head_width}, {len(spec.classes)} classes of {kind}, "
         f"{', '.join(spec.modalities)} at {spec.size[1]}x{spec.size[0]}"
     )
     err.say(f"  {out}")
-    err.say(
-        f"next: robustseg eval {out} ROOT_OF_{kind.upper()}, or robustseg run BAG --weights {out}"
-    )
+    err.say(f"next: robustseg eval {out} DATA, or robustseg run BAG --weights {out}")

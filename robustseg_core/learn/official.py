@@ -17,6 +17,7 @@ from robustseg_core.datasets._collection import Collection
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models import checkpoint, hub, layouts, weights
 from robustseg_core.models.weights import ImportReport, PublicWeights
+from robustseg_core.text import visible
 from robustseg_core.types import DataSpec, ModelSpec
 
 SIZE = (1024, 1024)
@@ -136,8 +137,8 @@ def import_official(
                 kind=kind, split="val", options=given, missing=missing or wanted.missing
             ),
             "trained": True,
-            "provenance": f"{wanted.title}, {file.path.name}, SHA-256 {_digest(file.path)}, "
-            f"imported as {layout}",
+            "provenance": f"{wanted.title}: {visible(file.path.name)} (SHA-256 "
+            f"{_digest(file.path)[:16]}), imported as {layout}",
         },
         source=f"network of {file.path}",
     )
