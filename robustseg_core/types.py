@@ -255,6 +255,11 @@ class Batch:
     """(B, M) bool, columns in the order of `ModelSpec.modalities`."""
     label: Tensor | None = None
     """(B, H, W) int64, `IGNORE` where unknown."""
+    quality: Tensor | None = None
+    """(B, M) float32 in [0, 1], 1 for a sensor that is well; None: all are."""
+    intact: Mapping[str, Tensor] = field(default_factory=dict)
+    """modality -> its images before they were damaged, where any of the batch were: what a teacher
+    gets to see."""
 
 
 @dataclass(slots=True)

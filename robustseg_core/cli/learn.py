@@ -131,8 +131,8 @@ def train(
         list[str],
         typer.Argument(
             metavar="RECIPE...",
-            help="Laid over one another: a system (teacher, dropout, anyseg, robustseg_v1), then "
-            "its data (sim, deliver, muses, mcubes); names in config/train/, or files.",
+            help="Laid over one another: a system (teacher, anyseg, ...), then its data (sim, "
+            "deliver, ...), as `robustseg list` names both; or files.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
@@ -140,6 +140,11 @@ def train(
         Path | None, typer.Option(help="Checkpoint of the teacher, for what distills.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    *,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="torch.compile: a start of minutes, then faster steps."),
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Train a teacher, or a student that works with any subset of the sensors.
@@ -162,7 +167,7 @@ def train(
             text = f"{system}: loss {numbers['loss']:.3f}" if numbers else system
             progress.update(task, completed=done, total=steps, description=text)
 
-        result = fit(recipe, out, device=device, on_progress=show)
+        result = fit(recipe, out, device=device, compiled=compiled, on_progress=show)
     if not result:  # another rank's
         return
     best = "" if result["best"] is None else f", mIoU {100 * result['best']:.1f} %"

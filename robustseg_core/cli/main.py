@@ -260,9 +260,9 @@ def params() -> None:
 
 @app.command("list")
 def list_plugins() -> None:
-    """Name the plug-ins: modalities, networks, distillers, data sets, recipes, faults."""
+    """Name the plug-ins: modalities, networks, distillers, data sets, systems, recipes, faults."""
     from robustseg_core import datasets, distill, faults, modalities
-    from robustseg_core.learn.recipe import known_recipes
+    from robustseg_core.learn.recipe import known_recipes, systems
     from robustseg_core.models import architectures, fusion, mit
 
     for title, names in (
@@ -272,7 +272,8 @@ def list_plugins() -> None:
         ("fusions", fusion.available()),
         ("distillers", distill.available()),
         ("data sets", datasets.available()),
-        ("recipes", sorted(known_recipes())),
+        ("systems", systems()),
+        ("recipes", sorted(set(known_recipes()) - set(systems()))),
     ):
         typer.echo(f"{title:<13} {' '.join(names)}")
     for name in faults.available(None):

@@ -38,6 +38,10 @@ class Sample:
     """(H, W) class ids, `IGNORE` where unknown; None: nobody labelled it."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """What tables are split by: `scene` always; `condition` and `case` where known."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """modality -> how well its sensor is, in [0, 1]; 1 where nothing is said."""
+    intact: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """modality -> its image before it was damaged on purpose."""
 
 
 class Dataset(ABC):

@@ -65,6 +65,12 @@ class Distiller(nn.Module, ABC):
         """`weight` is the factor in the sum of losses; it is applied by the task, not here."""
 
         weight: float = Field(1.0, ge=0, description="Factor of this term in the loss.")
+        full_weight: float = Field(
+            0.0,
+            ge=0,
+            description="Factor of the same term on the pass that sees all sensors; needs "
+            "student.with_full.",
+        )
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         super().__init__()

@@ -88,19 +88,19 @@ def evaluate(
     if not allow_encodings:
         expect_encodings(spec, dataset, shared)
     trials = plans.plan(shared, protocols=protocols, missing=missing, rates=rates)
-
-    with torch.random.fork_rng(devices=[]):  # the folded head is born with random weights
-        folded = model.folded()
-    forward = forward_of(folded.to(where), seed=seed)
-    counter = Counts(trials, len(spec.classes), where)
     frames = WorstFrames(worst, spec.encodings or dataset.encodings)
-    done = 0
-    for samples in _batches(dataset, batch, workers):
-        counter.add(forward, [_only(s, shared) for s in samples if s.label is not None], frames)
-        done += len(samples)
-        counter.unlabelled += sum(s.label is None for s in samples)
-        if on_progress is not None:
-            on_progress(done, len(dataset))
+    counter = count(
+        model,
+        dataset,
+        trials,
+        shared,
+        frames,
+        device=where,
+        batch=batch,
+        seed=seed,
+        workers=workers,
+        on_progress=on_progress,
+    )
     if not counter.ids:
         raise RobustsegError(
             f"none of the {len(dataset)} samples of {dataset.name} {dataset.split} has a label; "
@@ -139,6 +139,50 @@ def evaluate(
         blind=counter.blind,
         worst=frames.worst(),
     )
+
+
+def count(
+    model: Network,
+    dataset: Dataset,
+    trials: Sequence[plans.Trial],
+    shared: Sequence[str],
+    frames: WorstFrames,
+    *,
+    device: torch.device,
+    batch: int,
+    seed: int = 0,
+    workers: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Counts:
+    """The pass itself: every labelled sample in every trial.
+
+    Args:
+        model: left as it is; a folded copy of it runs.
+        dataset: fits the network (`shared_modalities`, `expect_encodings`).
+        trials: what is done to the sensors.
+        shared: the sensors that are shown.
+        frames: gets what is worth looking at.
+        device: where it runs.
+        batch: samples at once.
+        seed: of damage.
+        workers: processes that read samples ahead.
+        on_progress: called with samples done and their total.
+
+    Raises:
+        RobustsegError: as `evaluate`.
+    """
+    with torch.random.fork_rng(devices=[]):  # the folded head is born with random weights
+        folded = model.folded()
+    forward = forward_of(folded.to(device), seed=seed)
+    counter = Counts(trials, len(model.spec.classes), device)
+    done = 0
+    for samples in _batches(dataset, batch, workers):
+        counter.add(forward, [_only(s, shared) for s in samples if s.label is not None], frames)
+        done += len(samples)
+        counter.unlabelled += sum(s.label is None for s in samples)
+        if on_progress is not None:
+            on_progress(done, len(dataset))
+    return counter
 
 
 def _only(sample: Sample, names: Sequence[str]) -> Sample:

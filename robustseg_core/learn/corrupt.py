@@ -7,6 +7,7 @@ that a health monitor may let through, and that the network must then see throug
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -35,6 +36,17 @@ def possible(modality: str, options: Mapping[str, Any]) -> list[str]:
     return sorted(f for f in known if not (known[f].native and "representation" in options))
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What was done to the image of a sensor."""
+
+    fault: str
+    """Name of the corruption."""
+    quality: float
+    """What the network is told of the sensor, in [0, 1] as health scores are: 1 - strength, or 1
+    where the damage is kept from it."""
+
+
 class CorruptConfig(Strict):
     """How often sensors break in training, and how.
 
@@ -48,6 +60,13 @@ class CorruptConfig(Strict):
     )
     strength: tuple[float, float] = Field(
         (0.0, 1.0), description="Drawn evenly; 0 is the mildest form of a fault, 1 the worst."
+    )
+    told: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the broken sensors whose quality the network is told (1 - strength), "
+        "as a health monitor would; of the others it is told that all is well.",
     )
 
     @field_validator("faults", mode="before")
@@ -80,7 +99,7 @@ def corrupt(
     config: CorruptConfig,
     *,
     encodings: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, Damage]]:
     """`images` with some of them damaged; at least one of several stays whole.
 
     Args:
@@ -90,9 +109,9 @@ def corrupt(
         encodings: modality -> options of its encoding, where they are not the usual ones.
 
     Returns:
-        The images, and modality -> name of what was done to it.
+        The images, and modality -> what was done to it.
     """
-    done: dict[str, str] = {}
+    done: dict[str, Damage] = {}
     made = dict(images)
     if not config.p:
         return made, done
@@ -109,7 +128,8 @@ def corrupt(
         fault = choice[int(rng.integers(len(choice)))]
         strength = float(rng.uniform(*config.strength))
         made[name] = damaged(name, fault, images[name], rng, strength=strength, options=options)
-        done[name] = fault
+        told = float(rng.random()) < config.told
+        done[name] = Damage(fault, 1 - strength if told else 1.0)
     return made, done
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import state
-from robustseg_core.learn.journal import Journal
+from robustseg_core.learn.journal import DEFAULT, Journal, Journals, Opener
 from robustseg_core.learn.loader import Loader
 from robustseg_core.learn.prepare import frozen_teacher, network, optimizer_of, splits
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
@@ -56,6 +56,8 @@ def fit(
     out: Path,
     *,
     device: str = "auto",
+    compiled: bool = False,
+    journals: Sequence[Opener] = DEFAULT,
     on_progress: Report = lambda step, steps, numbers: None,
 ) -> dict[str, Any]:
     """Train as the recipe says; go on if `out` holds an unfinished run of the same recipe.
@@ -69,6 +71,8 @@ def fit(
         out: gets `best.safetensors` (a checkpoint, float16), `result.json`, `log.csv`,
             `tensorboard/`, `recipe.yaml` and `state.safetensors`.
         device: auto, cpu or cuda.
+        compiled: run the student through `torch.compile`: a slow start, faster steps.
+        journals: who is told the numbers, on rank 0.
         on_progress: called after every step with (steps done, steps in all, numbers of the newest
             step that was logged or saved), on rank 0.
 
@@ -81,10 +85,13 @@ def fit(
             text says which term), or a weight is not.
     """
     fabric = _fabric(recipe, device)
+    if fabric.device.type == "cuda" and recipe.optim.tf32:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
     inputs = [*recipe.data.train, *recipe.data.val, *filter(None, [recipe.teacher])]
     first = fabric.global_rank == 0
     with claimed(out, command="train", inputs=inputs) if first else nullcontext() as held:
-        return _train(fabric, recipe, out, held, on_progress)
+        return _train(fabric, recipe, out, held, on_progress, compiled=compiled, journals=journals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +113,18 @@ class _Pupil:
 
 
 def _train(
-    fabric: Fabric, recipe: Recipe, out: Path, held: OutputFolder | None, on_progress: Report
+    fabric: Fabric,
+    recipe: Recipe,
+    out: Path,
+    held: OutputFolder | None,
+    on_progress: Report,
+    *,
+    compiled: bool,
+    journals: Sequence[Opener],
 ) -> dict[str, Any]:
     """The loop itself, in a folder that rank 0 holds."""
     train, val = splits(recipe)
-    pupil = _pupil(fabric, recipe, train)
+    pupil = _pupil(fabric, recipe, train, compiled=compiled)
     run = run_of(recipe, train, val, processes=fabric.world_size)
     saved = out / "state.safetensors"
     progress, run = _resumed(fabric, saved, pupil, run)
@@ -129,7 +143,7 @@ def _train(
     steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
     judge_every = recipe.validate_.every or per_epoch
     _say(out, recipe, loader, progress.step, steps)
-    journal = None if held is None else _begin(held, recipe, out, progress.step)
+    journal = None if held is None else _begin(held, recipe, out, progress.step, journals)
     before_s, waited_s, started = progress.seconds, progress.waited, time.perf_counter()
 
     batches = loader.batches(progress.step * recipe.optim.accumulate)
@@ -146,9 +160,8 @@ def _train(
         save_now = done % recipe.save_every == 0 or done == steps
         if log_now or save_now:
             progress.last = {"lr": rate, "epoch": step / per_epoch, **losses.means(fabric)}
-        if judge_now:
-            if val is not None and journal is not None:
-                _judge(pupil.judged, val, recipe, progress, out, fabric.device)
+        if judge_now and val is not None:
+            _judge(fabric, pupil.judged, val, recipe, progress, out)
             fabric.barrier()
         if journal is not None:
             if log_now:
@@ -174,14 +187,21 @@ def _train(
     return result
 
 
-def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset) -> _Pupil:
+def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset, *, compiled: bool) -> _Pupil:
     """Network, teacher and optimizer, on this process's device."""
     teacher = frozen_teacher(recipe, train)
     model = network(recipe, train)
+    if recipe.optim.sync_batchnorm and fabric.world_size > 1:
+        if fabric.device.type != "cuda":
+            raise RobustsegError(
+                "optim.sync_batchnorm needs GPUs, and this runs on the CPU; leave it out"
+            )
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     task = Task(recipe, train.modalities, teacher=teacher, labelled=train.labelled)
     task.to(fabric.device)
     average = copy.deepcopy(model) if recipe.optim.ema else None
-    student, optimizer = fabric.setup(model, optimizer_of(model, recipe.optim))
+    trained = cast(nn.Module, torch.compile(model)) if compiled else model
+    student, optimizer = fabric.setup(trained, optimizer_of(model, recipe.optim))
     if average is not None:
         average.to(fabric.device).eval()
     return _Pupil(task, model, average, student, optimizer)
@@ -196,10 +216,12 @@ def _resumed(fabric: Fabric, saved: Path, pupil: _Pupil, run: Run) -> tuple[stat
     return progress, replace(run, batch=batch)
 
 
-def _begin(held: OutputFolder, recipe: Recipe, out: Path, step: int) -> Journal:
+def _begin(
+    held: OutputFolder, recipe: Recipe, out: Path, step: int, journals: Sequence[Opener]
+) -> Journal:
     """Open the folder, and write down what is trained."""
     held.open()
-    journal = Journal(out, step)
+    journal = Journals([opened(out, step) for opened in journals])
     identity = json.loads(recipe.model_dump_json(by_alias=True))
     with replacing(out / "recipe.yaml") as path:
         path.write_text(yaml.safe_dump(identity, sort_keys=False))
@@ -262,7 +284,7 @@ def _learn(
         RobustsegError: the loss is not finite; the weights are as they were.
     """
     for group in pupil.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
     pupil.student.train()
     parts, losses = [], _Losses(pupil.task.names)
     for part in range(recipe.optim.accumulate):
@@ -294,18 +316,19 @@ def _learn(
 
 
 def _judge(
+    fabric: Fabric,
     judged: Network,
     val: Dataset,
     recipe: Recipe,
     progress: state.Progress,
     out: Path,
-    device: torch.device,
 ) -> None:
-    """Validate, and keep the weights if they are the best so far."""
-    progress.last |= score(judged, val, recipe.validate_, device)
+    """Validate, all processes together, and keep the weights if they are the best so far."""
+    progress.last |= score(judged, val, recipe.validate_, fabric, recipe.data.workers)
     if progress.best is None or progress.last["val"] > progress.best:
         progress.best, progress.best_step = progress.last["val"], progress.step
-        _save_best(out, judged, recipe, progress)
+        if fabric.global_rank == 0:
+            _save_best(out, judged, recipe, progress)
 
 
 def _result(
@@ -430,9 +453,13 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    images = {name: move(image) for name, image in batch.images.items()}
-    label = None if batch.label is None else move(batch.label)
-    return Batch(images, move(batch.alive), label)
+    return Batch(
+        images={name: move(image) for name, image in batch.images.items()},
+        alive=move(batch.alive),
+        label=None if batch.label is None else move(batch.label),
+        quality=None if batch.quality is None else move(batch.quality),
+        intact={name: move(image) for name, image in batch.intact.items()},
+    )
 
 
 @torch.no_grad()

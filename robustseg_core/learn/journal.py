@@ -1,31 +1,40 @@
-"""What a run tells while it trains: `log.csv`, TensorBoard, and a callback for a progress bar."""
+"""What a run tells while it trains: rows of named numbers, to whoever keeps a journal."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 
-class Journal:
-    """Rows of named numbers, by step; a resumed run goes on where its state was saved.
+class Journal(Protocol):
+    """Where the numbers of a run go: a file, a board, a tracker of yours."""
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """One row: name -> value after `step` steps."""
+
+    def close(self) -> None:
+        """Flush everything."""
+
+
+Opener = Callable[[Path, int], Journal]
+"""Opens a journal in the folder of a run. Rows after the given step belong to a part of the run
+that was lost, and go."""
+
+
+class CsvJournal:
+    """`log.csv`; a resumed run goes on where its state was saved.
 
     Args:
-        folder: gets `log.csv`, and `tensorboard/` where tensorboard is installed.
-        step: rows after this one belong to a part of the run that was lost, and go.
+        folder: of the run.
+        step: see `Opener`.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / "log.csv"
         self._rows = [row for row in read(self.path) if int(row["step"]) <= step]
         self._write_all()
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._board: Any = None
-        else:
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         """One row; a name that is new gets a column of its own."""
@@ -38,6 +47,37 @@ class Journal:
         else:
             self._rows.append(row)
             self._write_all()
+
+    def close(self) -> None:
+        """Every row is written already."""
+
+    def _write_all(self) -> None:
+        names = list(dict.fromkeys(name for row in self._rows for name in row))
+        self._rows = [{**dict.fromkeys(names, ""), **row} for row in self._rows]
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names or ["step"])
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+
+class TensorBoardJournal:
+    """`tensorboard/`, where tensorboard is installed; else nothing.
+
+    Args:
+        folder: of the run.
+        step: see `Opener`.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """A point on each name's curve."""
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(name, value, step)
@@ -47,13 +87,30 @@ class Journal:
         if self._board is not None:
             self._board.close()
 
-    def _write_all(self) -> None:
-        names = list(dict.fromkeys(name for row in self._rows for name in row))
-        self._rows = [{**dict.fromkeys(names, ""), **row} for row in self._rows]
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names or ["step"])
-            writer.writeheader()
-            writer.writerows(self._rows)
+
+DEFAULT: tuple[Opener, ...] = (CsvJournal, TensorBoardJournal)
+"""What `robustseg train` keeps."""
+
+
+class Journals:
+    """Several as one.
+
+    Args:
+        opened: the journals.
+    """
+
+    def __init__(self, opened: Sequence[Journal]) -> None:
+        self._all = tuple(opened)
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """To each."""
+        for journal in self._all:
+            journal.add(step, numbers)
+
+    def close(self) -> None:
+        """Each."""
+        for journal in self._all:
+            journal.close()
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ processes with batches of 4 see what one with batches of 8 sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_all_start_methods
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from robustseg_core.datasets._base import Dataset, Sample
@@ -119,7 +120,7 @@ class Loader:
             self._varied.kept = self._read_all()
         for made in self._load(self._varied, _Schedule(self, start), _Collate(self.dataset)):
             self.waited_s += time.perf_counter() - began
-            yield Batch(made["images"], made["alive"], made["label"])
+            yield Batch(**made)
             began = time.perf_counter()
 
     def _index(self, epoch: int, place: int) -> int:
@@ -193,8 +194,10 @@ class _Varied:
         if self._vary is not None:
             sample = augment(sample, rng, self._vary, encodings=encodings)
         if self._damage is not None:
-            images, _ = corrupt(sample.images, rng, self._damage, encodings=encodings)
-            sample = replace(sample, images=images)
+            images, done = corrupt(sample.images, rng, self._damage, encodings=encodings)
+            intact = {name: sample.images[name] for name in done}
+            quality = {name: damage.quality for name, damage in done.items()}
+            sample = replace(sample, images=images, quality=quality, intact=intact)
         return sample
 
 
@@ -221,7 +224,7 @@ class _Collate:
         }
 
     def __call__(self, made: Sequence[Sample | _Failed]) -> dict[str, Any] | _Failed:
-        """Images, alive and label, as `Batch` has them."""
+        """The fields of a `Batch`, by name."""
         if failed := [sample for sample in made if isinstance(sample, _Failed)]:
             return failed[0]
         samples = [sample for sample in made if isinstance(sample, Sample)]
@@ -232,21 +235,41 @@ class _Collate:
                 f"a batch of samples of several sizes ({listed}); set data.size or augment.crop"
             )
         size = next(iter(sizes.values()))
-        images = {
-            name: torch.zeros(len(samples), count, *size) for name, count in self._channels.items()
-        }
-        alive = torch.zeros(len(samples), len(self._modalities), dtype=torch.bool)
         label = None
         if any(sample.label is not None for sample in samples):
             label = torch.full((len(samples), *size), IGNORE, dtype=torch.int64)
-        for row, sample in enumerate(samples):
-            for column, name in enumerate(self._modalities):
-                if name in sample.images:
-                    images[name].numpy()[row] = sample.images[name]
-                    alive[row, column] = True
-            if label is not None and sample.label is not None:
-                label.numpy()[row] = sample.label
-        return {"images": images, "alive": alive, "label": label}
+            for row, sample in enumerate(samples):
+                if sample.label is not None:
+                    label.numpy()[row] = sample.label
+        quality = None
+        if any(sample.quality for sample in samples):
+            quality = torch.tensor(
+                [[s.quality.get(name, 1.0) for name in self._modalities] for s in samples]
+            )
+        return {
+            "images": {
+                name: self._rows(name, [sample.images for sample in samples], size)
+                for name in self._modalities
+            },
+            "alive": torch.tensor([[n in s.images for n in self._modalities] for s in samples]),
+            "label": label,
+            "quality": quality,
+            "intact": {
+                name: self._rows(name, [{**s.images, **s.intact} for s in samples], size)
+                for name in self._modalities
+                if any(name in sample.intact for sample in samples)
+            },
+        }
+
+    def _rows(
+        self, name: str, images: Sequence[Mapping[str, NDArray[np.float32]]], size: tuple[int, ...]
+    ) -> torch.Tensor:
+        """(B, C, H, W) of one modality; zeros where a sample lacks it."""
+        rows = torch.zeros(len(images), self._channels[name], *size)
+        for row, there in enumerate(images):
+            if name in there:
+                rows.numpy()[row] = there[name]
+        return rows
 
 
 def _first(samples: list[Any]) -> Any:

@@ -107,12 +107,20 @@ def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
 
 
 def optimizer_of(model: nn.Module, optim: OptimRecipe) -> torch.optim.Optimizer:
-    """AdamW; biases and norms are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    """AdamW; biases and norms are not decayed. A group's `scale` is its rate over `optim.lr`."""
+    named = list(model.named_parameters())
+    parts = [(1.0, [p for _, p in named])]
+    if optim.head_lr != 1:
+        head = [p for name, p in named if name.startswith("head.")]
+        rest = [p for name, p in named if not name.startswith("head.")]
+        parts = [(1.0, rest), (optim.head_lr, head)]
     groups = [
-        {"params": decayed, "weight_decay": optim.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": some, "weight_decay": decay, "scale": scale, "lr": scale * optim.lr}
+        for scale, parameters in parts
+        for decay, some in (
+            (optim.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        )
     ]
     return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=1e-8)
 

@@ -1,7 +1,7 @@
 """A recipe: everything that a training run depends on, as YAML files laid over one another.
 
-`config/train/` holds the systems (teacher, dropout, anyseg, robustseg_v1) and the data they are
-trained on (sim, deliver, muses, mcubes); `robustseg train anyseg muses` lays one over the other.
+`config/train/` holds systems (how is learned: teacher, anyseg, ...) and the data that they are
+trained on (sim, deliver, ...); `robustseg train anyseg muses` lays one over the other.
 """
 
 from __future__ import annotations
@@ -89,6 +89,16 @@ class OptimRecipe(Strict):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true", description="As Fabric names it."
     )
+    tf32: bool = Field(
+        default=True,
+        description="On a GPU, products of float32 in TensorFloat-32: faster, coarser.",
+    )
+    head_lr: float = Field(
+        1.0, gt=0, le=1000, description="Learning rate of the head over that of all else; often 10."
+    )
+    sync_batchnorm: bool = Field(
+        default=False, description="On several GPUs, BatchNorm counts the samples of all of them."
+    )
 
 
 class StudentRecipe(Strict):
@@ -104,7 +114,11 @@ class StudentRecipe(Strict):
     fragile: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="Weights of being kept, for `fragile`."
     )
-    with_full: bool = Field(default=False, description="Also a cross-entropy on all sensors.")
+    with_full: bool = Field(
+        default=False,
+        description="A second pass with all sensors: cross-entropy, and the distillers that have a "
+        "`full_weight`.",
+    )
 
 
 class LossRecipe(Strict):
@@ -122,13 +136,14 @@ class ValidationRecipe(Strict):
     """When the weights are judged, and by what."""
 
     every: int = Field(0, ge=0, description="Steps between validations; 0: once per epoch.")
-    rule: str = Field(
-        "full",
-        pattern="^(full|mean|four)$",
-        description="Best by mIoU of all sensors, by the mean over all subsets, or by the mean of "
-        "four (first alone, first two, last two, all), as published.",
+    rule: Literal["full", "four", "mean"] = Field(
+        "four",
+        description="Best by mIoU of all sensors, by the mean of four subsets (first alone, first "
+        "two, last two, all), as published, or by the mean over all subsets. The first two cost "
+        "four subsets, the last costs all.",
     )
     samples: int = Field(0, ge=0, description="Evenly spread over the split; 0: all.")
+    batch: int = Field(8, gt=0, le=65_536, description="Samples at once, in each process.")
 
 
 class Recipe(Strict):
@@ -157,6 +172,11 @@ class Recipe(Strict):
     def _fits_together(self) -> Recipe:
         for name, options in self.distill.items():
             parse(distill.load(name).Options, options, where=f"distill.{name}")
+            if options.get("full_weight") and not self.student.with_full:
+                raise ValueError(
+                    f"distill.{name}.full_weight is {options['full_weight']}, but nothing passes "
+                    "with all sensors; set student.with_full=true"
+                )
         network = architectures.load(self.network.architecture)
         parse(network.Options, self.network.options, where="network.options")
         if self.student.dropout not in LAWS:
@@ -189,6 +209,12 @@ def load_recipe(names: Sequence[str], words: Iterable[str] = ()) -> Recipe:
 def known_recipes() -> dict[str, Path]:
     """name -> file of every recipe that came with the project."""
     return {path.stem: path for folder in reversed(_folders()) for path in folder.glob("*.yaml")}
+
+
+def systems() -> list[str]:
+    """Of these, the recipes that say how is learned; the others say on what."""
+    known = known_recipes()
+    return sorted(name for name in known if "system" in config.read_file(known[name]))
 
 
 def _folders() -> list[Path]:

@@ -18,7 +18,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.storage.budget import parse_json
 
-_FREE = ("data.workers", "data.cache", "log_every", "save_every")
+_FREE = ("data.workers", "data.cache", "validate.batch", "log_every", "save_every")
 """Keys that do not change the result, but for the rounding of `data.cache` to float16."""
 
 
@@ -43,7 +43,7 @@ def run_of(recipe: Recipe, train: Dataset, val: Dataset | None, *, processes: in
     }
     tree["teacher"] = _digest(recipe.teacher) if recipe.distill else ""
     tree["network"]["init"] = _digest(recipe.network.init)
-    del tree["optim"]["batch"], tree["log_every"], tree["save_every"]
+    del tree["optim"]["batch"], tree["validate"]["batch"], tree["log_every"], tree["save_every"]
     told = recipe.model_dump_json(by_alias=True)
     return Run(told, json.dumps(tree), recipe.optim.batch * processes)
 

@@ -1,7 +1,8 @@
 """One step of learning: a batch in, the terms of the loss out, by name.
 
 Without a teacher, labels alone teach; with one, each distiller of the recipe adds its term. The
-student sees a subset of the sensors, the teacher all that the sample has.
+student sees a subset of the sensors, as broken as they are, and is told how well each is; the
+teacher sees all that the sample has, before anything was broken on purpose.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Task:
         """Distillers that need labels, left out because there are none."""
         self.distillers = kinds
         full = ["ce_full"] if recipe.student.with_full else []
-        self.names = [*(["ce", *full] if labelled else []), *kinds]
+        twice = [f"{name}_full" for name, kind in kinds.items() if kind.options.full_weight]
+        self.names = [*(["ce", *full] if labelled else []), *kinds, *twice]
         """Terms of the loss."""
 
     def to(self, device: torch.device) -> Task:
@@ -103,25 +105,44 @@ class Task:
             world: number of processes.
         """
         images, alive = self._subset(batch, shared_rng, rank, world)
-        seen: Prediction = student(images, alive)
+        seen: Prediction = student(images, alive, batch.quality)
+        passes = [("", seen)]
+        if self.recipe.student.with_full:
+            passes.append(("_full", student(batch.images, batch.alive, batch.quality)))
         terms: dict[str, Tensor] = {}
         if batch.label is not None:
-            terms["ce"] = self._cross_entropy(seen.logits, batch.label)
-            if self.recipe.student.with_full:
-                whole: Prediction = student(batch.images, batch.alive)
-                terms["ce_full"] = self._cross_entropy(whole.logits, batch.label)
+            for suffix, said in passes:
+                terms[f"ce{suffix}"] = self._cross_entropy(said.logits, batch.label)
         if self.distillers:
-            lesson = Lesson(
-                student=seen,
-                teacher=self._ask_teacher(batch),
-                batch=len(batch.alive),
-                modalities=batch.alive.shape[1],
-                classes=seen.logits.shape[1],
-                label=batch.label,
-                generator=rank_rng,
-            )
-            for name, distiller in self.distillers.items():
-                terms[name] = distiller.options.weight * distiller(lesson)
+            teacher = self._ask_teacher(batch)
+            for suffix, said in passes:
+                terms |= self._distilled(said, teacher, batch, rank_rng, suffix)
+        return terms
+
+    def _distilled(
+        self,
+        said: Prediction,
+        teacher: Prediction,
+        batch: Batch,
+        rank_rng: torch.Generator,
+        suffix: str,
+    ) -> dict[str, Tensor]:
+        """The distillers' weighted terms of one pass of the student."""
+        lesson = Lesson(
+            student=said,
+            teacher=teacher,
+            batch=len(batch.alive),
+            modalities=batch.alive.shape[1],
+            classes=said.logits.shape[1],
+            label=batch.label,
+            generator=rank_rng,
+        )
+        terms: dict[str, Tensor] = {}
+        for name, distiller in self.distillers.items():
+            options = distiller.options
+            weight = options.full_weight if suffix else options.weight
+            if weight or not suffix:
+                terms[f"{name}{suffix}"] = weight * distiller(lesson)
         return terms
 
     def _subset(
@@ -154,7 +175,7 @@ class Task:
     @torch.no_grad()
     def _ask_teacher(self, batch: Batch) -> Prediction:
         assert self.teacher is not None
-        seen: Prediction = self.teacher(batch.images, batch.alive)
+        seen: Prediction = self.teacher({**batch.images, **batch.intact}, batch.alive)
         return seen
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:

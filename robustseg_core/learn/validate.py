@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from robustseg_core.datasets import Dataset, Sample
+from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.figures import trial_scores
-from robustseg_core.evaluation.run import evaluate
+from robustseg_core.evaluation.frames import WorstFrames
+from robustseg_core.evaluation.matching import expect_encodings, shared_modalities
+from robustseg_core.evaluation.protocols import Trial
+from robustseg_core.evaluation.run import count
 from robustseg_core.learn.recipe import ValidationRecipe
 from robustseg_core.models.network import Network
-from robustseg_core.models.subsets import short
+from robustseg_core.models.subsets import short, subsets
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 class Picked(Dataset):
-    """Some samples of a data set, evenly spread over it.
+    """Some samples of a data set, evenly spread over it, and of these a process's share.
 
     Args:
         whole: the data set.
         count: how many; 0, or more than there are: all.
+        rank: which of `world` processes this is.
+        world: how many share them.
     """
 
-    def __init__(self, whole: Dataset, count: int) -> None:
+    def __init__(self, whole: Dataset, count: int, rank: int = 0, world: int = 1) -> None:
         total = len(whole)
         self._whole = whole
-        self._index = np.linspace(0, total - 1, min(count or total, total)).round().astype(int)
+        index = np.linspace(0, total - 1, min(count or total, total)).round().astype(int)
+        self._index = index[rank::world]
         self.name, self.split, self.size = whole.name, whole.split, whole.size
         self.classes, self.modalities = whole.classes, whole.modalities
         self.encodings = whole.encodings
@@ -49,31 +59,69 @@ class Picked(Dataset):
 
 
 def score(
-    model: Network, data: Dataset, rule: ValidationRecipe, device: torch.device
+    model: Network,
+    data: Dataset,
+    rule: ValidationRecipe,
+    fabric: Fabric,
+    workers: int = 0,
 ) -> dict[str, float]:
     """mIoU as fractions: `val` by the recipe's rule, and `val/RDE` per subset.
 
-    Missing sensors are skipped; classes that do not occur are left out of the mean.
+    The processes share the samples, and all of them get the same figures, which do not depend on
+    how many they are; all must ask. Missing sensors are skipped; classes that do not occur are left
+    out of the mean.
+
+    Args:
+        model: the same in all processes; left as it is.
+        data: the whole split.
+        rule: which subsets, and how many samples.
+        fabric: where, and with whom.
+        workers: processes that read samples ahead, beside each of these.
+
+    Raises:
+        RobustsegError: data that does not fit the network, or without any label.
     """
-    was_training = model.training
-    results = evaluate(
+    spec = model.spec
+    names = shared_modalities(spec, data, allow_missing=False)
+    expect_encodings(spec, data, names)
+    judged = subsets_of(rule.rule, names)
+    trials = [Trial("subsets", subset) for subset in judged]
+    counter = count(
         model,
-        Picked(data, rule.samples),
-        protocols=("subsets",),
-        missing=("skip",),
-        worst=0,
-        absent="skip",
-        device=str(device),
+        Picked(data, rule.samples, fabric.global_rank, fabric.world_size),
+        trials,
+        names,
+        WorstFrames(0, spec.encodings),
+        device=fabric.device,
+        batch=rule.batch,
+        workers=workers,
     )
-    model.train(was_training)
-    values = trial_scores(results.counts.sum(1), absent="skip")
-    subsets = [trial.subset for trial in results.trials]
-    table: dict[tuple[str, ...], Any] = dict(zip(subsets, map(float, values), strict=True))
-    names = results.about.modalities
-    if rule.rule == "mean":
-        best = float(np.mean(list(table.values())))
-    elif rule.rule == "four":
-        best = float(np.mean([table[s] for s in (names[:1], names[:2], names[-2:], names)]))
-    else:
+    classes = len(spec.classes)
+    confusion = torch.zeros(len(trials), classes, classes + 1, dtype=torch.int64)
+    for counts in counter.counts.values():
+        confusion += torch.from_numpy(counts)
+    confusion = confusion.to(fabric.device)
+    fabric.all_reduce(confusion, reduce_op="sum")  # in place
+    if not confusion.any():
+        raise RobustsegError(f"none of the samples of {data.name} {data.split} has a label")
+    values = trial_scores(confusion.cpu().numpy(), absent="skip")
+    table: dict[tuple[str, ...], Any] = dict(zip(judged, map(float, values), strict=True))
+    if rule.rule == "full":
         best = table[names]
+    elif rule.rule == "four":
+        best = float(np.mean([table[subset] for subset in four(names)]))
+    else:
+        best = float(np.mean(list(table.values())))
     return {"val": best} | {f"val/{short(s)}": value for s, value in table.items()}
+
+
+def subsets_of(rule: str, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The subsets that a rule looks at, in the papers' order."""
+    every = subsets(names)
+    return every if rule == "mean" else [subset for subset in every if subset in four(names)]
+
+
+def four(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """First alone, first two, last two, all: what RobustSeg's code chooses the best weights by."""
+    every = tuple(names)
+    return [every[:1], every[:2], every[-2:], every]

@@ -40,9 +40,9 @@ def test_one_sensor_of_several_stays_whole_and_each_is_hit_as_often_as_asked() -
     config = CorruptConfig(p=0.25, faults=("pixel_drop",))
     hits = [corrupt(images, rng, config)[1] for _ in range(500)]
     assert sum(map(len, hits)) / 2000 == pytest.approx(0.25, abs=0.03)
-    assert {fault for done in hits for fault in done.values()} == {"pixel_drop"}
+    assert {damage.fault for done in hits for damage in done.values()} == {"pixel_drop"}
     alone, done = corrupt({"rgb": scene()["rgb"]}, rng, CorruptConfig(p=1, faults=("black",)))
-    assert done == {"rgb": "black"} and alone["rgb"].max() < -1.7  # normalized black
+    assert done["rgb"].fault == "black" and alone["rgb"].max() < -1.7  # normalized black
 
 
 def test_faults_are_named_for_those_that_changed_and_only_those_change() -> None:
@@ -51,13 +51,13 @@ def test_faults_are_named_for_those_that_changed_and_only_those_change() -> None
         config = CorruptConfig(p=0.5, faults=("garbage", "rings"), strength=(0.5, 1))
         made, done = corrupt(images, np.random.default_rng(seed), config)
         assert {name for name in SENSORS if made[name] is not images[name]} == set(done)
-        assert all(done[name] in available(name) for name in done)
+        assert all(done[name].fault in available(name) for name in done)
 
 
 def test_a_sensor_without_a_plug_in_can_be_corrupted_too() -> None:
     image = np.random.default_rng(0).random((3, 16, 16), np.float32)
     made, done = corrupt({"nir": image}, np.random.default_rng(1), CorruptConfig(p=1))
-    assert done["nir"] in ANY and not np.array_equal(made["nir"], image)
+    assert done["nir"].fault in ANY and not np.array_equal(made["nir"], image)
 
 
 def test_faults_can_be_named_in_one_word_of_a_command_line() -> None:
@@ -82,7 +82,9 @@ def test_pictures_of_collections_have_no_metres_and_counts_to_change() -> None:
     rng, config = np.random.default_rng(0), CorruptConfig(p=1)
     for _ in range(50):
         _, done = corrupt(images, rng, config, encodings=encodings)
-        assert not {"jitter", "event_flood", "hot_pixels"} & set(done.values())
+        assert not {"jitter", "event_flood", "hot_pixels"} & {
+            damage.fault for damage in done.values()
+        }
 
 
 @pytest.mark.parametrize(

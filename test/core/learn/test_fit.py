@@ -22,7 +22,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import journal
 from robustseg_core.learn.fit import fit, learning_rate
 from robustseg_core.learn.prepare import splits
-from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe
+from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe, systems
 from robustseg_core.learn.sameness import batch_of, run_of
 from robustseg_core.learn.tasks import Task
 from robustseg_core.models import checkpoint
@@ -528,11 +528,10 @@ def test_a_corrupt_shard_stops_training_with_its_name(data, tmp_path):
 
 
 def test_all_shipped_recipes_are_sound():
-    names = set(known_recipes())
-    systems = {"teacher", "dropout", "anyseg", "robustseg_v1"}
+    assert {"teacher", "dropout", "anyseg", "robustseg_v1", "combined"} <= set(systems())
     collections = {"sim", "deliver", "muses", "mcubes"}
-    assert systems | collections <= names
-    for system in systems:
+    assert collections <= set(known_recipes()) - set(systems())
+    for system in systems():
         for collection in collections:
             recipe = load_recipe([system, collection])
             assert recipe.system == system

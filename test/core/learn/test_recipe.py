@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.fabric import Fabric
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
@@ -53,7 +53,7 @@ def test_a_mistake_in_a_recipe_is_named(text, complaint, tmp_path):
 def test_the_rule_says_which_subsets_count(rule, names):
     model = network().train()
     data = InMemory(random_samples(3))
-    found = score(model, data, ValidationRecipe(rule=rule), torch.device("cpu"))
+    found = score(model, data, ValidationRecipe(rule=rule), Fabric(accelerator="cpu", devices=1))
     assert found["val"] == pytest.approx(np.mean([found[f"val/{name}"] for name in names]))
     assert model.training
 

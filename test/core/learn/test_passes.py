@@ -1,0 +1,229 @@
+"""What one step of learning shows to whom: both passes, how well each sensor is, what was whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from robustseg_core.errors import RobustsegError
+from robustseg_core.learn import journal
+from robustseg_core.learn.corrupt import CorruptConfig, corrupt
+from robustseg_core.learn.fit import fit
+from robustseg_core.learn.loader import Loader
+from robustseg_core.learn.prepare import network, optimizer_of, splits
+from robustseg_core.learn.recipe import OptimRecipe, ValidationRecipe, load_recipe
+from robustseg_core.learn.tasks import Task
+from robustseg_core.learn.validate import four, score, subsets_of
+from robustseg_core.models import checkpoint
+from robustseg_core.models.subsets import subsets
+from robustseg_core.types import Batch
+from support.learn_data import make_shards, words
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    return make_shards(folder / "a", 12), make_shards(folder / "b", 7, seed=1)
+
+
+class Watched:
+    """A network that keeps what it was shown."""
+
+    def __init__(self, model) -> None:
+        self.model, self.seen = model, []
+
+    def __call__(self, images, alive, quality=None):
+        self.seen.append((images, alive, quality))
+        return self.model(images, alive, quality)
+
+    def eval(self):
+        return self
+
+    def requires_grad_(self, *, requires_grad):
+        return self
+
+
+def generators() -> tuple[torch.Generator, torch.Generator]:
+    return torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+
+
+def step(data, **more):
+    """(terms, student, teacher, batch) of one step of `combined`."""
+    recipe = load_recipe(["combined"], words(*data, **more))
+    train, _ = splits(recipe)
+    loader = Loader(train, batch=8, corrupt=recipe.corrupt, seed=3)
+    batch = next(loader.batches())
+    student = Watched(network(recipe, train))
+    teacher = Watched(checkpoint.untrained(student.model.spec, seed=9))
+    task = Task(recipe, train.modalities, teacher=teacher)
+    terms = task.terms(student, batch, *generators())
+    assert list(terms) == task.names
+    return terms, student, teacher, batch
+
+
+def test_the_student_passes_twice_and_the_teacher_once(data) -> None:
+    terms, student, teacher, batch = step(data, corrupt__p=0.0)
+    assert list(terms) == ["ce", "ce_full", "prediction", "hpdm", "ifv", "prediction_full"]
+    (_, dropped, _), (_, whole, _) = student.seen
+    assert torch.equal(whole, batch.alive) and dropped.sum() < whole.sum()
+    assert len(teacher.seen) == 1
+    assert batch.quality is None and batch.intact == {}
+
+
+def test_a_term_on_the_full_pass_has_its_own_weight(data) -> None:
+    once, *_ = step(data, corrupt__p=0.0, distill__prediction__full_weight=1.0)
+    twice, *_ = step(data, corrupt__p=0.0, distill__prediction__full_weight=2.0)
+    torch.testing.assert_close(twice["prediction_full"], 2 * once["prediction_full"])
+    torch.testing.assert_close(twice["prediction"], once["prediction"])
+
+
+def test_a_full_weight_without_a_full_pass_is_refused(data) -> None:
+    with pytest.raises(RobustsegError, match=r"distill.prediction.full_weight is 1.0.*with_full"):
+        load_recipe(["combined"], words(*data, student__with_full=False))
+
+
+def test_the_student_is_told_how_well_sensors_are_and_the_teacher_sees_them_whole(data) -> None:
+    _, student, teacher, batch = step(data, corrupt__p=0.5, corrupt__told=1.0)
+    assert batch.quality is not None and batch.intact
+    for _, _, quality in student.seen:
+        assert quality is batch.quality
+    images, alive, quality = teacher.seen[0]
+    assert quality is None and torch.equal(alive, batch.alive)
+    spoilt = 0
+    for column, name in enumerate(student.model.spec.modalities):
+        for row in range(len(alive)):
+            same = torch.equal(images[name][row], batch.images[name][row])
+            if same:
+                continue
+            spoilt += 1
+            assert batch.quality[row, column] < 1
+    assert spoilt == int((batch.quality < 1).sum()) > 0
+
+
+@pytest.mark.parametrize(("told", "low", "high"), [(0.0, 0, 0), (1.0, 1, 1), (0.5, 0.3, 0.7)])
+def test_a_share_of_the_broken_is_told(told: float, low: float, high: float) -> None:
+    rng = np.random.default_rng(0)
+    image = np.full((3, 32, 32), 0.5, np.float32)
+    config = CorruptConfig(p=1, faults=("gaussian_noise",), strength=(0.2, 0.9), told=told)
+    done = [corrupt({"rgb": image}, rng, config)[1]["rgb"].quality for _ in range(200)]
+    share = np.mean([quality < 1 for quality in done])
+    assert low <= share <= high
+    assert all(quality == 1 or 0.1 <= quality <= 0.8 for quality in done)
+
+
+def test_the_head_learns_at_its_own_rate(data) -> None:
+    recipe = load_recipe(["teacher"], words(*data))
+    model = network(recipe, splits(recipe)[0])
+    optimizer = optimizer_of(model, OptimRecipe(lr=1e-3, head_lr=10.0))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(1e-2 if name.startswith("head.") else 1e-3)
+    assert len(rates) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(("rule", "count"), [("full", 4), ("four", 4), ("mean", 15)])
+def test_validation_looks_at_as_many_subsets_as_its_rule_needs(rule, count, data) -> None:
+    names = ("rgb", "depth", "event", "lidar")
+    assert len(subsets_of(rule, names)) == count
+    recipe = load_recipe(["teacher"], words(*data))
+    train, val = splits(recipe)
+    model = network(recipe, train)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    found = score(model, val, ValidationRecipe(rule=rule), fabric)
+    per = {name: value for name, value in found.items() if name != "val"}
+    assert len(per) == count
+    wanted = {
+        "full": per["val/RDEL"],
+        "four": np.mean([per[f"val/{s}"] for s in ("R", "RD", "EL", "RDEL")]),
+        "mean": np.mean(list(per.values())),
+    }
+    assert found["val"] == pytest.approx(wanted[rule])
+
+
+class OneOf:
+    """A fabric of one of several processes, whose sums the test makes."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rank: int, world: int, sums: list[torch.Tensor]) -> None:
+        self.global_rank, self.world_size, self._sums = rank, world, sums
+
+    def all_reduce(self, tensor: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        assert reduce_op == "sum"
+        self._sums.append(tensor.clone())
+        return tensor.copy_(torch.stack(self._sums).sum(0))
+
+
+@pytest.mark.parametrize("world", [2, 3, 9])
+def test_processes_share_the_validation_and_find_what_one_finds(world: int, data) -> None:
+    recipe = load_recipe(["teacher"], words(*data))
+    train, val = splits(recipe)
+    model = network(recipe, train)
+    alone = score(model, val, ValidationRecipe(), Fabric(accelerator="cpu", devices=1))
+    sums: list[torch.Tensor] = []
+    for rank in range(world):  # more processes than samples: some have nothing to do
+        together = score(model, val, ValidationRecipe(), OneOf(rank, world, sums))
+    assert together == alone
+
+
+def test_a_journal_of_ones_own_is_told_every_row(data, tmp_path) -> None:
+    told: list[tuple[int, dict]] = []
+
+    class Mine:
+        def __init__(self, folder: Path, step: int) -> None:
+            assert folder == tmp_path and step == 0
+
+        def add(self, step: int, numbers) -> None:
+            told.append((step, dict(numbers)))
+
+        def close(self) -> None:
+            told.append((-1, {}))
+
+    recipe = load_recipe(["teacher"], words(*data, optim__steps=4, log_every=2, validate__every=4))
+    fit(recipe, tmp_path, journals=(journal.CsvJournal, Mine))
+    assert [at for at, _ in told] == [2, 4, -1]
+    rows = journal.read(tmp_path / "log.csv")
+    assert [float(row["loss"]) for row in rows] == pytest.approx(
+        [numbers["loss"] for _, numbers in told[:2]], rel=1e-5
+    )
+
+
+def test_a_compiled_student_learns_what_a_plain_one_learns(data, tmp_path, monkeypatch) -> None:
+    """The graph is captured in earnest; only the code generator is left out, for its minutes."""
+    more = {"optim__steps": 3, "network__drop_path": 0.0, "network__dropout": 0.0}
+    recipe = load_recipe(["dropout"], words(*data, **more))
+    fit(recipe, tmp_path / "plain")
+    real, calls = torch.compile, []
+
+    def eager(model, **options):
+        calls.append(model)
+        return real(model, **{**options, "backend": "eager"})
+
+    monkeypatch.setattr(torch, "compile", eager)
+    fit(recipe, tmp_path / "compiled", compiled=True)
+    assert calls
+    plain, compiled = (
+        [float(row["loss"]) for row in journal.read(tmp_path / name / "log.csv")]
+        for name in ("plain", "compiled")
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    assert checkpoint.load(tmp_path / "compiled" / "best.safetensors").spec.trained
+
+
+def test_four_of_two_sensors_are_fewer() -> None:
+    assert four(("a", "b")) == [("a",), ("a", "b"), ("a", "b"), ("a", "b")]
+    assert subsets_of("four", ("a", "b")) == [("a",), ("a", "b")]
+    assert subsets_of("mean", ("a", "b")) == subsets(("a", "b"))
+
+
+def test_a_batch_knows_quality_only_where_something_is_broken(data) -> None:
+    recipe = load_recipe(["teacher"], words(*data))
+    train, _ = splits(recipe)
+    batch = next(Loader(train, batch=4).batches())
+    assert isinstance(batch, Batch) and batch.quality is None and batch.intact == {}
