@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,12 +94,13 @@ def import_weights(
     A stem for images of other than three channels stays as it was.
 
     Args:
-        source: .safetensors, .pth or .pt, of MiT alone or with a SegFormer head; `backbone.`,
-            `decode_head.`, `encoder.`, `decoder.` before names and `state_dict` around them are
-            understood. Or what was read of such a file.
-        model: of the same backbone; a folded head receives the folded public one.
+        source: .safetensors, .pth or .pt, of MiT alone, with a SegFormer head, or of all of CMNeXt;
+            `backbone.`, `decode_head.`, `encoder.`, `decoder.` before names and `state_dict` around
+            them are understood. Or what was read of such a file.
+        model: of the same backbone; a folded head receives the folded public one. Of what has more
+            than MiT and head, the rest stays as it was where the file has nothing of it.
         head: "auto" imports a head of the model's width and classes and leaves any other;
-            "need" insists on it; "skip" never imports it.
+            "need" insists on it, and on all the rest; "skip" never imports it.
 
     Raises:
         RobustsegError: unreadable file, unknown naming, another backbone, a tensor that is missing,
@@ -116,6 +117,7 @@ def import_weights(
         )
     for ours, theirs in _rows(model.trunk, file.column):
         file.fill(model.trunk, ours, theirs)
+    file.fill_beside(model, needed=head == "need")
 
     public = model.head if isinstance(model.head, AllMLPHead) else _unfolded(model.head)
     outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
@@ -269,35 +271,47 @@ class PublicWeights:
         copies = list(module) if isinstance(module, nn.ModuleList) else [module]
         # A stem for images of other channels has no public counterpart, and stays as it is.
         copies = [c for c in copies if getattr(c, "in_channels", CHANNELS) == CHANNELS] or copies
-        for leaf, like in copies[0].state_dict().items():
+        for leaf in copies[0].state_dict():
             names = [f"{part}.{leaf}" for part in theirs.split("+")]
-            missing = [name for name in names if name not in self.tensors]
-            if missing and leaf == "num_batches_tracked":
-                continue
-            if missing:
-                raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
-            parts = [self.tensors[name] for name in names]
-            name, value = self.original[names[0]], parts[0]
-            if len(parts) > 1 and value.ndim and len({part.shape[1:] for part in parts}) == 1:
-                value = torch.cat(parts)
-            if value.shape != like.shape:
-                raise RobustsegError(
-                    f"{self.path} has {name} of {tuple(value.shape)}; this "
-                    f"network needs {tuple(like.shape)}; build it with the sizes of the file"
-                )
-            whole = like.is_floating_point() and not value.is_floating_point()
-            if value.layout != torch.strided or value.is_complex() or whole:
-                raise RobustsegError(
-                    f"{self.path} has {name} of {value.layout} {value.dtype}; this network needs "
-                    f"{like.dtype}; save plain weights"
-                )
-            value = value.to(like.dtype)
-            expect_finite({name: value}, source=str(self.path), way_out="take it again")
-            self.used |= {self.original[name] for name in names}
-            self.staged += [(copy.state_dict()[leaf], value) for copy in copies]
+            self._stage(names, [copy.state_dict()[leaf] for copy in copies])
+
+    def fill_beside(self, model: Network, *, needed: bool) -> None:
+        """Stage what a network has beside trunk and head, if the file has any of it, or it must."""
+        rows = model.public_rows()
+        if needed or any(theirs in self.tensors for _, theirs in rows):
+            state = model.state_dict()
+            for ours, theirs in rows:
+                self._stage([theirs], [state[ours]])
+
+    def _stage(self, names: Sequence[str], targets: Sequence[Tensor]) -> None:
+        """Stage one tensor, the file's `names` stacked, for all targets alike."""
+        missing = [name for name in names if name not in self.tensors]
+        if missing and missing[0].endswith("num_batches_tracked"):
+            return
+        if missing:
+            raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
+        parts = [self.tensors[name] for name in names]
+        name, value, like = self.original[names[0]], parts[0], targets[0]
+        if len(parts) > 1 and value.ndim and len({part.shape[1:] for part in parts}) == 1:
+            value = torch.cat(parts)
+        if value.shape != like.shape:
+            raise RobustsegError(
+                f"{self.path} has {name} of {tuple(value.shape)}; this "
+                f"network needs {tuple(like.shape)}; build it with the sizes of the file"
+            )
+        whole = like.is_floating_point() and not value.is_floating_point()
+        if value.layout != torch.strided or value.is_complex() or whole:
+            raise RobustsegError(
+                f"{self.path} has {name} of {value.layout} {value.dtype}; this network needs "
+                f"{like.dtype}; save plain weights"
+            )
+        value = value.to(like.dtype)
+        expect_finite({name: value}, source=str(self.path), way_out="take it again")
+        self.used |= {self.original[name] for name in names}
+        self.staged += [(target, value) for target in targets]
 
     def head_outcome(self, head: AllMLPHead) -> str:
-        """ "imported", if the file's head is of the size of `head`; else why not."""
+        """What becomes of a head of this size: "imported", or why the file's is not."""
         classifier = self.tensors.get(_HEAD[3][self.column] + ".weight")
         if classifier is None:
             return "left as it was: the file has none"

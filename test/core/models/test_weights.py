@@ -115,6 +115,38 @@ def test_an_nvlabs_segformer_is_imported_whole(tmp_path: Path, suffix: str):
         assert torch.equal(state[ours], tensors[theirs]), ours
 
 
+def test_public_weights_fill_all_of_cmnext_or_the_camera_s_branch_alone(tmp_path: Path):
+    model = checkpoint.untrained(SPEC.model_copy(update={"architecture": "cmnext"}))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    beside = dict(model.public_rows())
+    tensors = mit(nvlabs())
+    path = tmp_path / "public.safetensors"
+    save_file(tensors, path)
+    assert "the file has none" in import_weights(path, model).head
+    state = model.state_dict()
+    assert torch.equal(
+        state["rgb.stages.1.blocks.0.mlp.expand.weight"], tensors["block2.0.mlp.fc1.weight"]
+    )
+    assert all(torch.equal(state[name], before[name]) for name in beside)
+    with pytest.raises(RobustsegError, match="lacks extra_downsample_layers"):
+        import_weights(path, model, head="need")
+
+    shapes = {f"backbone.{theirs}": before[ours].shape for ours, theirs in beside.items()}
+    tensors = nvlabs() | {name: torch.rand(shape) for name, shape in shapes.items()}
+    save_file(tensors, path)
+    report = import_weights(path, model, head="need")
+    assert len(report.used) == len(tensors) - 2
+    state = model.state_dict()
+    for ours, theirs in beside.items():
+        assert torch.equal(state[ours], tensors[f"backbone.{theirs}"].to(state[ours].dtype)), ours
+    with pytest.raises(RobustsegError, match=r"tensors that nothing here takes, first backbone\."):
+        import_weights(path, network())
+    del tensors["backbone.extra_block2.0.layer_scale_1"]
+    save_file(tensors, path)
+    with pytest.raises(RobustsegError, match=r"lacks extra_block2\.0\.layer_scale_1"):
+        import_weights(path, model)
+
+
 def test_both_namings_of_one_network_agree(tmp_path: Path):
     tensors = nvlabs()
     save_file(tensors, tmp_path / "nvlabs.safetensors")
