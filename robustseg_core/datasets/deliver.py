@@ -75,7 +75,7 @@ class Deliver(Collection):
         named = {self._folder(m)[0]: m for m in self.modalities}
         return {"img": "rgb, which names the samples", **named, "semantic": "labels"}
 
-    def prepare(self) -> None:
+    def describe(self) -> None:
         """Say how every modality is represented; only rgb is what a live sensor gives."""
         stored = {
             "rgb": self.rgb.encoding.model_dump(mode="json"),

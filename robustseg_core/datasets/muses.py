@@ -94,8 +94,8 @@ class Muses(Collection):
             needed["calib.json"] = "calibration"
         return needed if self.split == "test" else {**needed, "gt_semantic": "labels"}
 
-    def prepare(self) -> None:
-        """Read the calibration, and say how every modality is represented."""
+    def describe(self) -> None:
+        """Say how every modality is represented, and make what encodes it."""
         options = self.options
         if options.legacy_unnormalized:
             if options.form == "raw":
@@ -112,10 +112,14 @@ class Muses(Collection):
             lidar = {"representation": "muses_png_0_255_stretched"} if stretched else dict(event)
         elif options.form == "png":
             event, lidar = self._png.encodings()
-        elif set(self.modalities) - {"rgb"}:
-            self._calibration = Calibration(self.root / "calib.json", options.event_size)
         every = {"rgb": self.rgb.encoding.model_dump(mode="json"), "event": event, "lidar": lidar}
         self.encodings = {modality: every[modality] for modality in self.modalities}
+
+    def prepare(self) -> None:
+        """Read the calibration, where the sensors are projected here."""
+        if self.options.form == "raw" and set(self.modalities) - {"rgb"}:
+            path = self.root / "calib.json"
+            self._calibration = Calibration(path, self.options.event_size)
 
     def find(self) -> Iterable[Entry]:
         """One entry for every moment of the split, sorted by its path."""
