@@ -18,7 +18,7 @@ from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig, parse_robot
-from robustseg_core.segmenter import Segmenter
+from robustseg_core.segmenter import UNTRAINED, Segmenter, weights_file
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
 from robustseg_core.types import SECOND, Health, LabelMap, Reasons, State, sentence
@@ -59,7 +59,8 @@ def run_bags(
         robot = robot_for(bag, params, overrides)
         check_streams(bag, robot)
         source = _disturbed(bag, robot, faults, seed) if faults else bag
-        inputs = [*paths, *(path for path in (params, robot.weights) if path)]
+        weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
+        inputs = [*paths, *([params] if params else []), *weights]
         with staged(out, command="run", inputs=inputs) as folder:
             segmenter = Segmenter.from_config(robot)
             timeline = Timeline(bag.spans)
