@@ -142,8 +142,8 @@ def test_the_losses_have_the_weights_of_the_code() -> None:
     rows = rows_of("network.md", "|".join(distill.available()))
     assert sorted(row[0] for row in rows) == distill.available()
     for name, *_, default in rows:
-        options = distill.load(name)().options
-        weights = getattr(options, "stage_weights", (options.weight,))
+        term = distill.load(name)()
+        weights = getattr(term.options, "stage_weights", (term.weight(classes=25),))
         assert tuple(map(float, re.findall(r"\d+\.\d+", default))) == weights, name
 
 
@@ -187,6 +187,7 @@ def test_the_rooms_of_the_page_are_the_linted_ones() -> None:
     assert [" ".join(part.split()) for part in re.split(r"·|\n", block.strip())] == linted
 
 
+@pytest.mark.slow
 def test_the_figure_is_what_the_synchronizer_does(tmp_path: Path) -> None:
     again = tmp_path / "again.svg"
     subprocess.run([sys.executable, SPECS / "timeline.py", again], check=True, cwd=ROOT)
