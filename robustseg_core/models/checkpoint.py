@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -120,6 +119,21 @@ def load(
     return model.to(device)
 
 
+def spec_of(path: Path | str) -> ModelSpec:
+    """The spec in `path`, without its weights.
+
+    Raises:
+        RobustsegError: as `load`, of what comes before the weights.
+    """
+    path = Path(path)
+    _expect_file(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return _spec(path, file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
 def expect_finite(tensors: Mapping[str, Tensor], *, source: str, way_out: str) -> None:
     """Nothing, if all values of a network are finite, and its variances not negative.
 
@@ -184,7 +198,8 @@ def default_spec(modalities: Sequence[str] | None = None, **fields: object) -> M
     """
     names = ranked() if modalities is None else tuple(modalities)
     usual = {name: load_modality(name).Encoding().model_dump(mode="json") for name in names}
-    encodings = {**usual, **cast(Mapping[str, Any], fields.get("encodings", {}))}
+    told = fields.get("encodings")
+    encodings = {**usual, **(told if isinstance(told, Mapping) else {})}  # else refused below
     channels = channel_numbers(names, encodings)
     mixed = len({channels.get(name, CHANNELS) for name in names}) > 1
     values = {
@@ -217,8 +232,8 @@ def make_spec(values: Mapping[str, Any], *, source: str) -> ModelSpec:
     """
     try:
         return ModelSpec.model_validate(values)
-    except ValidationError as error:
-        raise RobustsegError(f"{source}: {_first(error)}") from None
+    except RobustsegError as error:
+        raise RobustsegError(f"{source}: {error}") from None
 
 
 def untrained(
@@ -235,11 +250,7 @@ def untrained(
 
 def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, dict[str, Tensor]]:
     """Spec, form of the head, and the tensors that belong to them, with floats as float32."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise RobustsegError(
-            f"{path} {what}; give a checkpoint (.safetensors) of `robustseg train`"
-        )
+    _expect_file(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -250,19 +261,54 @@ def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, di
             _expect_shapes(path, spec, metadata["head"], shapes)
             tensors = {name: file.get_tensor(name) for name in shapes}
     except (SafetensorError, OSError) as error:
-        raise RobustsegError(
-            f"{path} is not a safetensors file, or is cut short ({error}); copy it again, and "
-            "import public .pth weights with `robustseg_core.models.weights.import_weights`"
-        ) from None
+        raise _unreadable(path, error) from None
     floats = {k: v.float() for k, v in tensors.items() if v.is_floating_point()}
     return spec, metadata["head"], tensors | floats
+
+
+def _expect_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise RobustsegError(
+            f"{path} {what}; give a checkpoint (.safetensors) of `robustseg train`"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> RobustsegError:
+    """The sentence about a file that is no safetensors."""
+    if path.suffix in (".pth", ".pt", ".bin", ".ckpt") or _is_pytorch(path):
+        return RobustsegError(
+            f"{path} is no checkpoint of robustseg; official weights of PyTorch are imported with "
+            f"{_importing(path)}"
+        )
+    return RobustsegError(
+        f"{path} is not a safetensors file, or is cut short ({error}); copy it again"
+    )
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Whether it begins as `torch.save` does: a zip archive, or a pickle of old."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+    except OSError:
+        return False
+
+
+def _importing(path: Path) -> str:
+    """The command that makes a checkpoint of official weights."""
+    stem = f"{path.stem}_imported" if path.suffix == ".safetensors" else path.stem
+    return (
+        f"`robustseg import {path} --as SYSTEM --kind DATASET --out {stem}.safetensors` "
+        "(`robustseg import --help` names the systems)"
+    )
 
 
 def _spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
     if not {"format", "head", "spec"} <= set(metadata):
         raise RobustsegError(
             f"{path} has no robustseg metadata, so it is no checkpoint of this package; import "
-            "public MiT or SegFormer weights with `robustseg_core.models.weights.import_weights`"
+            f"official weights with {_importing(path)}"
         )
     if metadata["format"] != FORMAT:
         raise RobustsegError(
@@ -276,9 +322,9 @@ def _spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
         )
     try:
         return ModelSpec.model_validate_json(metadata["spec"])
-    except ValidationError as error:
+    except RobustsegError as error:
         raise RobustsegError(
-            f"{path} has a spec that this version cannot read: {_first(error)}; "
+            f"{path} has a spec that this version cannot read: {error}; "
             "install the version of robustseg that wrote it"
         ) from None
 
@@ -312,22 +358,6 @@ def _halved(tensor: Tensor) -> Tensor:
 
 def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        text = "unknown field"
-    elif first["type"] not in ("value_error", "missing"):
-        where = f"{where} is {_shown(first['input'])}" if where else where
-    return f"{where}: {text}" if where else text
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _few(names: Sequence[str]) -> str:

@@ -61,8 +61,8 @@ class Figures:
     """Of all logits at 1/4 size."""
 
 
-def imported(architecture: str, backbone: str, width: int, others: int = 3) -> Network:
-    """The network with the weights of the formula, under their official names, imported.
+def official(architecture: str, backbone: str, others: int = 3) -> dict[str, NDArray[Any]]:
+    """Official name -> weights of the formula, of a network for RGB and so many others.
 
     Raises:
         AssertionError: the formula gives other weights than the recorded ones.
@@ -80,6 +80,12 @@ def imported(architecture: str, backbone: str, width: int, others: int = 3) -> N
         digest = facts["sha256_of_fill"]
         weights = fill({name: _shape(s) for name, s in facts["tensors"].items()}, 50000)
     assert sha256_of_fill(weights) == digest
+    return weights
+
+
+def imported(architecture: str, backbone: str, width: int, others: int = 3) -> Network:
+    """The network with the weights of the formula, under their official names, imported."""
+    weights = official(architecture, backbone, others)
     spec = make_spec(
         {
             "modalities": SENSORS[: others + 1],
