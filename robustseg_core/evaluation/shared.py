@@ -62,8 +62,9 @@ class SharedForward(Forward):
                 continue
             features = [self._features(column, variant, [place]) for column, variant in keys]
             stages = [torch.cat(stage) for stage in zip(*features, strict=True)]
-            for t, logits in zip(asked, head.of_means(stages, weights).split(1), strict=True):
-                parts[t].append(logits)
+            found = head.of_means(stages, weights)
+            for row, t in enumerate(asked):
+                parts[t].append(found[row : row + 1])
                 seeing[t].append(place)
         for trial, logits, places in zip(trials, parts, seeing, strict=True):
             together = torch.cat(logits) if places else torch.empty(0)

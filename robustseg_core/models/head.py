@@ -121,9 +121,9 @@ class FoldedHead(nn.Module):
             step = max(1, most // (len(weights) * flat.shape[2]))
             for start in range(0, flat.shape[1], step):
                 part = flat[:, start : start + step]
-                hidden = F.relu_(weights @ part.flatten(1)).unflatten(1, part.shape[1:])
+                hidden = F.relu_(weights @ part.flatten(1)).view(-1, *part.shape[1:])
                 logits[:, start : start + step] += hidden @ matrix
-        return logits.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return logits.view(len(weights), height, width, -1).permute(0, 3, 1, 2)
 
     def _embedded(self, features: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
         """Blocks of channels, and their part of the embedding: (B, block, h_0, w_0)."""
