@@ -15,7 +15,7 @@ from robustseg_core.evaluation.figures import figures
 from robustseg_core.metrics import confusion, mean_iou
 from robustseg_core.models import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test trains all students
 
 TEACHER = ("--teacher", "teacher/best.safetensors")
 TAUGHT: dict[str, tuple[str, ...]] = {"anyseg": TEACHER, "robustseg_v1": TEACHER, "cmnext": ()}
