@@ -30,6 +30,9 @@ IMAGE = "sensor_msgs/msg/Image"
 ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
 
 
+LATE = Finding(Fault.LATE, fatal=False, text="80 ms, limit 40")
+
+
 def a_spec(**options: Any) -> ModelSpec:
     return ModelSpec(
         modalities=("rgb", "depth", "event", "lidar"),
@@ -47,7 +50,17 @@ def a_map(**options: Any) -> LabelMap:
         "frame_id": "camera_optical",
         "used": ("rgb", "depth"),
         "reasons": {
-            "event": (Finding(Fault.LATE, fatal=False, text="80 ms, limit 40"),),
+            "event": (
+                Finding(
+                    Fault.LATE,
+                    fatal=False,
+                    text="80 ms, limit 40",
+                    value=80.1,
+                    limit=40.0,
+                    unit="ms",
+                ),
+                Finding(Fault.POLARITY, fatal=False, text="one-sided", value=1 / 3),
+            ),
             "lidar": (Finding(Fault.SILENT, fatal=True, text="1.2 s without a message"),),
         },
         "states": {
@@ -124,10 +137,15 @@ def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
         {"state": "LIVE", "used": "true", "held_ms": "0.000"},
     )
     assert said["robustseg: depth"][:2] == (messages.WARN, "used")
-    assert said["robustseg: event"][:2] == (messages.WARN, "late: 80 ms, limit 40")
+    assert said["robustseg: event"][:2] == (
+        messages.WARN,
+        "late: 80 ms, limit 40; polarity: one-sided",
+    )
+    assert said["robustseg: event"][2]["reason.late.value"] == "80.1"
+    assert said["robustseg: event"][2]["reason.late.unit"] == "ms"
     assert said["robustseg: lidar"][:2] == (messages.ERROR, "silent: 1.2 s without a message")
     assert said["robustseg: lidar"][2]["reason.silent"] == "1.2 s without a message"
-    assert messages.read_status(message)["reasons"] == a_map().reasons, "fault and text, unparsed"
+    assert messages.read_status(message)["reasons"] == a_map().reasons, "numbers, too"
     level, text, values = said["robustseg: mask"]
     assert (level, text) == (messages.WARN, "made of rgb depth")
     assert (values["used"], values["latency_ms.total"], values["trained"]) == (
@@ -220,7 +238,17 @@ def test_diagnostics_carry_the_numbers_behind_the_opinion():
         "rejected": "5",
         "rejected_format": "3",
         "rejected_black": "2",
+        "reason.silent": "12 s",
+        "fatal": "silent",
     }
+
+
+def test_the_opinion_of_every_stream_is_read_back_from_diagnostics():
+    slow = Finding(Fault.SLOW, fatal=False, text="3 Hz", value=3.0, limit=5.0, unit="Hz")
+    healths = {"rgb": Health(State.LIVE, (slow,)), "lidar": DEAD, "event": LIVE}
+    message = through_the_wire(ARRAY, messages.health(healths, STAMP))
+    assert messages.read_health(message) == healths
+    assert messages.read_health(message, "front/robustseg") == {}
 
 
 def test_fields_that_nobody_named_are_zero():
