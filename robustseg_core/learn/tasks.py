@@ -139,8 +139,8 @@ class Task:
         )
         terms: dict[str, Tensor] = {}
         for name, distiller in self.distillers.items():
-            options = distiller.options
-            weight = options.full_weight if suffix else options.weight
+            full = distiller.options.full_weight
+            weight = full if suffix else distiller.weight(lesson.classes)
             if weight or not suffix:
                 terms[f"{name}{suffix}"] = weight * distiller(lesson)
         return terms
@@ -180,7 +180,7 @@ class Task:
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         loss = self.recipe.loss
-        logits = resize_logits(logits.float(), label.shape[1:])
+        logits = resize_logits(logits, label.shape[1:])
         return ohem_cross_entropy(
             logits, label, threshold=loss.ohem_threshold, least_share=loss.ohem_share
         )
