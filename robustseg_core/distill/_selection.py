@@ -15,6 +15,7 @@ from robustseg_core.distill._pixels import wide
 from robustseg_core.models.modules import Modules
 from robustseg_core.types import Prediction
 
+
 class Score(nn.Module):
     """How much a candidate is worth at each position, by what it says itself.
 
