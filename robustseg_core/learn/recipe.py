@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 import robustseg_core
-from robustseg_core import config, distill
+from robustseg_core import config, datasets, distill
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
+from robustseg_core.strict import Misfit, within
 from robustseg_core.types import WIDEST_HEAD
 
 STAGE = "stage:"
@@ -152,6 +153,21 @@ class StudentRecipe(Strict):
         None, description="Another pass, with one sensor by itself; null: none, {}: as published."
     )
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> StudentRecipe:
+        law = self.dropout
+        if law not in LAWS:
+            raise Misfit(
+                f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}", ("student", "dropout")
+            )
+        if self.fragile and law != "fragile":
+            raise Misfit(
+                f"student.fragile has weights, but student.dropout is {law!r}; "
+                "set student.dropout=fragile, or leave them out",
+                ("student", "fragile"),
+            )
+        return self
+
 
 class SelectRecipe(Strict):
     """RMMSS, second stage: the distillers learn from what is selected of two frozen networks.
@@ -261,22 +277,20 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         for name, options in self.distill.items():
-            parse(distill.load(name).Options, options, where=f"distill.{name}")
+            with within("distill", name):
+                parse(distill.load(name).Options, options, where=f"distill.{name}")
             if options.get("full_weight") and not self.student.with_full:
-                raise ValueError(
+                raise Misfit(
                     f"distill.{name}.full_weight is {options['full_weight']}, but nothing passes "
-                    "with all sensors; set student.with_full=true"
+                    "with all sensors; set student.with_full=true",
+                    ("distill", name, "full_weight"),
                 )
-        network = architectures.load(self.network.architecture)
-        parse(network.Options, self.network.options, where="network.options")
-        if self.student.dropout not in LAWS:
-            law = self.student.dropout
-            raise ValueError(f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}")
-        if self.student.fragile and self.student.dropout != "fragile":
-            raise ValueError(
-                f"student.fragile has weights, but student.dropout is {self.student.dropout!r}; "
-                "set student.dropout=fragile, or leave them out"
-            )
+        with within("network", "architecture"):
+            architecture = architectures.load(self.network.architecture)
+        parse(architecture.Options, self.network.options, where="network.options")
+        with within("data", "kind"):
+            kind = datasets.load(self.data.kind)
+        parse(kind.Options, self.data.options, where="data.options")
         if self.stages:
             self._check_stages()
         else:
@@ -286,31 +300,37 @@ class Recipe(Strict):
     def _check_teaching(self) -> None:
         set_ = [name for name in ("select", "feedback") if getattr(self, name) is not None]
         if len(set_) > 1:
-            raise ValueError(
+            raise Misfit(
                 "select and feedback are both set, but a teacher that is selected from is frozen; "
-                "leave one out"
+                "leave one out",
+                ("feedback",),
             )
         if set_ and not self.distill:
-            raise ValueError(
+            raise Misfit(
                 f"{set_[0]} is set, but nothing is distilled, so the student would learn nothing "
-                "from it; add distill.prediction, or leave it out"
+                "from it; add distill.prediction, or leave it out",
+                (set_[0],),
             )
 
     def _check_stages(self) -> None:
         earlier: list[str] = []
         for name, stage in self.in_stages().items():
             if not re.fullmatch("[a-z][a-z0-9_]*", name):
-                raise ValueError(
-                    f"stages has {name!r}, which names a folder; use small letters, digits and _"
+                raise Misfit(
+                    f"stages has {name!r}, which names a folder; use small letters, digits and _",
+                    ("stages", name),
                 )
             if stage.stages:
-                raise ValueError(f"stages.{name} has stages itself; write them all in one row")
+                raise Misfit(
+                    f"stages.{name} has stages itself; write them all in one row", ("stages", name)
+                )
             for key, path in stage.weights().items():
                 asked = path.removeprefix(STAGE)
                 if asked != path and asked not in earlier:
-                    raise ValueError(
+                    raise Misfit(
                         f"stages.{name}.{key} is {path!r}, which is no earlier stage; "
-                        f"have {earlier}, or give a file"
+                        f"have {earlier}, or give a file",
+                        ("stages", name, *key.split(".")),
                     )
             earlier.append(name)
 
@@ -321,10 +341,18 @@ class Recipe(Strict):
             RobustsegError: a stage that no recipe can be.
         """
         rest = self.model_dump(by_alias=True, exclude_unset=True, exclude={"stages"})
-        return {
-            name: parse(Recipe, _over(rest, changes), where=f"stages.{name}")
-            for name, changes in self.stages.items()
-        }
+        found = {}
+        for name, changes in self.stages.items():
+            above = ("stages", name)
+            try:
+                tree = config.lay_over(rest, changes)
+                found[name] = parse(Recipe, tree, where=".".join(above))
+            except Misfit as error:
+                if error.path[:2] == above:
+                    raise
+                text = f"in stage {name!r}: {error.text}"
+                raise Misfit(text, (*above, *error.path)) from None
+        return found
 
     def weights(self) -> dict[str, str]:
         """key -> the weights that it names, of those keys that name any."""
@@ -342,11 +370,12 @@ def load_recipe(names: Sequence[str], words: Iterable[str] = ()) -> Recipe:
         words: as in `config.override`.
 
     Raises:
-        RobustsegError: no such recipe, no YAML, an unknown key or a bad value.
+        RobustsegError: no such recipe, no YAML, an unknown key or a bad value; the text begins
+            with the file and the line of what is wrong in one.
     """
-    tree: dict[str, Any] = {}
+    tree = config.Tree()
     for name in names:
-        tree = _over(tree, config.read_file(_find(name)))
+        tree = config.lay_over(tree, config.read_file(_find(name)))
     words = list(words)
     recipe = parse(Recipe, config.override(tree, words))
     _expect_heard(recipe, words)
@@ -402,14 +431,3 @@ def _find(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     raise RobustsegError(f"no recipe called {name!r}; {did_you_mean(name, known)}, or give a file")
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            merged[key] = _over(old, value)
-        else:
-            merged[key] = value
-    return merged
