@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.models import fusion
+from robustseg_core.models import checkpoint, fusion
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.head import AllMLPHead, FoldedHead
@@ -363,3 +363,18 @@ def test_a_gate_learns_through_all_its_parameters():
     fresh(rows, sample, modality, 3).square().sum().backward()
     for name, parameter in fresh.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "b0"])
+def test_an_untrained_network_bears_a_zero_image(backbone):
+    """Missing sensors may be zero images: their gradients are no larger than those of pictures."""
+    spec = checkpoint.default_spec(("rgb", "depth"), backbone=backbone)
+    model = checkpoint.untrained(spec, seed=0).train()
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    norms = []
+    for depth in (picture, torch.zeros_like(picture)):
+        model.zero_grad()
+        alive = torch.ones(1, 2, dtype=torch.bool)
+        model({"rgb": picture, "depth": depth}, alive).logits.square().sum().backward()
+        norms.append(sum(float(p.grad.norm()) for p in model.parameters() if p.grad is not None))
+    assert norms[1] < 10 * norms[0]
