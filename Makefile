@@ -26,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 # compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install plan-test plan-demo recording libraries demo test check lint bench clean
+.PHONY: help install plan-test plan-demo recording libraries demo test check lint bench parity clean
 
 help:
 	@sed -n '/^# /!q; s/^# //p' Makefile
@@ -90,6 +90,10 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python test/bench/run.py
+
+# What the published code computes beside what we compute: docs/specs/parity.md.
+parity: $(INSTALLED)
+	$(BIN)/python test/parity/run.py
 
 clean:
 	rm -rf build dist install log *.egg-info

@@ -151,6 +151,8 @@ def train(
 
     On several processes: torchrun --nproc_per_node 4 -m robustseg_core.cli train ...
 
+    `prediction` weighs 50 / classes, unless distill.prediction.weight is set.
+
     [dim]Example:[/] robustseg train anyseg sim --teacher runs/teacher/best.safetensors --out
     runs/anyseg
     """

@@ -77,6 +77,10 @@ class Distiller(nn.Module, ABC):
         self.name: str = type(self).__module__.rpartition(".")[2]
         self.options = parse(self.Options, options or {}, where=f"distill.{self.name}")
 
+    def weight(self, classes: int) -> float:
+        """Factor of the term in the sum of losses, for data of so many classes."""
+        return self.options.weight
+
     @abstractmethod
     def forward(self, lesson: Lesson) -> Tensor:
         """The unweighted term, a scalar; 0 (with a graph) where there is nothing to compare."""

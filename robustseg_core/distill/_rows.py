@@ -34,8 +34,46 @@ def table(seen: Prediction, lesson: Lesson) -> Tensor:
     return rows.view(lesson.batch, lesson.modalities)
 
 
-def dominant(lesson: Lesson, stage: int, known: Tensor | None) -> Tensor:
-    """The teacher's rows that are worth imitating at a stage: those most like the fused feature.
+def drawn(slots: Prediction, others: Prediction, lesson: Lesson, *, replacement: bool) -> Tensor:
+    """For each row of one side a random row of the other side, of the same sample.
+
+    Draws from `lesson.generator` once, whatever the order of the rows.
+
+    Args:
+        slots: (N,) rows, one partner for each.
+        others: whose rows are the partners; at least one in each sample.
+        lesson: both sides are of it.
+        replacement: False: slots of a sample get different partners, as far as there are any.
+    """
+    rows = table(others, lesson)  # (B, M)
+    draws = torch.rand(rows.shape, generator=lesson.generator).to(rows.device)
+    has = rows >= 0
+    if replacement:
+        order = has.int().argsort(dim=1, descending=True, stable=True)  # present ones first
+        place = (draws * has.sum(1, keepdim=True)).long()
+    else:
+        order = draws.masked_fill(~has, 2).argsort(1)  # the sample's own sensors, shuffled
+        place = (table(slots, lesson) >= 0).cumsum(1) - 1
+    chosen = order.gather(1, place.clamp(min=0))[slots.sample, slots.modality]
+    return rows[slots.sample, chosen]
+
+
+def fused_mean(seen: Prediction, batch: int, stage: int) -> Tensor:
+    """(B, C, h, w) mean of a sample's features over the sensors that it has; 0 where it has none.
+
+    Args:
+        seen: rows of (sample, sensor) pairs.
+        batch: B.
+        stage: 0 is the finest.
+    """
+    features = wide(seen.features[stage])  # (N, C, h, w)
+    count = torch.bincount(seen.sample, minlength=batch).clamp(min=1)
+    total = features.new_zeros(batch, *features.shape[1:]).index_add(0, seen.sample, features)
+    return total / count.view(-1, 1, 1, 1)
+
+
+def dominant(seen: Prediction, lesson: Lesson, stage: int, known: Tensor | None) -> Tensor:
+    """The rows that are worth imitating at a stage: those most like the fused feature.
 
     MAGIC's selection (arXiv 2407.11344) as RobustSeg's 2026 form uses it: per sample and stage,
     modalities are ranked by the pixel-mean cosine between their feature and the mean of all
@@ -43,19 +81,18 @@ def dominant(lesson: Lesson, stage: int, known: Tensor | None) -> Tensor:
     is reconstructed.
 
     Args:
-        lesson: its teacher is asked.
+        seen: who is asked; one side of the lesson.
+        lesson: for its sizes.
         stage: 0 is the finest.
         known: (B, h, w) bool, pixels that count; None: all.
 
     Returns:
-        (N_t,) bool, one per packed row of the teacher.
+        (N,) bool, one per packed row of `seen`.
     """
-    seen = lesson.teacher
     features = wide(seen.features[stage].detach())  # (N_t, C, h, w)
     present = table(seen, lesson) >= 0  # (B, M)
     count = present.sum(1, keepdim=True)  # (B, 1)
-    fused = features.new_zeros(lesson.batch, *features.shape[1:])
-    fused.index_add_(0, seen.sample, features)  # the sum points where the mean points
+    fused = fused_mean(seen, lesson.batch, stage).detach()
     likeness = F.cosine_similarity(features, fused[seen.sample], dim=1)  # (N_t, h, w)
     score = mean_known(likeness, None if known is None else known[seen.sample])
     scores = score.new_full(present.shape, -torch.inf)

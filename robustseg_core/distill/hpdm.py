@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from robustseg_core.distill._pixels import (
     one_hot,
     wide,
 )
-from robustseg_core.distill._rows import table
+from robustseg_core.distill._rows import Rows, drawn, table
 
 
 class Hpdm(Distiller):
@@ -37,8 +36,10 @@ class Hpdm(Distiller):
 
     * `shuffled`: without replacement. With as many slots as sensors this is the paper's random
       permutation; with fewer, the slots get as many different partners;
-    * `random`: with replacement, which is what the released code amounts to;
-    * `same`: its own modality, and then 0 when the student is the teacher.
+    * `random`: with replacement;
+    * `same`: its own modality, and then 0 when the student is the teacher;
+    * `legacy_random`: as released with zero images. There the slots are the teacher's: each of its
+      modalities once, and the partner is one of the student's, drawn with replacement.
 
     Only classes that the sample shows at the stage's resolution compete in the softmax; in the
     released code absent ones compete as zeros (`legacy_absent`). It also divides each prototype by
@@ -49,10 +50,12 @@ class Hpdm(Distiller):
     needs_label: ClassVar[bool] = True
 
     class Options(Distiller.Options):
-        """`pairing=random`, both `legacy_*` and weight 100 are the released term."""
+        """`pairing=legacy_random` (with zero images; `same` where sensors are skipped), both
+        `legacy_*` and weight 100 are the released term.
+        """
 
         weight: float = Field(15.0, ge=0, description="Factor of this term in the loss.")
-        pairing: Literal["shuffled", "same", "random"] = Field(
+        pairing: Literal["shuffled", "same", "random", "legacy_random"] = Field(
             "shuffled", description="Which of the teacher's modalities each slot learns from."
         )
         legacy_double_norm: bool = Field(
@@ -68,46 +71,38 @@ class Hpdm(Distiller):
     def forward(self, lesson: Lesson) -> Tensor:
         """The sum of divergences over stages and slots, per sample; see the class."""
         label = labelled(lesson, self.name)
-        sample = lesson.student.sample
         total = nothing(lesson)
         for student_feat, teacher_feat in zip(
             lesson.student.features, lesson.teacher.features, strict=True
         ):
-            partner = self.partners(lesson)
+            here, there = self.partners(lesson)
+            sample = lesson.student.sample[here]
             student, teacher = wide(student_feat), wide(teacher_feat.detach())
             size = (student.shape[2], student.shape[3])
             hot = one_hot(label_at(label, size), lesson.classes, student.dtype)  # (B, K, P)
             count = hot.sum(2)  # (B, K)
-            p = class_means(student, hot, sample)  # (N_s, K, C)
-            g = class_means(teacher, hot.to(teacher.dtype), lesson.teacher.sample)[partner]
+            p = class_means(student, hot, lesson.student.sample)[here]  # (n, K, C)
+            g = class_means(teacher, hot.to(teacher.dtype), lesson.teacher.sample)[there]
             if self.options.legacy_double_norm:
                 p, g = (x / count[sample].clamp(min=1)[..., None] for x in (p, g))
             if self.options.legacy_absent:
                 competing = count.new_full((lesson.batch,), lesson.classes)
             else:
                 competing = (count > 0).sum(1)
-                here = (count > 0)[sample][..., None]  # (N_s, K, 1)
-                p, g = p.where(here, NOWHERE), g.where(here, NOWHERE)
-            apart = divergence(p, g, axis=1).mean(1)  # (N_s,)
+                shown = (count > 0)[sample][..., None]  # (n, K, 1)
+                p, g = p.where(shown, NOWHERE), g.where(shown, NOWHERE)
+            apart = divergence(p, g, axis=1).mean(1)  # (n,)
             total = total + (apart / competing[sample].clamp(min=1)).sum()
         return total / lesson.batch
 
-    def partners(self, lesson: Lesson) -> Tensor:
-        """(N_s,) packed rows of the teacher that the student's rows learn from at one stage.
+    def partners(self, lesson: Lesson) -> tuple[Rows, Rows]:
+        """(n,) rows of the student and (n,) rows of the teacher that are paired at one stage.
 
         Draws from `lesson.generator` once, whatever the order of the rows; not for `same`.
         """
-        rows = table(lesson.teacher, lesson)  # (B, M)
-        slots, column = lesson.student.sample, lesson.student.modality
-        if self.options.pairing == "same":
-            return rows[slots, column]
-        draws = torch.rand(rows.shape, generator=lesson.generator).to(rows.device)
-        has = rows >= 0
-        if self.options.pairing == "shuffled":
-            order = draws.masked_fill(~has, 2).argsort(1)  # the sample's own sensors, shuffled
-            place = (table(lesson.student, lesson) >= 0).cumsum(1) - 1
-        else:
-            order = has.int().argsort(dim=1, descending=True, stable=True)  # present ones first
-            place = (draws * has.sum(1, keepdim=True)).long()
-        chosen = order.gather(1, place.clamp(min=0))[slots, column]
-        return rows[slots, chosen]
+        mine, its, pairing = lesson.student, lesson.teacher, self.options.pairing
+        if pairing == "same":
+            return slice(None), table(its, lesson)[mine.sample, mine.modality]
+        if pairing == "legacy_random":
+            return drawn(its, mine, lesson, replacement=True), slice(None)
+        return slice(None), drawn(mine, its, lesson, replacement=pairing == "random")

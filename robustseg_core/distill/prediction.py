@@ -14,6 +14,9 @@ from robustseg_core.distill._pixels import full_precision, label_at, wide
 from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import IGNORE
 
+PUBLISHED = 50.0
+"""Weight of the mean over pixels and classes (arXiv 2411.17141, arXiv 2505.12861)."""
+
 
 class PredictionDistiller(Distiller):
     """Modality-agnostic distillation (MAD) of AnySeg (arXiv 2411.17141).
@@ -22,15 +25,19 @@ class PredictionDistiller(Distiller):
 
     with the softmax over classes. The direction is the released code's, not that of the paper's
     formula. That code takes `KLDivLoss('mean')` x 50, which also divides by K: the same as 50/K
-    times this term, or 2.0 for DELIVER's 25 classes, 2.63 for MUSES' 19, 2.5 for MCubeS' 20. It
-    also counts pixels that nobody labelled (`legacy_ignored`). Without labels all pixels count.
+    times this term, or 2.0 for DELIVER's 25 classes, 2.63 for MUSES' 19, 2.5 for MCubeS' 20, which
+    is the weight of a recipe that names none. It also counts pixels that nobody labelled
+    (`legacy_ignored`). Without labels all pixels count.
     """
 
     class Options(Distiller.Options):
-        """With `legacy_ignored`, `legacy_mean` and weight 50 the term is the released one."""
+        """With `legacy_ignored` and `legacy_mean` the term is the released one."""
 
-        weight: float = Field(
-            2.0, ge=0, description="Factor of this term; the published 50 is 50/K here."
+        weight: float | None = Field(  # type: ignore[assignment]  # read by `weight` alone
+            None,
+            ge=0,
+            description="Factor of this term; null: the published 50, which is 50/K for K classes "
+            "without `legacy_mean`.",
         )
         temperature: float = Field(
             1.0, gt=0, description="T: softens both predictions; the term grows by T^2 in return."
@@ -42,10 +49,16 @@ class PredictionDistiller(Distiller):
             default=False, description="Count ignored pixels too, as released."
         )
         legacy_mean: bool = Field(
-            default=False, description="Divide by K, as released (weight 50)."
+            default=False, description="Divide by K, as released; the weight is 50 then."
         )
 
     options: Options
+
+    def weight(self, classes: int) -> float:
+        """Of the recipe; if it names none, the published one."""
+        if self.options.weight is not None:
+            return self.options.weight
+        return PUBLISHED if self.options.legacy_mean else PUBLISHED / classes
 
     @full_precision
     def forward(self, lesson: Lesson) -> Tensor:

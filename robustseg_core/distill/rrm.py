@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from robustseg_core.distill._base import Distiller, Lesson
 from robustseg_core.distill._pixels import full_precision, known_at, mean_known, nothing, wide
-from robustseg_core.distill._rows import Rows, pairs
+from robustseg_core.distill._rows import Rows, drawn, pairs
 
 Weights = tuple[float, float, float, float]
 
@@ -28,12 +31,14 @@ class Rrm(Distiller):
     channels, and `copies` of it are compared at once: that many times the memory of the features.
     Teacher and student get the *same* unit noise, so that the term is 0 for equal features and its
     estimate varies less; the released code draws twice (`legacy_noise`). The noise's size is
-    a constant for the gradient.
+    a constant for the gradient; in the released code it is the unbiased deviation over the channels
+    of all copies, and is differentiated, too (`legacy_spread`): much the same value, and another
+    gradient.
 
     The softmax runs over channels and known pixels count; `legacy_height` runs over the height, as
     released, and counts all pixels. `legacy_scale` multiplies by n^2, n = copies C h w: then four
     weights of 1.2e-14 are the released run, and at 256 pixels with B0 the defaults are the same
-    numbers.
+    numbers. All four `legacy_*` together are the released term.
     """
 
     class Options(Distiller.Options):
@@ -42,10 +47,20 @@ class Rrm(Distiller):
         stage_weights: Weights = Field(
             (0.02, 0.005, 0.002, 0.0003), description="w of the four stages, finest first."
         )
+        pairing: Literal["same", "legacy_random"] = Field(
+            "same",
+            description="Rows of the same sensor, or for each of the teacher's one of the "
+            "student's by chance, as one of the released scripts has it.",
+        )
         copies: int = Field(10, ge=1, le=100, description="Noisy copies of each feature.")
         noise: bool = Field(default=True, description="False: one copy, as it is.")
         legacy_noise: bool = Field(
             default=False, description="Noise of its own for the teacher: not 0 for equal features."
+        )
+        legacy_spread: bool = Field(
+            default=False,
+            description="Size of the noise: unbiased over all copies, and differentiated, as "
+            "released.",
         )
         legacy_height: bool = Field(
             default=False, description="Softmax over the height, as released."
@@ -60,6 +75,9 @@ class Rrm(Distiller):
         here, there = pairs(lesson)
         total = nothing(lesson)
         for stage, weight in enumerate(self.options.stage_weights):
+            if self.options.pairing == "legacy_random":
+                here = drawn(lesson.teacher, lesson.student, lesson, replacement=True)
+                there = slice(None)
             student = wide(lesson.student.features[stage][here])  # (n, C, h, w)
             teacher = wide(lesson.teacher.features[stage].detach()[there])
             pixels = None
@@ -86,22 +104,41 @@ class Rrm(Distiller):
         if not self.options.noise:
             return student, teacher
         slot = lesson.teacher.sample[there] * lesson.modalities + lesson.teacher.modality[there]
-        rank = slot.argsort().argsort()
         n, _, C, h, w = student.shape
-        seed = int(torch.randint(2**62, (), generator=lesson.generator))
-        rng = torch.Generator(student.device).manual_seed(seed)
-
-        def unit() -> Tensor:
-            shape = (n, self.options.copies, C, h, w)
-            drawn = torch.randn(shape, generator=rng, dtype=student.dtype, device=student.device)
-            return drawn[rank]
-
-        student_noise = unit()
-        teacher_noise = unit() if self.options.legacy_noise else student_noise
+        noise = self.unit_noise(lesson, slot, (n, self.options.copies, C, h, w), student)
         return (
-            student + _spread(student) * student_noise,
-            teacher + _spread(teacher) * teacher_noise,
+            student + self.spread(student) * next(noise),
+            teacher + self.spread(teacher) * next(noise),
         )
+
+    def unit_noise(
+        self, lesson: Lesson, slot: Tensor, shape: tuple[int, ...], like: Tensor
+    ) -> Iterator[Tensor]:
+        """The student's (n, copies, C, h, w) normal numbers, then the teacher's.
+
+        Args:
+            lesson: its generator is drawn from once.
+            slot: (n,) numbers that order the rows, whatever their place.
+            shape: of the noise.
+            like: a tensor of the noise's device and type.
+        """
+        rank = slot.argsort().argsort()
+        seed = int(torch.randint(2**62, (), generator=lesson.generator))
+        rng = torch.Generator(like.device).manual_seed(seed)
+
+        def draw() -> Tensor:
+            return torch.randn(shape, generator=rng, dtype=like.dtype, device=like.device)[rank]
+
+        first = draw()
+        yield first
+        yield draw() if self.options.legacy_noise else first
+
+    def spread(self, features: Tensor) -> Tensor:
+        """(n, 1, C, h, w) to (n, 1, 1, h, w): standard deviation over the channels of a pixel."""
+        if not self.options.legacy_spread:
+            return features.detach().std(2, keepdim=True, unbiased=False)
+        count = self.options.copies * features.shape[2]
+        return features.std(2, keepdim=True, unbiased=False) * (count / (count - 1)) ** 0.5
 
 
 def regularization(
@@ -126,8 +163,3 @@ def regularization(
     A_a = mean_known((p * p).sum(axis), places).clamp(min=1e-12)  # 0: nothing is known, nor is D
     A_b = mean_known(((1 + apart) ** 2).sum(axis), places).clamp(min=1e-12)
     return D * (A_a**-2 + A_b**-2).sqrt()
-
-
-def _spread(features: Tensor) -> Tensor:
-    """(n, 1, 1, h, w) standard deviation over the channels of each pixel, without gradient."""
-    return features.detach().std(2, keepdim=True, unbiased=False)

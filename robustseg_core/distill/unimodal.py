@@ -86,7 +86,7 @@ class UnimodalDistiller(Distiller):
         if self.options.legacy_mean:
             apart = apart / length
         if self.options.dominant_only:
-            apart = torch.where(dominant(lesson, stage, known)[there], apart, 0)
+            apart = torch.where(dominant(lesson.teacher, lesson, stage, known)[there], apart, 0)
         return apart
 
 

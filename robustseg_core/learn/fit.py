@@ -33,8 +33,9 @@ from robustseg_core.learn import state
 from robustseg_core.learn.journal import DEFAULT, Journal, Journals, Opener
 from robustseg_core.learn.loader import Loader
 from robustseg_core.learn.prepare import frozen_teacher, network, optimizer_of, splits
-from robustseg_core.learn.recipe import OptimRecipe, Recipe
+from robustseg_core.learn.recipe import Recipe
 from robustseg_core.learn.sameness import Run, run_of
+from robustseg_core.learn.schedule import Schedule
 from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
@@ -140,7 +141,8 @@ def _train(
         world=fabric.world_size,
     )
     per_epoch = max(1, len(loader) // recipe.optim.accumulate)
-    steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
+    schedule = Schedule(recipe.optim, per_epoch)
+    steps = schedule.steps
     judge_every = recipe.validate_.every or per_epoch
     _say(out, recipe, loader, progress.step, steps)
     journal = None if held is None else _begin(held, recipe, out, progress.step, journals)
@@ -148,7 +150,7 @@ def _train(
 
     batches = loader.batches(progress.step * recipe.optim.accumulate)
     for step in range(progress.step, steps):
-        rate = learning_rate(step, steps, recipe.optim)
+        rate = schedule.rate(step)
         losses = _learn(fabric, recipe, pupil, batches, step=step, rate=rate, out=out)
 
         done = step + 1
@@ -358,19 +360,6 @@ def _result(
         "waited_share": round(progress.waited / max(1e-9, progress.seconds), 4),
         "version": __version__,
     }
-
-
-def learning_rate(step: int, steps: int, optim: OptimRecipe) -> float:
-    """Linear warm-up, then polynomial decay (docs/specs/network.md), for step 0, 1, ...
-
-    The decay runs over one epoch's worth more than there is in the published code; here it ends
-    just above zero.
-    """
-    warm = round(optim.warmup * steps)
-    if step < warm:
-        return optim.lr * (optim.warmup_from + (1 - optim.warmup_from) * step / warm)
-    rate: float = optim.lr * (1 - step / (steps + 1)) ** optim.power
-    return rate
 
 
 def _fabric(recipe: Recipe, device: str) -> Fabric:

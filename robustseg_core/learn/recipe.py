@@ -81,7 +81,12 @@ class OptimRecipe(Strict):
     weight_decay: float = Field(0.01, ge=0, description="Not applied to 1-D parameters.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps that warm up,")
     warmup_from: float = Field(0.1, gt=0, le=1, description="from this share of `lr`.")
-    power: float = Field(0.9, ge=0, description="Of the polynomial decay that follows.")
+    power: float = Field(
+        0.9,
+        ge=0,
+        description="Of the polynomial decay that follows; it ends an epoch after the last, or one "
+        "step after the last where `steps` are given.",
+    )
     clip_norm: float = Field(0.0, ge=0, description="Largest gradient norm; 0: no clipping.")
     ema: float = Field(
         0.0, ge=0, lt=1, description="Decay of averaged weights, which are then validated and kept."

@@ -114,6 +114,7 @@ class Task:
             for suffix, said in passes:
                 terms[f"ce{suffix}"] = self._cross_entropy(said.logits, batch.label)
         if self.distillers:
+<<<<<<< HEAD
             teacher = self._ask_teacher(batch)
             for suffix, said in passes:
                 terms |= self._distilled(said, teacher, batch, rank_rng, suffix)
@@ -143,6 +144,19 @@ class Task:
             weight = options.full_weight if suffix else options.weight
             if weight or not suffix:
                 terms[f"{name}{suffix}"] = weight * distiller(lesson)
+=======
+            lesson = Lesson(
+                student=seen,
+                teacher=self._ask_teacher(batch),
+                batch=len(batch.alive),
+                modalities=batch.alive.shape[1],
+                classes=seen.logits.shape[1],
+                label=batch.label,
+                generator=rank_rng,
+            )
+            for name, distiller in self.distillers.items():
+                terms[name] = distiller.weight(lesson.classes) * distiller(lesson)
+>>>>>>> w-losses
         return terms
 
     def _subset(
@@ -180,7 +194,7 @@ class Task:
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         loss = self.recipe.loss
-        logits = resize_logits(logits.float(), label.shape[1:])
+        logits = resize_logits(logits, label.shape[1:])
         return ohem_cross_entropy(
             logits, label, threshold=loss.ohem_threshold, least_share=loss.ohem_share
         )

@@ -57,7 +57,7 @@ def speedups() -> dict[str, float]:
     )
     own = torch.arange(len(lesson.student.sample))
     loops = {
-        "hpdm": {"loop": partial(slow_losses.hpdm, lesson, [own] * 4)},
+        "hpdm": {"loop": partial(slow_losses.hpdm, lesson, [(slice(None), own)] * 4)},
         "unimodal": {
             "loop": partial(slow_losses.unimodal_by_class, lesson),
             "map_loop": partial(slow_losses.unimodal_by_map, lesson),
@@ -102,7 +102,7 @@ def share() -> dict[str, float]:
     lesson = Lesson(seen, asked, 8, len(NAMES), CLASSES, label, dice)
 
     def distillers() -> torch.Tensor:
-        return sum(term.options.weight * term(lesson) for term in terms)
+        return sum(term.weight(lesson.classes) * term(lesson) for term in terms)
 
     def step_ms() -> float:
         start = time.perf_counter()

@@ -29,9 +29,12 @@ MORE = [
     ("unimodal", {"axis": "height"}),
     ("unimodal", {"dominant_only": True}),
     ("crossmodal", {"form": "kl"}),
-    ("ifv", {"dominant_only": False}),
+    ("ifv", {"maps": "all"}),
+    ("ifv", {"maps": "others"}),
     ("ifv", {"per_position": True}),
+    ("ifv", {"maps": "fused"}),
     ("rrm", {"noise": False}),
+    ("rrm", {"legacy_spread": True}),
     ("hpdm", {"legacy_absent": True, "pairing": "same"}),
     ("hpdm", {"legacy_double_norm": True, "pairing": "same"}),
 ]

@@ -142,8 +142,8 @@ def test_the_losses_have_the_weights_of_the_code() -> None:
     rows = rows_of("network.md", "|".join(distill.available()))
     assert sorted(row[0] for row in rows) == distill.available()
     for name, *_, default in rows:
-        options = distill.load(name)().options
-        weights = getattr(options, "stage_weights", (options.weight,))
+        term = distill.load(name)()
+        weights = getattr(term.options, "stage_weights", (term.weight(classes=25),))
         assert tuple(map(float, re.findall(r"\d+\.\d+", default))) == weights, name
 
 

@@ -60,11 +60,17 @@ FORMULAS: list[tuple[str, dict, Callable[[Lesson], Tensor]]] = [
     ("crossmodal", {}, slow_losses.crossmodal_by_map),
     ("crossmodal", {"form": "kl"}, lambda x: slow_losses.crossmodal(x, "kl")),
     ("ifv", {}, slow_losses.ifv),
-    ("ifv", {"dominant_only": False}, lambda x: slow_losses.ifv(x, dominant_only=False)),
+    ("ifv", {"maps": "all"}, lambda x: slow_losses.ifv(x, dominant_only=False)),
     (
         "ifv",
-        {"dominant_only": False, "legacy_width_axis": True},
+        {"maps": "all", "legacy_width_axis": True},
         lambda x: slow_losses.ifv(x, dominant_only=False, rows=True),
+    ),
+    ("ifv", {"maps": "fused"}, lambda x: slow_losses.ifv(x, fused=True)),
+    (
+        "ifv",
+        {"maps": "fused", "legacy_width_axis": True},
+        lambda x: slow_losses.ifv(x, fused=True, rows=True),
     ),
 ]
 
@@ -98,8 +104,9 @@ def test_the_published_weight_of_50_is_50_over_k_per_pixel(classes):
     torch.testing.assert_close(50 / classes * ours(lesson), 50 * published)
     legacy = kind({"legacy_mean": True, "legacy_ignored": True})
     torch.testing.assert_close(legacy(school(classes=classes)), published)
-    if classes == DELIVER_CLASSES:
-        assert ours.options.weight == 50 / classes
+    assert ours.weight(classes) == 50 / classes
+    assert legacy.weight(classes) == 50
+    assert kind({"weight": 3}).weight(classes) == 3
 
 
 def test_unimodal_legacy_is_the_released_code():
@@ -149,7 +156,7 @@ HPDM = [
 ]
 
 
-@pytest.mark.parametrize("pairing", ["shuffled", "random", "same"])
+@pytest.mark.parametrize("pairing", ["shuffled", "random", "same", "legacy_random"])
 @pytest.mark.parametrize(("options", "slow"), HPDM, ids=str)
 def test_prototypes_are_the_formula_whatever_the_pairing(pairing, options, slow):
     lesson = school(classes=25)  # many of them absent at coarse stages
@@ -161,16 +168,21 @@ def test_prototypes_are_the_formula_whatever_the_pairing(pairing, options, slow)
 
 
 def partner_modalities(pairing: str, throws: int = 600) -> list[list[tuple[int, ...]]]:
-    """Per sample, the modalities of the teacher that its slots got in each throw."""
+    """Per sample, the modalities of the other network that its slots got in each throw."""
     lesson = replace(school(), generator=dice())
     term = distill.load("hpdm")({"pairing": pairing})
     got: list[list[tuple[int, ...]]] = [[], [], []]
     for _ in range(throws):
-        rows = term.partners(lesson)
-        assert torch.equal(lesson.teacher.sample[rows], lesson.student.sample)
-        columns = lesson.teacher.modality[rows]
+        here, there = term.partners(lesson)
+        assert torch.equal(lesson.teacher.sample[there], lesson.student.sample[here])
+        if pairing == "legacy_random":
+            assert there == slice(None)  # every slot of the teacher once
+            slots, columns = lesson.teacher.sample, lesson.student.modality[here]
+        else:
+            assert here == slice(None)
+            slots, columns = lesson.student.sample, lesson.teacher.modality[there]
         for sample in range(3):
-            got[sample].append(tuple(columns[lesson.student.sample == sample].tolist()))
+            got[sample].append(tuple(columns[slots == sample].tolist()))
     return got
 
 
@@ -194,13 +206,22 @@ def test_random_partners_are_independent_and_uniform():
     assert {throw[0] for throw in one} == {0, 1, 2}
 
 
+def test_released_partners_are_drawn_for_each_slot_of_the_teacher():
+    full, two, one = partner_modalities("legacy_random")
+    assert len(set(full)) == 27
+    assert set(two) == {(a, b, c) for a in (0, 2) for b in (0, 2) for c in (0, 2)}
+    assert set(one) == {(1, 1, 1)}
+    for slot in range(3):
+        assert sum(throw[slot] == 0 for throw in two) / len(two) == pytest.approx(1 / 2, abs=0.1)
+
+
 def test_a_partner_is_a_sensor_that_the_sample_has():
     lesson = lessons.lesson(((1, 0, 1), (0, 1, 0)), ((1, 0, 1), (0, 1, 1)), size=SIZE)
-    for pairing in ("shuffled", "random"):
+    for pairing in ("shuffled", "random", "legacy_random"):
         term = distill.load("hpdm")({"pairing": pairing})
         for _ in range(50):
-            rows = term.partners(lesson)
-            assert torch.equal(lesson.teacher.sample[rows], lesson.student.sample)
+            here, there = term.partners(lesson)
+            assert torch.equal(lesson.teacher.sample[there], lesson.student.sample[here])
 
 
 def test_dominant_sensors_are_the_half_most_like_the_fused_feature():
@@ -209,11 +230,30 @@ def test_dominant_sensors_are_the_half_most_like_the_fused_feature():
     )
     for stage, maps in enumerate(lesson.teacher.features):
         known = slow_losses.small_label(lesson.label, maps) != 255
-        chosen = dominant(lesson, stage, known)
+        chosen = dominant(lesson.teacher, lesson, stage, known)
         for sample in range(2):
             own = lesson.teacher.modality[chosen & (lesson.teacher.sample == sample)]
             assert sorted(own.tolist()) == sorted(slow_losses.best_half(lesson, stage, sample))
             assert len(own) == 2
+
+
+def test_what_is_not_dominant_to_the_learner_is_taught_in_feedback():
+    """The two halves are all; the full network learns, and its dominant rows get no gradient."""
+    forward = school()
+    lesson = replace(forward, student=forward.teacher, teacher=forward.student)
+    term = distill.load("ifv")({"maps": "others"})
+    lesson.student.logits.requires_grad_()
+    grads = torch.autograd.grad(term(lesson), lesson.student.features)
+    for stage, grad in enumerate(grads):
+        known = slow_losses.small_label(lesson.label, grad) != 255
+        chosen = dominant(lesson.student, lesson, stage, known)
+        assert grad[chosen].abs().max() == 0
+        here, _ = lesson.pairs
+        taught = torch.zeros_like(chosen)
+        taught[here] = True
+        if stage < 2:  # at coarser ones, hardly a pixel is known
+            assert (grad[taught & ~chosen].flatten(1).abs().sum(1) > 0).all()
+        assert grad[~taught].abs().max() == 0
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -257,6 +297,19 @@ def test_rrm_sums_the_definition_over_stages_and_sensors(height, own_noise):
         torch.testing.assert_close(a, b.expand_as(a), rtol=1e-7, atol=1e-9)
 
 
+def test_rrm_between_sensors_is_that_of_the_pairs_it_drew(monkeypatch):
+    lesson = lessons.lesson(((1, 1, 1),) * 2, ((1, 1, 1),) * 2, size=SIZE, dtype=torch.float64)
+    across = distill.load("rrm")({"pairing": "legacy_random", "noise": False})
+    turned = torch.tensor([2, 3, 4, 5, 0, 1])  # rows are sensor by sensor
+    monkeypatch.setattr("robustseg_core.distill.rrm.drawn", lambda *_, **__: turned)
+    features = [x[turned] for x in lesson.student.features]
+    other = replace(lesson, student=replace(lesson.student, features=features))
+    same = distill.load("rrm")({"noise": False})
+    torch.testing.assert_close(across(lesson), same(other))
+    monkeypatch.undo()
+    assert across(lesson) != same(lesson)
+
+
 def test_the_default_weights_of_rrm_are_the_released_run_at_256_pixels_and_b0():
     kind = distill.load("rrm")
     for stage, (weight, width) in enumerate(
@@ -276,3 +329,15 @@ def test_noise_is_as_large_as_the_channels_spread_at_each_pixel():
     spread = (mine - features[:, None]).std((1, 2))
     torch.testing.assert_close(spread, features.std(1, unbiased=False), rtol=0.15, atol=0)
     assert not torch.equal(mine, its)
+
+
+def test_the_released_spread_is_that_of_the_repeated_features_and_is_differentiated():
+    features = torch.randn(2, 8, 3, 4, generator=dice(), dtype=torch.float64, requires_grad=True)
+    term = distill.load("rrm")({"copies": 3, "legacy_spread": True})
+    repeated = features.repeat_interleave(3, 1).std(1)
+    spread = term.spread(features[:, None])[:, 0, 0]
+    torch.testing.assert_close(spread, repeated)
+    (ours,) = torch.autograd.grad(spread.sum(), features, retain_graph=True)
+    (theirs,) = torch.autograd.grad(repeated.sum(), features)
+    torch.testing.assert_close(ours, theirs)
+    assert not distill.load("rrm")().spread(features[:, None]).requires_grad

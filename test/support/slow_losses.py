@@ -189,21 +189,23 @@ def crossmodal_by_map(lesson: Lesson) -> Tensor:
 
 
 def hpdm(
-    lesson: Lesson, partners: Sequence[Tensor], *, double: bool = False, absent: bool = False
+    lesson: Lesson, partners: Sequence[tuple], *, double: bool = False, absent: bool = False
 ) -> Tensor:
-    """HPDM; `partners` has one row of the teacher for each row of the student, per stage."""
+    """HPDM; `partners` has the paired rows of student and teacher, per stage."""
     total = lesson.student.logits.new_zeros(())
-    for stage, partner in enumerate(partners):
+    for stage, (here, there) in enumerate(partners):
         mine, its = lesson.student.features[stage], lesson.teacher.features[stage].detach()
         label = small_label(lesson.label, mine)
-        for row, sample in enumerate(lesson.student.sample.tolist()):
+        rows = torch.arange(len(mine))[here].tolist(), torch.arange(len(its))[there].tolist()
+        for row, other in zip(*rows, strict=True):
+            sample = int(lesson.student.sample[row])
             P, G = [], []
             for k in range(lesson.classes):
                 own = label[sample] == k
                 count = int(own.sum())
                 if not count and not absent:
                     continue
-                for maps, prototypes in ((mine[row], P), (its[partner[row]], G)):
+                for maps, prototypes in ((mine[row], P), (its[other], G)):
                     mean = maps[:, own].mean(1) if count else maps.new_zeros(len(maps))
                     prototypes.append(mean / max(count, 1) if double else mean)
             if not P:
@@ -229,25 +231,34 @@ def best_half(lesson: Lesson, stage: int, sample: int) -> list[int]:
     return sorted(have, key=lambda m: -float(score[m]))[: math.ceil(len(have) / 2)]
 
 
-def ifv(lesson: Lesson, *, dominant_only: bool = True, rows: bool = False) -> Tensor:
-    """IFV with T = 2 over known positions, or over each image row with all positions."""
+def ifv(
+    lesson: Lesson, *, dominant_only: bool = True, rows: bool = False, fused: bool = False
+) -> Tensor:
+    """IFV with T = 2 over known positions, or summed over image rows with all positions."""
     total = lesson.student.logits.new_zeros(())
     T = 2.0
     for stage in range(len(lesson.student.features)):
         mine, its = lesson.student.features[stage], lesson.teacher.features[stage].detach()
         label = small_label(lesson.label, mine)
         for sample in range(lesson.batch):
-            have = sensors(lesson.student, sample)
-            if dominant_only:
-                have = [m for m in have if m in best_half(lesson, stage, sample)]
-            for m in have:
-                maps = [
-                    _typical(mine[row_of(lesson.student, sample, m)], label[sample]),
-                    _typical(its[row_of(lesson.teacher, sample, m)], label[sample]),
-                ]
+            couples = []
+            for m in sensors(lesson.student, sample):
+                if fused or (dominant_only and m not in best_half(lesson, stage, sample)):
+                    continue
+                other = its[row_of(lesson.teacher, sample, m)]
+                couples.append((mine[row_of(lesson.student, sample, m)], other))
+            if fused:
+                couples.append(
+                    (
+                        mine[lesson.student.sample == sample].mean(0),
+                        its[lesson.teacher.sample == sample].mean(0),
+                    )
+                )
+            for couple in couples:
+                maps = [_typical(each, label[sample]) for each in couple]
                 if rows:
                     each = [kl(s / T, t / T) for s, t in zip(*maps, strict=True)]
-                    total = total + T**2 * sum(each) / len(each)
+                    total = total + T**2 * sum(each)
                 else:
                     known = label[sample] != IGNORE
                     total = total + T**2 * kl(maps[0][known] / T, maps[1][known] / T)

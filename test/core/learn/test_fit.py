@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,9 @@ from safetensors.torch import save_file
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import journal
-from robustseg_core.learn.fit import fit, learning_rate
+from robustseg_core.learn.fit import fit
 from robustseg_core.learn.prepare import splits
-from robustseg_core.learn.recipe import OptimRecipe, known_recipes, load_recipe, systems
+from robustseg_core.learn.recipe import known_recipes, load_recipe, systems
 from robustseg_core.learn.sameness import batch_of, run_of
 from robustseg_core.learn.tasks import Task
 from robustseg_core.models import checkpoint
@@ -469,16 +468,6 @@ def test_all_processes_stop_when_the_loss_of_one_is_no_number(data, tmp_path):
     with safe_open(kept, "pt") as file:
         assert {"images.rgb", "alive", "label"} <= set(file.keys())
     assert not (out / "result.json").exists()
-
-
-def test_the_learning_rate_warms_up_and_decays():
-    optim = OptimRecipe(lr=1.0, warmup=0.1, warmup_from=0.1, power=0.9)
-    rates = [learning_rate(step, 100, optim) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert all(b > a for a, b in pairwise(rates[:10]))
-    assert all(b < a for a, b in pairwise(rates[10:]))
-    assert rates[50] == pytest.approx((1 - 50 / 101) ** 0.9)
-    assert 0 < rates[-1] < 0.03
 
 
 BAD = [
