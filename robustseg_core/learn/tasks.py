@@ -114,7 +114,6 @@ class Task:
             for suffix, said in passes:
                 terms[f"ce{suffix}"] = self._cross_entropy(said.logits, batch.label)
         if self.distillers:
-<<<<<<< HEAD
             teacher = self._ask_teacher(batch)
             for suffix, said in passes:
                 terms |= self._distilled(said, teacher, batch, rank_rng, suffix)
@@ -140,23 +139,10 @@ class Task:
         )
         terms: dict[str, Tensor] = {}
         for name, distiller in self.distillers.items():
-            options = distiller.options
-            weight = options.full_weight if suffix else options.weight
+            own = distiller.weight(lesson.classes)
+            weight = distiller.options.full_weight if suffix else own
             if weight or not suffix:
                 terms[f"{name}{suffix}"] = weight * distiller(lesson)
-=======
-            lesson = Lesson(
-                student=seen,
-                teacher=self._ask_teacher(batch),
-                batch=len(batch.alive),
-                modalities=batch.alive.shape[1],
-                classes=seen.logits.shape[1],
-                label=batch.label,
-                generator=rank_rng,
-            )
-            for name, distiller in self.distillers.items():
-                terms[name] = distiller.weight(lesson.classes) * distiller(lesson)
->>>>>>> w-losses
         return terms
 
     def _subset(
