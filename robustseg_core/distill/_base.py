@@ -60,6 +60,8 @@ class Distiller(nn.Module, ABC):
 
     needs_label: ClassVar[bool] = False
     """True: unusable on recordings without labels."""
+    rate: ClassVar[float] = 1.0
+    """Learning rate of its own parameters, where it has any, over `optim.lr`."""
 
     class Options(Strict):
         """`weight` is the factor in the sum of losses; it is applied by the task, not here."""

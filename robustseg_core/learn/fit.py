@@ -105,6 +105,8 @@ class _Pupil:
     """Exponential moving average of the model's weights; None: the recipe wants none."""
     student: _FabricModule
     """The model, as Fabric wraps it."""
+    parts: Mapping[str, nn.Module]
+    """What the task trains beside it, by name."""
     optimizer: torch.optim.Optimizer
 
     @property
@@ -172,7 +174,14 @@ def _train(
             if save_now:
                 scaler = fabric.strategy.precision.state_dict()
                 state.save(
-                    saved, pupil.model, pupil.average, pupil.optimizer, scaler, progress, run
+                    saved,
+                    pupil.model,
+                    pupil.average,
+                    pupil.parts,
+                    pupil.optimizer,
+                    scaler,
+                    progress,
+                    run,
                 )
 
     result: dict[str, Any] = {}
@@ -203,17 +212,21 @@ def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset, *, compiled: bool) ->
     task.to(fabric.device)
     average = copy.deepcopy(model) if recipe.optim.ema else None
     trained = cast(nn.Module, torch.compile(model)) if compiled else model
-    student, optimizer = fabric.setup(trained, optimizer_of(model, recipe.optim))
+    beside = task.parts
+    student, optimizer = fabric.setup(trained, optimizer_of(model, recipe.optim, beside))
     if average is not None:
         average.to(fabric.device).eval()
-    return _Pupil(task, model, average, student, optimizer)
+    parts = {name: part.module for name, part in beside.items()}
+    return _Pupil(task, model, average, student, parts, optimizer)
 
 
 def _resumed(fabric: Fabric, saved: Path, pupil: _Pupil, run: Run) -> tuple[state.Progress, Run]:
     """How far the run in the folder is, and with what batch; its state is put back."""
     if not saved.exists():
         return state.Progress(), run
-    progress, scaler, batch = state.load(saved, pupil.model, pupil.average, pupil.optimizer, run)
+    progress, scaler, batch = state.load(
+        saved, pupil.model, pupil.average, pupil.parts, pupil.optimizer, run
+    )
     fabric.strategy.precision.load_state_dict(scaler)
     return progress, replace(run, batch=batch)
 
@@ -308,6 +321,7 @@ def _learn(
             losses.add(loss, terms)
             fabric.backward(loss / recipe.optim.accumulate)
     _expect_finite(fabric, losses, parts, out / f"not_finite_{step}.safetensors", step)
+    _share_gradients(fabric, [p for part in pupil.parts.values() for p in part.parameters()])
     if recipe.optim.clip_norm:
         fabric.clip_gradients(pupil.student, pupil.optimizer, max_norm=recipe.optim.clip_norm)
     pupil.optimizer.step()
@@ -315,6 +329,21 @@ def _learn(
     if pupil.average is not None:
         _update_ema(pupil.average, pupil.model, min(recipe.optim.ema, (1 + step) / (10 + step)))
     return losses
+
+
+def _share_gradients(fabric: Fabric, parameters: Sequence[nn.Parameter]) -> None:
+    """Means over the processes, as DDP makes them for the student; one that no process has stays
+    none."""
+    learned = [p for p in parameters if p.requires_grad]
+    if fabric.world_size == 1 or not learned:
+        return
+    seen = torch.tensor([float(p.grad is not None) for p in learned], device=fabric.device)
+    fabric.all_reduce(seen, reduce_op="sum")  # in place
+    for parameter, count in zip(learned, seen.tolist(), strict=True):
+        if count:
+            mean = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            fabric.all_reduce(mean, reduce_op="mean")  # in place
+            parameter.grad = mean
 
 
 def _judge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from robustseg_core import datasets
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
+from robustseg_core.learn.tasks import Part
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
 from robustseg_core.models.weights import import_weights
@@ -106,14 +107,21 @@ def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
     return teacher
 
 
-def optimizer_of(model: nn.Module, optim: OptimRecipe) -> torch.optim.Optimizer:
-    """AdamW; biases and norms are not decayed. A group's `scale` is its rate over `optim.lr`."""
+def optimizer_of(
+    model: nn.Module, optim: OptimRecipe, beside: Mapping[str, Part] = {}
+) -> torch.optim.Optimizer:
+    """AdamW; biases and norms are not decayed. A group's `scale` is its rate over `optim.lr`.
+
+    Groups of the model come first, then those of each part, in their order.
+    """
     named = list(model.named_parameters())
     parts = [(1.0, [p for _, p in named])]
     if optim.head_lr != 1:
         head = [p for name, p in named if name.startswith("head.")]
         rest = [p for name, p in named if not name.startswith("head.")]
         parts = [(1.0, rest), (optim.head_lr, head)]
+    for part in beside.values():
+        parts.append((part.rate, [p for p in part.module.parameters() if p.requires_grad]))
     groups = [
         {"params": some, "weight_decay": decay, "scale": scale, "lr": scale * optim.lr}
         for scale, parameters in parts

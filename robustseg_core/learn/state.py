@@ -46,6 +46,7 @@ def save(
     path: Path,
     model: nn.Module,
     average: nn.Module | None,
+    parts: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     scaler: Mapping[str, Any] | None,
     progress: Progress,
@@ -53,12 +54,16 @@ def save(
 ) -> None:
     """Write everything; the file at `path` is the old state or the new one, never half of one.
 
+    `parts` are what is trained beside the model, by name.
+
     Raises:
         RobustsegError: a value is not finite, or the file cannot be written.
     """
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for name, part in parts.items():
+        tensors |= {f"part.{name}.{k}": v for k, v in part.state_dict().items()}
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
     metadata = {
@@ -85,6 +90,7 @@ def load(
     path: Path,
     model: nn.Module,
     average: nn.Module | None,
+    parts: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     run: Run,
 ) -> tuple[Progress, dict[str, Any], int]:
@@ -106,6 +112,8 @@ def load(
         _put(model, _under(tensors, "model."))
         if average is not None:
             _put(average, _under(tensors, "average."))
+        for name, part in parts.items():
+            _put(part, _under(tensors, f"part.{name}."))
         groups = optimizer.state_dict()["param_groups"]
         entries = _moments(optimizer, _under(tensors, "optimizer."))
         optimizer.load_state_dict({"state": entries, "param_groups": groups})

@@ -8,6 +8,7 @@ teacher sees all that the sample has, before anything was broken on purpose.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,15 @@ from robustseg_core.models import subsets
 from robustseg_core.models.network import Network
 from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import Batch, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a task trains beside the student: kept in the state of a run, never in a checkpoint."""
+
+    module: nn.Module
+    rate: float = 1.0
+    """Its learning rate over `optim.lr`."""
 
 
 class Task:
@@ -76,6 +86,15 @@ class Task:
         twice = [f"{name}_full" for name, kind in kinds.items() if kind.options.full_weight]
         self.names = [*(["ce", *full] if labelled else []), *kinds, *twice]
         """Terms of the loss."""
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """What is trained beside the student, by name: distillers that have parameters."""
+        return {
+            name: Part(distiller, distiller.rate)
+            for name, distiller in self.distillers.items()
+            if any(p.requires_grad for p in distiller.parameters())
+        }
 
     def to(self, device: torch.device) -> Task:
         """Move teacher and distillers to a device."""
