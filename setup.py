@@ -67,6 +67,7 @@ setup(
         "safetensors",
         "numba",
         "matplotlib",
+        "pillow",
         "jinja2",
     ],
     extras_require={
@@ -75,6 +76,7 @@ setup(
         "train": ["lightning", "tensorboard", "webdataset", "h5py", "hdf5plugin"],
         "engines": ["onnx", "onnxruntime", "openvino"],
         "cluster": ["ray"],
+        "hub": ["huggingface_hub"],
         "test": ["pytest"],  # what colcon looks for before it runs pytest
         "dev": [
             "pytest",

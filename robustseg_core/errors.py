@@ -17,6 +17,7 @@ EXTRAS: Mapping[str, str] = {
     "onnxruntime": "engines",
     "openvino": "engines",
     "ray": "cluster",
+    "huggingface_hub": "hub",
 }
 """Optional module -> the extra of our package that brings it."""
 

@@ -150,12 +150,13 @@ class Intake:
 
     Args:
         config: the robot.
-        spec: what the network expects; other streams are not listened to.
+        spec: what the network expects; other streams are not listened to, and neither are those
+            whose images no live sensor gives (`unfed`).
         observer: is told what is taken, and what became of it.
         policy: who may enter a set.
 
     Raises:
-        RobustsegError: the robot has none of the network's modalities.
+        RobustsegError: the robot has none of the network's modalities, or none that it can be fed.
     """
 
     def __init__(
@@ -166,7 +167,14 @@ class Intake:
         observer: Observer = NOBODY,
         policy: Policy = HEALTH_DECIDES,
     ) -> None:
-        streams = _streams(config, spec)
+        self.unfed = {
+            name: Finding(Fault.DISABLED, fatal=False, text=why, score=1.0)
+            for name in spec.modalities
+            if name in config.topics
+            and (why := modalities.unfed(name, spec.encodings.get(name, {})))
+        }
+        """Streams that the network knows and cannot be fed live, and why."""
+        streams = _streams(config, spec, self.unfed)
         self.config = config
         self.view = View(spec.size, config.view)
         self.modalities: dict[str, Modality] = {
@@ -181,7 +189,7 @@ class Intake:
         """What was refused of CameraInfo and transforms, and how often; the last good stays."""
         self.calibration_changed = Register()
         """What became another in mid-drive, old and new value, and how often; it is used."""
-        self.ignored = tuple(name for name in config.topics if name not in streams)
+        self.ignored = tuple(n for n in config.topics if n not in streams and n not in self.unfed)
         """Streams that the network does not know: nobody listens to them."""
         self._streams = streams
         self._guard: StampGuard[Reading] = StampGuard(
@@ -505,8 +513,16 @@ class Intake:
         )
 
 
-def _streams(config: RobotConfig, spec: ModelSpec) -> Mapping[str, StreamConfig]:
-    wanted = [name for name in spec.modalities if name in config.topics]
+def _streams(
+    config: RobotConfig, spec: ModelSpec, unfed: Mapping[str, Finding]
+) -> Mapping[str, StreamConfig]:
+    wanted = [name for name in spec.modalities if name in config.topics and name not in unfed]
+    if unfed and not wanted:
+        told = "; ".join(f"{name}: {finding.text}" for name, finding in unfed.items())
+        raise RobustsegError(
+            f"no configured stream can be fed to this network ({told}); configure another of "
+            f"{list(spec.modalities)}, or use other weights"
+        )
     if not wanted:
         raise RobustsegError(
             f"streams name {sorted(config.streams)}, but the network knows "

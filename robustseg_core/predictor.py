@@ -132,6 +132,7 @@ class Predictor:
         self._decoders: dict[str, Modality] = {
             name: modalities.load(name)(encoding=spec.encodings.get(name))
             for name in spec.modalities
+            if not modalities.unfed(name, spec.encodings.get(name, {}))
         }
         self._rig: tuple[object, View] | None = None
         """The view of the last call: its tables serve again while the cameras stay."""
@@ -221,6 +222,9 @@ class Predictor:
 
     def _check_known(self, names: Iterable[object], what: str) -> None:
         for name in names:
+            if name in self.modalities and name not in self._decoders:
+                why = modalities.unfed(str(name), self.spec.encodings.get(str(name), {}))
+                raise RobustsegError(f"{what}: {name} cannot be fed, for {why}; leave it out")
             if name not in self._decoders:
                 way_out = did_you_mean(str(name), self.modalities)
                 raise RobustsegError(f"{what}: the network knows no {name!r}; {way_out}")

@@ -154,7 +154,7 @@ class Segmenter:
 
         Calibration that was refused or that changed, sets that made no mask, those that the network
         made none of, sensors whose clock moved or that come in bursts, streams that it does not
-        know.
+        know or cannot be fed.
         """
         intake, known = self.intake, ", ".join(self.spec.modalities)
         lost = "; ".join(f"{name}: {found} ({n} times)" for name, found, n in self.lost_reasons)
@@ -166,6 +166,7 @@ class Segmenter:
             *(f"{name}: {finding}" for name, finding in intake.moved.items()),
             *(f"{name}: {finding}" for name, finding in intake.bursts.items()),
             *(f"{name} is ignored: the network knows {known}" for name in intake.ignored),
+            *(f"{name} is ignored: {found.text}" for name, found in intake.unfed.items()),
         ]
 
     def step(self, now_ns: int) -> LabelMap | None:
@@ -197,6 +198,7 @@ class Segmenter:
         self._refusal = None
         inferred_ns = self._stopwatch_ns()
         healths, view = self.intake.health(now_ns), self.intake.view
+        absent |= self.intake.unfed
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)
         height, width = view.camera_size
         label_map = LabelMap(
@@ -338,7 +340,8 @@ def _why(
 ) -> tuple[Finding, ...]:
     """Why a modality is not LIVE, or not in a mask though it is; the strongest first."""
     if name not in healths:
-        return (Finding(Fault.DISABLED, fatal=False, text="not configured", score=1.0),)
+        nobody = Finding(Fault.DISABLED, fatal=False, text="not configured", score=1.0)
+        return (absent.get(name, nobody),)
     health = healths[name]
     if health.state.usable and name in absent:
         return (absent[name],)

@@ -344,6 +344,28 @@ Color = tuple[_Level, _Level, _Level]
 """RGB."""
 
 
+class DataSpec(BaseModel):
+    """The public collection that weights belong to, and how those who published them read it.
+
+    What `robustseg eval` goes by where its caller says nothing else; the size is the network's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field(min_length=1, max_length=LONGEST_NAME)
+    """A data set, as `robustseg list` names them."""
+    split: str = Field(default="val", pattern="^(train|val|test)$")
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Options of the data set."""
+    missing: str = Field(default="skip", pattern="^(skip|zero)$")
+    """How a missing sensor is represented in the published figures."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> DataSpec:
+        _expect_short("options", self.options, "the data set")
+        return self
+
+
 class ModelSpec(BaseModel):
     """Everything needed to rebuild and feed a network; stored inside every checkpoint.
 
@@ -373,6 +395,8 @@ class ModelSpec(BaseModel):
     """modality -> options of its encoding, as the modality's `Encoding` model spells them."""
     channels: Mapping[str, int] = Field(default_factory=dict)
     """modality -> C of its images, where that is not `CHANNELS`."""
+    data: DataSpec | None = None
+    """The public collection that it belongs to, if it does."""
     trained: bool = False
     provenance: str = Field(default="random weights", max_length=LONGEST_TEXT)
     """Where the weights come from: recipe, data, commit."""

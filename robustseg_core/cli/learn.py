@@ -190,21 +190,32 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT DATA...",
-            help="Weights, and folders of shards (or of a data set, with --kind). With --compare: "
+            help="Weights, and folders of shards or the root of a data set. With --compare: "
             "results of earlier evaluations.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/eval"),
-    kind: Annotated[str, typer.Option(help="A data set, as `robustseg list` names them.")] = (
-        "shards"
-    ),
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="A data set, as `robustseg list` names them; default: that of an imported "
+            "checkpoint, with its split, size, --missing and options, or else shards."
+        ),
+    ] = "",
+    split: Annotated[str, typer.Option(help="train, val or test; default: test.")] = "",
     size: Annotated[
         str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the samples; default: their own.")
     ] = "",
     protocol: Annotated[
         list[str] | None,
         typer.Option(help="subsets, emm, rmm, nm (repeatable); default: all."),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="skip or zero (repeatable): only protocols that represent missing sensors so "
+            "(subsets; emm, rmm); default: both, or as an imported checkpoint's tables do."
+        ),
     ] = None,
     absent: Annotated[
         str,
@@ -232,6 +243,8 @@ def evaluate(
 
     [dim]Example:[/] robustseg eval runs/anyseg/best.safetensors shards/test --out out/anyseg
 
+    [dim]Example:[/] robustseg eval anyseg.safetensors data/DELIVER
+
     [dim]Example:[/] robustseg eval --compare out/teacher/results.json out/anyseg/results.json
     """
     from robustseg_core import evaluation
@@ -243,16 +256,21 @@ def evaluate(
     from robustseg_core import datasets
     from robustseg_core.engines.eager import pick_device, share_cores
     from robustseg_core.evaluation.figures import KEY, figures
+    from robustseg_core.models import checkpoint
     from robustseg_core.storage.output_folder import staged
 
     if len(paths) < 2:
         raise RobustsegError(f"got {paths[0]} alone; give a checkpoint and then data")
-    dataset = datasets.load(kind)(
+    spec = checkpoint.spec_of(paths[0])
+    known = spec.data if spec.data is not None and kind in ("", spec.data.kind) else None
+    dataset = datasets.load(kind or (known.kind if known else "shards"))(
         paths[1:],
-        split,
-        size=parse_size(size) if size else None,
-        options=config.override({}, options or ()),
+        split or (known.split if known else "test"),
+        size=parse_size(size) if size else (spec.size if known else None),
+        modalities=spec.modalities if known else None,
+        options=config.override(dict(known.options) if known else {}, options or ()),
     )
+    usual = [known.missing] if known and not protocol else evaluation.MISSING
     share_cores(pick_device(device))
     with staged(out, command="eval", inputs=paths) as folder:
         with progress_bar("samples") as progress:
@@ -261,6 +279,7 @@ def evaluate(
                 paths[0],
                 dataset,
                 protocols=protocol or evaluation.PROTOCOLS,
+                missing=missing or usual,
                 absent=absent,
                 batch=batch,
                 seed=seed,

@@ -19,6 +19,7 @@ from robustseg_core import __version__, config
 from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
+from robustseg_core.cli import official as cli_official
 from robustseg_core.cli import robustness as cli_robustness
 from robustseg_core.cli.options import AsJson, Bags, Device, Overrides, Params, Strict
 from robustseg_core.cli.terminal import (
@@ -73,6 +74,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_make.app)
 app.add_typer(cli_learn.app)
+app.add_typer(cli_official.app)
 app.add_typer(cli_robustness.app)
 app.add_typer(cli_doctor.app)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.codecs.picture_file import resize
+from robustseg_core.config import parse
 from robustseg_core.datasets._base import Dataset, Sample, digest
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
@@ -53,6 +54,7 @@ class Collection(Dataset):
                 "or leave out the modalities that you do not have"
             )
         self.rgb = Rgb()
+        self.describe()
         self.prepare()
         self.entries = tuple(self.find())
         if not self.entries:
@@ -92,8 +94,28 @@ class Collection(Dataset):
             RobustsegError: the file is missing or damaged, or holds ids that cannot be.
         """
 
+    @classmethod
+    def encodings_with(
+        cls, options: Mapping[str, Any], modalities: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """`encodings` of samples that are read with these options; no file is looked at.
+
+        Raises:
+            RobustsegError: options that the collection does not have.
+        """
+        unread = object.__new__(cls)
+        name = cls.__module__.rpartition(".")[2]
+        unread.name, unread.modalities, unread.rgb = name, tuple(modalities), Rgb()
+        unread.options = parse(cls.Options, options, where=f"options of {name}")
+        unread.describe()
+        return unread.encodings
+
+    @abstractmethod
+    def describe(self) -> None:
+        """Set `encodings`, how every modality is represented: options tell, and no file."""
+
     def prepare(self) -> None:
-        """What has to be known before entries are found: calibration, readers."""
+        """What has to be read before entries are found: a calibration."""
 
     def native(self, entry: Entry) -> tuple[int, int]:
         """(H, W) of the pictures of an entry without label."""

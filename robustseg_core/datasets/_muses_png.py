@@ -29,19 +29,12 @@ _FLOOR = 1 / 255
 class PngReader:
     """Pictures scaled like the raw form: counts / clip, ranges / max_range_m, heights."""
 
-    def __init__(
-        self, event: Event.Encoding, lidar: Lidar.Encoding, *, legacy: bool = False
-    ) -> None:
+    def __init__(self, event: Event.Encoding, lidar: Lidar.Encoding) -> None:
         self.event = event
         self.lidar = lidar
-        self.legacy = legacy
-        """Floats 0..255 of the file's RGB order, LiDAR stretched over its own range."""
 
     def encodings(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(event, lidar). Heights are the LiDAR's own, so they are no live sensor's encoding."""
-        if self.legacy:
-            plain = {"representation": "muses_png_0_255"}
-            return plain, dict(plain)
         lidar = self.lidar.model_dump(mode="json", exclude={"grow"})
         return (
             {"representation": "muses_png", "clip": self.event.clip},
@@ -55,11 +48,6 @@ class PngReader:
             RobustsegError: the file is missing or damaged, or has no three channels.
         """
         picture = read_picture(path)
-        if self.legacy:
-            picture = picture.astype(np.float32)
-            return planes(
-                resize(_stretch(picture) if modality == "lidar" else picture, size, nearest=True)
-            )
         if modality == "lidar" and picture.dtype == np.uint8:
             return planes(resize(unit(picture), size, nearest=True))  # somebody's own rendering
         if picture.ndim != 3:
@@ -83,10 +71,3 @@ class PngReader:
             np.clip((height_m - self.lidar.lowest_m) / span_m, _FLOOR, 1),
         ]
         return np.where(range_m > _NEAREST_M, np.stack(channels), 0).astype(np.float32)
-
-
-def _stretch(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Smallest value 0, largest 255."""
-    lowest, highest = picture.min(), picture.max()
-    stretched: NDArray[np.float32] = (picture - lowest) * (255 / max(float(highest - lowest), 1e-6))
-    return stretched

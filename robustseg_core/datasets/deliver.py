@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs.picture_file import levels, planes, read_picture, unit
+from robustseg_core.datasets import _published
 from robustseg_core.datasets._collection import Collection, Entry, must_be
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.classes import DELIVER
@@ -60,6 +61,11 @@ class Deliver(Collection):
         cases: tuple[Case, ...] = Field(
             (), description="Corner cases to keep, `none` among them; empty: all."
         )
+        legacy_resize: Literal["antialias", "plain"] | None = Field(
+            None,
+            description="Resize as the published code does: 8 bits, all sensors bilinear, with the "
+            "wider filter of torchvision since 0.17 (antialias) or without; null: as on a robot.",
+        )
 
     options: Options
 
@@ -68,7 +74,7 @@ class Deliver(Collection):
         named = {self._folder(m)[0]: m for m in self.modalities}
         return {"img": "rgb, which names the samples", **named, "semantic": "labels"}
 
-    def prepare(self) -> None:
+    def describe(self) -> None:
         """Say how every modality is represented; only rgb is what a live sensor gives."""
         stored = {
             "rgb": self.rgb.encoding.model_dump(mode="json"),
@@ -111,9 +117,18 @@ class Deliver(Collection):
         if modality == "event":
             picture = self.fit(picture, native, nearest=True)
         picture = must_be(path, picture, native)
+        if self.options.legacy_resize:
+            wide = self.options.legacy_resize == "antialias"
+            picture = _published.bilinear(picture, size, antialias=wide)
         if modality == "rgb":
             return self.encode_rgb(levels(picture), size)
         return planes(self.fit(unit(picture), size, nearest=True))
+
+    def fit(self, picture: NDArray[Any], size: tuple[int, int], *, nearest: bool) -> NDArray[Any]:
+        """(H, W[, C]) brought to `size`; for labels, and for what no published code blends."""
+        if self.options.legacy_resize and nearest:
+            return _published.nearest(picture, size)
+        return super().fit(picture, size, nearest=nearest)
 
     def read_label(self, entry: Entry) -> NDArray[np.uint8]:
         """Stored 1..25 are classes 0..24; stored 0 and 255 are void."""

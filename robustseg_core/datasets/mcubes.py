@@ -63,7 +63,7 @@ class Mcubes(Collection):
         named = {folder: m for m in self.modalities for folder in _FOLDERS[m]}
         return {**named, "GT": "labels", self._list(): f"names of the {self.split} split"}
 
-    def prepare(self) -> None:
+    def describe(self) -> None:
         """Say how every modality is represented."""
         stored = {
             "rgb": self.rgb.encoding.model_dump(mode="json"),

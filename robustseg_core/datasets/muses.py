@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustseg_core.codecs.picture_file import levels, png_size, read_json, read_picture
+from robustseg_core.codecs.picture_file import levels, planes, png_size, read_json, read_picture
+from robustseg_core.datasets import _published
 from robustseg_core.datasets._collection import Collection, Entry, must_be
 from robustseg_core.datasets._muses_png import PngReader
 from robustseg_core.datasets._muses_raw import (
@@ -57,7 +58,7 @@ class Muses(Collection):
     classes = CITYSCAPES
 
     class Options(Collection.Options):
-        """Which form of the sensors, and two habits of the any-modality papers."""
+        """Which form of the sensors, and habits of the any-modality papers."""
 
         form: Literal["raw", "png"] = Field(
             "raw", description="Raw events and LiDAR projected here, or the SDK's projected PNGs."
@@ -77,10 +78,10 @@ class Muses(Collection):
             default=False,
             description="Unknown pixels are labelled road, and so trained and scored.",
         )
-        legacy_unnormalized: bool = Field(
-            default=False,
-            description="PNG form as floats 0..255 without normalization, LiDAR stretched over "
-            "each picture's own range; as in AnySeg's code.",
+        legacy_unnormalized: Literal["anyseg", "robustseg"] | None = Field(
+            None,
+            description="PNG form as levels 0..255 without normalization: high bytes, bicubic, as "
+            "AnySeg's code reads them, or RobustSeg's, which stretches LiDAR over each picture.",
         )
 
     options: Options
@@ -92,8 +93,8 @@ class Muses(Collection):
             needed["calib.json"] = "calibration"
         return needed if self.split == "test" else {**needed, "gt_semantic": "labels"}
 
-    def prepare(self) -> None:
-        """Read the calibration, and say how every modality is represented."""
+    def describe(self) -> None:
+        """Say how every modality is represented, and make what encodes it."""
         options = self.options
         if options.legacy_unnormalized:
             if options.form == "raw":
@@ -103,13 +104,21 @@ class Muses(Collection):
             self.rgb = Rgb(encoding={"mean": (0, 0, 0), "std": (1 / 255,) * 3})
         event, lidar = options.event.model_dump(mode="json"), options.lidar.model_dump(mode="json")
         self._event, self._lidar = Event(encoding=event), Lidar(encoding=lidar)
-        self._png = PngReader(options.event, options.lidar, legacy=options.legacy_unnormalized)
-        if options.form == "png":
+        self._png = PngReader(options.event, options.lidar)
+        if options.legacy_unnormalized:
+            event = {"representation": "muses_png_0_255"}
+            stretched = options.legacy_unnormalized == "robustseg"
+            lidar = {"representation": "muses_png_0_255_stretched"} if stretched else dict(event)
+        elif options.form == "png":
             event, lidar = self._png.encodings()
-        elif set(self.modalities) - {"rgb"}:
-            self._calibration = Calibration(self.root / "calib.json", options.event_size)
         every = {"rgb": self.rgb.encoding.model_dump(mode="json"), "event": event, "lidar": lidar}
         self.encodings = {modality: every[modality] for modality in self.modalities}
+
+    def prepare(self) -> None:
+        """Read the calibration, where the sensors are projected here."""
+        if self.options.form == "raw" and set(self.modalities) - {"rgb"}:
+            path = self.root / "calib.json"
+            self._calibration = Calibration(path, self.options.event_size)
 
     def find(self) -> Iterable[Entry]:
         """One entry for every moment of the split, sorted by its path."""
@@ -145,8 +154,12 @@ class Muses(Collection):
     ) -> NDArray[np.float32] | None:
         """(3, H, W); None for a scan without any return."""
         path = entry.files[modality]
-        if modality == "rgb":
-            return self.encode_rgb(levels(must_be(path, read_picture(path), native)), size)
+        if modality == "rgb" or self.options.legacy_unnormalized:
+            picture = read_picture(path)
+            picture = must_be(path, picture, native) if modality == "rgb" else picture
+            if self.options.legacy_unnormalized:
+                return self._unnormalized(modality, picture, size)
+            return self.encode_rgb(levels(picture), size)
         if self.options.form == "png":
             return self._png.read(modality, path, size)
         view = self._calibration.view(size)
@@ -157,6 +170,21 @@ class Muses(Collection):
         if not len(cloud.xyz):
             return None
         return self._lidar.encode([Reading("lidar", STAMP_NS, "lidar", cloud)], view, STAMP_NS)
+
+    def _unnormalized(
+        self, modality: str, picture: NDArray[Any], size: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """(3, H, W) levels 0..255, as the published loaders hand them to the network."""
+        resized = _published.bicubic(picture, size)
+        if modality == "lidar" and self.options.legacy_unnormalized == "robustseg":
+            return planes(_published.stretched(resized))
+        return planes(resized)
+
+    def fit(self, picture: NDArray[Any], size: tuple[int, int], *, nearest: bool) -> NDArray[Any]:
+        """(H, W) labels brought to `size`."""
+        if self.options.legacy_unnormalized and nearest:
+            return _published.nearest(picture, size)
+        return super().fit(picture, size, nearest=nearest)
 
     def read_label(self, entry: Entry) -> NDArray[np.uint8] | None:
         """Train ids 0..18, 255 unknown; None for the test split."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from robustseg_core import plugins
 from robustseg_core.distill._base import Distiller, Lesson
+from robustseg_core.distill._selection import FeatureSelection, scene
 
-__all__ = ["Distiller", "Lesson", "available", "load"]
+__all__ = ["Distiller", "FeatureSelection", "Lesson", "available", "load", "scene"]
 
 
 def available() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -138,7 +139,7 @@ class Rrm(Distiller):
         if not self.options.legacy_spread:
             return features.detach().std(2, keepdim=True, unbiased=False)
         count = self.options.copies * features.shape[2]
-        return features.std(2, keepdim=True, unbiased=False) * (count / (count - 1)) ** 0.5
+        return features.std(2, keepdim=True, unbiased=False) * math.sqrt(count / (count - 1))
 
 
 def regularization(

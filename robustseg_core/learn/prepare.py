@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.learn.tasks import Part
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
-from robustseg_core.models.weights import import_weights
+from robustseg_core.models.weights import initialize
+
+log = logging.getLogger(__name__)
 
 
 def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
@@ -86,7 +89,7 @@ def network(recipe: Recipe, train: Dataset) -> Network:
         spec, seed=recipe.seed, head=wanted.head, drop_path=wanted.drop_path, dropout=wanted.dropout
     )
     if wanted.init:
-        import_weights(wanted.init, model)
+        log.info("network.init: %s", initialize(wanted.init, model))
     return model
 
 

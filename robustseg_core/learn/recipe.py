@@ -60,7 +60,10 @@ class NetworkRecipe(Strict):
     drop_path: float = Field(0.1, ge=0, lt=1, description="Chance of skipping the last block.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Of the head's channels.")
     init: str = Field(
-        "", description="Weights to begin with: ours, or public MiT or SegFormer; empty: random."
+        "",
+        description="Weights to begin with: a checkpoint of ours of the same network, a file of "
+        "public MiT or SegFormer weights, or their name on the Hugging Face hub (nvidia/mit-b0, "
+        "extra `hub`); empty: random.",
     )
 
 

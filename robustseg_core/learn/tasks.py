@@ -158,8 +158,8 @@ class Task:
         )
         terms: dict[str, Tensor] = {}
         for name, distiller in self.distillers.items():
-            own = distiller.weight(lesson.classes)
-            weight = distiller.options.full_weight if suffix else own
+            full = distiller.options.full_weight
+            weight = full if suffix else distiller.weight(lesson.classes)
             if weight or not suffix:
                 terms[f"{name}{suffix}"] = weight * distiller(lesson)
         return terms

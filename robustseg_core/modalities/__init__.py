@@ -12,6 +12,7 @@ from robustseg_core.config import Strict
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._corruptions import ANY, Corruption
+from robustseg_core.types import LONGEST_NAME
 
 __all__ = [
     "Corruption",
@@ -22,6 +23,7 @@ __all__ = [
     "limits_of",
     "load",
     "ranked",
+    "unfed",
 ]
 
 
@@ -62,6 +64,21 @@ def channels_of(name: str, options: Mapping[str, Any]) -> int:
         with suppress(RobustsegError):  # a collection's own encoding
             return load(name)(encoding=options).encoding.channels
     return Modality.Encoding().channels
+
+
+def unfed(name: str, options: Mapping[str, Any]) -> str:
+    """Why no live sensor gives images that are encoded so; empty: one does.
+
+    Public collections come with pictures of their own making, which networks that learned from them
+    expect: `representation` says which.
+    """
+    if name not in available():
+        return f"no live sensor is called {name!r}"
+    known = load(name).Encoding.model_fields
+    if "representation" in options and "representation" not in known:
+        form = str(options["representation"])[:LONGEST_NAME]
+        return f"the network learned from its data set's own pictures ({form}), no sensor's"
+    return ""
 
 
 def corruptions_of(name: str) -> dict[str, Corruption]:

@@ -120,6 +120,21 @@ def load(
     return model.to(device)
 
 
+def spec_of(path: Path | str) -> ModelSpec:
+    """The spec in `path`, without its weights.
+
+    Raises:
+        RobustsegError: as `load`, of what comes before the weights.
+    """
+    path = Path(path)
+    _expect_file(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return _spec(path, file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
 def expect_finite(tensors: Mapping[str, Tensor], *, source: str, way_out: str) -> None:
     """Nothing, if all values of a network are finite, and its variances not negative.
 
@@ -235,11 +250,7 @@ def untrained(
 
 def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, dict[str, Tensor]]:
     """Spec, form of the head, and the tensors that belong to them, with floats as float32."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise RobustsegError(
-            f"{path} {what}; give a checkpoint (.safetensors) of `robustseg train`"
-        )
+    _expect_file(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -250,19 +261,54 @@ def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, di
             _expect_shapes(path, spec, metadata["head"], shapes)
             tensors = {name: file.get_tensor(name) for name in shapes}
     except (SafetensorError, OSError) as error:
-        raise RobustsegError(
-            f"{path} is not a safetensors file, or is cut short ({error}); copy it again, and "
-            "import public .pth weights with `robustseg_core.models.weights.import_weights`"
-        ) from None
+        raise _unreadable(path, error) from None
     floats = {k: v.float() for k, v in tensors.items() if v.is_floating_point()}
     return spec, metadata["head"], tensors | floats
+
+
+def _expect_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise RobustsegError(
+            f"{path} {what}; give a checkpoint (.safetensors) of `robustseg train`"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> RobustsegError:
+    """The sentence about a file that is no safetensors."""
+    if path.suffix in (".pth", ".pt", ".bin", ".ckpt") or _is_pytorch(path):
+        return RobustsegError(
+            f"{path} is no checkpoint of robustseg; official weights of PyTorch are imported with "
+            f"{_importing(path)}"
+        )
+    return RobustsegError(
+        f"{path} is not a safetensors file, or is cut short ({error}); copy it again"
+    )
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Whether it begins as `torch.save` does: a zip archive, or a pickle of old."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+    except OSError:
+        return False
+
+
+def _importing(path: Path) -> str:
+    """The command that makes a checkpoint of official weights."""
+    stem = f"{path.stem}_imported" if path.suffix == ".safetensors" else path.stem
+    return (
+        f"`robustseg import {path} --as SYSTEM --kind DATASET --out {stem}.safetensors` "
+        "(`robustseg import --help` names the systems)"
+    )
 
 
 def _spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
     if not {"format", "head", "spec"} <= set(metadata):
         raise RobustsegError(
             f"{path} has no robustseg metadata, so it is no checkpoint of this package; import "
-            "public MiT or SegFormer weights with `robustseg_core.models.weights.import_weights`"
+            f"official weights with {_importing(path)}"
         )
     if metadata["format"] != FORMAT:
         raise RobustsegError(

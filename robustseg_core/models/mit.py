@@ -99,7 +99,7 @@ class MiT(nn.Module):
             ]
             self.stages.append(Stage(embed, blocks, ModalNorm(width, norms, eps)))
             widths = (width,)
-        self.apply(_initialize)
+        self.apply(initialize)
 
     def forward(self, images: Tensor, modality: Tensor | None = None) -> list[Tensor]:
         """Features after each stage's norm.
@@ -203,11 +203,7 @@ class Block(nn.Module):
         return x + self._maybe(self.mlp(self.norm2(x, modality)))
 
     def _maybe(self, x: Tensor) -> Tensor:
-        """Stochastic depth: a training row is dropped whole, and the others grow to make up."""
-        if not self.training or self.drop_path == 0:
-            return x
-        keep = 1 - self.drop_path
-        return x * (x.new_empty(len(x), 1, 1, 1).bernoulli_(keep) / keep)
+        return skip_rows(x, self.drop_path) if self.training else x
 
 
 class Attention(nn.Module):
@@ -263,13 +259,22 @@ def _needed(modality: Tensor | None) -> Tensor:
     return modality
 
 
-def _initialize(module: nn.Module) -> None:
+def skip_rows(x: Tensor, rate: float) -> Tensor:
+    """Stochastic depth: a row of (N, ...) is dropped whole, and the others grow to make up."""
+    if rate == 0:
+        return x
+    keep = 1 - rate
+    return x * (x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(keep) / keep)
+
+
+def initialize(module: nn.Module) -> None:
     """As published: truncated normal for linear layers, fan-out normal for convolutions."""
     if any(weight.is_meta for weight in module.parameters(recurse=False)):
         return  # shapes without memory: nothing to fill, and PyTorch would take 6 s to say so
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))

@@ -107,6 +107,10 @@ class Network(nn.Module, ABC):
         """The Mix Transformer that takes public ImageNet weights; None: there is none."""
         return None
 
+    def public_rows(self) -> list[tuple[str, str]]:
+        """Our name and a public file's of each tensor beside trunk and head; mostly none."""
+        return []
+
     def folded(self: N) -> N:
         """A copy in eval mode with the folded head: same outputs, made for inference."""
         twin = copy.deepcopy(self)

@@ -1,4 +1,4 @@
-"""Public MiT and SegFormer weights to ours: two namings, one table, nothing left over in silence.
+"""Public MiT and SegFormer weights to ours: the namings, one table, nothing left over in silence.
 
 The file comes from the user and is never executed: safetensors, or PyTorch's format read with
 `weights_only`. Each tensor is used, or known to be of no use here, or an error; and the network is
@@ -10,24 +10,27 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.models.checkpoint import expect_finite
+from robustseg_core.models import checkpoint, hub, layouts
+from robustseg_core.models.checkpoint import FORMAT, expect_finite
 from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.models.network import Network
-from robustseg_core.storage.budget import OverBudget, check_zip
+from robustseg_core.storage.budget import check_zip
 from robustseg_core.types import CHANNELS
 
-LAYOUTS = ("NVlabs", "transformers")
-"""NVlabs: `mit_b0.pth` and what mmseg 0.x trains from it. transformers: files on the hub."""
+NAMINGS = ("NVlabs", "transformers")
+"""NVlabs: `mit_b0.pth`, what mmseg 0.x trains from it, and the any-modality systems' M-SegFormer,
+whose head is called `decoder`. transformers: files on the hub."""
 
 # {s} counts stages from 0, {S} from 1, {b} blocks from 0; names joined by + are stacked.
 _BLOCK = ("stages.{s}.blocks.{b}.", "block{S}.{b}.", "block.{s}.{b}.")
@@ -69,7 +72,7 @@ class ImportReport:
     """What became of a file's tensors."""
 
     layout: str
-    """One of `LAYOUTS`."""
+    """One of `NAMINGS`."""
     used: tuple[str, ...]
     unused: tuple[str, ...]
     """Names, as in the file, of tensors that are known to be of no use here."""
@@ -83,17 +86,21 @@ class ImportReport:
         )
 
 
-def import_weights(path: Path | str, model: Network, *, head: str = "auto") -> ImportReport:
+def import_weights(
+    source: Path | str | PublicWeights, model: Network, *, head: str = "auto"
+) -> ImportReport:
     """Fill `model` with public weights; stems and norms per modality all start from the public one.
 
     A stem for images of other than three channels stays as it was.
 
     Args:
-        path: .safetensors, .pth or .pt, of MiT alone or with a SegFormer head; `backbone.`,
-            `decode_head.`, `encoder.` before names and `state_dict` around them are understood.
-        model: of the same backbone; a folded head receives the folded public one.
+        source: .safetensors, .pth or .pt, of MiT alone, with a SegFormer head, or of all of CMNeXt;
+            `backbone.`, `decode_head.`, `encoder.`, `decoder.` before names and `state_dict` around
+            them are understood. Or what was read of such a file.
+        model: of the same backbone; a folded head receives the folded public one. Of what has more
+            than MiT and head, the rest stays as it was where the file has nothing of it.
         head: "auto" imports a head of the model's width and classes and leaves any other;
-            "need" insists on it; "skip" never imports it.
+            "need" insists on it, and on all the rest; "skip" never imports it.
 
     Raises:
         RobustsegError: unreadable file, unknown naming, another backbone, a tensor that is missing,
@@ -101,15 +108,16 @@ def import_weights(path: Path | str, model: Network, *, head: str = "auto") -> I
     """
     if head not in ("auto", "need", "skip"):
         raise RobustsegError(f"head is {head!r}; {did_you_mean(head, ('auto', 'need', 'skip'))}")
-    file = _Source(Path(path))
+    file = source if isinstance(source, PublicWeights) else PublicWeights(Path(source))
     file.expect_backbone(model.spec.backbone)
     if model.trunk is None:
         raise RobustsegError(
             f"a network of architecture {model.spec.architecture!r} has no Mix Transformer that "
-            f"{path} could fill; train it from random weights"
+            f"{file.path} could fill; train it from random weights"
         )
     for ours, theirs in _rows(model.trunk, file.column):
         file.fill(model.trunk, ours, theirs)
+    file.fill_beside(model, needed=head == "need")
 
     public = model.head if isinstance(model.head, AllMLPHead) else _unfolded(model.head)
     outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
@@ -117,19 +125,54 @@ def import_weights(path: Path | str, model: Network, *, head: str = "auto") -> I
         for ours, theirs in _head_rows(public, file.column):
             file.fill(public, ours, theirs)
     elif head == "need":
-        raise RobustsegError(f"{path}: head {outcome}; give such a file or import with head='auto'")
+        raise RobustsegError(
+            f"{file.path}: head {outcome}; give such a file or import with head='auto'"
+        )
 
     unused = file.leftovers(head_too=outcome != "imported")
-    with torch.no_grad():
-        for target, value in file.staged:
-            target.copy_(value)
+    file.commit()
     if public is not model.head and outcome == "imported":
         model.head.load_state_dict(public.fold().state_dict())
-    return ImportReport(LAYOUTS[file.column - 1], tuple(sorted(file.used)), unused, outcome)
+    return ImportReport(NAMINGS[file.column - 1], tuple(sorted(file.used)), unused, outcome)
 
 
-class _Source:
-    """A file's tensors under names without prefixes, and what has been taken from them."""
+def initialize(name: str, model: Network) -> str:
+    """Begin `model` with the weights that a recipe names; what they were, for the log.
+
+    Args:
+        name: a checkpoint of ours, a file of public weights, or OWNER/NAME on the hub (`hub`).
+        model: changed only if all fits; a public head of other classes or width stays out.
+
+    Raises:
+        RobustsegError: they cannot be had, or do not fit.
+    """
+    path = hub.locate(name)
+    if not is_ours(path):
+        return str(import_weights(path, model))
+    ours = checkpoint.load(path).state_dict()
+    want = {key: value.shape for key, value in model.state_dict().items()}
+    have = {key: value.shape for key, value in ours.items()}
+    if have != want:
+        odd = next(key for key in [*want, *have] if have.get(key) != want.get(key))
+        raise RobustsegError(
+            f"{path} is of another network: its {odd} is {_size(have.get(odd))}, this one's "
+            f"{_size(want.get(odd))}; take the recipe's network from it, or begin with other "
+            "weights"
+        )
+    model.load_state_dict(ours)
+    return f"all {len(ours)} tensors of {path}"
+
+
+def _size(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else str(tuple(shape))
+
+
+class PublicWeights:
+    """A file's tensors under names without prefixes, and what has been taken from them.
+
+    Raises:
+        RobustsegError: unreadable file, a checkpoint of ours, an unknown naming.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -146,33 +189,81 @@ class _Source:
         probes = ("patch_embed1.proj.weight", "patch_embeddings.0.proj.weight")
         columns = [i + 1 for i, probe in enumerate(probes) if probe in self.tensors]
         if len(columns) != 1:
-            some = ", ".join(list(self.original.values())[:3]) or "nothing"
             raise RobustsegError(
-                f"{path} holds {some}, ...; expected `patch_embed1.proj.weight` (NVlabs) or "
-                "`patch_embeddings.0.proj.weight` (transformers' save_pretrained); "
-                "robustseg's own files are read with `robustseg_core.models.checkpoint.load`"
+                f"{path} holds neither `patch_embed1.proj.weight` (NVlabs) nor "
+                "`patch_embeddings.0.proj.weight` (transformers' save_pretrained): "
+                f"{layouts.told(self.original.values())}"
             )
         self.column = columns[0]
         self.used: set[str] = set()
         self.staged: list[tuple[Tensor, Tensor]] = []
 
+    @property
+    def names(self) -> list[str]:
+        """The tensors' names as in the file."""
+        return list(self.original.values())
+
+    def backbone(self) -> str:
+        """The backbone that the encoder is of.
+
+        Raises:
+            RobustsegError: none of ours.
+        """
+        width, depths = self._measures()
+        if known := _backbone_of(width, depths):
+            return known
+        raise RobustsegError(
+            f"{self.path} has a first width of {width} and depths {depths}, as no backbone here; "
+            f"have {sorted(BACKBONES)}"
+        )
+
     def expect_backbone(self, name: str) -> None:
+        """Nothing, if the encoder is of this backbone.
+
+        Raises:
+            RobustsegError: it is of another.
+        """
+        width, depths = self._measures()
+        want = BACKBONES[name]
+        if (width, depths) != (want.channels[0], want.depths):
+            known = _backbone_of(width, depths)
+            way_out = f"use backbone {known!r}" if known else f"have {sorted(BACKBONES)}"
+            raise RobustsegError(
+                f"{self.path} has a first width of {width} and depths {depths}, but backbone "
+                f"{name!r} has {want.channels[0]} and {want.depths}; {way_out}"
+            )
+
+    def _measures(self) -> tuple[int, tuple[int, ...]]:
+        """Channels of the first stage, and blocks of each."""
         blocks = re.compile((r"block(\d+)\.(\d+)\.", r"block\.(\d+)\.(\d+)\.")[self.column - 1])
         found = {m.groups() for key in self.tensors if (m := blocks.match(key))}
         stages = sorted({stage for stage, _ in found})
         depths = tuple(sum(stage == s for s, _ in found) for stage in stages)
         probe = self.tensors[_ENCODER[0][self.column].format(s=0, S=1) + ".weight"]
-        width = probe.shape[0] if probe.ndim else 0
-        want = BACKBONES[name]
-        if (width, depths) != (want.channels[0], want.depths):
-            known = [
-                k for k, b in BACKBONES.items() if (b.channels[0], b.depths) == (width, depths)
-            ]
-            way_out = f"use backbone {known[0]!r}" if known else f"have {sorted(BACKBONES)}"
-            raise RobustsegError(
-                f"{self.path} has a first width of {width} and depths {depths}, but backbone "
-                f"{name!r} has {want.channels[0]} and {want.depths}; {way_out}"
-            )
+        return probe.shape[0] if probe.ndim else 0, depths
+
+    def head_size(self) -> tuple[int, int]:
+        """(classes, width) of the head.
+
+        Raises:
+            RobustsegError: the file has no head.
+        """
+        name = _HEAD[3][self.column] + ".weight"
+        classifier = self.tensors.get(name)
+        if classifier is None or classifier.ndim < 2:
+            raise RobustsegError(f"{self.path} lacks {name}; give a file with its head")
+        return int(classifier.shape[0]), int(classifier.shape[1])
+
+    def others(self) -> int:
+        """How many sensors beside the first CMNeXt's tensors are for."""
+        norm = re.compile(r"extra_downsample_layers\.0\.norm\.ln_(\d+)\.weight")
+        return sum(norm.fullmatch(name) is not None for name in self.tensors)
+
+    def commit(self) -> None:
+        """Fill the network with what `fill` staged."""
+        with torch.no_grad():
+            for target, value in self.staged:
+                target.copy_(value)
 
     def fill(self, root: nn.Module, ours: str, theirs: str) -> None:
         """Stage the tensors of module `ours` (all copies of it) from those of `theirs`."""
@@ -180,34 +271,47 @@ class _Source:
         copies = list(module) if isinstance(module, nn.ModuleList) else [module]
         # A stem for images of other channels has no public counterpart, and stays as it is.
         copies = [c for c in copies if getattr(c, "in_channels", CHANNELS) == CHANNELS] or copies
-        for leaf, like in copies[0].state_dict().items():
+        for leaf in copies[0].state_dict():
             names = [f"{part}.{leaf}" for part in theirs.split("+")]
-            missing = [name for name in names if name not in self.tensors]
-            if missing and leaf == "num_batches_tracked":
-                continue
-            if missing:
-                raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
-            parts = [self.tensors[name] for name in names]
-            name, value = self.original[names[0]], parts[0]
-            if len(parts) > 1 and value.ndim and len({part.shape[1:] for part in parts}) == 1:
-                value = torch.cat(parts)
-            if value.shape != like.shape:
-                raise RobustsegError(
-                    f"{self.path} has {name} of {tuple(value.shape)}; this "
-                    f"network needs {tuple(like.shape)}; build it with the sizes of the file"
-                )
-            whole = like.is_floating_point() and not value.is_floating_point()
-            if value.layout != torch.strided or value.is_complex() or whole:
-                raise RobustsegError(
-                    f"{self.path} has {name} of {value.layout} {value.dtype}; this network needs "
-                    f"{like.dtype}; save plain weights"
-                )
-            value = value.to(like.dtype)
-            expect_finite({name: value}, source=str(self.path), way_out="take it again")
-            self.used |= {self.original[name] for name in names}
-            self.staged += [(copy.state_dict()[leaf], value) for copy in copies]
+            self._stage(names, [copy.state_dict()[leaf] for copy in copies])
+
+    def fill_beside(self, model: Network, *, needed: bool) -> None:
+        """Stage what a network has beside trunk and head, if the file has any of it, or it must."""
+        rows = model.public_rows()
+        if needed or any(theirs in self.tensors for _, theirs in rows):
+            state = model.state_dict()
+            for ours, theirs in rows:
+                self._stage([theirs], [state[ours]])
+
+    def _stage(self, names: Sequence[str], targets: Sequence[Tensor]) -> None:
+        """Stage one tensor, the file's `names` stacked, for all targets alike."""
+        missing = [name for name in names if name not in self.tensors]
+        if missing and missing[0].endswith("num_batches_tracked"):
+            return
+        if missing:
+            raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
+        parts = [self.tensors[name] for name in names]
+        name, value, like = self.original[names[0]], parts[0], targets[0]
+        if len(parts) > 1 and value.ndim and len({part.shape[1:] for part in parts}) == 1:
+            value = torch.cat(parts)
+        if value.shape != like.shape:
+            raise RobustsegError(
+                f"{self.path} has {name} of {tuple(value.shape)}; this "
+                f"network needs {tuple(like.shape)}; build it with the sizes of the file"
+            )
+        whole = like.is_floating_point() and not value.is_floating_point()
+        if value.layout != torch.strided or value.is_complex() or whole:
+            raise RobustsegError(
+                f"{self.path} has {name} of {value.layout} {value.dtype}; this network needs "
+                f"{like.dtype}; save plain weights"
+            )
+        value = value.to(like.dtype)
+        expect_finite({name: value}, source=str(self.path), way_out="take it again")
+        self.used |= {self.original[name] for name in names}
+        self.staged += [(target, value) for target in targets]
 
     def head_outcome(self, head: AllMLPHead) -> str:
+        """What becomes of a head of this size: "imported", or why the file's is not."""
         classifier = self.tensors.get(_HEAD[3][self.column] + ".weight")
         if classifier is None:
             return "left as it was: the file has none"
@@ -220,6 +324,11 @@ class _Source:
         return "imported"
 
     def leftovers(self, *, head_too: bool) -> tuple[str, ...]:
+        """Names of what nothing took: all known to be of no use, `head_too` those of the head.
+
+        Raises:
+            RobustsegError: one is of no known use.
+        """
         left = {p: name for p, name in self.original.items() if name not in self.used}
         strange = [
             name
@@ -234,10 +343,19 @@ class _Source:
         return tuple(sorted(left.values()))
 
 
+def _backbone_of(width: int, depths: tuple[int, ...]) -> str:
+    """The backbone whose first stage has so many channels; empty: there is none."""
+    return next(
+        (k for k, b in BACKBONES.items() if (b.channels[0], b.depths) == (width, depths)), ""
+    )
+
+
 def _plain(name: str) -> str:
     """`name` without what wraps the network; tensors of a head begin with `decode_head.`."""
     while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
         name = name.removeprefix(prefix)
+    if name.startswith("decoder."):  # M-SegFormer's head
+        name = name.removeprefix("decoder.")
     return f"decode_head.{name}" if name.startswith("linear_") else name
 
 
@@ -272,16 +390,37 @@ def _unfolded(head: FoldedHead) -> AllMLPHead:
     return AllMLPHead(channels, width, classes, head.dropout.p).to(head.classifier.weight)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is a checkpoint of robustseg, of whatever version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            form = (file.metadata() or {}).get("format", "")
+    except (SafetensorError, OSError):
+        return False
+    return bool(form.startswith(FORMAT.partition("/")[0] + "/"))
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether its content begins as safetensors does: a length, and an object of JSON."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise RobustsegError(f"{path} is not a file; give .safetensors, .pth or .pt weights")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _is_safetensors(path):
+            if is_ours(path):
+                raise RobustsegError(
+                    f"{path} is a checkpoint of robustseg already; use it as it is "
+                    "(`robustseg eval`, `run --weights`)"
+                )
             return load_file(path)
         if zipfile.is_zipfile(path):
             check_zip(path)
         tree = torch.load(path, map_location="cpu", weights_only=True)
-    except OverBudget:
+    except RobustsegError:
         raise
     except pickle.UnpicklingError as error:
         raise RobustsegError(

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from robustseg_core.datasets import Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation import evaluate
 from robustseg_core.evaluation.forward import WholeForward
-from robustseg_core.evaluation.protocols import plan
+from robustseg_core.evaluation.protocols import Trial, plan
 from robustseg_core.evaluation.shared import SharedForward, forward_of
 from robustseg_core.models import architectures, checkpoint
 from robustseg_core.models.head import FoldedHead
-from robustseg_core.models.mit import BACKBONES, Block
+from robustseg_core.models.mit import BACKBONES
 from robustseg_core.models.network import Network, PackedNetwork
 from robustseg_core.models.subsets import subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
@@ -111,7 +112,7 @@ def test_the_folded_network_answers_the_same(name: str):
 @pytest.mark.parametrize("head", ["published", "folded"])
 def test_every_weight_learns(name: str, head: str):
     model = checkpoint.untrained(made(name).spec, head=head).train()
-    for block in (m for m in model.modules() if isinstance(m, Block)):
+    for block in (m for m in model.modules() if hasattr(m, "drop_path")):
         block.drop_path = 0
     inputs = {n: x.float() for n, x in images(4).items()}
     model(inputs, MIXED).logits.square().mean().backward()
@@ -132,23 +133,50 @@ def test_it_is_saved_and_loaded_whole(name: str, tmp_path: Path):
         assert torch.equal(again(inputs, MIXED).logits, model.eval()(inputs, MIXED).logits)
 
 
+def plain(model: Network, sample: Sample, trial: Trial) -> Tensor:
+    """(K, h, w) logits of one sample whose sensors are intact, zero or not there."""
+    shown, alive = {}, torch.zeros(1, len(NAMES), dtype=torch.bool)
+    for column, name in enumerate(NAMES):
+        there = name in sample.images and name in trial.subset
+        image = sample.images[name] if there else np.zeros((3, *SIZE))
+        shown[name] = torch.from_numpy(image)[None].double()
+        alive[0, column] = there or trial.others is not None
+    logits: Tensor = model(shown, alive).logits[0]
+    return logits
+
+
 @every_architecture
-def test_every_way_of_evaluating_it_counts_the_same(name: str):
-    """Whatever it is spared by encoding once must not show, in any protocol."""
+@torch.inference_mode()
+def test_evaluating_it_is_asking_it_for_each_sample_and_subset(name: str):
     model = made(name)
-    assert isinstance(forward_of(model), SharedForward) is isinstance(model, PackedNetwork)
     samples = random_samples(3, lacking={1: ["rgb"], 2: ["depth", "lidar"]})
-    ways = [forward_of(model), WholeForward(model)]
+    way = forward_of(model)
+    assert isinstance(way, SharedForward) is isinstance(model, PackedNetwork)
+    way.take(samples)
+    for trial in plan(NAMES, protocols=["subsets", "emm"])[::4]:
+        logits, seeing = way.logits(trial)
+        assert seeing and len(logits) == len(seeing)
+        for row, place in zip(logits, seeing, strict=True):
+            torch.testing.assert_close(row, plain(model, samples[place], trial))
+
+
+@torch.inference_mode()
+def test_what_encoding_once_spares_does_not_show_in_damage_either():
+    model = made("m_segformer")
+    ways = [SharedForward(model), WholeForward(model)]
     for way in ways:
-        way.take(samples)
-    for trial in plan(NAMES):
-        (ours, here), (plain, there) = (way.logits(trial) for way in ways)
+        way.take(random_samples(2, lacking={1: ["rgb"]}))
+    for trial in plan(NAMES, protocols=["rmm", "nm"], rates=(0.5,))[::4]:
+        (ours, here), (whole, there) = (way.logits(trial) for way in ways)
         assert here == there
-        torch.testing.assert_close(ours, plain)
-    results = evaluate(model, InMemory(samples), protocols=["subsets", "emm"])
-    assert results.counts.sum() == len(results.trials) * sum(s.label.size for s in samples) - sum(
-        np.sum(s.label == 255) for s in samples
-    ) * len(results.trials)
+        torch.testing.assert_close(ours, whole)
+
+
+@every_architecture
+def test_it_is_evaluated_by_name(name: str):
+    results = evaluate(made(name), InMemory(random_samples(1)), protocols=["subsets"])
+    assert len(results.trials) == 15
+    assert (results.counts.sum((1, 2, 3)) == 60 * 64).all()
 
 
 @every_architecture

@@ -447,3 +447,12 @@ def test_any_array_makes_a_mask_or_a_sentence(name, array, event, as_event) -> N
     assert result.used == (name,)
     assert np.isfinite(result.bundle.frames[name].array).all()
     assert result.ids.shape == (48, 64)
+
+
+def test_a_sensor_that_the_network_cannot_be_fed_is_refused_and_the_others_serve() -> None:
+    hha = {"depth": {"representation": "hha"}}
+    spec = drives.engine().spec.model_copy(update={"encodings": hha})
+    made = Predictor(spec, drives.engine())
+    assert made.predict(inputs(("rgb",))).used == ("rgb",)
+    with pytest.raises(RobustsegError, match=r"inputs: depth cannot be fed, .*\(hha\).*leave it"):
+        made.predict(inputs(("rgb", "depth")))

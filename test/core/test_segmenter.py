@@ -461,3 +461,35 @@ def test_a_mask_is_made_of_finite_logits_or_not_at_all(seed, exponent):
 def test_a_device_that_is_none_is_explained(name):
     with pytest.raises(RobustsegError, match="device is "):
         pick_device(name)
+
+
+PICTURES = {"depth": {"representation": "hha"}, "lidar": {"representation": "deliver_picture"}}
+"""Encodings of a network that learned from a data set's own pictures."""
+
+
+def test_what_a_network_cannot_be_fed_is_left_out_and_told():
+    spec = checkpoint.default_spec(size=SIZE, encodings=PICTURES)
+    made = Segmenter(
+        config.parse(RobotConfig, {"streams": {n: {"topic": f"/{n}"} for n in ("rgb", "depth")}}),
+        spec,
+        EagerEngine(checkpoint.untrained(spec), pick_device("cpu")),
+    )
+    assert made.streams == ("rgb",)
+    masks = []
+    for k in range(20):
+        stamp = EPOCH + k * 33 * MS
+        made.push("rgb", message("rgb", stamp, k), stamp)
+        masks.append(made.step(stamp))
+    last = [mask for mask in masks if mask][-1]
+    assert last.used == ("rgb",)
+    why = "the network learned from its data set's own pictures (hha), no sensor's"
+    assert sentence(last.reasons["depth"]) == f"disabled: {why}"
+    assert sentence(last.reasons["lidar"]) == "disabled: not configured"
+    assert made.remarks() == [f"depth is ignored: {why}"]
+
+
+def test_a_robot_of_which_nothing_can_be_fed_is_refused():
+    spec = checkpoint.default_spec(size=SIZE, encodings=PICTURES)
+    robot = config.parse(RobotConfig, {"streams": {"depth": {"topic": "/depth"}}})
+    with pytest.raises(RobustsegError, match=r"no configured stream can be fed .*depth: the netw"):
+        Segmenter(robot, spec, ENGINE)

@@ -17,6 +17,9 @@ from robustseg_core.models import checkpoint
 
 pytestmark = pytest.mark.slow
 
+TEACHER = ("--teacher", "teacher/best.safetensors")
+TAUGHT: dict[str, tuple[str, ...]] = {"anyseg": TEACHER, "robustseg_v1": TEACHER, "cmnext": ()}
+STUDENTS = tuple(TAUGHT)
 SPLIT = "first_seed: {seed}\ndrives: {drives}\nseconds: 1.2\npreset: tiny\n"
 
 
@@ -35,7 +38,7 @@ def robustseg(*words: object, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory) -> Path:
-    """Drives, shards, a teacher, two students and their evaluations."""
+    """Drives, shards, a teacher, the students and their evaluations."""
     folder = tmp_path_factory.mktemp("chain")
     for name, seed, drives in (("train", 11, 3), ("test", 21, 1)):
         (folder / f"{name}.yaml").write_text(SPLIT.format(seed=seed, drives=drives))
@@ -44,17 +47,9 @@ def chain(tmp_path_factory) -> Path:
     robustseg("extract", *drives, "--out", "shards", "--size", "128x96", folder=folder)
     data = ("--set", "data.train=[shards/train_*]", "--set", "data.val=[shards/test_*]")
     robustseg("train", "teacher", "smoke", "--out", "teacher", *data, folder=folder)
-    for student in ("anyseg", "robustseg_v1"):
+    for student in STUDENTS:
         robustseg(
-            "train",
-            student,
-            "smoke",
-            "--teacher",
-            "teacher/best.safetensors",
-            "--out",
-            student,
-            *data,
-            folder=folder,
+            "train", student, "smoke", *TAUGHT[student], "--out", student, *data, folder=folder
         )
         robustseg(
             "eval",
@@ -82,12 +77,13 @@ def commonest(folder: Path) -> float:
     return mean_iou(counts, absent="zero")
 
 
-@pytest.mark.parametrize("student", ["anyseg", "robustseg_v1"])
+@pytest.mark.parametrize("student", STUDENTS)
 def test_a_student_beats_chance_with_every_sensor_and_on_average_of_all_subsets(chain, student):
     found = figures(evaluation.load(chain / student / "eval"))
     floor = commonest(chain)
-    assert found["subsets mean"] > 1.5 * floor
     assert found["subsets full"] > 1.5 * floor
+    if TAUGHT[student]:  # cmnext never practised a missing sensor
+        assert found["subsets mean"] > 1.5 * floor
     for name in ("report.html", "table.md", "results.json", "counts.npz"):
         assert (chain / student / "eval" / name).stat().st_size > 0
 

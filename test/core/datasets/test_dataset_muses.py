@@ -109,7 +109,7 @@ def test_void_is_road_only_for_comparison_with_the_papers(tree):
 
 
 def test_unnormalized_pictures_are_floats_up_to_255(tree):
-    plain, legacy = load(tree, **PNG)[0], load(tree, **PNG, legacy_unnormalized=True)[0]
+    plain, legacy = load(tree, **PNG)[0], load(tree, **PNG, legacy_unnormalized="robustseg")[0]
     stored = cv2.imread(str(muses_file(tree, 0, "frame_camera", "frame_camera.png")))[..., ::-1]
     np.testing.assert_allclose(legacy.images["rgb"].transpose(1, 2, 0), stored, atol=1e-3)
     assert (legacy.images["lidar"].min(), legacy.images["lidar"].max()) == (0, 255)
@@ -117,7 +117,7 @@ def test_unnormalized_pictures_are_floats_up_to_255(tree):
     counts = cv2.imread(str(png_file(tree, "event_camera")))[..., ::-1]
     np.testing.assert_array_equal(legacy.images["event"].transpose(1, 2, 0), counts)
     with pytest.raises(RobustsegError, match=r"set options\.form to png"):
-        load(tree, legacy_unnormalized=True)
+        load(tree, legacy_unnormalized="anyseg")
 
 
 def test_tags_say_recording_and_weather_and_time(tree):

@@ -137,7 +137,7 @@ def test_a_file_cut_short_is_explained(path: Path, keep: int):
 
 def test_public_weights_are_sent_to_the_import(path: Path):
     save_file({"patch_embed1.proj.weight": torch.zeros(16, 3, 7, 7)}, path)
-    with pytest.raises(RobustsegError, match=r"no robustseg metadata.*import_weights"):
+    with pytest.raises(RobustsegError, match=r"no robustseg metadata.*`robustseg import "):
         checkpoint.load(path)
 
 

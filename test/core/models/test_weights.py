@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.weights import import_weights
 from robustseg_core.types import ModelSpec
+from support.official import as_transformers
 
 pytestmark = pytest.mark.slow
 
@@ -115,50 +115,46 @@ def test_an_nvlabs_segformer_is_imported_whole(tmp_path: Path, suffix: str):
         assert torch.equal(state[ours], tensors[theirs]), ours
 
 
+def test_public_weights_fill_all_of_cmnext_or_the_camera_s_branch_alone(tmp_path: Path):
+    model = checkpoint.untrained(SPEC.model_copy(update={"architecture": "cmnext"}))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    beside = dict(model.public_rows())
+    tensors = mit(nvlabs())
+    path = tmp_path / "public.safetensors"
+    save_file(tensors, path)
+    assert "the file has none" in import_weights(path, model).head
+    state = model.state_dict()
+    assert torch.equal(
+        state["rgb.stages.1.blocks.0.mlp.expand.weight"], tensors["block2.0.mlp.fc1.weight"]
+    )
+    assert all(torch.equal(state[name], before[name]) for name in beside)
+    with pytest.raises(RobustsegError, match="lacks extra_downsample_layers"):
+        import_weights(path, model, head="need")
+
+    shapes = {f"backbone.{theirs}": before[ours].shape for ours, theirs in beside.items()}
+    tensors = nvlabs() | {name: torch.rand(shape) for name, shape in shapes.items()}
+    save_file(tensors, path)
+    report = import_weights(path, model, head="need")
+    assert len(report.used) == len(tensors) - 2
+    state = model.state_dict()
+    for ours, theirs in beside.items():
+        assert torch.equal(state[ours], tensors[f"backbone.{theirs}"].to(state[ours].dtype)), ours
+    with pytest.raises(RobustsegError, match=r"tensors that nothing here takes, first backbone\."):
+        import_weights(path, network())
+    del tensors["backbone.extra_block2.0.layer_scale_1"]
+    save_file(tensors, path)
+    with pytest.raises(RobustsegError, match=r"lacks extra_block2\.0\.layer_scale_1"):
+        import_weights(path, model)
+
+
 def test_both_namings_of_one_network_agree(tmp_path: Path):
     tensors = nvlabs()
     save_file(tensors, tmp_path / "nvlabs.safetensors")
-    save_file(_as_transformers(tensors), tmp_path / "hub.safetensors")
+    save_file(as_transformers(tensors), tmp_path / "hub.safetensors")
     one, two = network(seed=1), network(seed=2)
     import_weights(tmp_path / "nvlabs.safetensors", one)
     assert import_weights(tmp_path / "hub.safetensors", two).layout == "transformers"
     assert torch.equal(logits(one), logits(two))
-
-
-def _as_transformers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The well-known renaming, written backwards from files on the hub."""
-    table: dict[str, str] = {}
-    for s in "1234":
-        hub, e = str(int(s) - 1), "segformer.encoder."
-        table |= {
-            f"backbone.patch_embed{s}.norm": f"{e}patch_embeddings.{hub}.layer_norm",
-            f"backbone.patch_embed{s}": f"{e}patch_embeddings.{hub}",
-            f"backbone.block{s}": f"{e}block.{hub}",
-            f"backbone.norm{s}": f"{e}layer_norm.{hub}",
-            f"linear_c{s}": f"linear_c.{hub}",
-        }
-    table |= {
-        "linear_fuse.conv": "linear_fuse",
-        "linear_fuse.bn": "batch_norm",
-        "linear_pred": "classifier",
-        ".norm1": ".layer_norm_1",
-        ".norm2": ".layer_norm_2",
-        "attn.norm": "attention.self.layer_norm",
-        "attn.sr": "attention.self.sr",
-        "attn.q": "attention.self.query",
-        "attn.proj": "attention.output.dense",
-        "mlp.fc": "mlp.dense",
-    }
-    out = {}
-    for theirs, tensor in tensors.items():
-        name = reduce(lambda text, pair: text.replace(*pair), table.items(), theirs)
-        if "attn.kv" in name:
-            key, value = tensor.chunk(2)
-            out[name.replace("attn.kv", "attention.self.key")] = key.contiguous()
-            out[name.replace("attn.kv", "attention.self.value")] = value.contiguous()
-        elif "conv_seg" not in name:
-            out[name] = tensor
-    return out
 
 
 def test_an_imagenet_encoder_fills_every_modality_and_leaves_the_head(tmp_path: Path):
@@ -226,8 +222,11 @@ def _without(name: str):
             lambda t: t | {"module.backbone.norm1.bias": torch.zeros(16)},
             "both 'backbone.norm1.bias' and 'module.backbone.norm1.bias', which mean the same",
         ),
-        (lambda t: {"layers.0.0.projection.weight": t["backbone.norm1.bias"]}, "holds layers.0.0"),
-        (lambda t: {}, "holds nothing"),
+        (
+            lambda t: {"layers.0.0.projection.weight": t["backbone.norm1.bias"]},
+            "holds neither .* does not fit is 'layers.0.0.projection.weight'",
+        ),
+        (lambda t: {}, "holds neither .* it has no tensor"),
     ],
 )
 def test_public_weights_that_do_not_fit_are_explained_and_change_nothing(
@@ -252,7 +251,7 @@ def test_weights_of_another_backbone_name_the_right_one(tmp_path: Path):
 def test_our_own_checkpoints_are_sent_to_load(tmp_path: Path):
     path = tmp_path / "student.safetensors"
     checkpoint.save(path, network())
-    with pytest.raises(RobustsegError, match=r"read with `robustseg_core.models.checkpoint.load`"):
+    with pytest.raises(RobustsegError, match="is a checkpoint of robustseg already"):
         import_weights(path, network())
 
 
@@ -266,7 +265,9 @@ def test_code_in_a_file_of_weights_is_never_run(tmp_path: Path):
     torch.save({"state_dict": nvlabs(), "meta": Evil()}, path)
     with pytest.raises(RobustsegError, match="code from a file is never run"):
         import_weights(path, network())
-    with pytest.raises(RobustsegError, match="not a safetensors file"):
+    with pytest.raises(
+        RobustsegError, match=r"`robustseg import .*mit.pth --as SYSTEM --kind DATA"
+    ):
         checkpoint.load(path)
     assert not trap.exists()
 
@@ -322,7 +323,7 @@ def test_public_weights_that_no_network_can_have_are_named_and_change_nothing(
 
 
 def test_keys_and_values_of_different_widths_are_named(tmp_path: Path):
-    hub = _as_transformers(nvlabs())
+    hub = as_transformers(nvlabs())
     name = "segformer.encoder.block.0.0.attention.self.value.weight"
     save_file(hub | {name: torch.zeros(16, 3)}, tmp_path / "hub.safetensors")
     with pytest.raises(RobustsegError, match=r"attention.self.key.weight of \(16, 16\)"):
