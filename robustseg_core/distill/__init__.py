@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from robustseg_core import plugins
-from robustseg_core.distill._base import Distiller, Lesson
+from robustseg_core.distill._base import NOBODY, Distiller, Lesson
 from robustseg_core.distill._selection import FeatureSelection, scene
 
-__all__ = ["Distiller", "FeatureSelection", "Lesson", "available", "load", "scene"]
+__all__ = ["NOBODY", "Distiller", "FeatureSelection", "Lesson", "available", "load", "scene"]
 
 
 def available() -> list[str]:

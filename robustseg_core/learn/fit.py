@@ -30,9 +30,16 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import state
+from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.journal import DEFAULT, Journal, Journals, Opener
 from robustseg_core.learn.loader import Loader
-from robustseg_core.learn.prepare import frozen_teacher, network, optimizer_of, splits
+from robustseg_core.learn.prepare import (
+    cached_embeddings,
+    frozen_teacher,
+    network,
+    optimizer_of,
+    splits,
+)
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.learn.sameness import Run, run_of
 from robustseg_core.learn.schedule import Schedule
@@ -89,7 +96,8 @@ def fit(
     if fabric.device.type == "cuda" and recipe.optim.tf32:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-    inputs = [*recipe.data.train, *recipe.data.val, *filter(None, [recipe.teacher])]
+    inputs = [*recipe.data.train, *recipe.data.val]
+    inputs += filter(None, [recipe.teacher, recipe.data.embeddings])
     first = fabric.global_rank == 0
     with claimed(out, command="train", inputs=inputs) if first else nullcontext() as held:
         return _train(fabric, recipe, out, held, on_progress, compiled=compiled, journals=journals)
@@ -127,7 +135,8 @@ def _train(
 ) -> dict[str, Any]:
     """The loop itself, in a folder that rank 0 holds."""
     train, val = splits(recipe)
-    pupil = _pupil(fabric, recipe, train, compiled=compiled)
+    embeddings = cached_embeddings(recipe, train)
+    pupil = _pupil(fabric, recipe, train, embeddings, compiled=compiled)
     run = run_of(recipe, train, val, processes=fabric.world_size)
     saved = out / "state.safetensors"
     progress, run = _resumed(fabric, saved, pupil, run)
@@ -141,12 +150,13 @@ def _train(
         cache=recipe.data.cache,
         rank=fabric.global_rank,
         world=fabric.world_size,
+        embeddings=embeddings,
     )
     per_epoch = max(1, len(loader) // recipe.optim.accumulate)
     schedule = Schedule(recipe.optim, per_epoch)
     steps = schedule.steps
     judge_every = recipe.validate_.every or per_epoch
-    _say(out, recipe, loader, progress.step, steps)
+    _say(out, recipe, loader, progress.step, steps, pupil.task.notices)
     journal = None if held is None else _begin(held, recipe, out, progress.step, journals)
     before_s, waited_s, started = progress.seconds, progress.waited, time.perf_counter()
 
@@ -198,7 +208,14 @@ def _train(
     return result
 
 
-def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset, *, compiled: bool) -> _Pupil:
+def _pupil(
+    fabric: Fabric,
+    recipe: Recipe,
+    train: Dataset,
+    embeddings: Embeddings | None,
+    *,
+    compiled: bool,
+) -> _Pupil:
     """Network, teacher and optimizer, on this process's device."""
     teacher = frozen_teacher(recipe, train)
     model = network(recipe, train)
@@ -208,7 +225,14 @@ def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset, *, compiled: bool) ->
                 "optim.sync_batchnorm needs GPUs, and this runs on the CPU; leave it out"
             )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    task = Task(recipe, train.modalities, teacher=teacher, labelled=train.labelled)
+    task = Task(
+        recipe,
+        train.modalities,
+        teacher=teacher,
+        labelled=train.labelled,
+        student=model.spec,
+        embeddings=embeddings,
+    )
     task.to(fabric.device)
     average = copy.deepcopy(model) if recipe.optim.ema else None
     trained = cast(nn.Module, torch.compile(model)) if compiled else model
@@ -382,6 +406,7 @@ def _result(
         "loss": progress.last.get("loss"),
         "terms": pupil.task.names,
         "left_out": list(pupil.task.left_out),
+        "notices": list(pupil.task.notices),
         "best": progress.best,
         "best_step": progress.best_step,
         "rule": recipe.validate_.rule if recipe.data.val else "last step",
@@ -428,8 +453,10 @@ def _share(batch: int, processes: int, out: Path) -> int:
     return batch // processes
 
 
-def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> None:
-    """Tell where a run that was there goes on, and with what.
+def _say(
+    out: Path, recipe: Recipe, loader: Loader, step: int, steps: int, notices: Sequence[str]
+) -> None:
+    """Tell where a run that was there goes on, and with what; and what the task has to say.
 
     Raises:
         RobustsegError: it is beyond its end, so it was another one.
@@ -441,6 +468,8 @@ def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> No
         )
     if loader.rank:
         return
+    for notice in notices:
+        log.warning("%s", notice)
     if step == steps:
         log.warning(
             "%s holds a finished run: all its %d steps are done; choose another --out to "
@@ -477,6 +506,8 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         label=None if batch.label is None else move(batch.label),
         quality=None if batch.quality is None else move(batch.quality),
         intact={name: move(image) for name, image in batch.intact.items()},
+        embeddings=None if batch.embeddings is None else move(batch.embeddings),
+        text=None if batch.text is None else move(batch.text),
     )
 
 

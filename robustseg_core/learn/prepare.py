@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustseg_core import datasets
+from robustseg_core import datasets, distill
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn import embeddings
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.learn.tasks import Part
 from robustseg_core.models import checkpoint
@@ -94,12 +95,13 @@ def network(recipe: Recipe, train: Dataset) -> Network:
 
 
 def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
-    """The recipe's teacher, if it distills anything and names one.
+    """The recipe's teacher, if anything in it needs one and it names one.
 
     Raises:
         RobustsegError: no such checkpoint, or one of other classes or sensors.
     """
-    if not (recipe.distill and recipe.teacher):
+    asked = any(distill.load(name).needs_teacher for name in recipe.distill)
+    if not (asked and recipe.teacher):
         return None
     teacher = checkpoint.load(recipe.teacher, classes=train.classes.names)
     if teacher.spec.modalities != tuple(train.modalities):
@@ -108,6 +110,20 @@ def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
             f"has {', '.join(train.modalities)}; set data.modalities, or train another teacher"
         )
     return teacher
+
+
+def cached_embeddings(recipe: Recipe, train: Dataset) -> embeddings.Embeddings | None:
+    """The recipe's embeddings, if anything in it needs them and it names any.
+
+    Raises:
+        RobustsegError: no such file, or one of other data.
+    """
+    asked = any(distill.load(name).needs_embeddings for name in recipe.distill)
+    if not (asked and recipe.data.embeddings):
+        return None
+    found = embeddings.load(recipe.data.embeddings)
+    found.expect(train)
+    return found
 
 
 def optimizer_of(

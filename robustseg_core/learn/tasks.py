@@ -1,6 +1,6 @@
 """One step of learning: a batch in, the terms of the loss out, by name.
 
-Without a teacher, labels alone teach; with one, each distiller of the recipe adds its term. The
+Labels teach, and each distiller of the recipe adds its term; most of them ask a teacher. The
 student sees a subset of the sensors, as broken as they are, and is told how well each is; the
 teacher sees all that the sample has, before anything was broken on purpose.
 """
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from robustseg_core import distill
-from robustseg_core.distill import Lesson
+from robustseg_core.distill import NOBODY, Lesson
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.losses import ohem_cross_entropy
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.models import subsets
+from robustseg_core.models.mit import backbone_of
 from robustseg_core.models.network import Network
 from robustseg_core.models.resize import resize_logits
-from robustseg_core.types import Batch, Prediction
+from robustseg_core.types import Batch, ModelSpec, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,15 @@ class Task:
     Args:
         recipe: losses, dropout and distillers.
         modalities: columns of `alive`.
-        teacher: frozen here; needed if the recipe distills anything.
+        teacher: frozen here; needed if a distiller of the recipe needs one.
         labelled: whether the data has labels; without them they are not missed if something else
             teaches.
+        student: what the network is built from; needed by distillers that learn something, too.
+        embeddings: of the data, for distillers that need them; without them these terms are 0.
 
     Raises:
-        RobustsegError: the recipe distills and there is no teacher, it needs labels that the data
-            has not, or its weights are not one for each modality.
+        RobustsegError: a distiller needs a teacher and there is none, the recipe needs labels that
+            the data has not, or its weights are not one for each modality.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Task:
         *,
         teacher: Network | None = None,
         labelled: bool = True,
+        student: ModelSpec | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         self.recipe = recipe
         self.modalities = tuple(modalities)
@@ -66,22 +72,39 @@ class Task:
         self.teacher = (
             None if teacher is None else teacher.eval().requires_grad_(requires_grad=False)
         )
-        if recipe.distill and teacher is None:
+        kinds = {name: distill.load(name)(options) for name, options in recipe.distill.items()}
+        asking = [name for name, kind in kinds.items() if kind.needs_teacher]
+        if asking and teacher is None:
             raise RobustsegError(
-                f"recipe {recipe.system!r} distills {', '.join(recipe.distill)} but names no "
+                f"recipe {recipe.system!r} distills {', '.join(asking)} but names no "
                 "teacher; train one (`robustseg train teacher ...`) and give teacher=CHECKPOINT"
             )
-        kinds = {name: distill.load(name)(options) for name, options in recipe.distill.items()}
+        mute = [name for name, kind in kinds.items() if kind.needs_embeddings and not embeddings]
         if not labelled:
             kinds = {name: kind for name, kind in kinds.items() if not kind.needs_label}
-            if not kinds:
+            if not kinds.keys() - set(mute):
                 raise RobustsegError(
                     "the data has no labels and nothing in the recipe teaches without them; label "
                     "it (`robustseg label`), or distill `prediction` from a teacher"
                 )
         self.left_out = tuple(name for name in recipe.distill if name not in kinds)
         """Distillers that need labels, left out because there are none."""
+        self.notices = tuple(
+            f"{name} has no embeddings, so its term is 0; make them with `robustseg embed` and "
+            "give data.embeddings=FILE"
+            for name in mute
+        )
+        """What the one who trains should know."""
         self.distillers = kinds
+        self.class_text = None if embeddings is None else torch.from_numpy(embeddings.class_text)
+        if student is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)
+                for kind in kinds.values():
+                    kind.build(
+                        channels=backbone_of(student.backbone).channels[-1],
+                        width=0 if embeddings is None else embeddings.width,
+                    )
         full = ["ce_full"] if recipe.student.with_full else []
         twice = [f"{name}_full" for name, kind in kinds.items() if kind.options.full_weight]
         self.names = [*(["ce", *full] if labelled else []), *kinds, *twice]
@@ -102,6 +125,8 @@ class Task:
             distiller.to(device)
         if self.teacher is not None:
             self.teacher.to(device)
+        if self.class_text is not None:
+            self.class_text = self.class_text.to(device)
         return self
 
     def terms(
@@ -155,6 +180,9 @@ class Task:
             classes=said.logits.shape[1],
             label=batch.label,
             generator=rank_rng,
+            embeddings=batch.embeddings,
+            text=batch.text,
+            class_text=self.class_text,
         )
         terms: dict[str, Tensor] = {}
         for name, distiller in self.distillers.items():
@@ -193,7 +221,8 @@ class Task:
 
     @torch.no_grad()
     def _ask_teacher(self, batch: Batch) -> Prediction:
-        assert self.teacher is not None
+        if self.teacher is None:
+            return NOBODY
         seen: Prediction = self.teacher({**batch.images, **batch.intact}, batch.alive)
         return seen
 
