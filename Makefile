@@ -80,7 +80,7 @@ test: plan-test lint
 # While you work: lint and the fast tests, and how much of the packages these reach.
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ros and not packaging' \
-		--cov --cov-report term:skip-covered
+		--hypothesis-profile=check --cov --cov-report term:skip-covered
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

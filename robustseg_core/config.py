@@ -9,30 +9,104 @@ from __future__ import annotations
 
 import math
 import re
-import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import DEEPEST, read_text
+from robustseg_core.strict import SHORT, Misfit, Strict, misfit
 
-
-class Strict(BaseModel):
-    """Base of every configuration group: frozen, deaf to no typo, and without infinite numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = [
+    "HealthConfig",
+    "StreamConfig",
+    "Strict",
+    "SyncConfig",
+    "Tree",
+    "ViewConfig",
+    "lay_over",
+    "load",
+    "override",
+    "parse",
+    "parse_yaml",
+    "read_file",
+    "read_yaml",
+    "scalar",
+]
 
 
 C = TypeVar("C", bound=Strict)
 
 _MOST_REPEATED = 1 << 18
 """Characters and nodes that a YAML's aliases may stand for, all together."""
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 100
+_DEEPEST_KEY = 8
+"""Levels of keys whose lines are remembered; no model has more."""
+
+
+class Tree(dict[str, Any]):
+    """Settings that remember where they were written.
+
+    Args:
+        values: the settings.
+        places: keys from the outermost on -> e.g. `robot.yaml:3`; no key -> `robot.yaml`.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any] | None = None, places: Mapping[tuple[str, ...], str] = {}
+    ) -> None:
+        super().__init__(values or {})
+        self.places = dict(places)
+
+    def place(self, path: tuple[str, ...]) -> str:
+        """Where the value at `path` was written, or the group that lacks it; empty: in no file."""
+        found, branch = self.places.get((), ""), dict[str, Any](self)
+        for depth, name in enumerate(path, 1):
+            named = {str(k): v for k, v in branch.items()} if isinstance(branch, Mapping) else {}
+            if name not in named:
+                break  # an item of a list, or a key that is missing
+            found, branch = self.places.get(path[:depth], ""), named[name]
+        return found
+
+
+yaml.SafeDumper.add_representer(Tree, yaml.SafeDumper.represent_dict)
+
+
+def places_of(tree: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """The places that `tree` remembers; of a plain mapping none."""
+    return tree.places if isinstance(tree, Tree) else {}
+
+
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """`above` over `below`: groups are laid over one another key by key, all else is replaced."""
+    kept = {p: s for p, s in places_of(below).items() if not _replaced(p, below, above)}
+    return Tree(_merged(below, above), kept | places_of(above))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            merged[key] = _merged(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _replaced(path: tuple[str, ...], below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    """Whether what is written at `path` of `below` is not there any more."""
+    old, new = below, above
+    for name in path:
+        if name not in new:
+            return False
+        old, new = old[name], new[name]
+        if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+            return True
+    return False
 
 
 class StreamConfig(Strict):
@@ -253,64 +327,94 @@ def parse_yaml(text: str) -> Any:
     Raises:
         ValueError: it is no YAML, or one that would become too much.
     """
+    return _composed(text)[0]
+
+
+def _composed(text: str) -> tuple[Any, yaml.Node | None]:
+    """What is in `text`, and the nodes that it is made of, as they are after making it.
+
+    Raises:
+        ValueError: as `parse_yaml`.
+    """
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            return (None if node is None else loader.construct_document(node)), node
+        finally:
+            loader.dispose()
     except Exception as error:  # `!!int x` or a day 32: PyYAML's constructors raise anything
         named = "" if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: "
         raise ValueError(" ".join(f"{named}{error}".split())) from None
 
 
-def read_yaml(text: str, *, source: str) -> dict[str, Any]:
-    """The mapping in `text`; a ROS parameter file (`node: ros__parameters:`) is unwrapped.
+def _lines(
+    node: yaml.Node | None, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """(keys from the outermost on, line) of every key; merged ones where they were written."""
+    if not isinstance(node, yaml.MappingNode) or len(path) >= _DEEPEST_KEY:
+        return
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*path, key.value))
+
+
+def read_yaml(text: str, *, source: str) -> Tree:
+    """The mapping in `text`, with its lines; a ROS file (`node: ros__parameters:`) is unwrapped.
 
     Raises:
         RobustsegError: not YAML, or not a mapping; the text names `source`.
     """
     try:
-        tree = parse_yaml(text)
+        tree, node = _composed(text)
     except ValueError as error:
         raise RobustsegError(f"{source} is not YAML: {error}") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise RobustsegError(f"{source} holds a {type(tree).__name__}; expected `key: value` lines")
-    nodes = [v for v in tree.values() if isinstance(v, dict) and "ros__parameters" in v]
+    nodes = [k for k, v in tree.items() if isinstance(v, dict) and "ros__parameters" in v]
     if len(nodes) > 1:
         raise RobustsegError(
             f"{source} has parameters of {len(nodes)} nodes ({list(tree)}); keep one"
         )
-    own = (nodes[0]["ros__parameters"] or {}) if nodes else tree
+    own = (tree[nodes[0]]["ros__parameters"] or {}) if nodes else tree
     if not isinstance(own, dict):
         raise RobustsegError(
             f"{source} has a {type(own).__name__} as ros__parameters; expected `key: value` lines"
         )
-    return dict(own)
+    above = 2 if nodes else 0
+    places = {path[above:]: f"{source}:{line}" for path, line in _lines(node)}
+    return Tree(own, places | {(): source})
 
 
-def override(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
+def override(tree: Mapping[str, Any], words: Iterable[str]) -> Tree:
     """`tree` with `dotted.key=value` words put in; values are read as YAML.
 
     Raises:
         RobustsegError: a word without `=`, a key with an empty part or below a plain value, or a
             value that is not YAML.
     """
-    tree = dict(tree)
+    tree = Tree(tree, places_of(tree))
     for word in words:
         key, equals, value = word.partition("=")
         *path, leaf = key.split(".")
         if not equals or not all(part.strip() for part in (*path, leaf)):
             raise RobustsegError(f"{word!r} is not an override; write key=value, e.g. device=cpu")
-        branch = tree
+        branch: dict[str, Any] = tree
         for depth, name in enumerate(path, 1):
             child = branch.get(name)
             if child is not None and not isinstance(child, Mapping):
                 above = ".".join(path[:depth])
                 raise RobustsegError(
-                    f"{word!r} sets something below {above}, which is {_SHORT.repr(child)}; "
+                    f"{word!r} sets something below {above}, which is {SHORT.repr(child)}; "
                     f"write {above}=... for all of it"
                 )
             branch[name] = dict(child or {})
             branch = branch[name]
         branch[leaf] = _value(value, key)
+        whole = (*path, leaf)
+        tree.places = {p: s for p, s in tree.places.items() if p[: len(whole)] != whole}
     return tree
 
 
@@ -327,7 +431,7 @@ def _value(text: str, key: str) -> Any:
         return parse_yaml(text)
     except ValueError as error:
         raise RobustsegError(
-            f"--set {key}: {_SHORT.repr(text)} is not YAML ({error}); "
+            f"--set {key}: {SHORT.repr(text)} is not YAML ({error}); "
             "put quotes around a text that has brackets, braces or colons in it"
         ) from None
 
@@ -336,12 +440,22 @@ def parse(model: type[C], tree: Mapping[str, Any], *, where: str = "") -> C:
     """`tree` as a `model`.
 
     Raises:
-        RobustsegError: names the first bad key, its value, what was expected and the way out.
+        RobustsegError: names the first bad key, its value, what was expected and the way out; and
+            where it was written, if `tree` remembers that.
     """
+    above = tuple(where.split(".")) if where else ()
     try:
-        return model.model_validate(tree)
+        made: C = model.__pydantic_validator__.validate_python(tree)
     except ValidationError as error:
-        raise RobustsegError(_explain(model, error, where)) from None
+        wrong = misfit(model, error, above)
+    except Misfit as error:  # of something that a validator made
+        wrong = error
+    else:
+        return made
+    place = wrong.place
+    if isinstance(tree, Tree) and not place and wrong.path[: len(above)] == above:
+        place = tree.place(wrong.path[len(above) :])
+    raise Misfit(wrong.text, wrong.path, place)
 
 
 def load(model: type[C], path: Path | None = None, words: Iterable[str] = ()) -> C:
@@ -350,11 +464,11 @@ def load(model: type[C], path: Path | None = None, words: Iterable[str] = ()) ->
     Raises:
         RobustsegError: missing file, no YAML, unknown key, value of the wrong kind or range.
     """
-    tree = {} if path is None else read_file(path)
+    tree = Tree() if path is None else read_file(path)
     return parse(model, override(tree, words))
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> Tree:
     """As `read_yaml`, of a file.
 
     Raises:
@@ -366,32 +480,6 @@ def read_file(path: Path) -> dict[str, Any]:
         raise RobustsegError(f"cannot read {path}: {error.strerror}; give a YAML file") from None
     except UnicodeDecodeError:
         raise RobustsegError(f"{path} is not a text file; give a YAML file") from None
+    with suppress(ValueError, OSError):  # one elsewhere; or this folder is gone
+        path = path.relative_to(Path.cwd())
     return read_yaml(text, source=str(path))
-
-
-def _explain(model: type[Strict], error: ValidationError, where: str) -> str:
-    found = error.errors()
-    # A misspelt key is also a missing one: what was written says more than what was not
-    first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
-    path = [str(part) for part in first["loc"]]
-    dotted = ".".join(([where] if where else []) + path)
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {dotted!r}; {did_you_mean(path[-1], _keys_at(model, path[:-1]))}"
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{dotted}: {text}" if dotted else text
-    value = _SHORT.repr(first["input"])
-    return f"{dotted} is {value}: {text[0].lower()}{text[1:]}" if dotted else f"{value}: {text}"
-
-
-def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Field names of the group that `path` leads to, below `model`."""
-    for name in path:
-        field = model.model_fields.get(name)
-        if field is None:  # a key of a mapping, as in streams.<modality>
-            continue
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        groups = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-        if groups:
-            model = groups[0]
-    return list(model.model_fields)

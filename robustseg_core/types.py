@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.strict import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -348,13 +349,11 @@ Color = tuple[_Level, _Level, _Level]
 """RGB."""
 
 
-class DataSpec(BaseModel):
+class DataSpec(Strict):
     """The public collection that weights belong to, and how those who published them read it.
 
     What `robustseg eval` goes by where its caller says nothing else; the size is the network's.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str = Field(min_length=1, max_length=LONGEST_NAME)
     """A data set, as `robustseg list` names them."""
@@ -370,13 +369,11 @@ class DataSpec(BaseModel):
         return self
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Strict):
     """Everything needed to rebuild and feed a network; stored inside every checkpoint.
 
     It may come from anywhere, so each field is bounded: by what a network of that form costs.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     modalities: Names = Field(min_length=1, max_length=32)
     """Order of the columns of `alive`."""

@@ -144,7 +144,12 @@ def embed(
         "shards"
     ),
     size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", help="data.size of the recipe, if it has one.")
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="data.size of the recipe; default: that of the published figures, as in the data "
+            "set's recipe, or else the samples' own.",
+        ),
     ] = "",
     modality: Annotated[
         list[str] | None, typer.Option(help="Sensors to embed (repeatable); default: all.")
@@ -170,10 +175,11 @@ def embed(
     from robustseg_core.learn.embed import read_captions
 
     told = None if captions is None else read_captions(captions)
-    dataset = datasets.load(kind)(
+    collection = datasets.load(kind)
+    dataset = collection(
         data,
         "train",
-        size=parse_size(size) if size else None,
+        size=parse_size(size) if size else collection.protocol_size,
         modalities=modality or None,
         options=config.override({}, options or ()),
     )
@@ -201,9 +207,9 @@ def train(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE...",
+            metavar="RECIPE... [KEY=VALUE...]",
             help="Laid over one another: a system (teacher, anyseg, ...), then its data (sim, "
-            "deliver, ...), as `robustseg list` names both; or files.",
+            "deliver, ...), as `robustseg list` names both; or files. KEY=VALUE as with --set.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
@@ -233,10 +239,11 @@ def train(
     from robustseg_core.learn.fit import fit
     from robustseg_core.learn.recipe import load_recipe
 
-    words = list(overrides or [])
+    layers = [word for word in recipes if "=" not in word or Path(word).is_file()]
+    words = [word for word in recipes if word not in layers] + (overrides or [])
     words += [f"teacher={config.scalar(str(teacher))}"] if teacher else []
     words += [f"data.embeddings={config.scalar(str(embeddings))}"] if embeddings else []
-    recipe = load_recipe(recipes, words)
+    recipe = load_recipe(layers, words)
     system = visible(recipe.system or "training")
     with progress_bar("steps") as progress:
         task = progress.add_task(system, total=None)
@@ -280,7 +287,12 @@ def evaluate(
     ] = "",
     split: Annotated[str, typer.Option(help="train, val or test; default: test.")] = "",
     size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the samples; default: their own.")
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Of the samples; default: that of the data set's published figures (1024x1024 for "
+            "deliver, muses, mcubes), or else their own.",
+        ),
     ] = "",
     protocol: Annotated[
         list[str] | None,
@@ -339,10 +351,11 @@ def evaluate(
         raise RobustsegError(f"got {paths[0]} alone; give a checkpoint and then data")
     spec = checkpoint.spec_of(paths[0])
     known = spec.data if spec.data is not None and kind in ("", spec.data.kind) else None
-    dataset = datasets.load(kind or (known.kind if known else "shards"))(
+    collection = datasets.load(kind or (known.kind if known else "shards"))
+    dataset = collection(
         paths[1:],
         split or (known.split if known else "test"),
-        size=parse_size(size) if size else (spec.size if known else None),
+        size=parse_size(size) if size else (spec.size if known else collection.protocol_size),
         modalities=spec.modalities if known else None,
         options=config.override(dict(known.options) if known else {}, options or ()),
     )

@@ -75,6 +75,8 @@ class Dataset(ABC):
     """Columns of `alive`."""
     encodings: Mapping[str, Mapping[str, Any]]
     """modality -> how its images are encoded, for `ModelSpec.encodings`."""
+    protocol_size: ClassVar[tuple[int, int] | None] = None
+    """(H, W) of the images that the collection's published figures are of; None: of none."""
     known: ClassVar[tuple[str, ...]] = ()
     """Modalities that the collection has; empty: only its content tells."""
 
@@ -131,6 +133,25 @@ class Dataset(ABC):
     def shape(self) -> tuple[int, int]:
         """(H, W) of the samples."""
         return self.size or next(iter(self[0].images.values())).shape[1:]
+
+    def network_shape(self) -> tuple[int, int]:
+        """`shape`, if a network takes it.
+
+        Raises:
+            RobustsegError: a side does not divide by 32; the text names a size that does, the
+                published one where there is one.
+        """
+        height, width = self.shape
+        if height % 32 or width % 32:
+            up = (max(32, -(-height // 32) * 32), max(32, -(-width // 32) * 32))
+            high, wide = self.protocol_size or up
+            whose = ", the size of its published figures" if self.protocol_size else ""
+            raise RobustsegError(
+                f"samples of {self.name} have {height} rows and {width} columns, and a network "
+                f"takes numbers that divide by 32; give data.size=[{high},{wide}], or --size "
+                f"{wide}x{high} to eval{whose}"
+            )
+        return height, width
 
     def fingerprint(self) -> str:
         """What differs when the samples do, and not when they only moved: names, and options."""

@@ -48,6 +48,7 @@ class Deliver(Collection):
 
     known: ClassVar = ("rgb", "depth", "event", "lidar")
     classes = DELIVER
+    protocol_size: ClassVar = (1024, 1024)
 
     class Options(Collection.Options):
         """Which part of DELIVER, and which of its two depths."""

@@ -43,6 +43,7 @@ class Mcubes(Collection):
 
     known: ClassVar = ("rgb", "aolp", "dolp", "nir")
     classes = MCUBES
+    protocol_size: ClassVar = (1024, 1024)
 
     class Options(Collection.Options):
         """Two habits of the published code."""

@@ -56,6 +56,7 @@ class Muses(Collection):
 
     known: ClassVar = ("rgb", "event", "lidar")
     classes = CITYSCAPES
+    protocol_size: ClassVar = (1024, 1024)
 
     class Options(Collection.Options):
         """Which form of the sensors, and habits of the any-modality papers."""

@@ -85,6 +85,8 @@ def evaluate(
     spec = model.spec
     checkpoint.expect_classes(spec, dataset.classes.names)
     shared = shared_modalities(spec, dataset, allow_missing=allow_missing)
+    if dataset.protocol_size:
+        dataset.network_shape()
     if not allow_encodings:
         expect_encodings(spec, dataset, shared)
     trials = plans.plan(shared, protocols=protocols, missing=missing, rates=rates)

@@ -52,5 +52,6 @@ def load_class_map(path: Path) -> ClassMap:
     """
     tree = config.read_file(path)
     if tree and all(isinstance(key, int) for key in tree):
-        tree = {"ids": tree}
-    return config.parse(ClassMap, tree, where=path.name)
+        places = {("ids", *path): place for path, place in tree.places.items()}
+        tree = config.Tree({"ids": tree}, places)
+    return config.parse(ClassMap, tree)

@@ -213,7 +213,7 @@ def _told(path: Path) -> tuple[ClassSet, dict[str, Any]]:
         )
         whose = tree["recipe"]["recording"]
         whose = {**whose, "name": str(whose["name"])}
-    except (ValueError, TypeError, KeyError) as error:
+    except (RobustsegError, ValueError, TypeError, KeyError) as error:
         text = " ".join(str(error).split())[:200]
         raise RobustsegError(f"{path} cannot be read ({text}); label again") from None
     return ClassSet(told.classes, told.palette), whose

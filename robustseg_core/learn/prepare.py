@@ -76,7 +76,7 @@ def network(recipe: Recipe, train: Dataset) -> Network:
             "architecture": wanted.architecture,
             "options": wanted.options,
             "backbone": wanted.backbone,
-            "size": train.shape,
+            "size": train.network_shape(),
             "fusion": wanted.fusion,
             "head_width": wanted.head_width,
             "stem": wanted.stem,

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 import robustseg_core
-from robustseg_core import config, distill
+from robustseg_core import config, datasets, distill
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
+from robustseg_core.strict import Misfit, within
 from robustseg_core.types import WIDEST_HEAD
 
 
@@ -131,6 +132,21 @@ class StudentRecipe(Strict):
         "`full_weight`.",
     )
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> StudentRecipe:
+        law = self.dropout
+        if law not in LAWS:
+            raise Misfit(
+                f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}", ("student", "dropout")
+            )
+        if self.fragile and law != "fragile":
+            raise Misfit(
+                f"student.fragile has weights, but student.dropout is {law!r}; "
+                "set student.dropout=fragile, or leave them out",
+                ("student", "fragile"),
+            )
+        return self
+
 
 class LossRecipe(Strict):
     """Cross-entropy with online hard example mining."""
@@ -182,22 +198,20 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         for name, options in self.distill.items():
-            parse(distill.load(name).Options, options, where=f"distill.{name}")
+            with within("distill", name):
+                parse(distill.load(name).Options, options, where=f"distill.{name}")
             if options.get("full_weight") and not self.student.with_full:
-                raise ValueError(
+                raise Misfit(
                     f"distill.{name}.full_weight is {options['full_weight']}, but nothing passes "
-                    "with all sensors; set student.with_full=true"
+                    "with all sensors; set student.with_full=true",
+                    ("distill", name, "full_weight"),
                 )
-        network = architectures.load(self.network.architecture)
-        parse(network.Options, self.network.options, where="network.options")
-        if self.student.dropout not in LAWS:
-            law = self.student.dropout
-            raise ValueError(f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}")
-        if self.student.fragile and self.student.dropout != "fragile":
-            raise ValueError(
-                f"student.fragile has weights, but student.dropout is {self.student.dropout!r}; "
-                "set student.dropout=fragile, or leave them out"
-            )
+        with within("network", "architecture"):
+            architecture = architectures.load(self.network.architecture)
+        parse(architecture.Options, self.network.options, where="network.options")
+        with within("data", "kind"):
+            kind = datasets.load(self.data.kind)
+        parse(kind.Options, self.data.options, where="data.options")
         return self
 
 
@@ -209,11 +223,12 @@ def load_recipe(names: Sequence[str], words: Iterable[str] = ()) -> Recipe:
         words: as in `config.override`.
 
     Raises:
-        RobustsegError: no such recipe, no YAML, an unknown key or a bad value.
+        RobustsegError: no such recipe, no YAML, an unknown key or a bad value; the text begins
+            with the file and the line of what is wrong in one.
     """
-    tree: dict[str, Any] = {}
+    tree = config.Tree()
     for name in names:
-        tree = _over(tree, config.read_file(_find(name)))
+        tree = config.lay_over(tree, config.read_file(_find(name)))
     return parse(Recipe, config.override(tree, words))
 
 
@@ -243,14 +258,3 @@ def _find(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     raise RobustsegError(f"no recipe called {name!r}; {did_you_mean(name, known)}, or give a file")
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            merged[key] = _over(old, value)
-        else:
-            merged[key] = value
-    return merged

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -199,7 +198,8 @@ def default_spec(modalities: Sequence[str] | None = None, **fields: object) -> M
     """
     names = ranked() if modalities is None else tuple(modalities)
     usual = {name: load_modality(name).Encoding().model_dump(mode="json") for name in names}
-    encodings = {**usual, **cast(Mapping[str, Any], fields.get("encodings", {}))}
+    told = fields.get("encodings")
+    encodings = {**usual, **(told if isinstance(told, Mapping) else {})}  # else refused below
     channels = channel_numbers(names, encodings)
     mixed = len({channels.get(name, CHANNELS) for name in names}) > 1
     values = {
@@ -232,8 +232,8 @@ def make_spec(values: Mapping[str, Any], *, source: str) -> ModelSpec:
     """
     try:
         return ModelSpec.model_validate(values)
-    except ValidationError as error:
-        raise RobustsegError(f"{source}: {_first(error)}") from None
+    except RobustsegError as error:
+        raise RobustsegError(f"{source}: {error}") from None
 
 
 def untrained(
@@ -322,9 +322,9 @@ def _spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
         )
     try:
         return ModelSpec.model_validate_json(metadata["spec"])
-    except ValidationError as error:
+    except RobustsegError as error:
         raise RobustsegError(
-            f"{path} has a spec that this version cannot read: {_first(error)}; "
+            f"{path} has a spec that this version cannot read: {error}; "
             "install the version of robustseg that wrote it"
         ) from None
 
@@ -358,22 +358,6 @@ def _halved(tensor: Tensor) -> Tensor:
 
 def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        text = "unknown field"
-    elif first["type"] not in ("value_error", "missing"):
-        where = f"{where} is {_shown(first['input'])}" if where else where
-    return f"{where}: {text}" if where else text
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _few(names: Sequence[str]) -> str:

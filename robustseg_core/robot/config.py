@@ -12,11 +12,14 @@ from robustseg_core.config import (
     StreamConfig,
     Strict,
     SyncConfig,
+    Tree,
     ViewConfig,
     parse,
+    places_of,
 )
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.modalities import limits_of, load, ranked
+from robustseg_core.strict import Misfit, within
 
 NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
 """Parameters that a file for `ros2 launch` may hold beside the robot's."""
@@ -65,18 +68,23 @@ class RobotConfig(Strict):
     @model_validator(mode="after")
     def _limits_are_known(self) -> RobotConfig:
         for name, stream in self.streams.items():
-            parse(limits_of(name), stream.limits, where=f"streams.{name}.limits")
+            with within("streams", name):
+                parse(limits_of(name), stream.limits, where=f"streams.{name}.limits")
         return self
 
     @model_validator(mode="after")
     def _view_is_possible(self) -> RobotConfig:
         view = self.view
         for name in view.extrinsics:
-            load(name)  # an unknown one is an error with the nearest name
+            with within("view", "extrinsics", name):
+                load(name)  # an unknown one is an error with the nearest name
         if view.intrinsics and view.height and view.width:
             fx, fy, cx, cy = view.intrinsics
             if wrong := Camera(view.height, view.width, fx, fy, cx, cy).impossible:
-                raise ValueError(f"view.intrinsics: {wrong}; give fx, fy, cx, cy of these pixels")
+                raise Misfit(
+                    f"view.intrinsics: {wrong}; give fx, fy, cx, cy of these pixels",
+                    ("view", "intrinsics"),
+                )
         return self
 
 
@@ -86,7 +94,8 @@ def parse_robot(tree: Mapping[str, Any]) -> RobotConfig:
     Raises:
         RobustsegError: an unknown key, or a value of the wrong kind or range.
     """
-    return parse(RobotConfig, {k: v for k, v in tree.items() if not is_node_only(str(k))})
+    own = {k: v for k, v in tree.items() if not is_node_only(str(k))}
+    return parse(RobotConfig, Tree(own, places_of(tree)))
 
 
 def is_node_only(name: str) -> bool:

@@ -187,6 +187,7 @@ def test_the_rooms_of_the_page_are_the_linted_ones() -> None:
     assert [" ".join(part.split()) for part in re.split(r"·|\n", block.strip())] == linted
 
 
+@pytest.mark.slow
 def test_the_figure_is_what_the_synchronizer_does(tmp_path: Path) -> None:
     again = tmp_path / "again.svg"
     subprocess.run([sys.executable, SPECS / "timeline.py", again], check=True, cwd=ROOT)

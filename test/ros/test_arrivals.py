@@ -117,6 +117,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_any_history_is_handed_on_in_order_and_time_never_goes_back(steps):
     desk = Desk()

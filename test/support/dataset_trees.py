@@ -7,7 +7,8 @@ whatever is in it. A new data set adds a line there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,9 +70,11 @@ def deliver_value(index: int) -> int:
     return 20 + 20 * index
 
 
-def deliver(root: Path) -> Tree:
-    side = DELIVER_SIDE
-    for index, (split, weather, scene, frame) in enumerate(DELIVER_SCENES):
+def deliver(root: Path, side: int = DELIVER_SIDE, scenes: Iterable[int] | None = None) -> Tree:
+    """`scenes`: indices into DELIVER_SCENES; None: all."""
+    chosen = range(len(DELIVER_SCENES)) if scenes is None else scenes
+    for index in chosen:
+        split, weather, scene, frame = DELIVER_SCENES[index]
         value = deliver_value(index)
 
         def file(folder: str, tag: str, where=(weather, split, scene), name=frame) -> Path:
@@ -94,7 +97,8 @@ def deliver(root: Path) -> Tree:
         others = np.full((side, side, 2), 99, np.uint8)
         alpha = np.full((side, side), 255, np.uint8)
         write(file("semantic", "semantic"), np.dstack([stored, others, alpha]))
-    return Tree([root], {"train": 5, "val": 3, "test": 1}, (side, side))
+    counts = Counter(DELIVER_SCENES[index][0] for index in chosen)
+    return Tree([root], counts, (side, side))
 
 
 # --- MUSES ---------------------------------------------------------------------------------------
@@ -150,15 +154,25 @@ def muses_file(root: Path, scene: int, folder: str, ending: str) -> Path:
     return root / folder / split / weather / time_of_day / f"{name}_{ending}"
 
 
-def muses(root: Path, *, meta: bool = True, png: bool = True) -> Tree:
+def muses(
+    root: Path,
+    *,
+    meta: bool = True,
+    png: bool = True,
+    size: tuple[int, int] = MUSES_SIZE,
+    scenes: Iterable[int] | None = None,
+) -> Tree:
+    """`scenes`: indices into MUSES_SCENES; None: all."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "calib.json").write_text(json.dumps(MUSES_CALIB))
-    scenes = {}
-    for index, (split, weather, time_of_day, name) in enumerate(MUSES_SCENES):
+    listed = {}
+    chosen = range(len(MUSES_SCENES)) if scenes is None else scenes
+    for index in chosen:
+        split, weather, time_of_day, name = MUSES_SCENES[index]
         rng = np.random.default_rng(index)
         write(
             muses_file(root, index, "frame_camera", "frame_camera.png"),
-            paint((*MUSES_SIZE, 3), index),
+            paint((*size, 3), index),
         )
         count = 300
         write_events(
@@ -171,12 +185,12 @@ def muses(root: Path, *, meta: bool = True, png: bool = True) -> Tree:
         points = rng.uniform([2, -3, -2, 0], [40, 3, 2, 255], (400, 4))
         write_scan(muses_file(root, index, "lidar", "lidar.bin"), points)
         if split != "test":
-            label = paint(MUSES_SIZE, index + 50, 0, 19)
+            label = paint(size, index + 50, 0, 19)
             label[0, :5] = 255
             write(muses_file(root, index, "gt_semantic", "gt_labelTrainIds.png"), label)
         if png:
-            muses_png(root, index, rng)
-        scenes[name] = {
+            muses_png(root, index, rng, size)
+        listed[name] = {
             "split": split,
             "weather": weather,
             "time_of_day": time_of_day,
@@ -185,16 +199,17 @@ def muses(root: Path, *, meta: bool = True, png: bool = True) -> Tree:
             ),
         }
     if meta:
-        (root / "meta.json").write_text(json.dumps(scenes))
-    return Tree([root], {"train": 3, "val": 2, "test": 1}, MUSES_SIZE, {"event_size": EVENT_SIZE})
+        (root / "meta.json").write_text(json.dumps(listed))
+    counts = Counter(MUSES_SCENES[index][0] for index in chosen)
+    return Tree([root], counts, size, {"event_size": EVENT_SIZE})
 
 
-def muses_png(root: Path, scene: int, rng: np.random.Generator) -> None:
+def muses_png(root: Path, scene: int, rng: np.random.Generator, size: tuple[int, int]) -> None:
     """What the SDK's projection writes: cv2.imwrite of arrays, LiDAR as (value + 100) * 150."""
-    events = np.zeros((*MUSES_SIZE, 3), np.uint8)
-    events[..., :2] = rng.integers(0, 8, (*MUSES_SIZE, 2))
-    seen = rng.random(MUSES_SIZE) < 0.3
-    lidar = rng.uniform([2, 0, -3], [60, 250, 6], (*MUSES_SIZE, 3)) * seen[..., None]
+    events = np.zeros((*size, 3), np.uint8)
+    events[..., :2] = rng.integers(0, 8, (*size, 2))
+    seen = rng.random(size) < 0.3
+    lidar = rng.uniform([2, 0, -3], [60, 250, 6], (*size, 3)) * seen[..., None]
     for folder, ending, array in (
         ("event_camera", "event_camera.png", events),
         ("lidar", "lidar.png", ((lidar + 100) * 150).astype(np.uint16)),
@@ -215,33 +230,38 @@ MCUBES_SPLITS = {
 }
 
 
-def mcubes(root: Path) -> Tree:
+def mcubes(
+    root: Path,
+    shape: tuple[int, int] = MCUBES_SHAPE,
+    splits: Mapping[str, list[str]] = MCUBES_SPLITS,
+) -> Tree:
+    """`shape`: of the files; `splits`: split -> names of its samples."""
     (root / "list_folder").mkdir(parents=True)
-    names = [name for split in MCUBES_SPLITS.values() for name in split]
-    for split, listed in {**MCUBES_SPLITS, "all": names}.items():
+    names = [name for split in splits.values() for name in split]
+    for split, listed in {**splits, "all": names}.items():
         (root / "list_folder" / f"{split}.txt").write_text("\n".join(listed) + "\n")
     for index, name in enumerate(names):
         rng = np.random.default_rng(index)
-        rgb = paint((*MCUBES_SHAPE, 3), index)
+        rgb = paint((*shape, 3), index)
         write(root / "polL_color" / f"{name}.png", rgb if index % 2 else rgb.astype("u2") * 257)
-        angle = rng.uniform(0, np.pi, MCUBES_SHAPE).astype(np.float32)
+        angle = rng.uniform(0, np.pi, shape).astype(np.float32)
         for folder, array in (
             ("polL_aolp_sin", np.sin(angle)),
             ("polL_aolp_cos", np.cos(angle)),
-            ("polL_dolp", rng.uniform(0, 1, MCUBES_SHAPE).astype(np.float32)),
+            ("polL_dolp", rng.uniform(0, 1, shape).astype(np.float32)),
         ):
             (root / folder).mkdir(exist_ok=True)
             np.save(root / folder / f"{name}.npy", array)
-        nir = rng.integers(0, 65536, MCUBES_SHAPE).astype(np.uint16)
+        nir = rng.integers(0, 65536, shape).astype(np.uint16)
         write(root / "NIR_warped" / f"{name}.png", nir)
-        mask = np.zeros(MCUBES_SHAPE, np.uint8)
+        mask = np.zeros(shape, np.uint8)
         mask[:4] = 255
         write(root / "NIR_warped_mask" / f"{name}.png", mask)
-        label = paint(MCUBES_SHAPE, index + 10, 0, 20)
+        label = paint(shape, index + 10, 0, 20)
         label[-1, -3:] = [20, 99, 255]
         write(root / "GT" / f"{name}.png", label)
-    counts = {split: len(listed) for split, listed in MCUBES_SPLITS.items()}
-    return Tree([root], counts, (MCUBES_SHAPE[0], MCUBES_SHAPE[1] - 192))
+    counts = {split: len(listed) for split, listed in splits.items()}
+    return Tree([root], counts, (shape[0], shape[1] - 192))
 
 
 # --- recordings ----------------------------------------------------------------------------------

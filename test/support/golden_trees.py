@@ -6,12 +6,11 @@ Structure, sizes and oddities of the public releases; none of their content.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from support.dataset_trees import write
-from support.golden import ints, unit
+from support.golden import blocky, ids, ints, sparse, unit
 
 DELIVER = (
     ("MAP_1_point102", "cloud", "110100"),
@@ -26,27 +25,6 @@ MUSES = ("fog/night", "REC0001_frame_000010"), ("rain/day", "REC0002_frame_00002
 MCUBES = ("outscene1208_1_0000000001", "outscene1208_2_0000000002")
 
 
-def blocky(seed: int, size: tuple[int, int], channels: int, *, side: int, grain: int, top=256):
-    """(H, W, C) of blocks of `side` pixels and `grain` levels of noise."""
-    high, wide = size
-    blocks = ints(seed, (-(-high // side), -(-wide // side), channels), top - grain)
-    blocks = blocks.repeat(side, 0).repeat(side, 1)[:high, :wide]
-    return blocks + ints(seed + 1, (high, wide, channels), grain)
-
-
-def sparse(seed: int, size: tuple[int, int], channels: int, *, share: float, top: int):
-    """(H, W, C): 1 to top - 1 in a share of the pixels, else 0."""
-    hit = unit(seed, size) < share
-    return np.where(hit[..., None], 1 + ints(seed + 1, (*size, channels), top - 1), 0)
-
-
-def ids(seed: int, size: tuple[int, int], side: int, values: Any):
-    """(H, W) of blocks of `side` pixels."""
-    table = np.asarray(values)
-    picked = table[ints(seed, (-(-size[0] // side), -(-size[1] // side)), len(table))]
-    return picked.repeat(side, 0).repeat(side, 1)[: size[0], : size[1]]
-
-
 def _bytes(array: np.ndarray) -> np.ndarray:
     return (array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array).astype(np.uint8)
 
@@ -56,9 +34,9 @@ def deliver(root: Path, side: int, scenes: int) -> Path:
     size = (side, side)
     for i, (scene, weather, frame) in enumerate(DELIVER[:scenes]):
         s = 4000 + 20 * i
-        rgb = blocky(s, size, 3, side=13, grain=40)
-        lidar = sparse(s + 4, size, 1, share=0.06, top=256)
-        label = ids(s + 8, size, 7, [*range(26), 255])
+        rgb = blocky(s, *size, 3, side=13, grain=40)
+        lidar = sparse(s + 4, *size, 1, share=0.06, top=256)
+        label = ids(s + 8, *size, 7, [*range(26), 255])
         events = side // 2 if i == 1 else side
         u = unit(s + 6, (events, events))
         fired = [255 * (u < 0.05), 0 * u, 255 * ((u >= 0.05) & (u < 0.1))]
@@ -69,7 +47,7 @@ def deliver(root: Path, side: int, scenes: int) -> Path:
             lidar = lidar.repeat(3, 2)
         for folder, tag, picture in (
             ("img", "rgb", rgb),
-            ("hha", "depth", blocky(s + 2, size, 3, side=13, grain=8)),
+            ("hha", "depth", blocky(s + 2, *size, 3, side=13, grain=8)),
             ("lidar", "lidar", lidar),
             ("event", "event", np.dstack(fired)),
             ("semantic", "semantic", label),
@@ -88,10 +66,10 @@ def muses(root: Path, size: tuple[int, int], scenes: int) -> Path:
         hit = (unit(s + 4, size) < 0.05)[..., None]
         lidar = 15000 + np.where(hit, ints(s + 5, (*size, 3), 12000), 0)
         for folder, tag, picture in (
-            ("frame_camera", "frame_camera", _bytes(blocky(s, size, 3, side=15, grain=40))),
-            ("event_camera", "event_camera", _bytes(sparse(s + 2, size, 3, share=0.05, top=200))),
+            ("frame_camera", "frame_camera", _bytes(blocky(s, *size, 3, side=15, grain=40))),
+            ("event_camera", "event_camera", _bytes(sparse(s + 2, *size, 3, share=0.05, top=200))),
             ("lidar", "lidar", lidar.astype(np.uint16)),
-            ("gt_semantic", "gt_labelTrainIds", _bytes(ids(s + 6, size, 9, [*range(19), 255]))),
+            ("gt_semantic", "gt_labelTrainIds", _bytes(ids(s + 6, *size, 9, [*range(19), 255]))),
         ):
             write(root / folder / "val" / where / f"{name}_{tag}.png", picture)
     return root
@@ -111,9 +89,10 @@ def mcubes(root: Path) -> Path:
         turned = _blocks_of_8(unit(s + 2, (size[0] // 8, size[1] // 8)) * 6 - 3)
         mask = np.zeros(size, np.uint8)
         mask[:, -30:] = 255
-        label = ids(s + 6, size, 12, [*range(20), 255]).astype(np.uint8)
-        write(root / "polL_color" / f"{name}.png", blocky(s, size, 3, side=16, **deep).astype(kind))
-        near = blocky(s + 4, size, 1, side=16, **deep)[..., 0].astype(kind)
+        label = ids(s + 6, *size, 12, [*range(20), 255]).astype(np.uint8)
+        color = blocky(s, *size, 3, side=16, **deep).astype(kind)
+        near = blocky(s + 4, *size, 1, side=16, **deep)[..., 0].astype(kind)
+        write(root / "polL_color" / f"{name}.png", color)
         write(root / "NIR_warped" / f"{name}.png", near)
         write(root / "NIR_warped_mask" / f"{name}.png", mask)
         write(root / "GT" / f"{name}.png", label)

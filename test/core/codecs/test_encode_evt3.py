@@ -26,6 +26,7 @@ def columns(rows, start_us: int, tidy: bool):
     return x, y, p, t
 
 
+@pytest.mark.slow
 @given(st.lists(PACKET, max_size=4), st.integers(0, (1 << 24) - 1))
 def test_packets_decode_to_exactly_their_events(packets, start_us):
     """Oddly ordered ones, pauses beyond the clock's 16.8 s and packets in a row included."""
@@ -42,6 +43,7 @@ def test_packets_decode_to_exactly_their_events(packets, start_us):
         start_us = int(t[-1]) if len(t) else start_us
 
 
+@pytest.mark.slow
 @given(st.lists(EVENT, min_size=1, max_size=20), st.booleans())
 def test_every_packet_is_understood_by_who_missed_all_before(rows, vectors):
     x, y, p, t = columns(rows, 123_456, True)

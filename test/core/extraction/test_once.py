@@ -7,11 +7,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from robustseg_core.extraction.once import once
 from robustseg_core.storage.output_folder import META
 from support import ROOT
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_nothing_half_is_left_and_the_next_run_finishes(tmp_path):
     program = (
         "import sys, time; from pathlib import Path\n"

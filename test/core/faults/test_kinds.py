@@ -37,6 +37,7 @@ class LensCap(FaultModel):
 '''
 
 
+@pytest.mark.slow
 def test_a_fault_that_is_one_new_file_is_listed_made_and_found(tmp_path, monkeypatch):
     plant(monkeypatch, tmp_path, kinds, "lens", LENS)
     assert "lens_cap" in faults.available("rgb") and "lens_cap" not in faults.available("lidar")

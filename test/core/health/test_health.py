@@ -334,6 +334,7 @@ def test_after_a_reset_everybody_waits_and_the_learned_rate_stays():
     assert state(health, "rgb", end + 0.2) is State.DEAD, "still knows that 30 Hz was promised"
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(

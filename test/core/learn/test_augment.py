@@ -34,6 +34,7 @@ def mapped(height: int, width: int) -> Sample:
     return Sample("map", {"lidar": image, "event": image.copy(), "nir": image.copy()}, label)
 
 
+@pytest.mark.slow
 @given(
     st.tuples(st.integers(8, 40), st.integers(8, 40)),
     st.tuples(st.integers(4, 48), st.integers(4, 48)),

@@ -14,6 +14,7 @@ from robustseg_core.learn.recipe import Recipe, ValidationRecipe, load_recipe
 from robustseg_core.learn.validate import Picked, score
 from robustseg_core.models.subsets import short, subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
+from support.junk import JUNK
 
 
 def test_later_files_lie_over_earlier_ones_and_words_over_all(tmp_path):
@@ -40,6 +41,65 @@ def test_a_mistake_in_a_recipe_is_named(text, complaint, tmp_path):
     file.write_text(text)
     with pytest.raises(RobustsegError, match=complaint):
         load_recipe([str(file)])
+
+
+LAYERS = (
+    """\
+system: mine
+optim:
+  lr: 0.1
+  batch: 0        # below
+distill:
+  prediction: {weight: 3}
+student: {dropout: all}
+""",
+    """\
+optim: {batch: 2,
+        lr: fast}
+distill:
+  hpdm:
+    pairing: twice
+  magic: {}
+student:
+  fragile: [1, -1]
+data:
+  kind: shards
+  options: {complet: true}
+""",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "said"),
+    [
+        ([], "above.yaml:2", "optim.lr is 'fast'"),
+        (["optim.lr=1"], "above.yaml:8", "student.fragile.1 is -1"),
+        (["optim.lr=1", "student.fragile=[1]"], "", "student.fragile has weights, but"),
+        (["optim.lr=1", "student={}"], "above.yaml:5", "distill.hpdm.pairing is 'twice'"),
+        (["optim.lr=1", "student={}", "distill.hpdm={}"], "above.yaml:6", "no Distiller called"),
+        (["optim.lr=1", "student={}", "distill={}"], "above.yaml:11", "unknown key 'data.options."),
+        (["optim.lr=1", "student={}", "distill={}", "data.kind=shard"], "", "no Dataset called"),
+        (["optim={lr: 1, bach: 2}"], "", "unknown key 'optim.bach'; did you mean 'batch'"),
+        (["optim={lr: 1, batch: 0}", "student={}"], "", "optim.batch is 0"),
+    ],
+)
+def test_a_mistake_names_the_layer_and_line_that_it_stands_in(words, place, said, tmp_path):
+    files = [tmp_path / "below.yaml", tmp_path / "above.yaml"]
+    for file, text in zip(files, LAYERS, strict=True):
+        file.write_text(text)
+    with pytest.raises(RobustsegError) as caught:
+        load_recipe(list(map(str, files)), words)
+    place = f"{tmp_path / place}: " if place else ""
+    assert str(caught.value).startswith(f"{place}{said}")
+
+
+def test_what_a_layer_replaces_is_not_complained_about(tmp_path):
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text("optim: 3\nstudent: {fragile: [-1]}\n")
+    above.write_text("optim: {lr: 1}\nstudent: {fragile: []}\n")
+    assert load_recipe([str(below), str(above)]).optim.lr == 1
+    with pytest.raises(RobustsegError, match=r"below\.yaml:1: optim is 3"):
+        load_recipe([str(above), str(below)])
 
 
 @pytest.mark.parametrize(
@@ -106,15 +166,6 @@ def test_a_recipe_that_is_none_is_a_sentence(tmp_path):
     for name, said in (("teachr", "did you mean 'teacher'"), (str(tmp_path), "or give a file")):
         with pytest.raises(RobustsegError, match=said):
             load_recipe([name])
-
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
 
 
 @settings(max_examples=100, deadline=None)

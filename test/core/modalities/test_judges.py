@@ -308,6 +308,7 @@ def test_a_lidar_whose_lasers_die_tremble_or_see_dust_is_doubted(cloud: Cloud, e
     assert faults(lidar.check(cloud)) == expected
 
 
+@pytest.mark.slow
 def test_a_robot_that_stands_for_long_and_then_drives_off_is_well() -> None:
     rgb, depth, lidar = Rgb(), Depth(), Lidar()
     for k in range(80):

@@ -114,6 +114,7 @@ def test_images_of_any_channels_come_back_from_a_shard(count):
         from_png(*to_png(np.concatenate([array, array * 2])), 9)
 
 
+@pytest.mark.slow
 def test_a_sensor_of_five_channels_is_trained_with_the_others(planted, tmp_path):
     names = ("rgb", "radar")
     data = (

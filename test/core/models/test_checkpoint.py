@@ -149,7 +149,7 @@ def _metadata(model: AnyModalSegmenter, **changes) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"wings": 2}, "wings: unknown field; install the version"),
+        ({"wings": 2}, "unknown key 'wings'; .*; install the version"),
         ({"size": [100, 512]}, "size is 100x512; both must divide by 32"),
         ({"backbone": "b9"}, "no backbone called 'b9'"),
         ({"head_width": 9}, r"it has .* of \(.*\) where its spec says \(.*\) \(and \d+ more\)"),
@@ -215,7 +215,7 @@ def test_the_plumbing_network_knows_every_sensor_and_its_encoding(path: Path):
     assert checkpoint.default_spec(("lidar",), size=(64, 96)).size == (64, 96)
     with pytest.raises(RobustsegError, match="no Modality called 'ldar'; did you mean 'lidar'"):
         checkpoint.default_spec(("ldar",))
-    with pytest.raises(RobustsegError, match="width: unknown field"):
+    with pytest.raises(RobustsegError, match="unknown key 'width'"):
         checkpoint.default_spec(width=3)
 
 
@@ -281,7 +281,7 @@ LONG = "x" * 200
         ({"head_width": "wide"}, "head_width is 'wide'"),
         ({"palette": [[256, 0, 0], *CITYSCAPES.palette[1:]]}, "palette.0.0 is 256"),
         ({"palette": [[0, 0, -1], *CITYSCAPES.palette[1:]]}, "palette.0.2 is -1"),
-        ({"palette": [[0, 0], *CITYSCAPES.palette[1:]]}, "palette.0.2: "),
+        ({"palette": [[0, 0], *CITYSCAPES.palette[1:]]}, "palette.0.2 is missing"),
         ({"palette": [[0, 0, 0]] * 10**4}, "palette is"),
         ({"palette": 7}, "palette is 7"),
         ({"size": [8224, 8224]}, "size is 8224x8224 for 19 classes, more than"),

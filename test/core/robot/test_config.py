@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 
 import pytest
+import yaml
 
 from robustseg_core import config
 from robustseg_core.config import SyncConfig
 from robustseg_core.errors import RobustsegError
-from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.config import RobotConfig, parse_robot
 
 ROS_STYLE = """
 robustseg:
@@ -50,6 +53,70 @@ def test_an_error_names_the_key_the_value_and_the_way_out(tmp_path, text, said):
     with pytest.raises(RobustsegError) as error:
         load(tmp_path, text)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+PLACES = """\
+# a comment, and a ROS node's name
+
+robustseg:
+  ros__parameters:
+    device: cpu
+    view:
+      extrinsics: {rgb: [0, 0, 0, 0, 0, 0, 1]}
+      intrinsics: [100, 100,
+                   32, 24]
+    streams:
+      rgb: &camera
+        topic: /a
+        rate_hz: -3
+      depth:
+        <<: *camera
+        rate_hz: 30
+        limits: {
+          blakc: 3,
+        }
+"""
+
+
+@pytest.mark.parametrize(
+    "words, line, said",
+    [
+        ([], 13, "streams.rgb.rate_hz is -3"),
+        (["streams.rgb.rate_hz=3"], 18, "unknown key 'streams.depth.limits.blakc'"),
+        (["streams.rgb.rate_hz=3", "streams.depth={topc: /b}"], 0, "unknown key 'streams.depth.t"),
+        (["streams.rgb={topic: /b}", "streams.depth.rate_hz=-1"], 0, "streams.depth.rate_hz is -1"),
+        (["streams={}", "view.width=9", "view.height=9"], 8, "view.intrinsics: "),
+        (["streams={}", "view.intrinsics=[1]"], 6, "view: intrinsics has 1 numbers"),
+        (["streams={}", "view.extrinsics.sonar=[0,0,0,0,0,0,1]"], 0, "no Modality called 'sonar'"),
+    ],
+)
+def test_an_error_of_a_file_names_the_line_and_one_of_a_word_does_not(tmp_path, words, line, said):
+    with pytest.raises(RobustsegError) as error:
+        load(tmp_path, PLACES, *words)
+    place = f"{tmp_path / 'robot.yaml'}:{line}: " if line else ""
+    assert str(error.value).startswith(f"{place}{said}")
+
+
+def test_a_file_below_the_working_folder_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RobustsegError, match=r"^robot\.yaml:1: device is 'tpu'"):
+        load(tmp_path, "device: tpu")
+    (tmp_path / "robot.yaml").write_text("autostart: true\ndevice: tpu")
+    with pytest.raises(RobustsegError, match=r"^robot\.yaml:2: device is 'tpu'"):
+        parse_robot(config.override(config.read_file(Path("robot.yaml")), []))
+
+
+def test_a_configuration_is_written_like_any_mapping():
+    tree = config.override(config.read_yaml("a: {b: 1}", source="here"), ["a.c=[2]"])
+    assert config.read_yaml(yaml.safe_dump(tree), source="there") == {"a": {"b": 1, "c": [2]}}
+    assert json.loads(json.dumps(tree)) == pickle.loads(pickle.dumps(tree)) == tree  # noqa: S301
+
+
+def test_lines_are_remembered_of_files_that_would_become_endless(tmp_path):
+    chain = ["a0: &a0 {x: 1}", *(f"a{k}: &a{k} {{x: *a{k - 1}}}" for k in range(1, 300))]
+    tree = config.read_yaml("\n".join(chain), source="here")
+    assert tree.place(("a299",)) == "here:300"
+    assert max(map(len, tree.places)) < 10
 
 
 def test_unknown_content_limits_are_errors_too(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from robustseg_core.engines.blank import blank
 from robustseg_core.robustness.baselines import PATIENCE_NS, SLOP_NS, AllOrNothing, Oracle, Ungated
 from robustseg_core.segmenter import Segmenter
@@ -18,6 +20,7 @@ def placed(player: Any) -> Any:
     return player
 
 
+@pytest.mark.slow
 def test_an_oracle_leaves_out_exactly_the_broken_sensor_for_exactly_that_time():
     spec = drives.engine().spec
     policy = Oracle({"rgb"}, (1.0, 2.0), start_ns=0)

@@ -181,7 +181,7 @@ def break_(rows, name, kind, begin_s, lasts_s, dice):
     return out
 
 
-@settings(QUIET, max_examples=700)
+@settings(QUIET, max_examples=250)
 @given(
     faults=st.lists(st.tuples(st.sampled_from(ALL), st.one_of(damage, stamps), when), max_size=5),
     jump_s=st.sampled_from([0, 0, 0, 60, -2, -60]),
@@ -207,7 +207,7 @@ def leap(sent, jump_s):
     return message((stamp.sec + jump_s) * SECOND + stamp.nanosec, sent.digest, sent.bad)
 
 
-@settings(QUIET, max_examples=1000)
+@settings(QUIET, max_examples=400)
 @given(
     st.lists(
         st.tuples(
@@ -228,7 +228,7 @@ def test_arrivals_without_any_order_keep_every_promise(arrivals):
     keeps_every_promise(drive(rows, now + SECOND), {})
 
 
-@settings(QUIET, max_examples=300)
+@settings(QUIET, max_examples=120)
 @given(
     lives=st.sampled_from(ALL),
     faults=st.lists(st.tuples(st.sampled_from(ALL), damage, when), min_size=1, max_size=4),
@@ -255,7 +255,7 @@ def test_sets_come_at_ninety_percent_of_the_rate_while_anything_lives(lives, fau
     assert all(states[lives] is State.LIVE for states in during)
 
 
-@settings(QUIET, max_examples=100)
+@settings(QUIET, max_examples=50)
 @given(kill_ns=st.integers(SECOND, 2 * SECOND), other=st.sampled_from(["depth", "event", "lidar"]))
 def test_the_first_set_without_a_killed_camera_is_at_most_one_deadline_late(kill_ns, other):
     """And no reference period passes without a set, though the camera is still believed."""

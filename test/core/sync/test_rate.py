@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ def test_a_burst_after_a_pause_of_the_operating_system_is_neither_slow_nor_lossy
     assert not meter.slower_than(0.5) and not meter.lossy
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.integers(5, 200), st.integers(0, 2**32 - 1), st.floats(0, 0.45))
 def test_messages_that_are_only_late_are_neither_slow_nor_lossy(rate_hz, seed, late):
@@ -54,6 +56,7 @@ def test_messages_that_are_only_late_are_neither_slow_nor_lossy(rate_hz, seed, l
         assert not meter.slower_than(0.5) and not meter.lossy
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.integers(2, 25), st.integers(10, 200), st.floats(0.001, 0.2))
 def test_a_stream_that_always_comes_in_bursts_has_the_rate_of_its_messages(burst, rate_hz, spread):

@@ -193,6 +193,7 @@ def test_held_data_is_never_older_than_the_robot_allows():
 gaps = st.lists(st.tuples(st.floats(0, 2), st.floats(0, 1)), max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     deaths=st.fixed_dictionaries({name: gaps for name in ALL}),
@@ -229,6 +230,7 @@ def monotonic(name, rows):
     return out
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(dead=st.sets(st.sampled_from(ALL), max_size=3), at_s=st.floats(0.5, 1.5))
 def test_masks_keep_ninety_percent_of_the_reference_rate_while_events_live(dead, at_s):
