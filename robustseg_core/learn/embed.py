@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +135,18 @@ class Clip:
     def __init__(self, folder: Path, device: str = "auto") -> None:
         _expect_clip(folder)
         try:
-            from transformers import CLIPModel, CLIPTokenizer
+            transformers: Any = import_module("transformers")
         except ImportError:
             raise RobustsegError(
                 "transformers is not installed; pip install transformers"
             ) from None
-        _be_quiet()
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
         try:
-            self._tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model, said = CLIPModel.from_pretrained(
+            self._tokenizer = transformers.CLIPTokenizer.from_pretrained(
+                folder, local_files_only=True
+            )
+            model, said = transformers.CLIPModel.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
         except Exception as error:  # of a damaged folder these readers raise anything
@@ -156,7 +160,7 @@ class Clip:
                 f"{folder} lacks weights of a CLIP (the first is {missing[0]}); {_GIVE}"
             )
         self._device = pick_device(device)
-        self._model.eval().to(self._device)
+        self._model: Any = model.eval().to(self._device)
         self._side = int(self._model.config.vision_config.image_size)
         self._longest = int(self._model.config.text_config.max_position_embeddings)
         mean, std = _levels(folder)
@@ -237,13 +241,6 @@ def _levels(folder: Path) -> tuple[Sequence[float], Sequence[float]]:
     except (OSError, ValueError, TypeError, AttributeError, RobustsegError) as error:
         raise RobustsegError(f"{path} cannot be used ({error}); {_GIVE}") from None
     return mean.tolist(), std.tolist()
-
-
-def _be_quiet() -> None:
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def _unit(rows: Tensor) -> NDArray[np.float32]:

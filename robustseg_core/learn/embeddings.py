@@ -51,7 +51,7 @@ class Embeddings:
     @property
     def width(self) -> int:
         """D."""
-        return self.images.shape[2]
+        return int(self.images.shape[2])
 
     def rows(self) -> dict[str, int]:
         """Sample -> its row."""
