@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from robustseg_core import plugins
 from robustseg_core.distill._base import NOBODY, Distiller, Lesson
+from robustseg_core.distill._feedback import held
 from robustseg_core.distill._selection import FeatureSelection, scene
 
-__all__ = ["NOBODY", "Distiller", "FeatureSelection", "Lesson", "available", "load", "scene"]
+__all__ = [
+    "NOBODY",
+    "Distiller",
+    "FeatureSelection",
+    "Lesson",
+    "available",
+    "held",
+    "load",
+    "scene",
+]
 
 
 def available() -> list[str]:

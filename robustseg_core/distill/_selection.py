@@ -15,9 +15,6 @@ from robustseg_core.distill._pixels import wide
 from robustseg_core.models.modules import Modules
 from robustseg_core.types import Prediction
 
-TEMPERATURE = 0.2
-"""Of the softmax over candidates, in the released module's soft form."""
-
 
 class Score(nn.Module):
     """How much a candidate is worth at each position, by what it says itself.
@@ -42,7 +39,7 @@ class Selector(nn.Module):
     Args:
         channels: C.
         candidates: J.
-        temperature: T of the soft form.
+        temperature: T of the soft form; 0.2 as released.
         legacy_argmax: the hard form.
     """
 
@@ -51,8 +48,8 @@ class Selector(nn.Module):
         channels: int,
         candidates: int = 2,
         *,
-        temperature: float = TEMPERATURE,
-        legacy_argmax: bool = False,
+        temperature: float,
+        legacy_argmax: bool,
     ) -> None:
         super().__init__()
         self.scores = Modules(Score(channels) for _ in range(candidates))
@@ -99,8 +96,8 @@ class FeatureSelection(nn.Module):
         channels: Sequence[int],
         classes: int,
         *,
-        temperature: float = TEMPERATURE,
-        legacy_argmax: bool = False,
+        temperature: float,
+        legacy_argmax: bool,
     ) -> None:
         super().__init__()
 

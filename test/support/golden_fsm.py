@@ -36,10 +36,10 @@ def weights() -> dict[str, NDArray[Any]]:
     return fill(shapes, 80000)
 
 
-def module(dtype: torch.dtype = torch.float64, **options: Any) -> FeatureSelection:
+def module(dtype: torch.dtype = torch.float64, *, legacy_argmax: bool = False) -> FeatureSelection:
     """Ours with those weights; the logits' selector, which was not released, as it is drawn."""
     torch.manual_seed(0)
-    made = FeatureSelection(WIDTHS, 25, **options).to(dtype)
+    made = FeatureSelection(WIDTHS, 25, temperature=0.2, legacy_argmax=legacy_argmax).to(dtype)
     filled = weights()
     with torch.no_grad():
         for name, tensor in made.named_parameters():

@@ -35,7 +35,7 @@ def count(module: torch.nn.Module) -> int:
     ("widths", "parameters"), [(WIDTHS, 11_272), ((64, 128, 320, 512), 22_536)], ids=["b0", "b2"]
 )
 def test_parameters_are_as_many_as_published(widths, parameters):
-    made = FeatureSelection(widths, 25)
+    made = FeatureSelection(widths, 25, temperature=0.2, legacy_argmax=False)
     assert count(made.stages) == parameters
     assert count(made.logits) == 552
     assert count(made) == parameters + 552
@@ -104,7 +104,7 @@ def test_the_soft_form_and_its_gradients_are_theirs(dtype):
 @pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
 def test_equal_candidates_are_selected_as_they_are(hard):
     x = torch.randn(2, 6, 5, 7)
-    selected, shares = Selector(6, legacy_argmax=hard)([x, x])
+    selected, shares = Selector(6, temperature=0.2, legacy_argmax=hard)([x, x])
     torch.testing.assert_close(selected, x)
     assert shares.sum().item() == pytest.approx(1)
 
@@ -112,7 +112,7 @@ def test_equal_candidates_are_selected_as_they_are(hard):
 @given(st.integers(1, 4), st.integers(1, 3), st.booleans())
 def test_every_element_is_selected_from_somebody(candidates, batch, hard):
     maps = torch.randn(candidates, batch, 3, 4, 5).unbind()
-    selected, shares = Selector(3, candidates, legacy_argmax=hard)(maps)
+    selected, shares = Selector(3, candidates, temperature=0.2, legacy_argmax=hard)(maps)
     assert shares.shape == (candidates,)
     assert shares.sum().item() == pytest.approx(1, abs=1e-6)
     stacked = torch.stack(maps)
@@ -126,5 +126,5 @@ def test_every_element_is_selected_from_somebody(candidates, batch, hard):
 def test_half_precision_selects_in_single():
     maps = [torch.randn(1, 4, 8, 8).bfloat16() for _ in range(2)]
     with torch.autocast("cpu", torch.bfloat16):
-        selected, _ = Selector(4)(maps)
+        selected, _ = Selector(4, temperature=0.2, legacy_argmax=False)(maps)
     assert selected.dtype == torch.float32

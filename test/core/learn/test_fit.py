@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.types import Batch
 from support.learn_data import CLASSES, make_embeddings, make_shards, words
+from support.torchrun import train
 
 pytestmark = pytest.mark.slow
 
@@ -154,43 +154,6 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
     run([system], data, tmp_path / "one", optim__batch=8, **same)
     train([system], words(*data, optim__batch=4, **same), tmp_path / "two", processes=2)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-
-
-TRAIN = """
-import json, sys
-from pathlib import Path
-from robustseg_core.learn.fit import fit
-from robustseg_core.learn.recipe import load_recipe
-def die(step, steps, numbers):
-    if step == int(sys.argv[4]):
-        sys.exit(1)
-recipe = load_recipe(json.loads(sys.argv[1]), json.loads(sys.argv[2]))
-fit(recipe, Path(sys.argv[3]), device="cpu", on_progress=die)
-"""
-
-
-def train(names, settings, out, *, processes, die=0) -> str:
-    """In processes of their own, as torchrun starts them; returns what they say."""
-    script = out.with_name("train.py")
-    script.write_text(TRAIN)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        f"--nproc_per_node={processes}",
-        "--standalone",
-        str(script),
-    ]
-    told = [json.dumps(names), json.dumps(settings), str(out), str(die)]
-    done = subprocess.run(
-        [*command, *told],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert (done.returncode == 0) == (die == 0), done.stderr[-2000:]
-    return done.stderr
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
