@@ -352,10 +352,11 @@ def evaluate(
     spec = checkpoint.spec_of(paths[0])
     known = spec.data if spec.data is not None and kind in ("", spec.data.kind) else None
     collection = datasets.load(kind or (known.kind if known else "shards"))
+    usual_size = spec.size if known else collection.protocol_size
     dataset = collection(
         paths[1:],
         split or (known.split if known else "test"),
-        size=parse_size(size) if size else (spec.size if known else collection.protocol_size),
+        size=parse_size(size) if size else usual_size,
         modalities=spec.modalities if known else None,
         options=config.override(dict(known.options) if known else {}, options or ()),
     )

@@ -40,8 +40,12 @@ def import_(
         ),
     ] = "",
     size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", help="Of its input; both divide by 32.")
-    ] = "1024x1024",
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Of its input; default: that of the published figures, 1024x1024.",
+        ),
+    ] = "",
     missing: Annotated[
         str,
         typer.Option(
@@ -76,7 +80,7 @@ def import_(
         system=system,
         kind=kind,
         modalities=[name.strip() for name in modalities.split(",") if name.strip()],
-        size=parse_size(size),
+        size=parse_size(size) if size else None,
         missing=missing,
         options=config.override({}, options or ()),
     )

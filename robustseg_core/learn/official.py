@@ -20,9 +20,6 @@ from robustseg_core.models.weights import ImportReport, PublicWeights
 from robustseg_core.text import visible
 from robustseg_core.types import DataSpec, ModelSpec
 
-SIZE = (1024, 1024)
-"""(H, W) at which the papers train and score all three collections."""
-
 
 def _read_as(resize: str, muses: str) -> Mapping[str, Mapping[str, Any]]:
     """Data set -> options with which a system's code reads it (docs/specs/datasets.md)."""
@@ -99,7 +96,7 @@ def import_official(
         system: of `SYSTEMS`.
         kind: the data set that it was trained on: classes, palette and encodings are its.
         modalities: what it was trained on, in its order; empty: all of the data set.
-        size: (H, W) of the input; None: that of the papers.
+        size: (H, W) of the input; None: that of the data set's published figures.
         missing: how its tables represent a missing sensor, skip or zero; empty: as the system's.
         options: of the data set, over those of the papers.
 
@@ -128,7 +125,7 @@ def import_official(
             "architecture": wanted.architecture,
             "options": wanted.network,
             "backbone": file.backbone(),
-            "size": size or SIZE,
+            "size": size or collection.protocol_size,
             "fusion": "mean",
             "head_width": width,
             "encodings": encodings,

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
 
 import torch
 
-from support.golden import fill, golden
+from support import golden_networks
 
 Tensors = dict[str, torch.Tensor]
 
 
-def official(name: str) -> Tensors:
-    """A B0 network of 25 classes for rgb, depth, event, lidar: `m_segformer` or `cmnext`."""
-    facts = facts_of(name)
-    state = fill(facts["tensors"], facts["base"])
+def official(name: str, others: int = 3) -> Tensors:
+    """A B0 network of 25 classes, `m_segformer` or `cmnext`, for rgb and so many others."""
+    state = golden_networks.official(name, "b0", others)
     return {key: torch.from_numpy(value) for key, value in state.items()}
-
-
-def facts_of(name: str) -> dict[str, Any]:
-    """Names and shapes, the digest of the filled tensors, and logits of the official code."""
-    facts: dict[str, Any] = golden("official_files").facts[name]
-    return facts
 
 
 def nvlabs(tensors: Tensors) -> Tensors:

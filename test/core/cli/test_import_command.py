@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,13 +13,15 @@ from safetensors.torch import save_file
 from robustseg_core.bag import BagWriter
 from robustseg_core.cli.main import app
 from robustseg_core.cli.terminal import guarded
-from robustseg_core.learn.official import SYSTEMS
+from robustseg_core.learn.official import SYSTEMS, import_official
 from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import CITYSCAPES, DELIVER
 from robustseg_core.types import MS, SECOND
 from support.dataset_trees import deliver
+from support.golden import golden, picture
+from support.golden_networks import SENSORS, ask
 from support.makers import image, scenes
-from support.official import as_transformers, facts_of, nvlabs, official
+from support.official import as_transformers, nvlabs, official
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,7 @@ def place(tmp_path_factory):
     parallel = {f"module.{name}": value for name, value in tensors.items()}
     torch.save({"epoch": 3, "model_state_dict": parallel}, folder / "RobustSeg.pth")
     torch.save({"meta": {}, "state_dict": nvlabs(tensors)}, folder / "segformer.pth")
+    torch.save(official("cmnext"), folder / "cmnext.pth")
     save_file(as_transformers(nvlabs(tensors)), folder / "model.safetensors")
     deliver(folder / "DELIVER")
     with BagWriter(folder / "drive") as writer:
@@ -58,42 +60,40 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["m_segformer"])
-def test_the_filled_networks_are_those_of_the_recorded_figures(name):
-    digest = hashlib.sha256()
-    for _, tensor in sorted(official(name).items()):
-        digest.update(tensor.numpy().tobytes())
-    assert digest.hexdigest() == facts_of(name)["sha256"]
-
-
 CHAINS = [
-    ("anyseg", "AnySeg.pth", "skip", "RDEL"),
-    ("robustseg", "RobustSeg.pth", "skip", "RDEL"),
-    ("segformer", "segformer.pth", "skip", "R"),
-    ("segformer", "model.safetensors", "skip", "R"),
+    ("anyseg", "AnySeg.pth", "skip", "RDEL", ()),
+    ("cmnext", "cmnext.pth", "zero", "RDEL", ("--protocol", "emm")),  # or 63 forwards a sample
+    ("segformer", "segformer.pth", "skip", "R", ()),
+    ("segformer", "model.safetensors", "skip", "R", ()),
 ]
 
 
-@pytest.mark.parametrize(("system", "file", "missing", "sensors"), CHAINS)
+@pytest.mark.parametrize(("system", "file", "missing", "sensors", "less"), CHAINS)
 def test_a_published_file_is_imported_evaluated_and_run_without_another_option(
-    command, place, tmp_path, system, file, missing, sensors
+    command, place, tmp_path, system, file, missing, sensors, less
 ):
     out = tmp_path / "x.safetensors"
     words = ["import", place / file, "--as", system, "--kind", "deliver", "--out", out]
     code, _, err = command(*words, "--size", "64x64")
     assert code == 0 and "25 classes of deliver" in err
     spec = checkpoint.load(out).spec
-    assert (spec.backbone, spec.head_width, spec.size) == ("b0", 768, (64, 64))
+    width = 256 if system == "cmnext" else 768
+    assert (spec.backbone, spec.head_width, spec.size) == ("b0", width, (64, 64))
+    assert spec.architecture == ("cmnext" if system == "cmnext" else "m_segformer")
     assert (spec.classes, spec.palette) == (DELIVER.names, DELIVER.palette)
     assert (
         spec.trained and "SHA-256" in spec.provenance and SYSTEMS[system].title in spec.provenance
     )
 
-    code, _, err = command("eval", out, place / "DELIVER", "--out", tmp_path / "eval", "--batch", 3)
+    assert spec.data.missing == missing
+
+    where = ("--out", tmp_path / "eval")
+    code, _, err = command("eval", out, place / "DELIVER", *where, *less)
     assert code == 0, err
     about = json.loads((tmp_path / "eval" / "results.json").read_text())["about"]
     assert (about["dataset"], about["split"], about["size"]) == ("deliver", "val", [64, 64])
-    assert about["missing"] == [missing] and about["absent"] == "zero" and about["samples"] == 3
+    assert about["missing"] == (["skip", "zero"] if less else [missing])
+    assert about["absent"] == "zero" and about["samples"] == 3
     assert len(about["modalities"]) == len(sensors)
 
     code, _, err = command("run", place / "drive", "--weights", out, "--out", tmp_path / "run")
@@ -104,24 +104,38 @@ def test_a_published_file_is_imported_evaluated_and_run_without_another_option(
     assert (why if len(sensors) > 1 else known) in " ".join(result["notices"])
 
 
-def test_the_imported_network_computes_what_the_official_code_computed(command, place, tmp_path):
-    from support.golden import picture
-
+@pytest.mark.parametrize(
+    ("figures", "key", "file", "system", "seed", "shape", "step"),
+    [
+        ("m_segformer", "b0/skip/rgb+event", "AnySeg.pth", "anyseg", 700, (1, 3, 128, 128), 8),
+        ("cmnext", "B0/3aux", "cmnext.pth", "cmnext", 1100, (1, 3, 96, 128), 4),
+    ],
+    ids=["m_segformer", "cmnext"],
+)
+def test_the_imported_network_computes_what_the_official_code_computed(
+    command, place, tmp_path, figures, key, file, system, seed, shape, step
+):
     out = tmp_path / "x.safetensors"
-    words = ["import", place / "AnySeg.pth", "--as", "anyseg", "--kind", "deliver", "--out", out]
+    words = ["import", place / file, "--as", system, "--kind", "deliver", "--out", out]
     assert command(*words)[0] == 0
     model = checkpoint.load(out)
-    names = ("rgb", "depth", "event", "lidar")
     images = {
-        name: torch.from_numpy(picture(700 + 10 * column, (1, 3, 128, 128)))
-        for column, name in enumerate(names)
+        name: torch.from_numpy(picture(seed + 10 * column, shape))
+        for column, name in enumerate(SENSORS)
     }
-    for subset, recorded in facts_of("m_segformer")["logits"].items():
-        alive = torch.tensor([[name in subset for name in names]])
-        with torch.inference_mode():
-            logits = model(images, alive).logits[0, :, ::4, ::4]
-        ours = logits[:, 1::3, 2::3].reshape(len(logits), -1)
-        torch.testing.assert_close(ours, torch.tensor(recorded), atol=1e-5, rtol=0)
+    given = ("rgb", "event") if "rgb+event" in key else SENSORS
+    logits = ask(model, images, given).logits[0, :, ::step, ::step]
+    recorded = torch.from_numpy(golden(figures).arrays[f"{key}/logits4"])
+    torch.testing.assert_close(logits, recorded, atol=1e-5, rtol=0)
+
+
+def test_what_trainers_wrap_around_a_network_is_no_part_of_it(place, tmp_path):
+    states = []
+    for file, system in (("AnySeg.pth", "anyseg"), ("RobustSeg.pth", "robustseg")):
+        out = tmp_path / f"{system}.safetensors"
+        import_official(place / file, out, system=system, kind="deliver")
+        states.append(checkpoint.load(out).state_dict())
+    assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
 
 
 def test_without_a_size_it_is_the_one_of_the_papers(command, place, tmp_path):
@@ -245,6 +259,18 @@ def test_files_that_are_no_official_weights_are_refused(command, tmp_path, make,
     assert code == 2 and text in " ".join(err.split()) and sorted(os.listdir(tmp_path)) == before
 
 
+def test_the_sensors_of_cmnext_are_counted(command, tmp_path):
+    path, out = tmp_path / "cmnext.pth", tmp_path / "x.safetensors"
+    torch.save(official("cmnext", others=1), path)
+    words = ["import", path, "--as", "cmnext", "--kind", "deliver", "--out", out]
+    code, _, err = command(*words)
+    assert code == 2 and not out.exists()
+    assert "was trained on 2 sensors, and rgb, depth, event, lidar are 4" in " ".join(err.split())
+    assert command(*words, "--modalities", "rgb,lidar")[0] == 0
+    spec = checkpoint.spec_of(out)
+    assert spec.modalities == ("rgb", "lidar") and spec.options["legacy_scramble"]
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -274,8 +300,6 @@ def test_official_weights_are_sent_to_the_import(command, place, tmp_path, monke
 
 
 def test_muses_is_fed_as_its_papers_feed_it(place, tmp_path):
-    from robustseg_core.learn.official import import_official
-
     tensors = official("m_segformer")
     for name in ("decoder.linear_pred.weight", "decoder.linear_pred.bias", "classifier.weight"):
         tensors[name] = tensors[name][:19].clone()

@@ -6,6 +6,7 @@ import pytest
 
 from robustseg_core import datasets
 from robustseg_core.datasets._collection import Collection
+from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.matching import expect_encodings
 from robustseg_core.learn.official import SYSTEMS
 from robustseg_core.types import DataSpec, ModelSpec
@@ -39,7 +40,7 @@ def test_encodings_are_known_before_a_file_is_read(kind, tmp_path):
 
 
 def test_a_data_spec_is_bounded():
-    with pytest.raises(ValueError, match="options have more than 10000 characters"):
+    with pytest.raises(RobustsegError, match="options have more than 10000 characters"):
         DataSpec(kind="deliver", options={"x": "y" * 20_000})
-    with pytest.raises(ValueError, match="missing"):
+    with pytest.raises(RobustsegError, match="missing"):
         DataSpec(kind="deliver", missing="mean")

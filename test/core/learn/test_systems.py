@@ -110,10 +110,31 @@ def test_what_teaches_is_not_in_the_checkpoint(selected, teacher, data):
     assert "rmmss" in taught.spec.provenance
 
 
-def test_what_was_trained_is_evaluated(selected, data, tmp_path):
+@pytest.fixture(scope="module")
+def selected_cmnext(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cmnext")
+    fit(load_recipe(["cmnext"], words(*data, optim__steps=2)), folder / "teacher")
+    recipe = recipe_of(
+        "rmmss_cmnext", data, folder / "teacher" / "best.safetensors", optim__steps=2
+    )
+    fit(recipe, folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("run", ["selected", "selected_cmnext", "fed_back"])
+def test_what_was_trained_is_evaluated(run, data, request):
     found = datasets.load("shards")([data[1]], "test")
-    results = evaluation.evaluate(selected / "best.safetensors", found, protocols=["subsets"])
+    weights = request.getfixturevalue(run) / "best.safetensors"
+    results = evaluation.evaluate(weights, found, protocols=["subsets"])
     assert 0 < figures(results)["subsets mean"] <= 1
+
+
+def test_the_selection_takes_hold_of_cmnext(selected_cmnext):
+    assert checkpoint.load(selected_cmnext / "best.safetensors").spec.architecture == "cmnext"
+    row = rows(selected_cmnext / "final")[-1]
+    assert float(row["share_teacher/stages"]) + float(row["share_robust/stages"]) == pytest.approx(
+        1
+    )
 
 
 @pytest.mark.parametrize("after", [3, 7], ids=["in the first", "in the second"])
@@ -247,6 +268,7 @@ def others(data, teacher, tmp_path_factory) -> dict[str, str]:
         "sensors": {"modalities": ("rgb", "depth"), "encodings": {}, "channels": {}},
         "classes": {"classes": ("road", "wall", "sea"), "palette": ((0, 0, 0),) * 3},
         "widths": {"backbone": "b0"},
+        "cmnext": {"backbone": "b0", "architecture": "cmnext", "stem": "shared"},
     }
     for name, change in changes.items():
         other = checkpoint.untrained(spec.model_copy(update=change), head="folded")
@@ -261,6 +283,7 @@ BAD = [
         {"teacher": "WIDTHS"},
         "teacher .* have 32, 64, 160, 256 chan.* 16, 32, 64, 96",
     ),
+    ("rmmss", {"teacher": "CMNEXT"}, "teacher .* have 32, 64, 160, 256 chan.* 16, 32, 64, 96"),
     ("rmmss", {"stages__final__select__robust": "CLASSES"}, "they first differ at id 2"),
     ("rmmss", {"stages__final__select__robust": "SENSORS"}, "the robust model .* knows rgb, depth"),
     ("rmmss", {"stages__final__select__robust": "no.safetensors"}, "no.safetensors does not exist"),
@@ -325,3 +348,41 @@ def test_two_processes_learn_what_one_learns_in_every_stage(data, teacher, tmp_p
             numbers = {name: float(value) for name, value in whole.items() if value}
             told = {name: float(value) for name, value in ours.items() if value}
             assert told == pytest.approx(numbers, rel=5e-3, abs=1e-4)
+
+
+BAD_RECIPES = [
+    ({"stages": {"One": {}}}, "stages has 'One', which names a folder"),
+    ({"stages": {"a": {"stages": {"b": {}}}}}, "stages.a has stages itself"),
+    (
+        {"stages": {"a": {"teacher": "stage:b"}}},
+        "stages.a.teacher is 'stage:b', which is no earlier",
+    ),
+    ({"stages": {"a": {"optim": {"step": 3}}}}, "unknown key 'stages.a.optim.step'.*steps"),
+    ({"stages": {"a": {"student": {"dropout": "x"}}}}, "in stage 'a': student.dropout is 'x'"),
+    ({"select": {}}, "select is set, but nothing is distilled"),
+    ({"feedback": {}, "select": {}, "distill": {"ifv": {}}}, "select and feedback are both set"),
+]
+
+
+@pytest.mark.parametrize(("tree", "text"), BAD_RECIPES)
+def test_a_recipe_that_makes_no_sense_is_a_sentence(tree, text):
+    with pytest.raises(RobustsegError, match=text):
+        load_recipe(["teacher"], [f"{key}={json.dumps(value)}" for key, value in tree.items()])
+
+
+def test_a_word_that_every_stage_overrules_is_refused(data, teacher):
+    text = "changes nothing, because every stage sets distill.prediction.weight itself"
+    stages = {name: {"distill": {"prediction": {"weight": 1}}} for name in ("robust", "final")}
+    with pytest.raises(RobustsegError, match=text):
+        recipe_of("rmmss", data, teacher, stages=stages, distill__prediction__weight=3)
+    recipe = recipe_of("rmmss", data, teacher, network__init="x.pth", optim__lr=0.5)
+    robust, final = recipe.in_stages().values()
+    assert (robust.network.init, final.network.init) == ("x.pth", "stage:robust")
+    assert robust.optim.lr == final.optim.lr == 0.5
+
+
+def test_a_mistake_in_a_stage_is_told_with_its_line(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("system: mine\nstages:\n  one: {}\n  two:\n    optim: {lr: fast}\n")
+    with pytest.raises(RobustsegError, match=r"mine.yaml:5: stages.two.optim.lr is 'fast'"):
+        load_recipe([str(path)])
