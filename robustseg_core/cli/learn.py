@@ -246,24 +246,33 @@ def train(
     recipe = load_recipe(layers, words)
     system = visible(recipe.system or "training")
     with progress_bar("steps") as progress:
-        task = progress.add_task(system, total=None)
+        task, title = progress.add_task(system, total=None), system
+
+        def enter(stage: str) -> None:
+            nonlocal title
+            title = f"{system}, {stage}"
 
         def show(done: int, steps: int, numbers: dict[str, float]) -> None:
-            text = f"{system}: loss {numbers['loss']:.3f}" if numbers else system
+            text = f"{title}: loss {numbers['loss']:.3f}" if numbers else title
             progress.update(task, completed=done, total=steps, description=text)
 
-        result = fit(recipe, out, device=device, compiled=compiled, on_progress=show)
+        result = fit(
+            recipe, out, device=device, compiled=compiled, on_progress=show, on_stage=enter
+        )
     if not result:  # another rank's
         return
-    best = "" if result["best"] is None else f", mIoU {100 * result['best']:.1f} %"
-    err.say(
-        f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
-        f"{result['best_step']}{best}"
-    )
-    if result["left_out"]:
-        names = ", ".join(result["left_out"])
-        err.notice(f"left out, because there are no labels: {names}")
-    for name in ("best.safetensors", "result.json", "log.csv"):
+    stages = result.get("stages", {"": result})
+    for stage, made in stages.items():
+        best = "" if made["best"] is None else f", mIoU {100 * made['best']:.1f} %"
+        err.say(
+            f"{stage + ': ' if stage else ''}{made['steps']} steps in {made['seconds']:.0f} s; "
+            f"{made['rule']}: step {made['best_step']}{best}"
+        )
+        if made["left_out"]:
+            names = ", ".join(made["left_out"])
+            err.notice(f"left out, because there are no labels: {names}")
+    logs = [str(Path(stage) / "log.csv") for stage in stages]
+    for name in ("best.safetensors", "result.json", *logs):
         err.say(f"  {out / name}")
 
 

@@ -65,6 +65,7 @@ def fit(
     compiled: bool = False,
     journals: Sequence[Opener] = DEFAULT,
     on_progress: Report = lambda step, steps, numbers: None,
+    on_stage: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
     """Train as the recipe says; go on if `out` holds an unfinished run of the same recipe.
 
@@ -82,6 +83,7 @@ def fit(
         journals: who is told the numbers, on rank 0.
         on_progress: called after every step with (steps done, steps in all, numbers of the newest
             step that was logged or saved), on rank 0.
+        on_stage: called with the name of each stage of the recipe before it is trained.
 
     Returns:
         The content of `result.json`.
@@ -104,6 +106,7 @@ def fit(
         expect_fitting(stages)
         results = {}
         for name, stage in stages.items():
+            on_stage(name)
             with _held(fabric, out / name, inputs) as own:
                 begin = _beginning(recipe, out, held, own)
                 part = _fabric(stage, device)

@@ -133,7 +133,7 @@ class LearningTeacher(Tutor):
         self.ifv: Distiller = distill.load("ifv")({**options, "maps": "others"})
         for name, parameter in teacher.named_parameters():
             fusing = name.startswith("fusions.") and self.how.freeze_dominant
-            parameter.requires_grad_(requires_grad=not fusing)
+            parameter.requires_grad = not fusing
 
     @property
     def learner(self) -> nn.Module:

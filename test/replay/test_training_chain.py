@@ -16,7 +16,7 @@ from robustseg_core.metrics import confusion, mean_iou
 from robustseg_core.models import checkpoint
 from support.tiny_clip import make_clip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test trains all students
 
 TEACHER = ("--teacher", "teacher/best.safetensors")
 TAUGHT: dict[str, tuple[str, ...]] = {"anyseg": TEACHER, "robustseg_v1": TEACHER, "cmnext": ()}

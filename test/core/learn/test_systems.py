@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from robustseg_core import datasets, evaluation
+from robustseg_core.cli.main import app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.figures import figures
 from robustseg_core.learn import journal
@@ -386,3 +388,21 @@ def test_a_mistake_in_a_stage_is_told_with_its_line(tmp_path):
     path.write_text("system: mine\nstages:\n  one: {}\n  two:\n    optim: {lr: fast}\n")
     with pytest.raises(RobustsegError, match=r"mine.yaml:5: stages.two.optim.lr is 'fast'"):
         load_recipe([str(path)])
+
+
+def test_one_command_trains_both_stages_and_one_evaluates_them(data, teacher, tmp_path):
+    """From shards to results.json, as training/README.md has it."""
+    runner, out = CliRunner(), tmp_path / "run"
+    train_ = ["train", "rmmss", "smoke", "--teacher", teacher, "--out", out, "--device", "cpu"]
+    given = [f"data.train=[{data[0]}]", f"data.val=[{data[1]}]", "optim.steps=2"]
+    given += ["network.head_width=16"]
+    done = runner.invoke(app, [str(word) for word in (*train_, *given)])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stderr.split())
+    for stage in ("robust", "final"):
+        assert f"{stage}: 2 steps in" in said
+        assert (out / stage / "log.csv").exists()
+    judge = ["eval", out / "best.safetensors", data[1], "--protocol", "subsets", "--device", "cpu"]
+    done = runner.invoke(app, [str(word) for word in (*judge, "--out", tmp_path / "eval")])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "eval" / "results.json").read_text())

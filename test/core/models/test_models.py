@@ -134,6 +134,19 @@ def test_the_folded_head_is_the_same_function(backbone: str):
 
 
 @torch.inference_mode()
+def test_many_means_through_the_folded_head_are_what_each_is_alone():
+    head = AllMLPHead((8, 16), 160, 5).double().eval()
+    stir(head)
+    folded = head.fold()
+    maps = [torch.randn(3, c, h, w).double() for c, h, w in ((8, 40, 24), (16, 20, 12))]
+    weights = torch.tensor([[1, 0, 0], [0.5, 0, 0.5], [0.25, 0.5, 0.25]]).double()
+    found = folded.of_means(maps, weights)
+    means = [torch.einsum("tn,nchw->tchw", weights, x) for x in maps]
+    torch.testing.assert_close(found, folded(means))
+    torch.testing.assert_close(found, head(means))
+
+
+@torch.inference_mode()
 def test_the_folded_network_answers_the_same_and_leaves_the_original_alone():
     model = network(seed=3).double().train()
     inputs = {name: x.double() for name, x in images(2).items()}
