@@ -32,9 +32,10 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import state
+from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.journal import DEFAULT, Journal, Journals, Opener
 from robustseg_core.learn.loader import Loader
-from robustseg_core.learn.prepare import networks, optimizer_of, splits
+from robustseg_core.learn.prepare import cached_embeddings, networks, optimizer_of, splits
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.learn.sameness import Run, run_of
 from robustseg_core.learn.schedule import Schedule
@@ -95,7 +96,8 @@ def fit(
     how = _How(compiled, tuple(journals), on_progress)
     fabric = _fabric(recipe, device)
     stages = recipe.in_stages()
-    named = [path for part in (recipe, *stages.values()) for path in part.weights().values()]
+    parts = (recipe, *stages.values())
+    named = [path for part in parts for path in (*part.weights().values(), part.data.embeddings)]
     inputs = [*recipe.data.train, *recipe.data.val, *(p for p in named if Path(p).is_file())]
     with _held(fabric, out, inputs) as held:
         _expect_stages(out, list(stages))
@@ -237,7 +239,8 @@ def _train(
 ) -> dict[str, Any]:
     """The loop itself; rank 0 opens its folder by `begin`, before anything is written there."""
     train, val = splits(recipe)
-    pupil = _pupil(fabric, recipe, train, compiled=how.compiled)
+    embeddings = cached_embeddings(recipe, train)
+    pupil = _pupil(fabric, recipe, train, embeddings, compiled=how.compiled)
     run = run_of(recipe, train, val, processes=fabric.world_size)
     saved = out / "state.safetensors"
     progress, run = _resumed(fabric, saved, pupil, run)
@@ -251,13 +254,14 @@ def _train(
         cache=recipe.data.cache,
         rank=fabric.global_rank,
         world=fabric.world_size,
+        embeddings=embeddings,
     )
     per_epoch = max(1, len(loader) // recipe.optim.accumulate)
     schedule = Schedule(recipe.optim, per_epoch)
     steps = schedule.steps
     judge_every = recipe.validate_.every or per_epoch
     begun = progress.step
-    _say(out, recipe, loader, begun, steps, quiet=how.quiet)
+    _say(out, recipe, loader, begun, steps, pupil.task.notices, quiet=how.quiet)
     if begun == steps and (done_before := _finished(out)):
         return {} if begin is None else done_before
     journal = _begin(recipe, out, begun, how.journals, begin)
@@ -301,7 +305,14 @@ def _train(
     return result
 
 
-def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset, *, compiled: bool) -> _Pupil:
+def _pupil(
+    fabric: Fabric,
+    recipe: Recipe,
+    train: Dataset,
+    embeddings: Embeddings | None,
+    *,
+    compiled: bool,
+) -> _Pupil:
     """Networks, task and optimizer, on this process's device."""
     made = networks(recipe, train)
     model, teacher = made.student, made.teacher
@@ -315,7 +326,13 @@ def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset, *, compiled: bool) ->
         if recipe.feedback is not None:
             teacher = sync(teacher)  # type: ignore[no-untyped-call]
     task = Task(
-        recipe, train.modalities, teacher=teacher, robust=made.robust, labelled=train.labelled
+        recipe,
+        train.modalities,
+        teacher=teacher,
+        robust=made.robust,
+        labelled=train.labelled,
+        student=model.spec,
+        embeddings=embeddings,
     )
     task.to(fabric.device)
     average = copy.deepcopy(model) if recipe.optim.ema else None
@@ -498,6 +515,7 @@ def _result(
         "loss": progress.last.get("loss"),
         "terms": pupil.task.names,
         "left_out": list(pupil.task.left_out),
+        "notices": list(pupil.task.notices),
         "best": progress.best,
         "best_step": progress.best_step,
         "rule": recipe.validate_.rule if recipe.data.val else "last step",
@@ -547,8 +565,17 @@ def _share(batch: int, processes: int, out: Path) -> int:
     return batch // processes
 
 
-def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int, *, quiet: bool) -> None:
-    """Tell where a run that was there goes on, and with what.
+def _say(
+    out: Path,
+    recipe: Recipe,
+    loader: Loader,
+    step: int,
+    steps: int,
+    notices: Sequence[str],
+    *,
+    quiet: bool,
+) -> None:
+    """Tell where a run that was there goes on, and with what; and what the task has to say.
 
     Raises:
         RobustsegError: it is beyond its end, so it was another one.
@@ -567,7 +594,10 @@ def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int, *, qu
             out,
             steps,
         )
-    elif step and loader.batch != recipe.optim.batch:
+        return
+    for notice in notices:
+        log.warning("%s", notice)
+    if step and loader.batch != recipe.optim.batch:
         log.warning(
             "the run goes on with the batch that it had, %d samples in each of the %d processes",
             loader.batch,
@@ -596,6 +626,8 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         label=None if batch.label is None else move(batch.label),
         quality=None if batch.quality is None else move(batch.quality),
         intact={name: move(image) for name, image in batch.intact.items()},
+        embeddings=None if batch.embeddings is None else move(batch.embeddings),
+        text=None if batch.text is None else move(batch.text),
     )
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustseg_core import datasets
+from robustseg_core import datasets, distill
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn import embeddings
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network, PackedNetwork
@@ -85,7 +86,8 @@ def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) 
     """
     student = network(recipe, train, known)
     teacher = robust = None
-    if recipe.distill and recipe.teacher:
+    asked = any(distill.load(name).needs_teacher for name in recipe.distill)
+    if asked and recipe.teacher:
         teacher = _fitting(recipe.teacher, train, known, what="teacher")
     if recipe.select is not None and recipe.select.robust:
         robust = _fitting(recipe.select.robust, train, known, what="robust model")
@@ -94,6 +96,20 @@ def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) 
     if teacher is not None and robust is not None:
         _expect_equal_widths(recipe, teacher, robust)
     return Networks(student, teacher, robust)
+
+
+def cached_embeddings(recipe: Recipe, train: Dataset) -> embeddings.Embeddings | None:
+    """The recipe's embeddings, if anything in it needs them and it names any.
+
+    Raises:
+        RobustsegError: no such file, or one of other data.
+    """
+    asked = any(distill.load(name).needs_embeddings for name in recipe.distill)
+    if not (asked and recipe.data.embeddings):
+        return None
+    found = embeddings.load(recipe.data.embeddings)
+    found.expect(train)
+    return found
 
 
 def spec_of(recipe: Recipe, train: Dataset) -> ModelSpec:
@@ -111,7 +127,7 @@ def spec_of(recipe: Recipe, train: Dataset) -> ModelSpec:
             "architecture": wanted.architecture,
             "options": wanted.options,
             "backbone": wanted.backbone,
-            "size": train.network_shape(),
+            "size": train.shape,
             "fusion": wanted.fusion,
             "head_width": wanted.head_width,
             "stem": wanted.stem,

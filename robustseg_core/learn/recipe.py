@@ -41,6 +41,9 @@ class DataRecipe(Strict):
     size: tuple[int, int] | None = Field(None, description="(H, W) of samples; null: their own.")
     modalities: tuple[str, ...] = Field((), description="Sensors to use; empty: all there are.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the data set.")
+    embeddings: str = Field(
+        "", description="File of `robustseg embed`, made of `train`, for distillers that use it."
+    )
     workers: int = Field(2, ge=0, le=256, description="Processes that load.")
     cache: bool = Field(default=False, description="Keep samples in memory once they are read.")
 

@@ -41,6 +41,8 @@ def run_of(recipe: Recipe, train: Dataset, val: Dataset | None, *, processes: in
         "train": train.fingerprint(),
         "val": "" if val is None else val.fingerprint(),
     }
+    if recipe.data.embeddings:
+        tree["data"]["embeddings"] = _digest(recipe.data.embeddings)
     tree["teacher"] = _digest(recipe.teacher) if recipe.distill else ""
     if recipe.select is not None:
         tree["select"]["robust"] = _digest(recipe.select.robust)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from robustseg_core import config
 from robustseg_core.config import parse
-from robustseg_core.learn.prepare import networks, splits
+from robustseg_core.learn.prepare import cached_embeddings, networks, splits
 from robustseg_core.learn.recipe import STAGE, Recipe
 from robustseg_core.learn.tasks import Task
 from robustseg_core.models.network import Network
@@ -54,5 +54,7 @@ def expect_fitting(stages: Mapping[str, Recipe]) -> None:
             teacher=made.teacher,
             robust=made.robust,
             labelled=train.labelled,
+            student=made.student.spec,
+            embeddings=cached_embeddings(stage, train),
         )
         known[STAGE + name] = made.student

@@ -1,6 +1,6 @@
 """One step of learning: a batch in, the terms of the loss out, by name.
 
-Without a teacher, labels alone teach; with one, each distiller of the recipe adds its term. The
+Labels teach, and each distiller of the recipe adds its term; most of them ask a teacher. The
 student sees a subset of the sensors, as broken as they are, and is told how well each is; the
 teacher sees all that the sample has, before anything was broken on purpose. What else learns in the
 step (a teacher, a selection) adds terms of its own.
@@ -15,22 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from robustseg_core import distill
-from robustseg_core.distill import Lesson
+from robustseg_core.distill import Distiller, Lesson
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.losses import label_loss
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.learn.solo import Solo
 from robustseg_core.learn.tutors import (
     FrozenTeacher,
     LearningTeacher,
+    Nobody,
     Selecting,
     Shown,
     Tutor,
     detached,
 )
 from robustseg_core.models import subsets
+from robustseg_core.models.mit import backbone_of
 from robustseg_core.models.network import Network
-from robustseg_core.types import IGNORE, Batch, Prediction
+from robustseg_core.types import IGNORE, Batch, ModelSpec, Prediction
 
 
 class Task:
@@ -39,14 +42,16 @@ class Task:
     Args:
         recipe: losses, dropout and distillers.
         modalities: columns of `alive`.
-        teacher: needed if the recipe distills anything; frozen here, unless it learns back.
+        teacher: needed if a distiller of the recipe needs one; frozen here, unless it learns back.
         robust: frozen here; needed if the recipe selects of the two.
         labelled: whether the data has labels; without them they are not missed if something else
             teaches.
+        student: what the network is built from; needed by distillers that learn something, too.
+        embeddings: of the data, for distillers that need them; without them these terms are 0.
 
     Raises:
-        RobustsegError: the recipe distills and there is no teacher, it needs labels that the data
-            has not, or its weights are not one for each modality.
+        RobustsegError: a distiller needs a teacher and there is none, the recipe needs labels that
+            the data has not, or its weights are not one for each modality.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class Task:
         teacher: Network | None = None,
         robust: Network | None = None,
         labelled: bool = True,
+        student: ModelSpec | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         self.recipe = recipe
         self.modalities = tuple(modalities)
@@ -65,18 +72,28 @@ class Task:
                 f"student.fragile has {len(recipe.student.fragile)} weights for "
                 f"{', '.join(modalities)}; give one for each"
             )
-        self.tutor = self._tutor(teacher, robust)
         kinds = {name: distill.load(name)(options) for name, options in recipe.distill.items()}
+        self.tutor = self._tutor(kinds, teacher, robust)
+        mute = [name for name, kind in kinds.items() if kind.needs_embeddings and not embeddings]
         if not labelled:
             kinds = {name: kind for name, kind in kinds.items() if not kind.needs_label}
-            if not kinds:
+            if not kinds.keys() - set(mute):
                 raise RobustsegError(
                     "the data has no labels and nothing in the recipe teaches without them; label "
                     "it (`robustseg label`), or distill `prediction` from a teacher"
                 )
         self.left_out = tuple(name for name in recipe.distill if name not in kinds)
         """Distillers that need labels, left out because there are none."""
+        self.notices = tuple(
+            f"{name} has no embeddings, so its term is 0; make them with `robustseg embed` and "
+            "give data.embeddings=FILE"
+            for name in mute
+        )
+        """What the one who trains should know."""
         self.distillers = kinds
+        self.class_text = None if embeddings is None else torch.from_numpy(embeddings.class_text)
+        if student is not None:
+            self._build(student, embeddings)
         full = ["ce_full"] if recipe.student.with_full else []
         twice = [f"{name}_full" for name, kind in kinds.items() if kind.options.full_weight]
         own = self.tutor.terms if self.tutor is not None else ()
@@ -113,20 +130,46 @@ class Task:
     @property
     def learners(self) -> dict[str, tuple[nn.Module, float]]:
         """name -> what learns beside the student, and its rate over the student's."""
+        found: dict[str, tuple[nn.Module, float]] = {
+            f"distill_{name}": (kind, kind.rate)
+            for name, kind in self.distillers.items()
+            if any(p.requires_grad for p in kind.parameters())
+        }
         tutor = self.tutor
-        if tutor is None or tutor.learner is None:
-            return {}
-        return {tutor.name: (tutor.learner, tutor.rate)}
+        if tutor is not None and tutor.learner is not None:
+            found[tutor.name] = (tutor.learner, tutor.rate)
+        return found
 
-    def _tutor(self, teacher: Network | None, robust: Network | None) -> Tutor | None:
+    def _build(self, student: ModelSpec, embeddings: Embeddings | None) -> None:
+        """Make what the distillers learn themselves, the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            for distiller in self.distillers.values():
+                distiller.build(
+                    channels=backbone_of(student.backbone).channels[-1],
+                    width=0 if embeddings is None else embeddings.width,
+                )
+
+    def _tutor(
+        self, kinds: Mapping[str, Distiller], teacher: Network | None, robust: Network | None
+    ) -> Tutor | None:
         """Whom the student learns from."""
         recipe = self.recipe
         judge = partial(label_loss, recipe.loss)
-        if not recipe.distill:
+        if not kinds:
             return None
+        alone = [name for name, kind in kinds.items() if kind.needs_embeddings]
+        if alone and recipe.select is not None:
+            raise RobustsegError(
+                f"distill.{alone[0]} compares single sensors, and a student that learns from a "
+                f"selection is compared as a whole; leave out distill.{alone[0]} or select"
+            )
+        asking = [name for name, kind in kinds.items() if kind.needs_teacher]
+        if not asking and recipe.feedback is None and recipe.select is None:
+            return Nobody()
         if teacher is None:
             raise RobustsegError(
-                f"recipe {recipe.system!r} distills {', '.join(recipe.distill)} but names no "
+                f"recipe {recipe.system!r} distills {', '.join(asking or kinds)} but names no "
                 "teacher; train one (`robustseg train teacher ...`) and give teacher=CHECKPOINT"
             )
         if recipe.feedback is not None:
@@ -146,6 +189,8 @@ class Task:
             distiller.to(device)
         if self.tutor is not None:
             self.tutor.to(device)
+        if self.class_text is not None:
+            self.class_text = self.class_text.to(device)
         return self
 
     def terms(
@@ -211,6 +256,9 @@ class Task:
                 classes=said.logits.shape[1],
                 label=batch.label,
                 generator=rank_rng,
+                embeddings=batch.embeddings,
+                text=batch.text,
+                class_text=self.class_text,
             )
             for _, said in passes
         ]

@@ -73,6 +73,17 @@ class Tutor(ABC):
         return {}
 
 
+class Nobody(Tutor):
+    """In the place of a teacher, for distillers that need none."""
+
+    def to(self, device: torch.device) -> None:
+        """There is nothing to move."""
+
+    def answer(self, batch: Batch, shown: Shown) -> Prediction:
+        """No rows at all."""
+        return distill.NOBODY
+
+
 class FrozenTeacher(Tutor):
     """A teacher that stays as it is.
 

@@ -116,15 +116,6 @@ def test_mean_fusion_is_the_mean_of_the_survivors():
     torch.testing.assert_close(MODEL.head(fused), seen.logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", fusion.available())
-def test_every_fusion_refuses_a_sample_without_sensors(name: str):
-    layer = fusion.load(name)(8, 4)
-    rows = torch.randn(2, 8, 4, 6)
-    sample, modality = torch.tensor([0, 2]), torch.tensor([1, 3])
-    with pytest.raises(RobustsegError, match=r"samples \[1\] of a batch of 3 have no modality"):
-        layer(rows, sample, modality, 3, None)
-
-
 def test_an_unknown_fusion_names_those_there_are():
     with pytest.raises(RobustsegError, match="no Fusion called 'meen'; did you mean 'mean'"):
         network(fusion="meen")
