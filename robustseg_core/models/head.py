@@ -40,6 +40,11 @@ class AllMLPHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
+    @property
+    def channels(self) -> list[int]:
+        """C_s of the S stages, finest first."""
+        return [linear.in_features for linear in self.linears]
+
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h_0, w_0)."""
         size = features[0].shape[2:]
@@ -54,7 +59,7 @@ class AllMLPHead(nn.Module):
     @torch.no_grad()
     def fold(self) -> FoldedHead:
         """The same function as `self` has in eval mode, in the cheap form; weights are copies."""
-        channels = [linear.in_features for linear in self.linears]
+        channels = self.channels
         width, classes = self.fuse.out_channels, self.classifier.out_channels
         folded = FoldedHead(channels, width, classes, self.dropout.p)
         folded.to(self.fuse.weight).train(self.training)
@@ -88,6 +93,11 @@ class FoldedHead(nn.Module):
         self.projects = Modules(nn.Conv2d(c, width, 1, bias=s == 0) for s, c in enumerate(channels))
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
+
+    @property
+    def channels(self) -> list[int]:
+        """C_s of the S stages, finest first."""
+        return [project.in_channels for project in self.projects]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h_0, w_0)."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.models import fusion
+from robustseg_core.models import checkpoint, fusion
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.head import AllMLPHead, FoldedHead
@@ -114,15 +114,6 @@ def test_mean_fusion_is_the_mean_of_the_survivors():
         for features in seen.features
     ]
     torch.testing.assert_close(MODEL.head(fused), seen.logits, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", fusion.available())
-def test_every_fusion_refuses_a_sample_without_sensors(name: str):
-    layer = fusion.load(name)(8, 4)
-    rows = torch.randn(2, 8, 4, 6)
-    sample, modality = torch.tensor([0, 2]), torch.tensor([1, 3])
-    with pytest.raises(RobustsegError, match=r"samples \[1\] of a batch of 3 have no modality"):
-        layer(rows, sample, modality, 3, None)
 
 
 def test_an_unknown_fusion_names_those_there_are():
@@ -363,3 +354,18 @@ def test_a_gate_learns_through_all_its_parameters():
     fresh(rows, sample, modality, 3).square().sum().backward()
     for name, parameter in fresh.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "b0"])
+def test_an_untrained_network_bears_a_zero_image(backbone):
+    """Missing sensors may be zero images: their gradients are no larger than those of pictures."""
+    spec = checkpoint.default_spec(("rgb", "depth"), backbone=backbone)
+    model = checkpoint.untrained(spec, seed=0).train()
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    norms = []
+    for depth in (picture, torch.zeros_like(picture)):
+        model.zero_grad()
+        alive = torch.ones(1, 2, dtype=torch.bool)
+        model({"rgb": picture, "depth": depth}, alive).logits.square().sum().backward()
+        norms.append(sum(float(p.grad.norm()) for p in model.parameters() if p.grad is not None))
+    assert norms[1] < 10 * norms[0]
