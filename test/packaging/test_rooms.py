@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,3 +64,10 @@ def test_a_planted_import_is_found(name, tmp_path):
     done = run(tmp_path)
     assert done.returncode != 0, done.stdout
     assert "BROKEN" in done.stdout or "attic" in done.stdout
+
+
+def test_no_test_imports_from_another_test():
+    """What two of them need lies in test/support."""
+    shared = re.compile(r"^(?:from|import) (?:[\w.]+\.)?test_\w+", re.M)
+    found = [p.name for p in (ROOT / "test").rglob("*.py") if shared.search(p.read_text())]
+    assert not found

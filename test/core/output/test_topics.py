@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from conftest import ROOT
-from core.output.test_outputs import a_map, a_spec
 
 from robustseg_core.bag import Bag
-from robustseg_core.output import messages, topics
+from robustseg_core.output import topics
 from robustseg_core.output.recorder import Recorder
 from robustseg_core.output.timeline import Timeline
-from robustseg_core.output.topics import IMAGE, Mask, Output
+from robustseg_core.output.topics import IMAGE, Mask
 from robustseg_core.types import SECOND
+from support import ROOT
+from support.label_maps import UNSURE, a_map, a_spec
 
 RECORDED = {
     "/robustseg/label_info": "vision_msgs/msg/LabelInfo",
@@ -20,14 +20,6 @@ RECORDED = {
     "/robustseg/overlay": "sensor_msgs/msg/CompressedImage",
     "/robustseg/status": "diagnostic_msgs/msg/DiagnosticArray",
 }
-UNSURE = Output(
-    "unsure",
-    IMAGE,
-    "where nobody knows",
-    "mono8",
-    lazy=True,
-    make=lambda mask: messages.confidence(mask.label_map),
-)
 
 
 def recording(folder):
