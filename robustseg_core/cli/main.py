@@ -262,13 +262,15 @@ def params() -> None:
 
 @app.command("list")
 def list_plugins() -> None:
-    """Name the plug-ins: modalities, networks, distillers, data sets, systems, recipes, faults."""
+    """Name the plug-ins: sensors, formats, networks, distillers, data sets, recipes, faults."""
     from robustseg_core import datasets, distill, faults, modalities
+    from robustseg_core.codecs import events
     from robustseg_core.learn.recipe import known_recipes, systems
     from robustseg_core.models import architectures, fusion, mit
 
     for title, names in (
         ("modalities", modalities.ranked()),
+        ("event formats", events.available()),
         ("architectures", architectures.available()),
         ("backbones", list(mit.BACKBONES)),
         ("fusions", fusion.available()),

@@ -55,7 +55,8 @@ class Distiller(nn.Module, ABC):
     A new way of teaching is a file in this folder with one public subclass. The term is differen-
     tiable with respect to the student only, is 0 when the student is the teacher (unless an option
     called `legacy_*` says otherwise), never counts ignored pixels, and loops over nothing that is
-    as long as a batch, a class list or an image.
+    as long as a batch, a class list or an image. It is float32 in mixed precision, too: `forward`
+    is `@full_precision` (`distill/_pixels.py`).
     """
 
     needs_label: ClassVar[bool] = False
