@@ -50,7 +50,7 @@ def test_a_set_waits_as_another_rule_says(planted):
 
 
 def test_a_replay_waits_for_the_last_set_as_another_rule_says(tmp_path, planted):
-    """The scan that is due beside the last depth image never comes; both are slow to fall silent."""
+    """The scan that is due beside the last depth image never comes; it is not silent yet."""
     names = ("rgb", "depth", "lidar")
     before = [row for row in drives.rows(1.1, names) if row[0] < SECOND]
     last_image = (SECOND, "depth", drives.message("depth", 10))
