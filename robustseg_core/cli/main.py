@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core import __version__, config
+from robustseg_core import config
 from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
@@ -32,6 +32,7 @@ from robustseg_core.cli.terminal import (
 )
 from robustseg_core.storage import budget
 from robustseg_core.text import visible
+from robustseg_core.version import __version__
 
 if TYPE_CHECKING:
     from robustseg_core.recording.survey import Survey

@@ -25,7 +25,6 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustseg_core import __version__
 from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
@@ -42,6 +41,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
 from robustseg_core.storage.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
+from robustseg_core.version import __version__
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

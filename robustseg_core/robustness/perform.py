@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import __version__, metrics
+from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.engines.blank import blank
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
@@ -39,6 +39,7 @@ from robustseg_core.segmenter import Segmenter, network
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import SECOND, ModelSpec
+from robustseg_core.version import __version__
 
 POLICIES = ("ours", "ungated", "oracle", "all_or_nothing")
 """Who made the masks; names in `robustness.json`."""
