@@ -127,12 +127,12 @@ def fits(
 ) -> str:
     """Why a case cannot be done to this drive, or nothing."""
     recorded = {topic.name for topic in bag.topics}
-    streams = {n for n in spec.modalities if n in robot.streams and robot.streams[n].topic}
+    streams = set(spec.modalities) & set(robot.topics)
     for span in case.spans:
-        target = span.words.partition(":")[0]
+        target = span.fault.target
         if target.startswith("/") and target not in recorded:
             return f"no {target} in the drive"
-        if not target.startswith("/") and target not in (ALL, INFO, "", *streams):
+        if not target.startswith("/") and target not in (ALL, INFO, *streams):
             return f"no {target} on this robot"
     if case.target != ALL and case.target not in streams:
         return f"no {case.target} on this robot"
