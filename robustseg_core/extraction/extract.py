@@ -174,7 +174,7 @@ def _write(
         counts: Counter[str] = Counter()
         tags, read = recording.tags_of(path), 0
         frame_ids: dict[str, str] = {}
-        topics = {robot.streams[name].topic: name for name in segmenter.streams}
+        topics = {robot.topics[name]: name for name in segmenter.streams}
 
         def seen(recorded: Recorded) -> None:
             nonlocal read
