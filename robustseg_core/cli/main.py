@@ -21,7 +21,18 @@ from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
 from robustseg_core.cli import official as cli_official
 from robustseg_core.cli import robustness as cli_robustness
-from robustseg_core.cli.options import AsJson, Bags, Device, Overrides, Params, Strict
+from robustseg_core.cli.options import (
+    AsJson,
+    Bags,
+    Device,
+    Faults,
+    Kills,
+    NodeParams,
+    Overrides,
+    Params,
+    Strict,
+    faults_of,
+)
 from robustseg_core.cli.terminal import (
     broken_pipe,
     err,
@@ -180,20 +191,8 @@ def run(
     ] = None,
     params: Params = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/run"),
-    kill: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODALITY@START+DURATION",
-            help="Silence a sensor for a while, in seconds from the start (repeatable).",
-        ),
-    ] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TARGET:FAULT@START+DURATION",
-            help="Break a sensor, e.g. rgb:stuck@12s+5s (repeatable); `robustseg list` names all.",
-        ),
-    ] = None,
+    kill: Kills = None,
+    fault: Faults = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
     device: Annotated[
         Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
@@ -206,13 +205,11 @@ def run(
 
     [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
     """
-    from robustseg_core.faults import parse_fault, parse_kill
     from robustseg_core.recording.run import run_bags
 
     words = list(overrides or [])
     words += [f"device={device.value}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
-    faults = [*map(parse_kill, kill or []), *map(parse_fault, fault or [])]
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
@@ -225,7 +222,7 @@ def run(
             params=params,
             overrides=words,
             out=out,
-            faults=faults,
+            faults=faults_of(kill, fault),
             seed=seed,
             on_progress=show,
         )
@@ -236,9 +233,7 @@ def run(
 
 @app.command()
 def live(
-    params: Annotated[
-        Path, typer.Option("--params", metavar="ROBOT.YAML", help="As `ros2 launch` takes it.")
-    ],
+    params: NodeParams,
     overrides: Overrides = None,
 ) -> None:
     """Start the ROS 2 node without `ros2 launch`, for machines that have only pip.
