@@ -280,12 +280,17 @@ class Segmenter:
         self, bundle: Bundle, error: NoMaskError, now_ns: int, absent: Mapping[str, Finding]
     ) -> None:
         """Note that the network makes no mask of a set, under the fault that it is due to."""
-        fault, text = Fault.INTERNAL, str(error)
+        who, fault, text = " ".join(bundle.frames), Fault.INTERNAL, str(error)
         if isinstance(error, LackingError):
-            why = _why(error.modality, self.intake.health(now_ns), absent)
+            who = error.modality
+            why = _why(who, self.intake.health(now_ns), absent)
             fault = why[0].fault if why else fault
+            text = (
+                f"{who} is out ({fault.value}), and the network ({self.spec.architecture}) makes "
+                "no mask without it; use weights that do"
+            )
         self._refusal = Finding(fault, fatal=True, text=text)
-        if self.refused.add(" ".join(bundle.frames), self._refusal):
+        if self.refused.add(who, self._refusal):
             log.error(text)
 
     def _tell(self, name: str, now_ns: int, fault: Fault, text: str) -> Finding:

@@ -261,6 +261,10 @@ class Batch:
     intact: Mapping[str, Tensor] = field(default_factory=dict)
     """modality -> its images before they were damaged, where any of the batch were: what a teacher
     gets to see."""
+    embeddings: Tensor | None = None
+    """(B, M, D) what a vision-language model makes of each image; zeros where it saw none."""
+    text: Tensor | None = None
+    """(B, D) ... of each sample's caption; zeros where there is none."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The commands that learn: `robustseg extract`, `label`, `train` and `eval`."""
+"""The commands that learn: `robustseg extract`, `label`, `embed`, `train` and `eval`."""
 
 from __future__ import annotations
 
@@ -126,6 +126,83 @@ def label(
 
 
 @app.command()
+def embed(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA...",
+            help="What will be trained on (data.train): folders of shards, or the root of a data "
+            "set (--kind).",
+        ),
+    ],
+    model: Annotated[
+        Path,
+        typer.Option(metavar="PATH", help="Folder of a CLIP checkpoint, as `transformers` saves."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The embeddings (.safetensors).")],
+    kind: Annotated[str, typer.Option(help="A data set, as `robustseg list` names them.")] = (
+        "shards"
+    ),
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="data.size of the recipe; default: that of the published figures, as in the data "
+            "set's recipe, or else the samples' own.",
+        ),
+    ] = "",
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Sensors to embed (repeatable); default: all.")
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='JSON: {"SAMPLE": "what it shows"}.')
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
+    ] = None,
+) -> None:
+    """Cache what a vision-language model makes of training data, for `train any2seg`.
+
+    [dim]Example:[/] robustseg embed shards/study_train_* --model clip-vit-large-patch14 --out
+    embeddings.safetensors
+    """
+    from robustseg_core import datasets
+    from robustseg_core.learn import embeddings
+    from robustseg_core.learn.embed import embed as run
+    from robustseg_core.learn.embed import read_captions
+
+    told = None if captions is None else read_captions(captions)
+    collection = datasets.load(kind)
+    dataset = collection(
+        data,
+        "train",
+        size=parse_size(size) if size else collection.protocol_size,
+        modalities=modality or None,
+        options=config.override({}, options or ()),
+    )
+    with progress_bar("samples") as progress:
+        task = progress.add_task("embedding", total=len(dataset))
+        made = run(
+            dataset,
+            model,
+            captions=told,
+            batch=batch,
+            device=device,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    embeddings.save(out, made)
+    captioned = "no captions" if made.text is None else f"{made.text.any(1).sum()} captions"
+    err.say(
+        f"{len(made.ids)} samples of {', '.join(made.modalities)}, {captioned}, "
+        f"{len(made.classes)} class names: {made.width} numbers each"
+    )
+    err.say(f"  {out}")
+
+
+@app.command()
 def train(
     recipes: Annotated[
         list[str],
@@ -138,6 +215,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
     teacher: Annotated[
         Path | None, typer.Option(help="Checkpoint of the teacher, for what distills.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="File of `robustseg embed`, for what learns from language.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     *,
@@ -162,27 +242,37 @@ def train(
     layers = [word for word in recipes if "=" not in word or Path(word).is_file()]
     words = [word for word in recipes if word not in layers] + (overrides or [])
     words += [f"teacher={config.scalar(str(teacher))}"] if teacher else []
+    words += [f"data.embeddings={config.scalar(str(embeddings))}"] if embeddings else []
     recipe = load_recipe(layers, words)
     system = visible(recipe.system or "training")
     with progress_bar("steps") as progress:
-        task = progress.add_task(system, total=None)
+        task, title = progress.add_task(system, total=None), system
+
+        def enter(stage: str) -> None:
+            nonlocal title
+            title = f"{system}, {stage}"
 
         def show(done: int, steps: int, numbers: dict[str, float]) -> None:
-            text = f"{system}: loss {numbers['loss']:.3f}" if numbers else system
+            text = f"{title}: loss {numbers['loss']:.3f}" if numbers else title
             progress.update(task, completed=done, total=steps, description=text)
 
-        result = fit(recipe, out, device=device, compiled=compiled, on_progress=show)
+        result = fit(
+            recipe, out, device=device, compiled=compiled, on_progress=show, on_stage=enter
+        )
     if not result:  # another rank's
         return
-    best = "" if result["best"] is None else f", mIoU {100 * result['best']:.1f} %"
-    err.say(
-        f"{result['steps']} steps in {result['seconds']:.0f} s; {result['rule']}: step "
-        f"{result['best_step']}{best}"
-    )
-    if result["left_out"]:
-        names = ", ".join(result["left_out"])
-        err.notice(f"left out, because there are no labels: {names}")
-    for name in ("best.safetensors", "result.json", "log.csv"):
+    stages = result.get("stages", {"": result})
+    for stage, made in stages.items():
+        best = "" if made["best"] is None else f", mIoU {100 * made['best']:.1f} %"
+        err.say(
+            f"{stage + ': ' if stage else ''}{made['steps']} steps in {made['seconds']:.0f} s; "
+            f"{made['rule']}: step {made['best_step']}{best}"
+        )
+        if made["left_out"]:
+            names = ", ".join(made["left_out"])
+            err.notice(f"left out, because there are no labels: {names}")
+    logs = [str(Path(stage) / "log.csv") for stage in stages]
+    for name in ("best.safetensors", "result.json", *logs):
         err.say(f"  {out / name}")
 
 

@@ -42,6 +42,10 @@ class Sample:
     """modality -> how well its sensor is, in [0, 1]; 1 where nothing is said."""
     intact: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """modality -> its image before it was damaged on purpose."""
+    embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """modality -> (D,) what a vision-language model makes of its image (`robustseg embed`)."""
+    text: NDArray[np.float32] | None = None
+    """(D,) ... of the sample's caption; None: it has none."""
 
 
 class Dataset(ABC):

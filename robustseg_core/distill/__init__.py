@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from robustseg_core import plugins
-from robustseg_core.distill._base import Distiller, Lesson
+from robustseg_core.distill._base import NOBODY, Distiller, Lesson
+from robustseg_core.distill._feedback import held
+from robustseg_core.distill._selection import FeatureSelection, scene
 
-__all__ = ["Distiller", "Lesson", "available", "load"]
+__all__ = [
+    "NOBODY",
+    "Distiller",
+    "FeatureSelection",
+    "Lesson",
+    "available",
+    "held",
+    "load",
+    "scene",
+]
 
 
 def available() -> list[str]:

@@ -24,7 +24,7 @@ class Lesson:
 
     student: Prediction
     teacher: Prediction
-    """Without gradient."""
+    """Without gradient. Of a recipe without a teacher `NOBODY`, which has no rows."""
     batch: int
     """B."""
     modalities: int
@@ -35,6 +35,12 @@ class Lesson:
     """(B, H, W) int64, `IGNORE` where unknown; None: nobody labelled it."""
     generator: torch.Generator
     """Of everything random, on the CPU: draw with it, then move to the device."""
+    embeddings: Tensor | None = None
+    """(B, M, D) what a vision-language model makes of each image; zeros where it saw none."""
+    text: Tensor | None = None
+    """(B, D) ... of each sample's caption; zeros where there is none."""
+    class_text: Tensor | None = None
+    """(K, D) ... of the classes' names."""
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:
@@ -49,18 +55,31 @@ class Lesson:
         return rows, match[rows]
 
 
+NOBODY = Prediction(
+    torch.empty(0), [], torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
+)
+"""The teacher of a recipe that has none."""
+
+
 class Distiller(nn.Module, ABC):
     """One term of the student's loss.
 
     A new way of teaching is a file in this folder with one public subclass. The term is differen-
     tiable with respect to the student only, is 0 when the student is the teacher (unless an option
-    called `legacy_*` says otherwise), never counts ignored pixels, and loops over nothing that is
-    as long as a batch, a class list or an image. It is float32 in mixed precision, too: `forward`
-    is `@full_precision` (`distill/_pixels.py`).
+    called `legacy_*` says otherwise), never counts ignored pixels where it compares pixels, and
+    loops over nothing that is as long as a batch, a class list or an image. It is float32 in mixed
+    precision, too: `forward` is `@full_precision` (`distill/_pixels.py`). What it may learn itself
+    are its parameters: they are trained beside the student, and are in no checkpoint.
     """
 
     needs_label: ClassVar[bool] = False
     """True: unusable on recordings without labels."""
+    needs_teacher: ClassVar[bool] = True
+    """False: it learns from something else, and works in a recipe without a teacher."""
+    needs_embeddings: ClassVar[bool] = False
+    """True: it is 0 without those of `robustseg embed`."""
+    rate: ClassVar[float] = 1.0
+    """Learning rate of its own parameters, where it has any, over `optim.lr`."""
 
     class Options(Strict):
         """`weight` is the factor in the sum of losses; it is applied by the task, not here."""
@@ -81,6 +100,14 @@ class Distiller(nn.Module, ABC):
     def weight(self, classes: int) -> float:
         """Factor of the term in the sum of losses, for data of so many classes."""
         return self.options.weight
+
+    def build(self, *, channels: int, width: int) -> None:
+        """Make the parameters of this term, once, before the first lesson.
+
+        Args:
+            channels: C of the student's last stage.
+            width: D of the embeddings; 0: there are none.
+        """
 
     @abstractmethod
     def forward(self, lesson: Lesson) -> Tensor:

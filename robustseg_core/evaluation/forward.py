@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class Forward(ABC):
         if not seeing:
             return torch.empty(0), []
         logits = self._ask(shown, seeing)
-        if not torch.isfinite(torch.stack(torch.aminmax(logits))).all():
+        if not is_finite(logits):
             row = int((~torch.isfinite(logits)).flatten(1).any(1).nonzero()[0])
             raise RobustsegError(
                 f"the network's logits of sample {self._samples[seeing[row]].id} are not finite "
@@ -96,6 +96,11 @@ class Forward(ABC):
                 "other weights, or look whether the sample's images are finite"
             )
         return logits, seeing
+
+    def answers(self, trials: Sequence[Trial]) -> Iterator[tuple[Tensor, list[int]]]:
+        """As `logits`, of each of these trials in turn."""
+        for trial in trials:
+            yield self.logits(trial)
 
     @abstractmethod
     def _ask(self, shown: Shown, seeing: Sequence[int]) -> Tensor:
@@ -143,6 +148,11 @@ class Forward(ABC):
             rng = generator(self.seed, sample.id, name, "nm", variant.level)
             return add_noise(image, str(variant.level), name, rng)
         return image
+
+
+def is_finite(logits: Tensor) -> bool:
+    """Whether all of them are; of none, yes."""
+    return not logits.numel() or bool(torch.isfinite(torch.stack(torch.aminmax(logits))).all())
 
 
 class WholeForward(Forward):

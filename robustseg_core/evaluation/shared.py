@@ -3,19 +3,24 @@
 No row of a packed encoder sees another, so a sensor's features are the same in all subsets that
 hold it. Each (sensor, damage) pair is encoded once per batch, and every trial is a choice of rows
 followed by fusion and head: 15 subsets cost 4 encodings, not 32. The zero image is the same for all
-samples and is encoded once per run.
+samples and is encoded once per run. Where the fusion is a mean, the folded head does for each
+sensor once, too, what it does before its ReLU (`FoldedHead.of_means`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from robustseg_core.evaluation.forward import Forward, Shown, WholeForward
-from robustseg_core.evaluation.protocols import INTACT, ZERO, Variant
+from robustseg_core.evaluation.forward import Forward, Shown, WholeForward, is_finite
+from robustseg_core.evaluation.protocols import INTACT, ZERO, Trial, Variant
+from robustseg_core.models.head import FoldedHead
 from robustseg_core.models.network import Network, PackedNetwork
+
+_MOST_LOGITS = 1 << 26
+"""Logits of a batch in several trials that are held at once."""
 
 
 class SharedForward(Forward):
@@ -26,6 +31,45 @@ class SharedForward(Forward):
         self.model = model
         self._maps: dict[tuple[str, Variant], list[Tensor]] = {}
         self._blank: dict[tuple[str, tuple[int, int]], list[Tensor]] = {}
+        head = model.head
+        self._head = head if model.averages and isinstance(head, FoldedHead) else None
+
+    @torch.inference_mode()
+    def answers(self, trials: Sequence[Trial]) -> Iterator[tuple[Tensor, list[int]]]:
+        """As `Forward.answers`: many trials together, where the fusion is a mean."""
+        if self._head is None or len(trials) == 1:
+            yield from super().answers(trials)
+            return
+        pixels = self._size[0] * self._size[1] // 16
+        one = max(1, len(self._samples) * len(self._spec.classes) * pixels)
+        step = max(1, _MOST_LOGITS // one)
+        for start in range(0, len(trials), step):
+            yield from self._together(self._head, trials[start : start + step])
+
+    def _together(
+        self, head: FoldedHead, trials: Sequence[Trial]
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        parts: list[list[Tensor]] = [[] for _ in trials]
+        seeing: list[list[int]] = [[] for _ in trials]
+        for place, sample in enumerate(self._samples):
+            asked = [t for t, trial in enumerate(trials) if self._sees(sample, trial)]
+            shown = [self._variants(sample, trials[t]) for t in asked]
+            keys = list(dict.fromkeys(key for some in shown for key in some))  # N
+            weights = torch.zeros(len(asked), len(keys), device=self._device, dtype=self._dtype)
+            for row, some in enumerate(shown):
+                weights[row, [keys.index(key) for key in some]] = 1 / len(some)
+            if not asked:
+                continue
+            features = [self._features(column, variant, [place]) for column, variant in keys]
+            stages = [torch.cat(stage) for stage in zip(*features, strict=True)]
+            found = head.of_means(stages, weights)
+            for row, t in enumerate(asked):
+                parts[t].append(found[row : row + 1])
+                seeing[t].append(place)
+        for trial, logits, places in zip(trials, parts, seeing, strict=True):
+            together = torch.cat(logits) if places else torch.empty(0)
+            # A sensor that is not finite is so in all means, those that leave it out included.
+            yield (together, places) if is_finite(together) else self.logits(trial)
 
     def _ask(self, shown: Shown, seeing: Sequence[int]) -> Tensor:
         parts: list[list[Tensor]] = []

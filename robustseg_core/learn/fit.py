@@ -12,9 +12,10 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,20 +26,24 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from robustseg_core.config import read_file
 from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import state
+from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.journal import DEFAULT, Journal, Journals, Opener
 from robustseg_core.learn.loader import Loader
-from robustseg_core.learn.prepare import frozen_teacher, network, optimizer_of, splits
+from robustseg_core.learn.prepare import cached_embeddings, networks, optimizer_of, splits
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.learn.sameness import Run, run_of
 from robustseg_core.learn.schedule import Schedule
+from robustseg_core.learn.stages import BEST, expect_fitting, placed
 from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
+from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
 from robustseg_core.version import __version__
@@ -60,12 +65,14 @@ def fit(
     compiled: bool = False,
     journals: Sequence[Opener] = DEFAULT,
     on_progress: Report = lambda step, steps, numbers: None,
+    on_stage: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
     """Train as the recipe says; go on if `out` holds an unfinished run of the same recipe.
 
     Started by `torchrun`, the processes share the work (DDP: NCCL on GPUs, gloo on CPUs). A run
     goes on in another number of them with the batch and the order that it had; what does not change
-    the result (`learn/sameness.py`) may differ, too.
+    the result (`learn/sameness.py`) may differ, too. Stages of a recipe are trained one after the
+    other, each in a folder of its name below `out`, which gets what the last one made.
 
     Args:
         recipe: everything that the result depends on.
@@ -76,6 +83,7 @@ def fit(
         journals: who is told the numbers, on rank 0.
         on_progress: called after every step with (steps done, steps in all, numbers of the newest
             step that was logged or saved), on rank 0.
+        on_stage: called with the name of each stage of the recipe before it is trained.
 
     Returns:
         The content of `result.json`.
@@ -85,14 +93,91 @@ def fit(
             batch the processes cannot share; the loss is not finite (the batch is saved, and the
             text says which term), or a weight is not.
     """
+    how = _How(compiled, tuple(journals), on_progress)
     fabric = _fabric(recipe, device)
-    if fabric.device.type == "cuda" and recipe.optim.tf32:
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
-    inputs = [*recipe.data.train, *recipe.data.val, *filter(None, [recipe.teacher])]
-    first = fabric.global_rank == 0
-    with claimed(out, command="train", inputs=inputs) if first else nullcontext() as held:
-        return _train(fabric, recipe, out, held, on_progress, compiled=compiled, journals=journals)
+    stages = recipe.in_stages()
+    parts = (recipe, *stages.values())
+    named = [path for part in parts for path in (*part.weights().values(), part.data.embeddings)]
+    inputs = [*recipe.data.train, *recipe.data.val, *(p for p in named if Path(p).is_file())]
+    with _held(fabric, out, inputs) as held:
+        _expect_stages(out, list(stages))
+        if not stages:
+            return _train(fabric, recipe, out, None if held is None else held.open, how)
+        expect_fitting(stages)
+        results = {}
+        for name, stage in stages.items():
+            on_stage(name)
+            with _held(fabric, out / name, inputs) as own:
+                begin = _beginning(recipe, out, held, own)
+                part = _fabric(stage, device)
+                told = replace(how, quiet=name != list(stages)[-1])
+                results[name] = _train(part, placed(stage, out), out / name, begin, told)
+        return {} if held is None else _summary(out, results)
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What does not change the result."""
+
+    compiled: bool
+    journals: tuple[Opener, ...]
+    on_progress: Report
+    quiet: bool = False
+    """A finished run is no news: others go on after it."""
+
+
+@contextmanager
+def _held(fabric: Fabric, out: Path, inputs: Sequence[str]) -> Iterator[OutputFolder | None]:
+    """The folder of a run, held by rank 0; None in the others."""
+    if fabric.global_rank:
+        yield None
+        return
+    with claimed(out, command="train", inputs=inputs) as held:
+        yield held
+
+
+def _expect_stages(out: Path, names: list[str]) -> None:
+    """Nothing, if a run that is in the folder has these stages.
+
+    Raises:
+        RobustsegError: it has others.
+    """
+    path = out / "recipe.yaml"
+    if path.exists() and (had := list(read_file(path).get("stages", {}))) != names:
+        raise RobustsegError(
+            f"{out} holds a run of another recipe (stages were {had}, are {names}); choose "
+            "another --out, or go on with the old recipe"
+        )
+
+
+def _beginning(
+    recipe: Recipe, out: Path, held: OutputFolder | None, own: OutputFolder | None
+) -> Callable[[], None] | None:
+    """What is done before a stage writes: the folder of the whole run is opened, then its own."""
+    if held is None or own is None:
+        return None
+
+    def begin() -> None:
+        held.open()
+        _write_recipe(recipe, out)
+        own.open()
+
+    return begin
+
+
+def _summary(out: Path, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the last stage made becomes what the whole run made; the content of `result.json`."""
+    *_, name = results
+    with replacing(out / BEST) as path:
+        shutil.copyfile(out / name / BEST, path)
+    seconds = round(sum(result["seconds"] for result in results.values()), 1)
+    return _write_result(out, {**results[name], "seconds": seconds, "stages": dict(results)})
+
+
+def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
+    with replacing(out / "result.json") as path:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +188,20 @@ class _Pupil:
     model: Network
     average: Network | None
     """Exponential moving average of the model's weights; None: the recipe wants none."""
-    student: _FabricModule
-    """The model, as Fabric wraps it."""
+    step: _FabricModule
+    """All that learns, as Fabric wraps it."""
     optimizer: torch.optim.Optimizer
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """name -> module: all that the state of a run holds."""
+        found: dict[str, nn.Module] = {"model": self.model}
+        if self.average is not None:
+            found["average"] = self.average
+        found |= {name: module for name, (module, _) in self.task.learners.items()}
+        if self.task.solo is not None:
+            found["solo"] = self.task.solo
+        return found
 
     @property
     def judged(self) -> Network:
@@ -113,19 +209,38 @@ class _Pupil:
         return self.average if self.average is not None else self.model
 
 
+class _Step(nn.Module):
+    """All that learns in a step, as one module: DDP wants one forward for one backward.
+
+    Args:
+        task: what is taught.
+        student: maybe compiled.
+    """
+
+    def __init__(self, task: Task, student: nn.Module) -> None:
+        super().__init__()
+        self._task = task
+        self.student = student
+        self.others = nn.ModuleDict({name: part for name, (part, _) in task.learners.items()})
+
+    def forward(
+        self, batch: Batch, rngs: tuple[torch.Generator, torch.Generator], rank: int, world: int
+    ) -> dict[str, Tensor]:
+        """As `Task.terms`."""
+        return self._task.terms(self.student, batch, *rngs, rank, world)
+
+
 def _train(
     fabric: Fabric,
     recipe: Recipe,
     out: Path,
-    held: OutputFolder | None,
-    on_progress: Report,
-    *,
-    compiled: bool,
-    journals: Sequence[Opener],
+    begin: Callable[[], None] | None,
+    how: _How,
 ) -> dict[str, Any]:
-    """The loop itself, in a folder that rank 0 holds."""
+    """The loop itself; rank 0 opens its folder by `begin`, before anything is written there."""
     train, val = splits(recipe)
-    pupil = _pupil(fabric, recipe, train, compiled=compiled)
+    embeddings = cached_embeddings(recipe, train)
+    pupil = _pupil(fabric, recipe, train, embeddings, compiled=how.compiled)
     run = run_of(recipe, train, val, processes=fabric.world_size)
     saved = out / "state.safetensors"
     progress, run = _resumed(fabric, saved, pupil, run)
@@ -139,17 +254,21 @@ def _train(
         cache=recipe.data.cache,
         rank=fabric.global_rank,
         world=fabric.world_size,
+        embeddings=embeddings,
     )
     per_epoch = max(1, len(loader) // recipe.optim.accumulate)
     schedule = Schedule(recipe.optim, per_epoch)
     steps = schedule.steps
     judge_every = recipe.validate_.every or per_epoch
-    _say(out, recipe, loader, progress.step, steps)
-    journal = None if held is None else _begin(held, recipe, out, progress.step, journals)
+    begun = progress.step
+    _say(out, recipe, loader, begun, steps, pupil.task.notices, quiet=how.quiet)
+    if begun == steps and (done_before := _finished(out)):
+        return {} if begin is None else done_before
+    journal = _begin(recipe, out, begun, how.journals, begin)
     before_s, waited_s, started = progress.seconds, progress.waited, time.perf_counter()
 
-    batches = loader.batches(progress.step * recipe.optim.accumulate)
-    for step in range(progress.step, steps):
+    batches = loader.batches(begun * recipe.optim.accumulate)
+    for step in range(begun, steps):
         rate = schedule.rate(step)
         losses = _learn(fabric, recipe, pupil, batches, step=step, rate=rate, out=out)
 
@@ -168,12 +287,10 @@ def _train(
         if journal is not None:
             if log_now:
                 journal.add(done, progress.last)
-            on_progress(done, steps, progress.last)
+            how.on_progress(done, steps, progress.last)
             if save_now:
                 scaler = fabric.strategy.precision.state_dict()
-                state.save(
-                    saved, pupil.model, pupil.average, pupil.optimizer, scaler, progress, run
-                )
+                state.save(saved, pupil.parts, pupil.optimizer, scaler, progress, run)
 
     result: dict[str, Any] = {}
     if journal is not None:
@@ -183,51 +300,88 @@ def _train(
             _save_best(out, pupil.judged, recipe, progress)
         epochs = round(steps / per_epoch, 2)
         result = _result(recipe, pupil, progress, steps=steps, epochs=epochs, samples=len(train))
-        with replacing(out / "result.json") as path:
-            path.write_text(json.dumps(result, indent=1) + "\n")
+        _write_result(out, result)
     fabric.barrier()
     return result
 
 
-def _pupil(fabric: Fabric, recipe: Recipe, train: Dataset, *, compiled: bool) -> _Pupil:
-    """Network, teacher and optimizer, on this process's device."""
-    teacher = frozen_teacher(recipe, train)
-    model = network(recipe, train)
+def _pupil(
+    fabric: Fabric,
+    recipe: Recipe,
+    train: Dataset,
+    embeddings: Embeddings | None,
+    *,
+    compiled: bool,
+) -> _Pupil:
+    """Networks, task and optimizer, on this process's device."""
+    made = networks(recipe, train)
+    model, teacher = made.student, made.teacher
     if recipe.optim.sync_batchnorm and fabric.world_size > 1:
         if fabric.device.type != "cuda":
             raise RobustsegError(
                 "optim.sync_batchnorm needs GPUs, and this runs on the CPU; leave it out"
             )
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    task = Task(recipe, train.modalities, teacher=teacher, labelled=train.labelled)
+        sync = nn.SyncBatchNorm.convert_sync_batchnorm
+        model = sync(model)  # type: ignore[no-untyped-call]
+        if recipe.feedback is not None:
+            teacher = sync(teacher)  # type: ignore[no-untyped-call]
+    task = Task(
+        recipe,
+        train.modalities,
+        teacher=teacher,
+        robust=made.robust,
+        labelled=train.labelled,
+        student=model.spec,
+        embeddings=embeddings,
+    )
     task.to(fabric.device)
     average = copy.deepcopy(model) if recipe.optim.ema else None
     trained = cast(nn.Module, torch.compile(model)) if compiled else model
-    student, optimizer = fabric.setup(trained, optimizer_of(model, recipe.optim))
+    optimizer = optimizer_of(model, recipe.optim, task.learners)
+    step, optimizer = fabric.setup(_Step(task, trained), optimizer)
     if average is not None:
         average.to(fabric.device).eval()
-    return _Pupil(task, model, average, student, optimizer)
+    return _Pupil(task, model, average, step, optimizer)
 
 
 def _resumed(fabric: Fabric, saved: Path, pupil: _Pupil, run: Run) -> tuple[state.Progress, Run]:
     """How far the run in the folder is, and with what batch; its state is put back."""
     if not saved.exists():
         return state.Progress(), run
-    progress, scaler, batch = state.load(saved, pupil.model, pupil.average, pupil.optimizer, run)
+    progress, scaler, batch = state.load(saved, pupil.parts, pupil.optimizer, run)
     fabric.strategy.precision.load_state_dict(scaler)
     return progress, replace(run, batch=batch)
 
 
+def _finished(out: Path) -> dict[str, Any] | None:
+    """The result of a run whose steps are all done, if nothing of it is missing."""
+    try:
+        result = read_json(out / "result.json")
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and (out / BEST).exists() else None
+
+
 def _begin(
-    held: OutputFolder, recipe: Recipe, out: Path, step: int, journals: Sequence[Opener]
-) -> Journal:
-    """Open the folder, and write down what is trained."""
-    held.open()
+    recipe: Recipe,
+    out: Path,
+    step: int,
+    journals: Sequence[Opener],
+    begin: Callable[[], None] | None,
+) -> Journal | None:
+    """Open folder and journals, and write down what is trained; None: another rank does."""
+    if begin is None:
+        return None
+    begin()
     journal = Journals([opened(out, step) for opened in journals])
+    _write_recipe(recipe, out)
+    return journal
+
+
+def _write_recipe(recipe: Recipe, out: Path) -> None:
     identity = json.loads(recipe.model_dump_json(by_alias=True))
     with replacing(out / "recipe.yaml") as path:
         path.write_text(yaml.safe_dump(identity, sort_keys=False))
-    return journal
 
 
 class _Losses:
@@ -287,34 +441,42 @@ def _learn(
     """
     for group in pupil.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
-    pupil.student.train()
-    parts, losses = [], _Losses(pupil.task.names)
+    pupil.step.train()
+    task = pupil.task
+    parts, losses = [], _Losses([*task.names, *task.measures])
     for part in range(recipe.optim.accumulate):
         batch = next(batches)
         parts.append(batch)
-        shared_rng, rank_rng = _rngs(recipe.seed, step, part, fabric.global_rank)
+        rngs = _rngs(recipe.seed, step, part, fabric.global_rank)
         waiting = part + 1 < recipe.optim.accumulate
-        with fabric.no_backward_sync(pupil.student, enabled=waiting):
+        with fabric.no_backward_sync(pupil.step, enabled=waiting):
             with fabric.autocast():
-                terms = pupil.task.terms(
-                    pupil.student,
-                    _to(batch, fabric.device),
-                    shared_rng,
-                    rank_rng,
-                    fabric.global_rank,
-                    fabric.world_size,
+                terms = pupil.step(
+                    _to(batch, fabric.device), rngs, fabric.global_rank, fabric.world_size
                 )
             loss = torch.stack([value.float() for value in terms.values()]).sum()
-            losses.add(loss, terms)
+            losses.add(loss, {**terms, **task.measured})
             fabric.backward(loss / recipe.optim.accumulate)
     _expect_finite(fabric, losses, parts, out / f"not_finite_{step}.safetensors", step)
     if recipe.optim.clip_norm:
-        fabric.clip_gradients(pupil.student, pupil.optimizer, max_norm=recipe.optim.clip_norm)
+        _clip(fabric, pupil.optimizer, recipe.optim.clip_norm)
     pupil.optimizer.step()
     pupil.optimizer.zero_grad()
     if pupil.average is not None:
         _update_ema(pupil.average, pupil.model, min(recipe.optim.ema, (1 + step) / (10 + step)))
+    if task.solo is not None:
+        task.solo.settle(lambda table: fabric.all_reduce(table, reduce_op="sum"))  # in place
     return losses
+
+
+def _clip(fabric: Fabric, optimizer: torch.optim.Optimizer, norm: float) -> None:
+    """Clip the gradients of student, teacher and selection, each by its own norm."""
+    fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
+    parts: dict[str, list[Tensor]] = {}
+    for group in optimizer.param_groups:
+        parts.setdefault(group["part"], []).extend(group["params"])
+    for parameters in parts.values():
+        nn.utils.clip_grad_norm_(parameters, norm, error_if_nonfinite=True)
 
 
 def _judge(
@@ -353,6 +515,7 @@ def _result(
         "loss": progress.last.get("loss"),
         "terms": pupil.task.names,
         "left_out": list(pupil.task.left_out),
+        "notices": list(pupil.task.notices),
         "best": progress.best,
         "best_step": progress.best_step,
         "rule": recipe.validate_.rule if recipe.data.val else "last step",
@@ -382,6 +545,9 @@ def _fabric(recipe: Recipe, device: str) -> Fabric:
         precision=recipe.optim.precision,
     )
     fabric.launch()
+    if kind.type == "cuda" and recipe.optim.tf32:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
     return fabric
 
 
@@ -399,8 +565,17 @@ def _share(batch: int, processes: int, out: Path) -> int:
     return batch // processes
 
 
-def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> None:
-    """Tell where a run that was there goes on, and with what.
+def _say(
+    out: Path,
+    recipe: Recipe,
+    loader: Loader,
+    step: int,
+    steps: int,
+    notices: Sequence[str],
+    *,
+    quiet: bool,
+) -> None:
+    """Tell where a run that was there goes on, and with what; and what the task has to say.
 
     Raises:
         RobustsegError: it is beyond its end, so it was another one.
@@ -410,7 +585,7 @@ def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> No
             f"{out} holds a run of {step} steps, and there are {steps} with this number of "
             "processes; start as many as before, or choose another --out"
         )
-    if loader.rank:
+    if loader.rank or (quiet and step == steps):
         return
     if step == steps:
         log.warning(
@@ -419,7 +594,10 @@ def _say(out: Path, recipe: Recipe, loader: Loader, step: int, steps: int) -> No
             out,
             steps,
         )
-    elif step and loader.batch != recipe.optim.batch:
+        return
+    for notice in notices:
+        log.warning("%s", notice)
+    if step and loader.batch != recipe.optim.batch:
         log.warning(
             "the run goes on with the batch that it had, %d samples in each of the %d processes",
             loader.batch,
@@ -448,6 +626,8 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         label=None if batch.label is None else move(batch.label),
         quality=None if batch.quality is None else move(batch.quality),
         intact={name: move(image) for name, image in batch.intact.items()},
+        embeddings=None if batch.embeddings is None else move(batch.embeddings),
+        text=None if batch.text is None else move(batch.text),
     )
 
 
@@ -469,7 +649,7 @@ def _save_best(out: Path, model: Network, recipe: Recipe, progress: state.Progre
         f"{rule} at step {progress.best_step}"
     )
     spec = model.spec.model_copy(update={"trained": True, "provenance": provenance})
-    checkpoint.save(out / "best.safetensors", model, spec, half=True)
+    checkpoint.save(out / BEST, model, spec, half=True)
 
 
 def _expect_finite(

@@ -24,6 +24,7 @@ from robustseg_core.datasets._base import Dataset, Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.augment import AugmentConfig, augment
 from robustseg_core.learn.corrupt import CorruptConfig, corrupt
+from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.modalities import channels_of
 from robustseg_core.types import IGNORE, Batch
 
@@ -57,6 +58,7 @@ class Loader:
         rank: which of `world` processes this is.
         world: processes that share each global batch.
         cache: keep all samples in memory, as float16, read once before the first batch.
+        embeddings: of all samples; None: of none.
 
     Raises:
         RobustsegError: a number out of range.
@@ -75,6 +77,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         cache: bool = False,
+        embeddings: Embeddings | None = None,
     ) -> None:
         if batch < 1 or workers < 0 or seed < 0 or not 0 <= rank < world:
             raise RobustsegError(
@@ -86,7 +89,7 @@ class Loader:
         self.shuffle, self.rank, self.world, self.cache = shuffle, rank, world, cache
         self.waited_s = 0.0
         """Seconds that `batches` kept its caller waiting, in all; reading into the cache too."""
-        self._varied = _Varied(dataset, seed, augment, corrupt)
+        self._varied = _Varied(dataset, seed, augment, corrupt, embeddings)
         self._epoch = -1
         self._order = np.empty(0, np.intp)
 
@@ -172,9 +175,16 @@ class _Varied:
     """The data set by `Key`, as the training step gets to see it."""
 
     def __init__(
-        self, dataset: Dataset, seed: int, vary: AugmentConfig | None, damage: CorruptConfig | None
+        self,
+        dataset: Dataset,
+        seed: int,
+        vary: AugmentConfig | None,
+        damage: CorruptConfig | None,
+        embeddings: Embeddings | None,
     ) -> None:
         self._dataset, self._seed, self._vary, self._damage = dataset, seed, vary, damage
+        self._embeddings = embeddings
+        self._rows = {} if embeddings is None else embeddings.rows()
         self.kept: list[Sample] | None = None
 
     def __getitem__(self, key: Key) -> Sample | _Failed:
@@ -191,6 +201,8 @@ class _Varied:
         )
         if not sample.images:
             raise RobustsegError(f"sample {sample.id!r} has no sensor at all; leave it out")
+        if self._embeddings is not None:
+            sample = self._embeddings.attached(sample, self._rows)
         if self._vary is not None:
             sample = augment(sample, rng, self._vary, encodings=encodings)
         if self._damage is not None:
@@ -259,7 +271,14 @@ class _Collate:
                 for name in self._modalities
                 if any(name in sample.intact for sample in samples)
             },
+            "embeddings": self._embeddings(samples),
+            "text": _side_by_side([sample.text for sample in samples]),
         }
+
+    def _embeddings(self, samples: Sequence[Sample]) -> torch.Tensor | None:
+        """(B, M, D), zeros of a sensor that has none; None where nobody has any."""
+        flat = _side_by_side([s.embeddings.get(n) for s in samples for n in self._modalities])
+        return None if flat is None else flat.view(len(samples), len(self._modalities), -1)
 
     def _rows(
         self, name: str, images: Sequence[Mapping[str, NDArray[np.float32]]], size: tuple[int, ...]
@@ -270,6 +289,18 @@ class _Collate:
             if name in there:
                 rows.numpy()[row] = there[name]
         return rows
+
+
+def _side_by_side(vectors: Sequence[NDArray[np.float32] | None]) -> torch.Tensor | None:
+    """(n, D), zeros in place of None; None where all are."""
+    width = next((len(vector) for vector in vectors if vector is not None), None)
+    if width is None:
+        return None
+    rows = torch.zeros(len(vectors), width)
+    for row, vector in enumerate(vectors):
+        if vector is not None:
+            rows.numpy()[row] = vector
+    return rows
 
 
 def _first(samples: list[Any]) -> Any:

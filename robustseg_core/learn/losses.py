@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.recipe import LossRecipe
+from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import IGNORE
 
 
@@ -50,3 +52,11 @@ def ohem_cross_entropy(
     hard = losses[losses > -math.log(threshold)]
     least = max(1, int(len(losses) * least_share))
     return (hard if len(hard) >= least else losses.topk(least).values).mean()
+
+
+def label_loss(rule: LossRecipe, logits: Tensor, label: Tensor) -> Tensor:
+    """`ohem_cross_entropy` by a recipe's rule, of logits (B, K, h, w) as a head says them."""
+    logits = resize_logits(logits, label.shape[1:])
+    return ohem_cross_entropy(
+        logits, label, threshold=rule.ohem_threshold, least_share=rule.ohem_share
+    )

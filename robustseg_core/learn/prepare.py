@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import glob
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from robustseg_core import datasets
+from robustseg_core import datasets, distill
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn import embeddings
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
-from robustseg_core.models.network import Network
-from robustseg_core.models.weights import initialize
+from robustseg_core.models.network import Network, PackedNetwork
+from robustseg_core.models.weights import begin_as, initialize
+from robustseg_core.types import ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +62,64 @@ def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     return train, val
 
 
-def network(recipe: Recipe, train: Dataset) -> Network:
-    """The student at step 0, with random or imported weights.
+@dataclass(slots=True)
+class Networks:
+    """The networks of a run, at step 0."""
+
+    student: Network
+    teacher: Network | None
+    robust: Network | None
+    """Beside the teacher, where a selection of the two teaches."""
+
+
+def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) -> Networks:
+    """Student, and whom it learns from.
+
+    Args:
+        recipe: of one stage.
+        train: what it learns from.
+        known: name -> network, for names in the recipe that are no files yet.
 
     Raises:
-        RobustsegError: a plug-in that does not exist, data that no network takes, or weights that
-            do not fit.
+        RobustsegError: a plug-in that does not exist, data that no network takes, weights that do
+            not fit, or networks that do not fit together.
+    """
+    student = network(recipe, train, known)
+    teacher = robust = None
+    asked = any(distill.load(name).needs_teacher for name in recipe.distill)
+    if asked and recipe.teacher:
+        teacher = _fitting(recipe.teacher, train, known, what="teacher")
+    if recipe.select is not None and recipe.select.robust:
+        robust = _fitting(recipe.select.robust, train, known, what="robust model")
+    if recipe.feedback is not None:
+        teacher = _learning_teacher(recipe, student, teacher)
+    if teacher is not None and robust is not None:
+        _expect_equal_widths(recipe, teacher, robust)
+    return Networks(student, teacher, robust)
+
+
+def cached_embeddings(recipe: Recipe, train: Dataset) -> embeddings.Embeddings | None:
+    """The recipe's embeddings, if anything in it needs them and it names any.
+
+    Raises:
+        RobustsegError: no such file, or one of other data.
+    """
+    asked = any(distill.load(name).needs_embeddings for name in recipe.distill)
+    if not (asked and recipe.data.embeddings):
+        return None
+    found = embeddings.load(recipe.data.embeddings)
+    found.expect(train)
+    return found
+
+
+def spec_of(recipe: Recipe, train: Dataset) -> ModelSpec:
+    """The student's spec.
+
+    Raises:
+        RobustsegError: there is no such network.
     """
     wanted = recipe.network
-    spec = checkpoint.make_spec(
+    return checkpoint.make_spec(
         {
             "modalities": train.modalities,
             "classes": train.classes.names,
@@ -74,7 +127,7 @@ def network(recipe: Recipe, train: Dataset) -> Network:
             "architecture": wanted.architecture,
             "options": wanted.options,
             "backbone": wanted.backbone,
-            "size": train.network_shape(),
+            "size": train.shape,
             "fusion": wanted.fusion,
             "head_width": wanted.head_width,
             "stem": wanted.stem,
@@ -84,42 +137,119 @@ def network(recipe: Recipe, train: Dataset) -> Network:
         },
         source="network of this recipe and its data",
     )
+
+
+def network(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) -> Network:
+    """The student at step 0, with random or imported weights; arguments as those of `networks`.
+
+    Raises:
+        RobustsegError: a plug-in that does not exist, data that no network takes, or weights that
+            do not fit.
+    """
+    wanted = recipe.network
     model = checkpoint.untrained(
-        spec, seed=recipe.seed, head=wanted.head, drop_path=wanted.drop_path, dropout=wanted.dropout
+        spec_of(recipe, train),
+        seed=recipe.seed,
+        head=wanted.head,
+        drop_path=wanted.drop_path,
+        dropout=wanted.dropout,
     )
-    if wanted.init:
+    if wanted.init in known:
+        begin_as(known[wanted.init], model, source=wanted.init)
+    elif wanted.init:
         log.info("network.init: %s", initialize(wanted.init, model))
     return model
 
 
-def frozen_teacher(recipe: Recipe, train: Dataset) -> Network | None:
-    """The recipe's teacher, if it distills anything and names one.
+def _fitting(path: str, train: Dataset, known: Mapping[str, Network], *, what: str) -> Network:
+    """A network of the classes and sensors of the data.
 
     Raises:
-        RobustsegError: no such checkpoint, or one of other classes or sensors.
+        RobustsegError: there is no such checkpoint, or one of other classes or sensors.
     """
-    if not (recipe.distill and recipe.teacher):
-        return None
-    teacher = checkpoint.load(recipe.teacher, classes=train.classes.names)
-    if teacher.spec.modalities != tuple(train.modalities):
+    classes = train.classes.names
+    if path in known:
+        found = known[path]
+        checkpoint.expect_classes(found.spec, classes, source=path)
+    else:
+        found = checkpoint.load(path, classes=classes)
+    if found.spec.modalities != tuple(train.modalities):
         raise RobustsegError(
-            f"the teacher {recipe.teacher} knows {', '.join(teacher.spec.modalities)}, the data "
-            f"has {', '.join(train.modalities)}; set data.modalities, or train another teacher"
+            f"the {what} {path} knows {', '.join(found.spec.modalities)}, the data "
+            f"has {', '.join(train.modalities)}; set data.modalities, or train another {what}"
+        )
+    return found
+
+
+def _learning_teacher(recipe: Recipe, student: Network, teacher: Network | None) -> Network:
+    """The teacher that learns back; the student may begin with its weights.
+
+    Raises:
+        RobustsegError: it does not fit the student, cannot hold single sensors back, or is missing.
+    """
+    how = recipe.feedback
+    assert how is not None
+    if how.equal_start:
+        if teacher is not None:
+            begin_as(teacher, student, source=recipe.teacher)
+        teacher = copy.deepcopy(student)
+    if teacher is None:
+        raise RobustsegError(
+            "feedback.equal_start is false and no teacher is named; give teacher=CHECKPOINT"
+        )
+    if how.freeze_dominant and not isinstance(teacher, PackedNetwork):
+        raise RobustsegError(
+            f"feedback.freeze_dominant needs a teacher that encodes each sensor by itself, and "
+            f"{teacher.spec.architecture!r} does not; set feedback.freeze_dominant=false"
         )
     return teacher
 
 
-def optimizer_of(model: nn.Module, optim: OptimRecipe) -> torch.optim.Optimizer:
-    """AdamW; biases and norms are not decayed. A group's `scale` is its rate over `optim.lr`."""
+def _expect_equal_widths(recipe: Recipe, teacher: Network, robust: Network) -> None:
+    """Nothing, if the stages of both networks are as wide, so that a selection can mix them.
+
+    Raises:
+        RobustsegError: they are not.
+    """
+    assert recipe.select is not None
+    one, other = (", ".join(map(str, found.head.channels)) for found in (teacher, robust))
+    if one != other:
+        raise RobustsegError(
+            f"the stages of the teacher {recipe.teacher} have {one} channels, those of the robust "
+            f"model {recipe.select.robust} {other}, so nothing can be selected of the two; train "
+            "both with the same network.backbone"
+        )
+
+
+def optimizer_of(
+    model: nn.Module, optim: OptimRecipe, others: Mapping[str, tuple[nn.Module, float]] = {}
+) -> torch.optim.Optimizer:
+    """AdamW; biases and norms are not decayed. A group's `scale` is its rate over `optim.lr`.
+
+    A parameter's steps depend on no other's, so one optimizer is as good as one for each module.
+
+    Args:
+        model: the student, called `student` in its groups' `part`.
+        optim: of the recipe.
+        others: part -> what else learns, and its rate over `optim.lr`.
+    """
     named = list(model.named_parameters())
-    parts = [(1.0, [p for _, p in named])]
+    parts = [("student", 1.0, [p for _, p in named])]
     if optim.head_lr != 1:
         head = [p for name, p in named if name.startswith("head.")]
         rest = [p for name, p in named if not name.startswith("head.")]
-        parts = [(1.0, rest), (optim.head_lr, head)]
+        parts = [("student", 1.0, rest), ("student", optim.head_lr, head)]
+    for part, (module, scale) in others.items():
+        parts.append((part, scale, [p for p in module.parameters() if p.requires_grad]))
     groups = [
-        {"params": some, "weight_decay": decay, "scale": scale, "lr": scale * optim.lr}
-        for scale, parameters in parts
+        {
+            "params": some,
+            "weight_decay": decay,
+            "scale": scale,
+            "lr": scale * optim.lr,
+            "part": part,
+        }
+        for part, scale, parameters in parts
         for decay, some in (
             (optim.weight_decay, [p for p in parameters if p.ndim > 1]),
             (0.0, [p for p in parameters if p.ndim <= 1]),

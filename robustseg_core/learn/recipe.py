@@ -7,8 +7,9 @@ trained on (sim, deliver, ...); `robustseg train anyseg muses` lays one over the
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,9 @@ from robustseg_core.models.subsets import LAWS
 from robustseg_core.strict import Misfit, within
 from robustseg_core.types import WIDEST_HEAD
 
+STAGE = "stage:"
+"""In the place of a checkpoint: that of an earlier stage of the recipe."""
+
 
 class DataRecipe(Strict):
     """What is learned from."""
@@ -37,6 +41,9 @@ class DataRecipe(Strict):
     size: tuple[int, int] | None = Field(None, description="(H, W) of samples; null: their own.")
     modalities: tuple[str, ...] = Field((), description="Sensors to use; empty: all there are.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the data set.")
+    embeddings: str = Field(
+        "", description="File of `robustseg embed`, made of `train`, for distillers that use it."
+    )
     workers: int = Field(2, ge=0, le=256, description="Processes that load.")
     cache: bool = Field(default=False, description="Keep samples in memory once they are read.")
 
@@ -110,6 +117,23 @@ class OptimRecipe(Strict):
     )
 
 
+class SoloRecipe(Strict):
+    """A pass of the student with one sensor by itself, the weaker the more often.
+
+    The solo branch of SGMA (arXiv 2603.02505) and CHARM (arXiv 2508.03060). How robustness is
+    measured is RECONSTRUCTED: by the running mean of the cross-entropy that the sensor reaches
+    alone; a sensor is drawn in proportion to it (`learn/solo.py`).
+    """
+
+    weight: float = Field(1.0, gt=0, description="Factor of its cross-entropy,")
+    fused_weight: float = Field(
+        2.0, gt=0, description="and of the cross-entropy of the passes with several sensors."
+    )
+    memory: float = Field(
+        0.9, ge=0, lt=1, description="Share of the old mean, each time that a sensor was drawn."
+    )
+
+
 class StudentRecipe(Strict):
     """Which sensors the student sees."""
 
@@ -128,6 +152,9 @@ class StudentRecipe(Strict):
         description="A second pass with all sensors: cross-entropy, and the distillers that have a "
         "`full_weight`.",
     )
+    solo: SoloRecipe | None = Field(
+        None, description="Another pass, with one sensor by itself; null: none, {}: as published."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudentRecipe:
@@ -143,6 +170,53 @@ class StudentRecipe(Strict):
                 ("student", "fragile"),
             )
         return self
+
+
+class SelectRecipe(Strict):
+    """RMMSS, second stage: the distillers learn from what is selected of two frozen networks.
+
+    At inference the selection is not there. The module was released; how it is trained is
+    RECONSTRUCTED: CE(z*, y) + CE(head of the robust model (F*), y), F* and z* being the fused maps
+    and the logits that it selects, which the student takes as they are (arXiv 2505.12861v2).
+    """
+
+    robust: str = Field("", description="Checkpoint of the robust model, beside `teacher`.")
+    robust_sees: Literal["full", "dropped"] = Field(
+        "full", description="Shown to the robust model: all sensors, or what the student sees."
+    )
+    lr: float = Field(
+        1.0, gt=0, le=1000, description="Learning rate of the selection over that of all else."
+    )
+    temperature: float = Field(
+        0.2, gt=0, description="Of the softmax of the two scores; small ones select harder."
+    )
+    legacy_argmax: bool = Field(
+        default=False,
+        description="Take the greater element of the two, as released; nothing learns to select.",
+    )
+
+
+class FeedbackRecipe(Strict):
+    """RobustSeg, 2026 form: the teacher learns, too, from labels and from its student.
+
+    RECONSTRUCTED: CE + IFV on the sensors that are not dominant to the teacher, with the student as
+    target; the rows of those that are, and the fusion, pass no gradient on (arXiv 2505.12861).
+    """
+
+    lr: float = Field(
+        0.1, gt=0, le=1000, description="Learning rate of the teacher over that of all else."
+    )
+    weight: float | None = Field(
+        None, ge=0, description="Factor of IFV in the teacher's loss; null: as in `distill.ifv`."
+    )
+    equal_start: bool = Field(
+        default=True,
+        description="Both begin with the weights of `teacher`, or where none is given as "
+        "`network.init` says; false: the student alone as that says.",
+    )
+    freeze_dominant: bool = Field(
+        default=True, description="Dominant sensors and the fusion teach the teacher nothing."
+    )
 
 
 class LossRecipe(Strict):
@@ -183,6 +257,17 @@ class Recipe(Strict):
         default_factory=dict, description="distiller -> its options; empty: labels alone teach."
     )
     teacher: str = Field("", description="Checkpoint of the teacher, where anything is distilled.")
+    select: SelectRecipe | None = Field(
+        None, description="Learn from a selection of teacher and robust model; null: no."
+    )
+    feedback: FeedbackRecipe | None = Field(
+        None, description="The teacher learns from the student, too; null: it is frozen."
+    )
+    stages: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="name -> what it lays over the rest of the recipe: trained one after the "
+        "other, each in a folder of its name; `stage:NAME` is an earlier one's checkpoint.",
+    )
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     corrupt: CorruptConfig = Field(default_factory=CorruptConfig)
     validate_: ValidationRecipe = Field(default_factory=ValidationRecipe, alias="validate")
@@ -209,7 +294,75 @@ class Recipe(Strict):
         with within("data", "kind"):
             kind = datasets.load(self.data.kind)
         parse(kind.Options, self.data.options, where="data.options")
+        if self.stages:
+            self._check_stages()
+        else:
+            self._check_teaching()
         return self
+
+    def _check_teaching(self) -> None:
+        set_ = [name for name in ("select", "feedback") if getattr(self, name) is not None]
+        if len(set_) > 1:
+            raise Misfit(
+                "select and feedback are both set, but a teacher that is selected from is frozen; "
+                "leave one out",
+                ("feedback",),
+            )
+        if set_ and not self.distill:
+            raise Misfit(
+                f"{set_[0]} is set, but nothing is distilled, so the student would learn nothing "
+                "from it; add distill.prediction, or leave it out",
+                (set_[0],),
+            )
+
+    def _check_stages(self) -> None:
+        earlier: list[str] = []
+        for name, stage in self.in_stages().items():
+            if not re.fullmatch("[a-z][a-z0-9_]*", name):
+                raise Misfit(
+                    f"stages has {name!r}, which names a folder; use small letters, digits and _",
+                    ("stages", name),
+                )
+            if stage.stages:
+                raise Misfit(
+                    f"stages.{name} has stages itself; write them all in one row", ("stages", name)
+                )
+            for key, path in stage.weights().items():
+                asked = path.removeprefix(STAGE)
+                if asked != path and asked not in earlier:
+                    raise Misfit(
+                        f"stages.{name}.{key} is {path!r}, which is no earlier stage; "
+                        f"have {earlier}, or give a file",
+                        ("stages", name, *key.split(".")),
+                    )
+            earlier.append(name)
+
+    def in_stages(self) -> dict[str, Recipe]:
+        """name -> the recipe of each stage, in their order; empty if there are none.
+
+        Raises:
+            RobustsegError: a stage that no recipe can be.
+        """
+        rest = self.model_dump(by_alias=True, exclude_unset=True, exclude={"stages"})
+        found = {}
+        for name, changes in self.stages.items():
+            above = ("stages", name)
+            try:
+                tree = config.lay_over(rest, changes)
+                found[name] = parse(Recipe, tree, where=".".join(above))
+            except Misfit as error:
+                if error.path[:2] == above:
+                    raise
+                text = f"in stage {name!r}: {error.text}"
+                raise Misfit(text, (*above, *error.path)) from None
+        return found
+
+    def weights(self) -> dict[str, str]:
+        """key -> the weights that it names, of those keys that name any."""
+        named = {"teacher": self.teacher, "network.init": self.network.init}
+        if self.select is not None:
+            named["select.robust"] = self.select.robust
+        return {key: path for key, path in named.items() if path}
 
 
 def load_recipe(names: Sequence[str], words: Iterable[str] = ()) -> Recipe:
@@ -226,7 +379,33 @@ def load_recipe(names: Sequence[str], words: Iterable[str] = ()) -> Recipe:
     tree = config.Tree()
     for name in names:
         tree = config.lay_over(tree, config.read_file(_find(name)))
-    return parse(Recipe, config.override(tree, words))
+    words = list(words)
+    recipe = parse(Recipe, config.override(tree, words))
+    _expect_heard(recipe, words)
+    return recipe
+
+
+def _expect_heard(recipe: Recipe, words: Iterable[str]) -> None:
+    """Nothing, if each of these words changes something.
+
+    Raises:
+        RobustsegError: every stage says otherwise than one of them.
+    """
+    for word in words:
+        key = word.partition("=")[0]
+        if recipe.stages and all(_settles(changes, key) for changes in recipe.stages.values()):
+            each = " and ".join(f"stages.{name}.{key}" for name in recipe.stages)
+            raise RobustsegError(
+                f"{word!r} changes nothing, because every stage sets {key} itself; set {each}"
+            )
+
+
+def _settles(changes: Mapping[str, Any], key: str) -> bool:
+    """Whether `changes` have a value of their own for a dotted key."""
+    branch: Any = changes
+    for part in key.split("."):
+        branch = branch.get(part) if isinstance(branch, Mapping) else branch
+    return branch is not None and not isinstance(branch, Mapping)
 
 
 def known_recipes() -> dict[str, Path]:

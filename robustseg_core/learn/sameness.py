@@ -41,7 +41,11 @@ def run_of(recipe: Recipe, train: Dataset, val: Dataset | None, *, processes: in
         "train": train.fingerprint(),
         "val": "" if val is None else val.fingerprint(),
     }
+    if recipe.data.embeddings:
+        tree["data"]["embeddings"] = _digest(recipe.data.embeddings)
     tree["teacher"] = _digest(recipe.teacher) if recipe.distill else ""
+    if recipe.select is not None:
+        tree["select"]["robust"] = _digest(recipe.select.robust)
     tree["network"]["init"] = _digest(recipe.network.init)
     del tree["optim"]["batch"], tree["validate"]["batch"], tree["log_every"], tree["save_every"]
     told = recipe.model_dump_json(by_alias=True)

@@ -44,8 +44,7 @@ class Progress:
 
 def save(
     path: Path,
-    model: nn.Module,
-    average: nn.Module | None,
+    parts: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     scaler: Mapping[str, Any] | None,
     progress: Progress,
@@ -53,12 +52,20 @@ def save(
 ) -> None:
     """Write everything; the file at `path` is the old state or the new one, never half of one.
 
+    Args:
+        path: of the file.
+        parts: name -> module: the model, and whatever else changes while it learns.
+        optimizer: of all of them.
+        scaler: state of the precision's loss scaling.
+        progress: where the run stands.
+        run: which run it is.
+
     Raises:
         RobustsegError: a value is not finite, or the file cannot be written.
     """
-    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    tensors: dict[str, Tensor] = {
+        f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()
+    }
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
     metadata = {
@@ -83,8 +90,7 @@ def save(
 
 def load(
     path: Path,
-    model: nn.Module,
-    average: nn.Module | None,
+    parts: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     run: Run,
 ) -> tuple[Progress, dict[str, Any], int]:
@@ -103,9 +109,8 @@ def load(
             batch = batch_of(_told(metadata, run), run, folder=path.parent)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         expect_finite(tensors, source=str(path), way_out=damaged)
-        _put(model, _under(tensors, "model."))
-        if average is not None:
-            _put(average, _under(tensors, "average."))
+        for name, part in parts.items():
+            _put(part, _under(tensors, f"{name}."))
         groups = optimizer.state_dict()["param_groups"]
         entries = _moments(optimizer, _under(tensors, "optimizer."))
         optimizer.load_state_dict({"state": entries, "param_groups": groups})

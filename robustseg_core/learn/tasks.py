@@ -1,26 +1,39 @@
 """One step of learning: a batch in, the terms of the loss out, by name.
 
-Without a teacher, labels alone teach; with one, each distiller of the recipe adds its term. The
+Labels teach, and each distiller of the recipe adds its term; most of them ask a teacher. The
 student sees a subset of the sensors, as broken as they are, and is told how well each is; the
-teacher sees all that the sample has, before anything was broken on purpose.
+teacher sees all that the sample has, before anything was broken on purpose. What else learns in the
+step (a teacher, a selection) adds terms of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from robustseg_core import distill
-from robustseg_core.distill import Lesson
+from robustseg_core.distill import Distiller, Lesson
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn.losses import ohem_cross_entropy
+from robustseg_core.learn.embeddings import Embeddings
+from robustseg_core.learn.losses import label_loss
 from robustseg_core.learn.recipe import Recipe
+from robustseg_core.learn.solo import Solo
+from robustseg_core.learn.tutors import (
+    FrozenTeacher,
+    LearningTeacher,
+    Nobody,
+    Selecting,
+    Shown,
+    Tutor,
+    detached,
+)
 from robustseg_core.models import subsets
+from robustseg_core.models.mit import backbone_of
 from robustseg_core.models.network import Network
-from robustseg_core.models.resize import resize_logits
-from robustseg_core.types import Batch, Prediction
+from robustseg_core.types import IGNORE, Batch, ModelSpec, Prediction
 
 
 class Task:
@@ -29,13 +42,16 @@ class Task:
     Args:
         recipe: losses, dropout and distillers.
         modalities: columns of `alive`.
-        teacher: frozen here; needed if the recipe distills anything.
+        teacher: needed if a distiller of the recipe needs one; frozen here, unless it learns back.
+        robust: frozen here; needed if the recipe selects of the two.
         labelled: whether the data has labels; without them they are not missed if something else
             teaches.
+        student: what the network is built from; needed by distillers that learn something, too.
+        embeddings: of the data, for distillers that need them; without them these terms are 0.
 
     Raises:
-        RobustsegError: the recipe distills and there is no teacher, it needs labels that the data
-            has not, or its weights are not one for each modality.
+        RobustsegError: a distiller needs a teacher and there is none, the recipe needs labels that
+            the data has not, or its weights are not one for each modality.
     """
 
     def __init__(
@@ -44,7 +60,10 @@ class Task:
         modalities: Sequence[str],
         *,
         teacher: Network | None = None,
+        robust: Network | None = None,
         labelled: bool = True,
+        student: ModelSpec | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         self.recipe = recipe
         self.modalities = tuple(modalities)
@@ -53,36 +72,125 @@ class Task:
                 f"student.fragile has {len(recipe.student.fragile)} weights for "
                 f"{', '.join(modalities)}; give one for each"
             )
-        self.teacher = (
-            None if teacher is None else teacher.eval().requires_grad_(requires_grad=False)
-        )
-        if recipe.distill and teacher is None:
-            raise RobustsegError(
-                f"recipe {recipe.system!r} distills {', '.join(recipe.distill)} but names no "
-                "teacher; train one (`robustseg train teacher ...`) and give teacher=CHECKPOINT"
-            )
         kinds = {name: distill.load(name)(options) for name, options in recipe.distill.items()}
+        self.tutor = self._tutor(kinds, teacher, robust)
+        mute = [name for name, kind in kinds.items() if kind.needs_embeddings and not embeddings]
         if not labelled:
             kinds = {name: kind for name, kind in kinds.items() if not kind.needs_label}
-            if not kinds:
+            if not kinds.keys() - set(mute):
                 raise RobustsegError(
                     "the data has no labels and nothing in the recipe teaches without them; label "
                     "it (`robustseg label`), or distill `prediction` from a teacher"
                 )
         self.left_out = tuple(name for name in recipe.distill if name not in kinds)
         """Distillers that need labels, left out because there are none."""
+        self.notices = tuple(
+            f"{name} has no embeddings, so its term is 0; make them with `robustseg embed` and "
+            "give data.embeddings=FILE"
+            for name in mute
+        )
+        """What the one who trains should know."""
         self.distillers = kinds
+        self.class_text = None if embeddings is None else torch.from_numpy(embeddings.class_text)
+        if student is not None:
+            self._build(student, embeddings)
         full = ["ce_full"] if recipe.student.with_full else []
         twice = [f"{name}_full" for name, kind in kinds.items() if kind.options.full_weight]
-        self.names = [*(["ce", *full] if labelled else []), *kinds, *twice]
+        own = self.tutor.terms if self.tutor is not None else ()
+        alone = ["solo"] if recipe.student.solo is not None else []
+        self.names = [*(["ce", *full] if labelled else []), *kinds, *twice, *own, *alone]
         """Terms of the loss."""
+        self.solo = (
+            None
+            if recipe.student.solo is None
+            else Solo(len(self.modalities), recipe.student.solo.memory)
+        )
+        """Who is shown alone."""
+        needy = {
+            "select": recipe.select,
+            "feedback": recipe.feedback,
+            "student.solo": recipe.student.solo,
+        }
+        for key in (key for key, value in needy.items() if value is not None and not labelled):
+            raise RobustsegError(
+                f"{key} learns from labels and the data has none; label it (`robustseg label`), or "
+                f"leave {key} out"
+            )
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the figures in `measured`."""
+        return self.tutor.measures if self.tutor is not None else ()
+
+    @property
+    def measured(self) -> Mapping[str, Tensor]:
+        """What the newest batch showed beside its loss, for the journal."""
+        return self.tutor.measured if self.tutor is not None else {}
+
+    @property
+    def learners(self) -> dict[str, tuple[nn.Module, float]]:
+        """name -> what learns beside the student, and its rate over the student's."""
+        found: dict[str, tuple[nn.Module, float]] = {
+            f"distill_{name}": (kind, kind.rate)
+            for name, kind in self.distillers.items()
+            if any(p.requires_grad for p in kind.parameters())
+        }
+        tutor = self.tutor
+        if tutor is not None and tutor.learner is not None:
+            found[tutor.name] = (tutor.learner, tutor.rate)
+        return found
+
+    def _build(self, student: ModelSpec, embeddings: Embeddings | None) -> None:
+        """Make what the distillers learn themselves, the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            for distiller in self.distillers.values():
+                distiller.build(
+                    channels=backbone_of(student.backbone).channels[-1],
+                    width=0 if embeddings is None else embeddings.width,
+                )
+
+    def _tutor(
+        self, kinds: Mapping[str, Distiller], teacher: Network | None, robust: Network | None
+    ) -> Tutor | None:
+        """Whom the student learns from."""
+        recipe = self.recipe
+        judge = partial(label_loss, recipe.loss)
+        if not kinds:
+            return None
+        alone = [name for name, kind in kinds.items() if kind.needs_embeddings]
+        if alone and recipe.select is not None:
+            raise RobustsegError(
+                f"distill.{alone[0]} compares single sensors, and a student that learns from a "
+                f"selection is compared as a whole; leave out distill.{alone[0]} or select"
+            )
+        asking = [name for name, kind in kinds.items() if kind.needs_teacher]
+        if not asking and recipe.feedback is None and recipe.select is None:
+            return Nobody()
+        if teacher is None:
+            raise RobustsegError(
+                f"recipe {recipe.system!r} distills {', '.join(asking or kinds)} but names no "
+                "teacher; train one (`robustseg train teacher ...`) and give teacher=CHECKPOINT"
+            )
+        if recipe.feedback is not None:
+            return LearningTeacher(teacher, recipe, judge)
+        if recipe.select is None:
+            return FrozenTeacher(teacher)
+        if robust is None:
+            raise RobustsegError(
+                f"recipe {recipe.system!r} selects of two networks but names no robust model; "
+                "train one (`robustseg train rmmss ...` does) and give select.robust=CHECKPOINT"
+            )
+        return Selecting(teacher, robust, recipe, judge)
 
     def to(self, device: torch.device) -> Task:
-        """Move teacher and distillers to a device."""
+        """Move tutor and distillers to a device."""
         for distiller in self.distillers.values():
             distiller.to(device)
-        if self.teacher is not None:
-            self.teacher.to(device)
+        if self.tutor is not None:
+            self.tutor.to(device)
+        if self.class_text is not None:
+            self.class_text = self.class_text.to(device)
         return self
 
     def terms(
@@ -104,39 +212,79 @@ class Task:
             rank: of this process.
             world: number of processes.
         """
-        images, alive = self._subset(batch, shared_rng, rank, world)
-        seen: Prediction = student(images, alive, batch.quality)
-        passes = [("", seen)]
+        shown = self._subset(batch, shared_rng, rank, world)
+        passes = [("", self._say(student, shown, batch))]
         if self.recipe.student.with_full:
-            passes.append(("_full", student(batch.images, batch.alive, batch.quality)))
+            passes.append(("_full", self._say(student, (batch.images, batch.alive), batch)))
         terms: dict[str, Tensor] = {}
+        solo = self.recipe.student.solo
         if batch.label is not None:
+            factor = 1.0 if solo is None else solo.fused_weight
             for suffix, said in passes:
-                terms[f"ce{suffix}"] = self._cross_entropy(said.logits, batch.label)
-        if self.distillers:
-            teacher = self._ask_teacher(batch)
-            for suffix, said in passes:
-                terms |= self._distilled(said, teacher, batch, rank_rng, suffix)
+                terms[f"ce{suffix}"] = factor * self._judge(said.logits, batch.label)
+        if self.tutor is not None:
+            terms |= self._taught(self.tutor, passes, batch, shown, rank_rng)
+        if solo is not None and batch.label is not None:
+            terms["solo"] = solo.weight * self._alone(student, batch, batch.label, shared_rng)
         return terms
 
-    def _distilled(
+    @staticmethod
+    def _say(student: nn.Module, shown: Shown, batch: Batch) -> Prediction:
+        """What the student says of what it is shown, told how well each sensor is."""
+        said: Prediction = student(*shown, batch.quality)
+        return said
+
+    def _judge(self, logits: Tensor, label: Tensor) -> Tensor:
+        return label_loss(self.recipe.loss, logits, label)
+
+    def _taught(
         self,
-        said: Prediction,
-        teacher: Prediction,
+        tutor: Tutor,
+        passes: Sequence[tuple[str, Prediction]],
         batch: Batch,
+        shown: Shown,
         rank_rng: torch.Generator,
-        suffix: str,
     ) -> dict[str, Tensor]:
+        """The distillers' terms of each pass, and what the tutor learns of the first one."""
+        answer = tutor.answer(batch, shown)
+        lessons = [
+            Lesson(
+                student=tutor.compared(said),
+                teacher=detached(answer),
+                batch=len(batch.alive),
+                modalities=batch.alive.shape[1],
+                classes=said.logits.shape[1],
+                label=batch.label,
+                generator=rank_rng,
+                embeddings=batch.embeddings,
+                text=batch.text,
+                class_text=self.class_text,
+            )
+            for _, said in passes
+        ]
+        terms: dict[str, Tensor] = {}
+        for (suffix, _), lesson in zip(passes, lessons, strict=True):
+            terms |= self._distilled(lesson, suffix)
+        return terms | tutor.own_terms(answer, lessons[0])
+
+    def _alone(
+        self, student: nn.Module, batch: Batch, label: Tensor, shared_rng: torch.Generator
+    ) -> Tensor:
+        """Cross-entropy of the samples that have the drawn sensor, seen through it alone."""
+        assert self.solo is not None
+        column = self.solo.draw(shared_rng)
+        has = batch.alive[:, column]
+        alone = torch.zeros_like(batch.alive)
+        alone[:, column] = True
+        alone = torch.where(has[:, None], alone, batch.alive)  # whoever lacks it does not count
+        said = self._say(student, self._through(batch, alone.cpu()), batch)
+        label = torch.where(has[:, None, None], label, IGNORE)
+        loss = self._judge(said.logits, label)
+        self.solo.hear(column, loss, (label != IGNORE).any())
+        return loss
+
+    def _distilled(self, lesson: Lesson, suffix: str) -> dict[str, Tensor]:
         """The distillers' weighted terms of one pass of the student."""
-        lesson = Lesson(
-            student=said,
-            teacher=teacher,
-            batch=len(batch.alive),
-            modalities=batch.alive.shape[1],
-            classes=said.logits.shape[1],
-            label=batch.label,
-            generator=rank_rng,
-        )
         terms: dict[str, Tensor] = {}
         for name, distiller in self.distillers.items():
             full = distiller.options.full_weight
@@ -145,9 +293,7 @@ class Task:
                 terms[f"{name}{suffix}"] = weight * distiller(lesson)
         return terms
 
-    def _subset(
-        self, batch: Batch, shared_rng: torch.Generator, rank: int, world: int
-    ) -> tuple[Mapping[str, Tensor], Tensor]:
+    def _subset(self, batch: Batch, shared_rng: torch.Generator, rank: int, world: int) -> Shown:
         """What the student gets to see: images and (B, M) alive.
 
         Drawn for the batches of all processes at once, so that their number does not matter.
@@ -162,7 +308,11 @@ class Task:
             drawn = drawn[rank * count : (rank + 1) * count]
         chosen = drawn & present
         chosen = torch.where(chosen.any(1, keepdim=True), chosen, present)  # never nobody
-        if how.missing == "skip":
+        return self._through(batch, chosen)
+
+    def _through(self, batch: Batch, chosen: Tensor) -> Shown:
+        """A batch through the chosen sensors, (B, M) bool on the CPU; the others are missing."""
+        if self.recipe.student.missing == "skip":
             return batch.images, chosen
         device = batch.alive.device
         kept = {
@@ -171,16 +321,3 @@ class Task:
             if name in batch.images
         }
         return kept, batch.alive
-
-    @torch.no_grad()
-    def _ask_teacher(self, batch: Batch) -> Prediction:
-        assert self.teacher is not None
-        seen: Prediction = self.teacher({**batch.images, **batch.intact}, batch.alive)
-        return seen
-
-    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
-        loss = self.recipe.loss
-        logits = resize_logits(logits, label.shape[1:])
-        return ohem_cross_entropy(
-            logits, label, threshold=loss.ohem_threshold, least_share=loss.ohem_share
-        )

@@ -9,7 +9,7 @@ and added up: same outputs, and 36 times fewer operations for B0's four maps at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,11 @@ class AllMLPHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
+    @property
+    def channels(self) -> list[int]:
+        """C_s of the S stages, finest first."""
+        return [linear.in_features for linear in self.linears]
+
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h_0, w_0)."""
         size = features[0].shape[2:]
@@ -54,7 +59,7 @@ class AllMLPHead(nn.Module):
     @torch.no_grad()
     def fold(self) -> FoldedHead:
         """The same function as `self` has in eval mode, in the cheap form; weights are copies."""
-        channels = [linear.in_features for linear in self.linears]
+        channels = self.channels
         width, classes = self.fuse.out_channels, self.classifier.out_channels
         folded = FoldedHead(channels, width, classes, self.dropout.p)
         folded.to(self.fuse.weight).train(self.training)
@@ -89,24 +94,60 @@ class FoldedHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
+    @property
+    def channels(self) -> list[int]:
+        """C_s of the S stages, finest first."""
+        return [project.in_channels for project in self.projects]
+
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h_0, w_0)."""
-        finest, *coarser = [x.contiguous(memory_format=torch.channels_last) for x in features]
-        first, *others = self.projects
-        assert first.bias is not None and self.classifier.bias is not None
-        coarser = [project(x) for project, x in zip(others, coarser, strict=True)]
-        width = self.classifier.in_channels
-        step = _BLOCK if finest.is_cpu and not is_exporting() else width
-
+        assert self.classifier.bias is not None
         logits = self.classifier.bias.view(1, -1, 1, 1)
-        for start in range(0, width, step):
-            block = slice(start, start + step)  # of the embedding; the sum over blocks is exact
-            total = F.conv2d(finest, first.weight[block], first.bias[block])
-            for x in coarser:
-                total += resize(x[:, block], finest.shape[2:])
+        for block, total in self._embedded(features):
             hidden = self.dropout(F.relu_(total))
             logits = logits + F.conv2d(hidden, self.classifier.weight[:, block])
         return logits
+
+    def of_means(self, features: Sequence[Tensor], weights: Tensor) -> Tensor:
+        """Logits of many weighted means of some maps, for inference.
+
+        Before its ReLU the head is affine, so the embedding of a mean is the mean of embeddings:
+        each map is embedded once, however many means are asked for.
+
+        Args:
+            features: S maps (N, C_s, h_s, w_s), finest first.
+            weights: (T, N), each row with the sum 1.
+
+        Returns:
+            (T, K, h_0, w_0), channels last in memory: what `forward` gives of the means.
+        """
+        assert self.classifier.bias is not None
+        height, width = features[0].shape[2:]
+        logits = self.classifier.bias.expand(len(weights), height * width, -1).clone()  # (T, P, K)
+        for block, total in self._embedded(features):
+            flat = total.permute(0, 2, 3, 1).flatten(1, 2)  # (N, P, b)
+            matrix = self.classifier.weight[:, block, 0, 0].T  # (b, K)
+            most = _AT_ONCE if total.is_cpu else _AT_ONCE << 8
+            step = max(1, most // (len(weights) * flat.shape[2]))
+            for start in range(0, flat.shape[1], step):
+                part = flat[:, start : start + step]
+                hidden = F.relu_(weights @ part.flatten(1)).view(-1, *part.shape[1:])
+                logits[:, start : start + step] += hidden @ matrix
+        return logits.view(len(weights), height, width, -1).permute(0, 3, 1, 2)
+
+    def _embedded(self, features: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of channels, and their part of the embedding: (B, block, h_0, w_0)."""
+        finest, *coarser = [x.contiguous(memory_format=torch.channels_last) for x in features]
+        first, *others = self.projects
+        assert first.bias is not None
+        width = self.classifier.in_channels
+        step = _BLOCK if finest.is_cpu and not is_exporting() else width
+        for start in range(0, width, step):
+            block = slice(start, start + step)  # the sum over blocks is exact
+            total = F.conv2d(finest, first.weight[block], first.bias[block])
+            for project, x in zip(others, coarser, strict=True):
+                total += resize(F.conv2d(x, project.weight[block]), finest.shape[2:])
+            yield block, total
 
     def fold(self) -> FoldedHead:
         """Itself: folded already."""
@@ -115,6 +156,9 @@ class FoldedHead(nn.Module):
 
 _BLOCK = 64
 """Channels that a processor handles at once: the maps of a block stay in its cache (4 x faster)."""
+
+_AT_ONCE = 1 << 18
+"""Numbers of an embedding that a processor handles at once, for the same reason."""
 
 HEADS: dict[str, type[AllMLPHead] | type[FoldedHead]] = {
     "published": AllMLPHead,

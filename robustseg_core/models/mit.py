@@ -100,6 +100,7 @@ class MiT(nn.Module):
             self.stages.append(Stage(embed, blocks, ModalNorm(width, norms, eps)))
             widths = (width,)
         self.apply(initialize)
+        self.stages[0].embed.spread_biases()
 
     def forward(self, images: Tensor, modality: Tensor | None = None) -> list[Tensor]:
         """Features after each stage's norm.
@@ -165,6 +166,17 @@ class PatchEmbed(nn.Module):
             nn.Conv2d(channels, width, kernel, stride, kernel // 2) for channels in entering
         )
         self.norm = ModalNorm(width, max(len(entering), norms), eps=1e-5)
+
+    @torch.no_grad()
+    def spread_biases(self) -> None:
+        """Tell the channels of an untrained embedding apart, by biases from -0.02 to 0.02.
+
+        Else a zero image, which a missing sensor may be, is a zero map, of which every LayerNorm
+        after it multiplies the gradient by 1/sqrt(eps): beyond float32 after a few.
+        """
+        for conv in self.proj:
+            if conv.bias is not None and not conv.bias.is_meta:
+                conv.bias.copy_(torch.linspace(-0.02, 0.02, len(conv.bias)))
 
     def forward(self, images: Tensor, modality: Tensor | None) -> Tensor:
         """(N, C', H', W') to (N, H, W, C)."""

@@ -223,6 +223,11 @@ class PackedNetwork(Network):
             quality: (N,) health scores in [0, 1], or None: all are good.
         """
 
+    @property
+    def averages(self) -> bool:
+        """Whether `fuse` is the mean of a sample's rows, and `decode` the head alone."""
+        return False
+
     def decode(self, fused: Sequence[Tensor]) -> Tensor:
         """S maps of (B, C_s, H_s, W_s) to logits (B, K, H/4, W/4)."""
         logits: Tensor = self.head(fused)

@@ -149,18 +149,32 @@ def initialize(name: str, model: Network) -> str:
     path = hub.locate(name)
     if not is_ours(path):
         return str(import_weights(path, model))
-    ours = checkpoint.load(path).state_dict()
+    return begin_as(checkpoint.load(path), model, source=str(path))
+
+
+def begin_as(ours: Network, model: Network, *, source: str) -> str:
+    """Begin `model` with the weights of another network of ours; what they were, for the log.
+
+    Args:
+        ours: the other network.
+        model: changed only if all fits.
+        source: what the other network is called.
+
+    Raises:
+        RobustsegError: it is of another form.
+    """
+    tensors = ours.state_dict()
     want = {key: value.shape for key, value in model.state_dict().items()}
-    have = {key: value.shape for key, value in ours.items()}
+    have = {key: value.shape for key, value in tensors.items()}
     if have != want:
         odd = next(key for key in [*want, *have] if have.get(key) != want.get(key))
         raise RobustsegError(
-            f"{path} is of another network: its {odd} is {_size(have.get(odd))}, this one's "
+            f"{source} is of another network: its {odd} is {_size(have.get(odd))}, this one's "
             f"{_size(want.get(odd))}; take the recipe's network from it, or begin with other "
             "weights"
         )
-    model.load_state_dict(ours)
-    return f"all {len(ours)} tensors of {path}"
+    model.load_state_dict(tensors)
+    return f"all {len(tensors)} tensors of {source}"
 
 
 def _size(shape: torch.Size | None) -> str:

@@ -27,6 +27,8 @@ TARGETS = {
     "head_768_speedup": (operator.ge, 5),
     "tiny_encoder_one_of_four": (operator.lt, 0.45),
     "b0_encoder_one_of_four": (operator.lt, 0.45),
+    "m_segformer b0, head 768, 256x256, 15 subsets over full set": (operator.le, 1.6),
+    "m_segformer b2, head 768, 256x256, 15 subsets over full set": (operator.le, 1.6),
     "hpdm_loop_speedup": (operator.ge, 10),
     "unimodal_loop_speedup": (operator.ge, 10),
     "crossmodal_loop_speedup": (operator.ge, 10),

@@ -153,8 +153,8 @@ def test_evaluating_it_is_asking_it_for_each_sample_and_subset(name: str):
     way = forward_of(model)
     assert isinstance(way, SharedForward) is isinstance(model, PackedNetwork)
     way.take(samples)
-    for trial in plan(NAMES, protocols=["subsets", "emm"])[::4]:
-        logits, seeing = way.logits(trial)
+    trials = plan(NAMES, protocols=["subsets", "emm"])[::4]
+    for trial, (logits, seeing) in zip(trials, way.answers(trials), strict=True):
         assert seeing and len(logits) == len(seeing)
         for row, place in zip(logits, seeing, strict=True):
             torch.testing.assert_close(row, plain(model, samples[place], trial))
@@ -162,14 +162,18 @@ def test_evaluating_it_is_asking_it_for_each_sample_and_subset(name: str):
 
 @torch.inference_mode()
 def test_what_encoding_once_spares_does_not_show_in_damage_either():
-    model = made("m_segformer")
+    model = made("m_segformer").folded()
     ways = [SharedForward(model), WholeForward(model)]
     for way in ways:
         way.take(random_samples(2, lacking={1: ["rgb"]}))
-    for trial in plan(NAMES, protocols=["rmm", "nm"], rates=(0.5,))[::4]:
-        (ours, here), (whole, there) = (way.logits(trial) for way in ways)
+    trials = plan(NAMES, protocols=["subsets", "rmm", "nm"], rates=(0.5,))[::4]
+    answers = zip(trials, *(way.answers(trials) for way in ways), strict=True)
+    for trial, (ours, here), (whole, there) in answers:
         assert here == there
         torch.testing.assert_close(ours, whole)
+        alone, places = ways[0].logits(trial)
+        assert places == here
+        torch.testing.assert_close(ours, alone)
 
 
 @every_architecture

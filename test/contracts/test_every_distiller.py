@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from robustseg_core import distill
-from robustseg_core.distill import Distiller, Lesson
+from robustseg_core.distill import NOBODY, Distiller, Lesson
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
@@ -34,13 +34,20 @@ MORE = [
     ("ifv", {"per_position": True}),
     ("ifv", {"maps": "fused"}),
     ("rrm", {"noise": False}),
+    ("lscd", {"form": "kl"}),
     ("rrm", {"legacy_spread": True}),
     ("hpdm", {"legacy_absent": True, "pairing": "same"}),
     ("hpdm", {"legacy_double_norm": True, "pairing": "same"}),
 ]
+TAUGHT = [name for name in NAMES if distill.load(name).needs_teacher]
+"""Those that compare what two networks make of pixels."""
 CASES = [(name, CALM.get(name, {})) for name in NAMES] + MORE
 each = pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+each_taught = pytest.mark.parametrize(
+    ("name", "options"), [case for case in CASES if case[0] in TAUGHT], ids=str
+)
 every = pytest.mark.parametrize("name", NAMES)
+every_taught = pytest.mark.parametrize("name", TAUGHT)
 MASKS = st.integers(1, 3).flatmap(
     lambda batch: st.lists(
         st.lists(st.integers(0, 1), min_size=3, max_size=3).filter(any),
@@ -50,8 +57,11 @@ MASKS = st.integers(1, 3).flatmap(
 )
 
 
-def make(name: str, options: dict | None = None) -> Distiller:
-    return distill.load(name)(options)
+def make(name: str, options: dict | None = None, channels: int = lessons.WIDTHS[-1]) -> Distiller:
+    torch.manual_seed(0)
+    made = distill.load(name)(options)
+    made.build(channels=channels, width=lessons.WIDTH)
+    return made
 
 
 def again(lesson: Lesson, **changes) -> Lesson:
@@ -107,7 +117,7 @@ def test_the_student_learns_and_the_teacher_does_not(name, options):
     assert all(x.grad is None for x in [lesson.teacher.logits, *lesson.teacher.features])
 
 
-@each
+@each_taught
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, options):
     lesson = lessons.lesson(lessons.ALL)
     student = Prediction(
@@ -123,7 +133,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, options):
     assert all(grad.abs().max() < 1e-5 for grad in student_gradients(same))
 
 
-@each
+@each_taught
 def test_pixels_that_nobody_labelled_never_count(name, options):
     lesson = lessons.lesson(size=(64, 160))  # the left 64 columns are unlabelled
     dice = torch.Generator().manual_seed(9)
@@ -154,7 +164,7 @@ def test_pixels_that_nobody_labelled_never_count(name, options):
     assert not torch.isclose(term(again(lesson)), term(again(other)), rtol=1e-4)
 
 
-@each
+@each_taught
 def test_a_sample_without_one_labelled_pixel_adds_nothing(name, options):
     lesson = lessons.lesson()
     label = torch.full_like(lesson.label, IGNORE)
@@ -188,7 +198,7 @@ def test_one_sensor_left_can_still_be_taught(name):
     assert all(grad.isfinite().all() for grad in student_gradients(lesson))
 
 
-@every
+@every_taught
 def test_samples_teach_independently_of_their_neighbours(name):
     """A batch is the mean of its samples, whatever subset each of them has."""
     term = make(name, {"noise": False} if name == "rrm" else CALM.get(name))
@@ -269,7 +279,33 @@ def test_a_student_network_gets_gradients_from_a_teacher_network(name):
         asked = teacher(images, torch.ones_like(alive))
     seen = student(images, alive)
     label = lessons.blocks(2, (64, 64), len(spec.classes), dice, ignored=False)
-    make(name)(Lesson(seen, asked, 2, 3, len(spec.classes), label, dice)).backward()
+    read = [torch.randn(*shape, lessons.WIDTH) for shape in ((2, 3), (2,), (len(spec.classes),))]
+    lesson = Lesson(seen, asked, 2, 3, len(spec.classes), label, dice, *read)
+    make(name, channels=student.encoder.channels[-1])(lesson).backward()
     first = next(student.encoder.parameters())
     assert first.grad.isfinite().all()
     assert first.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in TAUGHT])
+def test_what_needs_no_teacher_asks_none(name):
+    lesson = lessons.lesson()
+    term = make(name)
+    assert torch.equal(term(again(lesson, teacher=NOBODY)), term(again(lesson)))
+
+
+@every
+def test_what_a_term_learns_itself_gets_gradients(name):
+    term = make(name)
+    term(lessons.lesson()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in term.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if distill.load(n).needs_embeddings])
+def test_without_embeddings_there_is_nothing_to_learn(name):
+    lesson = lessons.lesson()
+    for term, there in ((distill.load(name)(), lesson.embeddings), (make(name), None)):
+        loss = term(again(lesson, embeddings=there))
+        loss.backward()
+        assert loss == 0
+        assert all(grad.abs().sum() == 0 for grad in student_gradients(lesson))

@@ -14,8 +14,9 @@ from robustseg_core import datasets, evaluation
 from robustseg_core.evaluation.figures import figures
 from robustseg_core.metrics import confusion, mean_iou
 from robustseg_core.models import checkpoint
+from support.tiny_clip import make_clip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test trains all students
 
 TEACHER = ("--teacher", "teacher/best.safetensors")
 TAUGHT: dict[str, tuple[str, ...]] = {"anyseg": TEACHER, "robustseg_v1": TEACHER, "cmnext": ()}
@@ -107,6 +108,21 @@ def test_what_was_trained_runs_on_a_recording_and_knows_where_it_is_from(chain):
     result = json.loads((chain / "run" / "result.json").read_text())
     assert result["trained"]
     assert result["miou"] > 1.5 * commonest(chain)
+
+
+def test_a_student_learns_from_language_without_a_teacher(chain):
+    make_clip(chain / "clip")
+    shards = sorted((chain / "shards").glob("train_*"))
+    robustseg("embed", *shards, "--model", "clip", "--out", "cache.safetensors", folder=chain)
+    data = ("--set", "data.train=[shards/train_*]", "--set", "data.val=[shards/test_*]")
+    few = ("--set", "optim.steps=8", "--embeddings", "cache.safetensors")
+    robustseg("train", "any2seg", "sim", "smoke", "--out", "any2seg", *data, *few, folder=chain)
+    result = json.loads((chain / "any2seg" / "result.json").read_text())
+    assert (result["terms"], result["notices"]) == (["ce", "lscd"], [])
+    trained = "any2seg/best.safetensors"
+    only = ("--protocol", "subsets", "--out", "any2seg/eval")
+    robustseg("eval", trained, "shards/test_00021", *only, folder=chain)
+    assert len(figures(evaluation.load(chain / "any2seg" / "eval"))) > 0
 
 
 def test_two_evaluations_are_compared(chain):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from robustseg_core.models.subsets import subsets
 from robustseg_core.models.weights import import_weights
 from robustseg_core.types import Prediction
 from support.golden import Shape, fill, golden, picture, sha256_of_fill
+from support.parity import Row
 
 SENSORS = ("rgb", "depth", "event", "lidar")
 CLASSES = 25
@@ -135,10 +136,11 @@ def compared(figures: Figures, logits: Tensor, size: tuple[int, int]) -> Compare
 
 
 def near(official: NDArray[Any], ours: NDArray[Any]) -> Compared:
-    """Two arrays of one shape."""
+    """Two arrays of one shape; the numbers told are those of the largest element."""
     assert official.shape == ours.shape
     worst = float(np.abs(official.astype(float) - ours).max())
-    return Compared(float(official.flat[0]), float(ours.flat[0]), worst)
+    place = int(np.abs(official).argmax())
+    return Compared(float(official.flat[place]), float(ours.flat[place]), worst)
 
 
 def coarse(x: Tensor, every: int) -> NDArray[Any]:
@@ -156,7 +158,7 @@ def m_segformer(backbone: str) -> Iterator[tuple[str, Compared]]:
     for missing in ("skip", "zero"):
         for subset in subsets(SENSORS):
             key = f"{backbone}/{missing}/{'+'.join(subset)}"
-            if f"{key}/logits4" not in arrays:
+            if missing == "zero" and subset == SENSORS:
                 continue  # nothing is missing: see skip
             shown = {n: x if n in subset else torch.zeros_like(x) for n, x in images.items()}
             seen = ask(model, shown, subset if missing == "skip" else SENSORS)
@@ -175,7 +177,7 @@ def m_segformer(backbone: str) -> Iterator[tuple[str, Compared]]:
             yield "features", near(record_of, coarse(packed[column : column + 1], 8))
     images = {n: torch.from_numpy(picture(900 + 10 * m, (2, 3, 64, 96))) for m, n in _columns()}
     logits = ask(model, images, SENSORS).logits[:, :, ::4, ::4].numpy()
-    yield "logits, batch of two, 64x96", near(arrays[f"{backbone}/rect/logits4"], logits)
+    yield "logits, two of 64x96", near(arrays[f"{backbone}/rect/logits4"], logits)
 
 
 def cmnext(backbone: str, width: int, others: int) -> Iterator[tuple[str, Compared]]:
@@ -196,6 +198,18 @@ def cmnext(backbone: str, width: int, others: int) -> Iterator[tuple[str, Compar
     for stage, (fused, told) in enumerate(zip(seen.fused, facts["stages"], strict=True)):
         assert abs(float(fused.double().norm()) / told["l2"] - 1) < 1e-5
         yield "maps of the head", near(arrays[f"{key}/fused_{stage + 1}"], coarse(fused, 4))
+
+
+def gathered(
+    what: str, found: Iterable[tuple[str, Compared]], allowed: Mapping[str, float]
+) -> Iterator[Row]:
+    """One row for each kind of figure: the first numbers, the greatest difference."""
+    kinds: dict[str, list[Compared]] = {}
+    for kind, each in found:
+        kinds.setdefault(kind, []).append(each)
+    for kind, every in kinds.items():
+        worst = max(each.difference for each in every)
+        yield Row(f"{what}: {kind}", every[0].official, every[0].ours, worst, allowed[kind])
 
 
 def _columns() -> list[tuple[int, str]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from robustseg_core.datasets import Dataset
+from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.models.checkpoint import default_spec
 from robustseg_core.models.classes import ClassSet
 from robustseg_core.shards.archive import FORMAT, ShardWriter, write_index
@@ -15,6 +17,8 @@ from robustseg_core.shards.levels import label_png, to_png
 NAMES = ("rgb", "depth", "event", "lidar")
 CLASSES = ClassSet(("road", "wall", "sky"), ((128, 64, 128), (70, 70, 70), (70, 130, 180)))
 SIZE = (32, 64)
+EMBEDDED = 6
+"""Numbers of an embedding."""
 
 
 def make_shards(
@@ -69,6 +73,27 @@ def make_shards(
         },
     )
     return folder
+
+
+def make_embeddings(dataset: Dataset, *, captions: bool = True) -> Embeddings:
+    """Random ones of a data set."""
+    dice = np.random.default_rng(0)
+
+    def rows(*shape: int) -> np.ndarray:
+        return dice.normal(size=(*shape, EMBEDDED)).astype(np.float32)
+
+    n, m, k = len(dataset), len(dataset.modalities), len(dataset.classes.names)
+    return Embeddings(
+        "cache.safetensors",
+        tuple(dataset[row].id for row in range(n)),
+        tuple(dataset.modalities),
+        tuple(dataset.classes.names),
+        dataset.fingerprint(),
+        "dice",
+        rows(n, m),
+        rows(k),
+        rows(n) if captions else None,
+    )
 
 
 def words(train: Path, val: Path | None = None, **more: object) -> list[str]:

@@ -11,6 +11,8 @@ from robustseg_core.distill import Lesson
 from robustseg_core.types import IGNORE, Prediction
 
 WIDTHS = (6, 8, 10, 12)
+WIDTH = 7
+"""Of the embeddings."""
 ALL = ((1, 1, 1), (1, 1, 1))
 SOME = ((1, 0, 1), (0, 1, 0))
 
@@ -62,12 +64,25 @@ def lesson(
     ignored: bool = True,
     labelled: bool = True,
 ) -> Lesson:
-    """One step of a student that has some of the sensors beside a teacher that has them all."""
+    """One step of a student that has some of the sensors beside a teacher that has them all.
+
+    A vision-language model has seen all that the teacher has, and read captions and class names.
+    """
     dice = torch.Generator().manual_seed(seed)
     batch, modalities = len(teacher_has), len(teacher_has[0])
     teacher = seen(teacher_has, size, classes, dice, widths=widths, dtype=dtype)
     student = seen(student_has, size, classes, dice, widths=widths, dtype=dtype)
     label = blocks(batch, size, classes, dice, ignored=ignored) if labelled else None
+    words = torch.Generator().manual_seed(seed + 1000)
     return Lesson(
-        student, teacher, batch, modalities, classes, label, torch.Generator().manual_seed(seed)
+        student,
+        teacher,
+        batch,
+        modalities,
+        classes,
+        label,
+        torch.Generator().manual_seed(seed),
+        torch.randn(batch, modalities, WIDTH, generator=words, dtype=dtype),
+        torch.randn(batch, WIDTH, generator=words, dtype=dtype),
+        torch.randn(classes, WIDTH, generator=words, dtype=dtype),
     )

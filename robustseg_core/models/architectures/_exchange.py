@@ -66,7 +66,8 @@ class CrossAttention(nn.Module):
         B, P, width = key_value.shape
         d = width // (2 * self.heads)
         k, v = key_value.view(B, P, 2, self.heads, d).permute(2, 0, 3, 1, 4)  # (B, heads, P, d)
-        return (k.transpose(2, 3) @ v * d**-0.5).softmax(2)
+        context: Tensor = (k.transpose(2, 3) @ v * d**-0.5).softmax(2)
+        return context
 
     def _asked(self, u: Tensor, context: Tensor) -> Tensor:
         B, P, C = u.shape
@@ -103,13 +104,12 @@ class Fusion(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Two maps (B, C, h, w) to one."""
-        height, width = a.shape[2:]
         x1, x2 = (x.flatten(2).transpose(1, 2) for x in (a, b))  # (B, P, C) each
         y1, u1 = F.relu(self.project1(x1)).chunk(2, 2)
         y2, u2 = F.relu(self.project2(x2)).chunk(2, 2)
         v1, v2 = self.attention(u1, u2)
         x1 = self.norm1(x1 + self.end1(torch.cat((y1, v1), 2)))
         x2 = self.norm2(x2 + self.end2(torch.cat((y2, v2), 2)))
-        both = torch.cat((x1, x2), 2).transpose(1, 2).unflatten(2, (height, width))
+        both = torch.cat((x1, x2), 2).transpose(1, 2).reshape(len(a), -1, *a.shape[2:])
         fused: Tensor = self.norm(self.residual(both) + self.embed(both))
         return fused

@@ -19,7 +19,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robustseg_core.config import Strict
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.architectures._exchange import Fusion, Rectification
 from robustseg_core.models.architectures._hub import HubStage, loudest
@@ -53,7 +52,7 @@ class CMNeXt(Network):
             stems or norms of each modality.
     """
 
-    class Options(Strict):
+    class Options(Network.Options):
         """What of CMNeXt can be chosen."""
 
         legacy_scramble: bool = Field(

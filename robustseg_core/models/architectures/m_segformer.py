@@ -77,6 +77,11 @@ class AnyModalSegmenter(PackedNetwork):
         ]
 
     @property
+    def averages(self) -> bool:
+        """As the fusion."""
+        return all(fuse.averages for fuse in self.fusions)
+
+    @property
     def trunk(self) -> MiT:
         """The encoder."""
         return self.encoder

@@ -11,6 +11,7 @@ so a fusion reads like the equation in its paper and never asks which stage it i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,10 @@ class Fusion(nn.Module, ABC):
         channels: C, the width of the stage.
         modalities: M, how many modalities the network knows (alive or not).
     """
+
+    averages: ClassVar[bool] = False
+    """True: it is the arithmetic mean of a sample's rows, so that whatever is linear may come
+    before it."""
 
     def __init__(self, channels: int, modalities: int) -> None:
         super().__init__()

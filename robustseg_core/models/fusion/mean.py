@@ -10,6 +10,8 @@ from robustseg_core.models.fusion._base import Fusion, rows_per_sample, sum_per_
 class MeanFusion(Fusion):
     """Arithmetic mean over the present modalities (AnySeg, arXiv 2411.17141): no parameters."""
 
+    averages = True
+
     def forward(
         self,
         features: Tensor,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,8 +16,9 @@ from lightning.fabric import Fabric
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from robustseg_core import datasets
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn import journal
+from robustseg_core.learn import embeddings, journal
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.prepare import splits
 from robustseg_core.learn.recipe import known_recipes, load_recipe, systems
@@ -27,7 +27,8 @@ from robustseg_core.learn.tasks import Task
 from robustseg_core.models import checkpoint
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.types import Batch
-from support.learn_data import CLASSES, make_shards, words
+from support.learn_data import CLASSES, make_embeddings, make_shards, words
+from support.torchrun import train
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +133,7 @@ def test_another_recipe_does_not_continue_a_run(data, tmp_path):
         run(["teacher"], data, tmp_path)
 
 
-@pytest.mark.parametrize("system", ["dropout", "robustseg_v1"])
+@pytest.mark.parametrize("system", ["dropout", "robustseg_v1", "any2seg"])
 def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
     system, data, teacher, tmp_path
 ):
@@ -146,46 +147,13 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
     }
     if system == "robustseg_v1":
         same["distill"] = {"prediction": {"weight": 2.0}}
+    if system == "any2seg":  # scenes are compared within a process
+        cache = tmp_path / "cache.safetensors"
+        embeddings.save(cache, make_embeddings(datasets.load("shards")([data[0]])))
+        same |= {"data__embeddings": str(cache), "distill": {"lscd": {"intra": 0.0}}}
     run([system], data, tmp_path / "one", optim__batch=8, **same)
     train([system], words(*data, optim__batch=4, **same), tmp_path / "two", processes=2)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-
-
-TRAIN = """
-import json, sys
-from pathlib import Path
-from robustseg_core.learn.fit import fit
-from robustseg_core.learn.recipe import load_recipe
-def die(step, steps, numbers):
-    if step == int(sys.argv[4]):
-        sys.exit(1)
-recipe = load_recipe(json.loads(sys.argv[1]), json.loads(sys.argv[2]))
-fit(recipe, Path(sys.argv[3]), device="cpu", on_progress=die)
-"""
-
-
-def train(names, settings, out, *, processes, die=0) -> str:
-    """In processes of their own, as torchrun starts them; returns what they say."""
-    script = out.with_name("train.py")
-    script.write_text(TRAIN)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        f"--nproc_per_node={processes}",
-        "--standalone",
-        str(script),
-    ]
-    told = [json.dumps(names), json.dumps(settings), str(out), str(die)]
-    done = subprocess.run(
-        [*command, *told],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert (done.returncode == 0) == (die == 0), done.stderr[-2000:]
-    return done.stderr
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

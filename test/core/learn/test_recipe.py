@@ -162,6 +162,24 @@ def test_a_word_that_no_recipe_takes_is_a_sentence(word, complaint):
     assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
 
 
+@pytest.mark.parametrize("data", ["deliver", "mcubes", "muses"])
+def test_a_system_keeps_its_network_on_public_data(data):
+    assert load_recipe(["anyseg", data]).network.backbone == "b0"
+    network = load_recipe(["cmnext", data]).network
+    assert (network.architecture, network.backbone, network.head_width) == ("cmnext", "b2", 512)
+    assert load_recipe(["cmnext", "sim"]).network.backbone == "tiny"
+
+
+def test_a_network_that_is_none_is_a_sentence():
+    for word, said in (
+        ("network.architecture=cmnxt", "no Network called 'cmnxt'; did you mean 'cmnext'"),
+        ("network.options.legacy_scrambel=true", "did you mean 'legacy_scramble'"),
+        ("network.options.without_first=guess", "network.options.without_first is 'guess'"),
+    ):
+        with pytest.raises(RobustsegError, match=said):
+            load_recipe(["cmnext"], [word])
+
+
 def test_a_recipe_that_is_none_is_a_sentence(tmp_path):
     for name, said in (("teachr", "did you mean 'teacher'"), (str(tmp_path), "or give a file")):
         with pytest.raises(RobustsegError, match=said):

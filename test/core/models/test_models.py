@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.models import fusion
+from robustseg_core.models import checkpoint, fusion
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.head import AllMLPHead, FoldedHead
@@ -116,15 +116,6 @@ def test_mean_fusion_is_the_mean_of_the_survivors():
     torch.testing.assert_close(MODEL.head(fused), seen.logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", fusion.available())
-def test_every_fusion_refuses_a_sample_without_sensors(name: str):
-    layer = fusion.load(name)(8, 4)
-    rows = torch.randn(2, 8, 4, 6)
-    sample, modality = torch.tensor([0, 2]), torch.tensor([1, 3])
-    with pytest.raises(RobustsegError, match=r"samples \[1\] of a batch of 3 have no modality"):
-        layer(rows, sample, modality, 3, None)
-
-
 def test_an_unknown_fusion_names_those_there_are():
     with pytest.raises(RobustsegError, match="no Fusion called 'meen'; did you mean 'mean'"):
         network(fusion="meen")
@@ -140,6 +131,19 @@ def test_the_folded_head_is_the_same_function(backbone: str):
     for sizes in ([(16, 24), (8, 12), (4, 6), (2, 3)], [(15, 21), (8, 11), (4, 6), (2, 3)]):
         maps = [torch.randn(2, c, *size).double() for c, size in zip(channels, sizes, strict=True)]
         torch.testing.assert_close(head.fold()(maps), head(maps), atol=1e-10, rtol=1e-10)
+
+
+@torch.inference_mode()
+def test_many_means_through_the_folded_head_are_what_each_is_alone():
+    head = AllMLPHead((8, 16), 160, 5).double().eval()
+    stir(head)
+    folded = head.fold()
+    maps = [torch.randn(3, c, h, w).double() for c, h, w in ((8, 40, 24), (16, 20, 12))]
+    weights = torch.tensor([[1, 0, 0], [0.5, 0, 0.5], [0.25, 0.5, 0.25]]).double()
+    found = folded.of_means(maps, weights)
+    means = [torch.einsum("tn,nchw->tchw", weights, x) for x in maps]
+    torch.testing.assert_close(found, folded(means))
+    torch.testing.assert_close(found, head(means))
 
 
 @torch.inference_mode()
@@ -350,3 +354,18 @@ def test_a_gate_learns_through_all_its_parameters():
     fresh(rows, sample, modality, 3).square().sum().backward()
     for name, parameter in fresh.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "b0"])
+def test_an_untrained_network_bears_a_zero_image(backbone):
+    """Missing sensors may be zero images: their gradients are no larger than those of pictures."""
+    spec = checkpoint.default_spec(("rgb", "depth"), backbone=backbone)
+    model = checkpoint.untrained(spec, seed=0).train()
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    norms = []
+    for depth in (picture, torch.zeros_like(picture)):
+        model.zero_grad()
+        alive = torch.ones(1, 2, dtype=torch.bool)
+        model({"rgb": picture, "depth": depth}, alive).logits.square().sum().backward()
+        norms.append(sum(float(p.grad.norm()) for p in model.parameters() if p.grad is not None))
+    assert norms[1] < 10 * norms[0]
