@@ -26,6 +26,7 @@ from sensor_msgs.msg import Image
 
 from robustseg_core import config
 from robustseg_core.bag import Bag
+from robustseg_core.cli.options import FAULT, KILL, PARAMS, faults_of
 from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.errors import RobustsegError
@@ -290,23 +291,19 @@ def show(result: dict[str, Any], out: Path) -> None:
 
 def main() -> None:
     """Entry point of `python -m robustseg_ros.demo`."""
-    from robustseg_core.faults import parse_fault, parse_kill
-
     parser = command_line("demo", __doc__)
     parser.add_argument("bag", type=Path, help="the recording")
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    parser.add_argument("--params", type=Path, help="robot.yaml; default: guessed")
-    parser.add_argument("--kill", action="append", default=[], metavar="MODALITY@START+DURATION")
-    parser.add_argument(
-        "--fault", action="append", default=[], metavar="TARGET:FAULT@START+DURATION"
-    )
+    parser.add_argument(PARAMS.flag, type=Path, metavar=PARAMS.metavar, help=PARAMS.help)
+    KILL.add_to(parser)
+    FAULT.add_to(parser)
     words = parser.parse_args()
     # A domain of its own: nobody else's graph is heard or disturbed.
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
     carry_large_messages(os.environ)
 
     def demo() -> None:
-        faults = [*map(parse_kill, words.kill), *map(parse_fault, words.fault)]
+        faults = faults_of(words.kill, words.fault)
         result = run_demo(words.bag, words.out, faults=faults, params=words.params)
         show(result, words.out)
 

@@ -23,8 +23,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from robustseg_core.bag import Bag, Recorded
+from robustseg_core.cli.options import FAULT, KILL, faults_of
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.faults import parse_fault, parse_kill
 from robustseg_core.recording.axis import on_one_axis
 from robustseg_core.recording.guess import Candidate, rank
 from robustseg_core.recording.inject import FaultyBag
@@ -64,7 +64,7 @@ class PlayNode(Node):
         modalities = guess(self._bag)
         known = {t.name for t in self._bag.topics}
         chosen = {_topic(word, modalities, known) for word in options.only or known}
-        faults = [*map(parse_kill, options.kill), *map(parse_fault, options.fault)]
+        faults = faults_of(options.kill, options.fault)
         self._source = (
             FaultyBag(self._bag, faults, seed=options.seed, topics=modalities)
             if faults
@@ -185,20 +185,8 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="TOPIC", help="topics or modalities; default: all"
     )
-    parser.add_argument(
-        "--kill",
-        action="append",
-        default=[],
-        metavar="MODALITY@START+DURATION",
-        help="silence a modality or topic, in seconds (repeatable)",
-    )
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="TARGET:FAULT@START+DURATION",
-        help="break a modality or topic (repeatable); `robustseg list` names all faults",
-    )
+    KILL.add_to(parser)
+    FAULT.add_to(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the faults; default 0")
     parser.add_argument("--rate", type=float, default=1.0, help="speed; default 1")
     parser.add_argument("--loop", type=int, default=1, help="passes; 0: until stopped")

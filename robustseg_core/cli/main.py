@@ -15,13 +15,24 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core import __version__, config
+from robustseg_core import config
 from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
 from robustseg_core.cli import official as cli_official
 from robustseg_core.cli import robustness as cli_robustness
-from robustseg_core.cli.options import AsJson, Bags, Device, Overrides, Params, Strict
+from robustseg_core.cli.options import (
+    AsJson,
+    Bags,
+    Device,
+    Faults,
+    Kills,
+    NodeParams,
+    Overrides,
+    Params,
+    Strict,
+    faults_of,
+)
 from robustseg_core.cli.terminal import (
     broken_pipe,
     err,
@@ -32,6 +43,7 @@ from robustseg_core.cli.terminal import (
 )
 from robustseg_core.storage import budget
 from robustseg_core.text import visible
+from robustseg_core.version import __version__
 
 if TYPE_CHECKING:
     from robustseg_core.recording.survey import Survey
@@ -179,20 +191,8 @@ def run(
     ] = None,
     params: Params = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/run"),
-    kill: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODALITY@START+DURATION",
-            help="Silence a sensor for a while, in seconds from the start (repeatable).",
-        ),
-    ] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TARGET:FAULT@START+DURATION",
-            help="Break a sensor, e.g. rgb:stuck@12s+5s (repeatable); `robustseg list` names all.",
-        ),
-    ] = None,
+    kill: Kills = None,
+    fault: Faults = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
     device: Annotated[
         Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
@@ -205,13 +205,11 @@ def run(
 
     [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
     """
-    from robustseg_core.faults import parse_fault, parse_kill
     from robustseg_core.recording.run import run_bags
 
     words = list(overrides or [])
     words += [f"device={device.value}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
-    faults = [*map(parse_kill, kill or []), *map(parse_fault, fault or [])]
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
@@ -224,7 +222,7 @@ def run(
             params=params,
             overrides=words,
             out=out,
-            faults=faults,
+            faults=faults_of(kill, fault),
             seed=seed,
             on_progress=show,
         )
@@ -235,9 +233,7 @@ def run(
 
 @app.command()
 def live(
-    params: Annotated[
-        Path, typer.Option("--params", metavar="ROBOT.YAML", help="As `ros2 launch` takes it.")
-    ],
+    params: NodeParams,
     overrides: Overrides = None,
 ) -> None:
     """Start the ROS 2 node without `ros2 launch`, for machines that have only pip.
@@ -262,13 +258,15 @@ def params() -> None:
 
 @app.command("list")
 def list_plugins() -> None:
-    """Name the plug-ins: modalities, networks, distillers, data sets, systems, recipes, faults."""
+    """Name the plug-ins: sensors, formats, networks, distillers, data sets, recipes, faults."""
     from robustseg_core import datasets, distill, faults, modalities
+    from robustseg_core.codecs import events
     from robustseg_core.learn.recipe import known_recipes, systems
     from robustseg_core.models import architectures, fusion, mit
 
     for title, names in (
         ("modalities", modalities.ranked()),
+        ("event formats", events.available()),
         ("architectures", architectures.available()),
         ("backbones", list(mit.BACKBONES)),
         ("fusions", fusion.available()),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from robustseg_core.faults import FaultSpec
 
 BAG_HELP = "A rosbag2 folder, an .mcap, .db3 or ROS 1 .bag; several are played in a row."
 
@@ -21,9 +27,42 @@ class Device(str, Enum):
 
 
 Bags = Annotated[list[Path], typer.Argument(metavar="BAG...", help=BAG_HELP)]
-Params = Annotated[
-    Path | None,
-    typer.Option("--params", metavar="ROBOT.YAML", help="Streams and limits; default: guessed."),
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """An option that executables of ROS, which use argparse, have too."""
+
+    flag: str
+    metavar: str
+    help: str
+
+    def add_to(self, parser: ArgumentParser) -> None:
+        """The same option there, repeatable."""
+        parser.add_argument(
+            self.flag, action="append", default=[], metavar=self.metavar, help=self.help
+        )
+
+
+PARAMS = Words("--params", "ROBOT.YAML", "Streams and limits; default: guessed.")
+KILL = Words(
+    "--kill",
+    "MODALITY@START+DURATION",
+    "Silence a sensor for a while, in seconds from the start (repeatable).",
+)
+FAULT = Words(
+    "--fault",
+    "TARGET:FAULT@START+DURATION",
+    "Break a sensor, e.g. rgb:stuck@12s+5s (repeatable); `robustseg list` names all.",
+)
+
+Params = Annotated[Path | None, typer.Option(PARAMS.flag, metavar=PARAMS.metavar, help=PARAMS.help)]
+NodeParams = Annotated[
+    Path, typer.Option(PARAMS.flag, metavar=PARAMS.metavar, help="As `ros2 launch` takes it.")
+]
+Kills = Annotated[list[str] | None, typer.Option(KILL.flag, metavar=KILL.metavar, help=KILL.help)]
+Faults = Annotated[
+    list[str] | None, typer.Option(FAULT.flag, metavar=FAULT.metavar, help=FAULT.help)
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -35,3 +74,14 @@ Strict = Annotated[
 Jobs = Annotated[int, typer.Option(min=1, help="Processes; default: one per core.")]
 ALL_CORES = os.cpu_count() or 1
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+
+
+def faults_of(kills: Iterable[str] | None, faults: Iterable[str] | None) -> list[FaultSpec]:
+    """What `--kill` and `--fault` ask for.
+
+    Raises:
+        RobustsegError: one of them is misspelt.
+    """
+    from robustseg_core.faults import parse_fault, parse_kill
+
+    return [*map(parse_kill, kills or ()), *map(parse_fault, faults or ())]

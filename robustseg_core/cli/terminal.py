@@ -14,9 +14,9 @@ import select
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import Any
 
@@ -77,16 +77,22 @@ def literal(text: object, style: str = "") -> Text:
     return Text(visible(text), style)
 
 
-def progress_bar(unit: str) -> Progress:
-    """A bar on standard error, with the time that is left."""
-    return Progress(
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Progress]:
+    """A bar on standard error, with the time that is left; an error leaves nothing of it."""
+    with Progress(
         TextColumn("{task.description:>12}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeRemainingColumn(),
         console=err,
-    )
+    ) as progress:
+        try:
+            yield progress
+        except Exception:
+            progress.live.transient = True
+            raise
 
 
 class _Lines(logging.Formatter):

@@ -67,8 +67,9 @@ class Distiller(nn.Module, ABC):
     A new way of teaching is a file in this folder with one public subclass. The term is differen-
     tiable with respect to the student only, is 0 when the student is the teacher (unless an option
     called `legacy_*` says otherwise), never counts ignored pixels where it compares pixels, and
-    loops over nothing that is as long as a batch, a class list or an image. What it may learn
-    itself are its parameters: they are trained beside the student, and are in no checkpoint.
+    loops over nothing that is as long as a batch, a class list or an image. It is float32 in mixed
+    precision, too: `forward` is `@full_precision` (`distill/_pixels.py`). What it may learn itself
+    are its parameters: they are trained beside the student, and are in no checkpoint.
     """
 
     needs_label: ClassVar[bool] = False

@@ -120,18 +120,16 @@ def diagnose(
     """
     probe, rows = observation.probe, []
     segmenter = probe.segmenter
-    for name, config in segmenter.config.streams.items():
-        if not config.topic:
-            continue
+    for name, topic in segmenter.config.topics.items():
         if name not in probe.logs:
             known = ", ".join(segmenter.spec.modalities)
             found = f"ignored: the network knows {known}"
             check = Check("used", BAD, found, "give weights that were trained with it")
-            rows.append(Row(name, config.topic, complete([check])))
+            rows.append(Row(name, topic, complete([check])))
             continue
         stream = Stream(observation, name)
         found_here = [*check_stream(stream), *check_place(stream)]
-        rows.append(Row(name, config.topic, complete(found_here)))
+        rows.append(Row(name, topic, complete(found_here)))
     rows.append(transforms_row(observation))
     masks = Check("masks", OK, _masks(observation))
     if not segmenter.masks:
@@ -153,14 +151,13 @@ def _unseen(observation: Observation) -> list[str]:
     config, spec = probe.segmenter.config, probe.segmenter.spec
     streams = config.streams
     for name in dict.fromkeys((*spec.modalities, *streams)):
-        if name not in streams or not streams[name].topic:
+        if name not in config.topics:
             found.append(f"{name}: no topic is configured for it")
         elif not streams[name].enabled:
             found.append(f"{name}: it is switched off, enabled is false")
         elif name in probe.logs and not probe.logs[name].arrivals_ns:
             found.append(f"what {name} measures: no message of it came")
-    known = {stream.topic for stream in streams.values()}
-    known |= {*calibrations(config), *TF_TOPICS}
+    known = {*config.topics.values(), *calibrations(config), *TF_TOPICS}
     if others := sorted(topic for topic in observation.offers if topic not in known):
         more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
         shown = ", ".join(others[:MOST_NAMED])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from robustseg_core import __version__, config, modalities
+from robustseg_core import config, modalities
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.config import Strict
 from robustseg_core.errors import RobustsegError, did_you_mean
@@ -32,6 +32,7 @@ from robustseg_core.shards.archive import FORMAT, INDEX, ShardWriter, read_index
 from robustseg_core.shards.levels import label_png, to_png
 from robustseg_core.storage.output_folder import check_apart
 from robustseg_core.types import LabelMap, ModelSpec, sentence
+from robustseg_core.version import __version__
 
 
 class Material(Strict):
@@ -173,7 +174,7 @@ def _write(
         counts: Counter[str] = Counter()
         tags, read = recording.tags_of(path), 0
         frame_ids: dict[str, str] = {}
-        topics = {robot.streams[name].topic: name for name in segmenter.streams}
+        topics = {robot.topics[name]: name for name in segmenter.streams}
 
         def seen(recorded: Recorded) -> None:
             nonlocal read

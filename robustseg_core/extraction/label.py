@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import __version__, config
+from robustseg_core import config
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction import recording
@@ -23,6 +23,7 @@ from robustseg_core.recording.run import check_streams, notices, robot_for
 from robustseg_core.shards.levels import label_png
 from robustseg_core.storage.output_folder import check_apart
 from robustseg_core.types import IGNORE, LabelMap
+from robustseg_core.version import __version__
 
 
 def label_bags(

@@ -9,7 +9,14 @@ node. A new fault is a class in a file of `kinds/`: everybody finds it by itself
 from robustseg_core.faults._base import FaultModel, FaultState, Sample
 from robustseg_core.faults.catalog import available, describe, load
 from robustseg_core.faults.injector import Injector
-from robustseg_core.faults.schedule import ALL, FaultSpec, check, parse_fault, parse_kill
+from robustseg_core.faults.schedule import (
+    ALL,
+    FaultSpec,
+    check,
+    parse_fault,
+    parse_kill,
+    read_fault,
+)
 
 __all__ = [
     "ALL",
@@ -24,4 +31,5 @@ __all__ = [
     "load",
     "parse_fault",
     "parse_kill",
+    "read_fault",
 ]

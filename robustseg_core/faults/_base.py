@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.config import Strict
+from robustseg_core.modalities import payload_name
 from robustseg_core.types import SECOND, Fault
 
 
@@ -88,11 +89,6 @@ def altered(message: Any, **fields: Any) -> Any:
     for name, value in fields.items():
         setattr(changed, name, value)
     return changed
-
-
-def payload_name(message: Any) -> str:
-    """The field that holds what the sensor saw: `events` of an EventPacket, else `data`."""
-    return "events" if hasattr(message, "events") else "data"
 
 
 def payload(message: Any) -> NDArray[np.uint8]:

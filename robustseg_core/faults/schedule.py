@@ -77,6 +77,18 @@ def parse_fault(text: str) -> FaultSpec:
     Raises:
         RobustsegError: not of that form, or an unknown target, fault, option or value.
     """
+    spec = read_fault(text)
+    _check_target(spec.target, "fault", text)
+    check(spec, modality=None if spec.target.startswith("/") else spec.target)
+    return spec
+
+
+def read_fault(text: str) -> FaultSpec:
+    """The same by its form alone: whether target, fault and options exist is not asked.
+
+    Raises:
+        RobustsegError: not of that form, or a duration that is not positive.
+    """
     found = _FAULT.fullmatch(text.strip())
     if found is None:
         raise RobustsegError(
@@ -84,9 +96,7 @@ def parse_fault(text: str) -> FaultSpec:
             "write e.g. rgb:stuck@12s+5s, or depth:holes(share=0.5) for all the time"
         )
     options = dict(_option(word, text) for word in (found["options"] or "").split(",") if word)
-    spec = _spec(found, "fault", text, found["name"], options)
-    check(spec, modality=None if spec.target.startswith("/") else spec.target)
-    return spec
+    return _spec(found, "fault", text, found["name"], options)
 
 
 def parse_kill(text: str) -> FaultSpec:
@@ -101,7 +111,9 @@ def parse_kill(text: str) -> FaultSpec:
             f"kill {text!r} is not MODALITY@START+DURATION in seconds; "
             "write e.g. rgb@0.8+0.6, or rgb@0.8 for until the end"
         )
-    return _spec(found, "kill", text, _OFF, {})
+    spec = _spec(found, "kill", text, _OFF, {})
+    _check_target(spec.target, "kill", text)
+    return spec
 
 
 def _spec(
@@ -113,13 +125,16 @@ def _spec(
         raise RobustsegError(
             f"{what} {text!r} lasts 0 s; give a positive duration, or none for until the end"
         )
-    target, known = found["target"], [ALL, *modalities.available()]
+    return FaultSpec(found["target"], name, options, float(found["start"] or 0), duration)
+
+
+def _check_target(target: str, what: str, text: str) -> None:
+    known = [ALL, *modalities.available()]
     if not target.startswith("/") and target not in known:
         raise RobustsegError(
             f"{what} {text!r} is done to {target!r}, which is no modality and no /topic; "
             f"{did_you_mean(target, known)}"
         )
-    return FaultSpec(target, name, options, float(found["start"] or 0), duration)
 
 
 def check(spec: FaultSpec, *, modality: str | None) -> FaultModel:

@@ -26,7 +26,6 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustseg_core import __version__
 from robustseg_core.config import read_file
 from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
@@ -47,6 +46,7 @@ from robustseg_core.models.network import Network
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
+from robustseg_core.version import __version__
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

@@ -22,6 +22,7 @@ __all__ = [
     "corruptions_of",
     "limits_of",
     "load",
+    "payload_name",
     "ranked",
     "unfed",
 ]
@@ -53,6 +54,13 @@ def ranked(names: Iterable[str] | None = None) -> tuple[str, ...]:
 def limits_of(name: str) -> type[Strict]:
     """The configuration model of a modality's content limits."""
     return load(name).Limits
+
+
+def payload_name(message: Any) -> str:
+    """The field of a sensor's message that holds what it saw, as the modalities declare it."""
+    usual = Modality.payload
+    declared = (_declared(name, "payload", usual) for name in available())
+    return next((f for f in declared if f != usual and hasattr(message, f)), usual)
 
 
 def channels_of(name: str, options: Mapping[str, Any]) -> int:
@@ -87,7 +95,12 @@ def corruptions_of(name: str) -> dict[str, Corruption]:
 
 
 def _rank(name: str, known: list[str]) -> float:
+    return _declared(name, "rank", math.inf) if name in known else math.inf
+
+
+def _declared(name: str, what: str, otherwise: Any) -> Any:
+    """What a modality declares; of one that lacks its library: something else."""
     try:
-        return load(name).rank if name in known else math.inf
+        return getattr(load(name), what)
     except ImportError:
-        return math.inf
+        return otherwise

@@ -32,6 +32,8 @@ class Modality(ABC):
     """Its letter in names of subsets (`RDEL`); a modality's own."""
     messages: ClassVar[tuple[str, ...]]
     """ROS types that `decode` accepts; messages are duck-typed (rclpy's or rosbags')."""
+    payload: ClassVar[str] = "data"
+    """The field of its messages that holds what the sensor saw, as bytes; faults disturb it."""
     needs_view: ClassVar[bool] = False
     """True: unusable without intrinsics and a transform (it is projected, not resized)."""
     accumulates: ClassVar[bool] = False

@@ -42,6 +42,7 @@ class Event(Modality):
     rank: ClassVar = 3
     initial: ClassVar = "E"
     messages: ClassVar = ("event_camera_msgs/msg/EventPacket",)
+    payload: ClassVar = "events"
     accumulates: ClassVar = True
     queue: ClassVar = 400
     guess: ClassVar = Guess(names=((r"\b(event|events|dvs|prophesee)\b", 1),))

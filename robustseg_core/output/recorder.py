@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output import draw, messages, topics
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, reach_s, silences
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State
+from robustseg_core.version import __version__
 
 MOMENTS = 12
 """Pictures kept for the report."""

@@ -1,6 +1,7 @@
 """What the node and a recording say: each output topic once, and how its message is made.
 
-Node, MCAP, demo and the README's table follow from `OUTPUTS`. A new output is one more entry.
+Node, MCAP, demo, what `inspect` takes for no sensor, and the README's table follow from `OUTPUTS`.
+A new output is one more entry; `python docs/topics.py` writes its row.
 """
 
 from __future__ import annotations
@@ -129,6 +130,13 @@ OUTPUTS: tuple[Output, ...] = (
 def of_a_mask() -> dict[str, Output]:
     """By name, what one mask consists of; all carry its stamp."""
     return {output.name: output for output in OUTPUTS if output.make is not None}
+
+
+def is_output(topic: str) -> bool:
+    """Whether a node of ours, in whatever namespace, or a recording of a run says this topic."""
+    node, _, name = topic.rpartition("/")
+    names = {output.name for output in OUTPUTS}
+    return name in names and node.rpartition("/")[2] == messages.NODE
 
 
 def recorded(mask: Mask, *, first: bool) -> list[tuple[str, str, Fields, bool]]:

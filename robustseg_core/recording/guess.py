@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from robustseg_core import modalities
+from robustseg_core.output.topics import is_output
 from robustseg_core.robot.topics import TRANSPORTS
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -20,7 +21,9 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _LABEL = re.compile(
     r"\b(labels?|masks?|seg|segmentation|semantics?|truth|gt|groundtruth|panoptic|class(es)?)\b"
 )
+"""Words that others' labels go by, ..."""
 _DRAWN = re.compile(r"\b(overlay|annotated|debug|visuali[sz]ation|detections?|heatmap|result)\b")
+"""... and others' drawings; ours are known by their names (`output.topics`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def is_truth(candidate: Candidate) -> bool:
 def modality_of(candidate: Candidate) -> str | None:
     """What sensor a topic could be; None: none of ours (labels and drawings are no sensors)."""
     name, kinds = words(candidate.topic), modalities.ranked()
-    if is_truth(candidate) or (candidate.type in (*IMAGES, CLOUD) and _DRAWN.search(name)):
+    drawn = is_output(candidate.topic) or _DRAWN.search(name)
+    if is_truth(candidate) or (candidate.type in (*IMAGES, CLOUD) and drawn):
         return None
     takers = {kind: modalities.load(kind) for kind in kinds}
     takers = {kind: m for kind, m in takers.items() if candidate.type in m.messages}

@@ -65,7 +65,8 @@ def replay(
             shortened).
     """
     intake = segmenter.intake
-    streams = {intake.config.streams[name].topic: name for name in intake.modalities}
+    topics = intake.config.topics
+    streams = {topics[name]: name for name in intake.modalities}
     infos = {
         topic: [name for name in names if name in streams.values()]  # the network's only
         for topic, names in calibrations(intake.config).items()

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from robustseg_core import modalities
-from robustseg_core.faults import FaultSpec, parse_fault
+from robustseg_core.faults import ALL, FaultSpec, read_fault
 from robustseg_core.types import Fault, State
 
-ALL = "all"
 SENSORS = modalities.ranked()
 START_S = 2.5
 """A drive is left in peace until then: rates and medians are learned, everybody is LIVE."""
@@ -53,6 +52,11 @@ class Span:
     start_s: float = 0.0
     duration_s: float | None = None
     """None: as long as the case lasts."""
+
+    @property
+    def fault(self) -> FaultSpec:
+        """What the words say; the target may be `INFO`."""
+        return read_fault(self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,10 @@ class Case:
     @property
     def broken(self) -> frozenset[str]:
         """The modalities that something is done to."""
-        if any(span.words.startswith((f"{ALL}:", INFO, "/")) for span in self.spans):
+        targets = {span.fault.target for span in self.spans}
+        if any(target in (ALL, INFO) or target.startswith("/") for target in targets):
             return frozenset(SENSORS) if self.target == ALL else frozenset({self.target})
-        return frozenset(span.words.partition(":")[0] for span in self.spans)
+        return frozenset(targets)
 
     @property
     def needs_s(self) -> float:
@@ -117,16 +122,17 @@ class Case:
 
     def specs(self, infos: Mapping[str, object]) -> list[FaultSpec]:
         """Its faults on the drive's clock; `infos` are the CameraInfo topics."""
-        found: list[Span] = []
+        found: list[FaultSpec] = []
         for span in self.spans:
-            told = span.words.partition(":")
-            topics = sorted(infos) if told[0] == INFO else [told[0]]
-            found += [replace(span, words=f"{topic}:{told[2]}") for topic in topics]
-        return [parse_fault(f"{s.words}@{self._when(s)}") for s in found]
+            start_s, duration_s = self._when(span)
+            fault = replace(span.fault, start_s=start_s, duration_s=duration_s)
+            targets = sorted(infos) if fault.target == INFO else [fault.target]
+            found += [replace(fault, target=target) for target in targets]
+        return found
 
-    def _when(self, span: Span) -> str:
+    def _when(self, span: Span) -> tuple[float, float | None]:
         """Until the end of the drive where nobody looks afterwards, so that no end is a fault."""
-        start = f"{self.begins_s + span.start_s:g}"
-        if span.duration_s is not None:
-            return f"{start}+{span.duration_s:g}"
-        return f"{start}+{self.lasts_s - span.start_s:g}" if self.after_s else start
+        start_s = self.begins_s + span.start_s
+        if span.duration_s is None and self.after_s:
+            return start_s, self.lasts_s - span.start_s
+        return start_s, span.duration_s

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.faults import load
+from robustseg_core.faults import parse_fault
 from robustseg_core.robustness.case import ALL, INFO, SENSORS, Bit, Case, Limit, Span
 from robustseg_core.types import Fault, State
 
@@ -40,11 +40,7 @@ def _on(sensors: Iterable[str], fault: str, **expected: Any) -> list[Case]:
     """A fault done to each of these sensors; what it finds is the fault's own promise."""
     made = []
     for name in sensors:
-        kind = load(fault.partition("(")[0])
-        options = dict(
-            word.split("=") for word in fault.rstrip(")").partition("(")[2].split(",") if word
-        )
-        told = kind(**options)
+        told = parse_fault(f"{name}:{fault}").model()
         known = {"finds": told.expects(name), "may": told.may | told.finds, **expected}
         made.append(Case(0, name, (Span(f"{name}:{fault}"),), **known))
     return made
@@ -59,28 +55,43 @@ def _row(
 
 def _flapping() -> list[Case]:
     """One second off, one second on, twice: with back-off the second pardon takes a second."""
+    spans = {name: tuple(Span(f"{name}:off", k, 1.0) for k in (0.0, 2.0)) for name in SENSORS}
     return [
         Case(
-            0, name, tuple(Span(f"{name}:off", k, 1.0) for k in (0.0, 2.0)),
-            finds=frozenset({Fault.SILENT}), may=frozenset({Fault.SEQUENCE_GAP, Fault.LOSSY}),
-            within=SILENCE, transitions=3, lasts_s=3.9, scored=False,
+            0,
+            name,
+            spans[name],
+            finds=frozenset({Fault.SILENT}),
+            may=frozenset({Fault.SEQUENCE_GAP, Fault.LOSSY}),
+            within=SILENCE,
+            transitions=3,
+            lasts_s=3.9,
+            scored=False,
         )
         for name in SENSORS
-    ]  # fmt: skip
+    ]
 
 
 def _blackout() -> list[Case]:
     """All die; after a second and a half one returns."""
     return [
         Case(
-            0, name,
+            0,
+            name,
             tuple(Span(f"{n}:off", 0.0, 1.5 if n == name else 4.0) for n in SENSORS),
-            finds=frozenset({Fault.SILENT}), may=frozenset({Fault.SEQUENCE_GAP}), within=SILENCE,
-            reaches=State.DEAD, lasts_s=1.5, after_s=1.5, goes_on=False, dark_s=(0.5, 1.5),
-            back_s=1.0, scored=False,
+            finds=frozenset({Fault.SILENT}),
+            may=frozenset({Fault.SEQUENCE_GAP}),
+            within=SILENCE,
+            reaches=State.DEAD,
+            lasts_s=1.5,
+            after_s=1.5,
+            goes_on=False,
+            dark_s=(0.5, 1.5),
+            back_s=1.0,
+            scored=False,
         )
         for name in SENSORS
-    ]  # fmt: skip
+    ]
 
 
 def _everywhere(words: str, **expected: Any) -> list[Case]:
@@ -89,8 +100,12 @@ def _everywhere(words: str, **expected: Any) -> list[Case]:
 
 
 OUT: dict[str, Any] = {"bit": Bit.OUT, "within": THREE}
-DOUBTED: dict[str, Any] = {"bit": Bit.USED, "within": Limit(seconds=1.0), "never": DEAD,
-                           "reaches": State.DEGRADED}  # fmt: skip
+DOUBTED: dict[str, Any] = {
+    "bit": Bit.USED,
+    "within": Limit(seconds=1.0),
+    "never": DEAD,
+    "reaches": State.DEGRADED,
+}
 
 MATRIX: tuple[Row, ...] = (
     _row(1, "drop-out, permanent", "DEAD (silent)", "3 periods + 20 ms",

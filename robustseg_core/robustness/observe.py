@@ -94,12 +94,10 @@ def rates(bag: Bag, robot: RobotConfig) -> dict[str, float]:
     """
     counts = {topic.name: topic.count for topic in bag.topics}
     found = {}
-    for name, stream in robot.streams.items():
-        if not stream.topic:
-            continue
-        if (count := counts.get(stream.topic, 0)) < 2:
+    for name, topic in robot.topics.items():
+        if (count := counts.get(topic, 0)) < 2:
             raise RobustsegError(
-                f"{bag.paths[0].name} has {count} messages of {name} ({stream.topic}); the matrix "
+                f"{bag.paths[0].name} has {count} messages of {name} ({topic}); the matrix "
                 "needs a drive on which every configured sensor is healthy"
             )
         found[name] = count * SECOND / bag.duration_ns

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import __version__, metrics
+from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.engines.blank import blank
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
@@ -39,6 +39,7 @@ from robustseg_core.segmenter import UNTRAINED, Segmenter, network, weights_file
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import SECOND, ModelSpec
+from robustseg_core.version import __version__
 
 POLICIES = ("ours", "ungated", "oracle", "all_or_nothing")
 """Who made the masks; names in `robustness.json`."""
@@ -126,12 +127,12 @@ def fits(
 ) -> str:
     """Why a case cannot be done to this drive, or nothing."""
     recorded = {topic.name for topic in bag.topics}
-    streams = {n for n in spec.modalities if n in robot.streams and robot.streams[n].topic}
+    streams = set(spec.modalities) & set(robot.topics)
     for span in case.spans:
-        target = span.words.partition(":")[0]
+        target = span.fault.target
         if target.startswith("/") and target not in recorded:
             return f"no {target} in the drive"
-        if not target.startswith("/") and target not in (ALL, INFO, "", *streams):
+        if not target.startswith("/") and target not in (ALL, INFO, *streams):
             return f"no {target} on this robot"
     if case.target != ALL and case.target not in streams:
         return f"no {case.target} on this robot"

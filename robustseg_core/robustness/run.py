@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robustseg_core import __version__
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.run import check_streams, robot_for
@@ -22,6 +21,7 @@ from robustseg_core.robustness.perform import Options, Task, fits, perform, spec
 from robustseg_core.robustness.proofs import named_tests, prove
 from robustseg_core.sim.produce import Recipe, simulate_all
 from robustseg_core.storage.output_folder import replacing
+from robustseg_core.version import __version__
 
 CONDITIONS = ("clear", "cloud", "fog", "rain", "night")
 SIM_SECONDS = 7.0

@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import Field
 
-from robustseg_core import __version__
 from robustseg_core.bag import BagWriter
 from robustseg_core.config import Strict, load
 from robustseg_core.errors import RobustsegError
@@ -22,6 +21,7 @@ from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.sim.rig import rig
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import claimed, place
+from robustseg_core.version import __version__
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from robustseg_core.config import StreamConfig, SyncConfig
 from robustseg_core.sync.buffer import EVENT_SPAN_NS, HOLD_MAX_NS, StreamBuffer
+from robustseg_core.sync.deadline import Deadline
 from robustseg_core.sync.offsets import DOUBTED_NS
 from robustseg_core.sync.stamps import Stamped
 from robustseg_core.types import MS, SECOND, Fault, Finding
@@ -84,6 +85,7 @@ class Synchronizer(Generic[T]):
         accumulating: Collection[str] = (),
     ) -> None:
         self._config = config
+        self._deadline = Deadline(config)
         self._buffers: dict[str, StreamBuffer[T]] = {
             name: StreamBuffer(stream, accumulates=name in accumulating, most=config.ring)
             for name, stream in streams.items()
@@ -98,7 +100,7 @@ class Synchronizer(Generic[T]):
     @property
     def longest_wait_ns(self) -> int:
         """No set stays open for longer after its reference came, whatever the reference's rate."""
-        return round(self._config.deadline_ms * MS)
+        return self._deadline.longest_ns
 
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
@@ -227,11 +229,9 @@ class Synchronizer(Generic[T]):
         return round(self._period_ns() * min(known, default=1.0))
 
     def _deadline_ns(self, opener: str | None) -> int:
-        """The deadline rule: the longest wait, or a share of the reference's period if shorter."""
+        """How long a set that this stream opens may wait; None: one that a tick makes."""
         period_ns = self._buffers[opener].rate.period_ns if opener else self._period_ns()
-        if not period_ns:
-            return self.longest_wait_ns
-        return min(self.longest_wait_ns, round(self._config.deadline_share * period_ns))
+        return self._deadline.of(period_ns)
 
     def _latest_ns(self, reference: Stamped[T], opener: str, usable: list[str]) -> int:
         """When an open set leaves at the latest: its deadline, or the tick that it stands for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import Modality
 from robustseg_core.types import MS, Fault, Reading, Rejection
-from support import makers
+from support import makers, radar
+from support.planted import plant
 from support.twins import both
 
 RNG = np.random.default_rng(17)
@@ -63,10 +65,13 @@ CASES = [(name, form) for name, forms in VALID.items() for form in forms]
 
 
 def view() -> View:
+    """A camera's, in which every sensor above is placed."""
     made = View(SIZE)
-    made.set_camera_info("rgb", makers.camera_info(height=120, width=160, fx=100))
-    for frame in ("lidar", "event_camera"):
-        made.add_transforms(makers.transform("camera", frame))
+    info = makers.camera_info(height=120, width=160, fx=100)
+    made.set_camera_info("rgb", info)
+    frames = {m.header.frame_id for forms in VALID.values() for m in forms.values()}
+    for frame in sorted(frames - {info.header.frame_id}):
+        made.add_transforms(makers.transform(info.header.frame_id, frame))
     return made
 
 
@@ -81,7 +86,7 @@ def through(modality: Modality, message: Any, where: View) -> np.ndarray:
     if modality.usable(frame_id, where):
         raise Rejection(Fault.NO_TF, "not placed")
     array = modality.encode([Reading(modality.name, STAMP, frame_id, data)], where, STAMP)
-    assert array.shape == (3, *SIZE)
+    assert array.shape == (modality.encoding.channels, *SIZE)
     assert array.dtype == np.float32
     assert np.isfinite(array).all()
     picture = modality.picture(array)
@@ -118,7 +123,7 @@ def test_a_fingerprint_changes_with_the_content_and_only_with_it(name: str, form
     same.header.stamp.nanosec += 1
     assert modality.digest(same) == modality.digest(message)
     assert {modality.digest(made) for made in both(message)} == {modality.digest(message)}
-    payload = "events" if name == "event" else "data"
+    payload = modality.payload
     other = getattr(same, payload).copy()
     other[len(other) // 2 :: 7] ^= 1  # the least noise a sensor has
     setattr(same, payload, other)
@@ -155,7 +160,7 @@ def test_a_field_that_is_nonsense_is_rejected_not_crashed_on(name: str, form: st
 def test_mutated_messages_are_used_or_rejected_and_never_worse(name: str, form: str) -> None:
     where = view()
     valid = VALID[name][form]
-    payload = "events" if name == "event" else "data"
+    payload = modalities.load(name).payload
     integers = [
         f for f in ("height", "width", "step", "point_step", "row_step", "seq") if hasattr(valid, f)
     ]
@@ -215,3 +220,28 @@ def test_a_modality_that_was_reset_behaves_like_a_new_one(name: str) -> None:
 def test_limits_that_are_no_limits_are_refused_by_name(name: str) -> None:
     with pytest.raises(RobustsegError, match=rf"streams\.{name}\.limits\.magic"):
         modalities.load(name)(limits={"magic": 1})
+
+
+@pytest.mark.parametrize("channels", [1, 4, 5])
+def test_a_new_modality_keeps_the_contract_whatever_its_channels(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file and one valid message, as CONTRIBUTING.md says; its frame is one of its own."""
+    plant(monkeypatch, tmp_path, modalities, "radar", radar.file(channels))
+    monkeypatch.setitem(VALID, "radar", {"targets": radar.message(STAMP)})
+    test_every_modality_in_the_folder_is_tested_here()
+    for check in (
+        test_a_good_message_becomes_an_array_on_the_grid,
+        test_a_good_message_raises_no_alarm,
+        test_a_fingerprint_changes_with_the_content_and_only_with_it,
+        test_a_field_that_is_nonsense_is_rejected_not_crashed_on,
+        test_mutated_messages_are_used_or_rejected_and_never_worse,
+    ):
+        check("radar", "targets")
+    for check_all in (
+        test_a_message_of_another_type_is_rejected_not_crashed_on,
+        test_every_option_explains_itself,
+        test_a_modality_that_was_reset_behaves_like_a_new_one,
+        test_limits_that_are_no_limits_are_refused_by_name,
+    ):
+        check_all("radar")

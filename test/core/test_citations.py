@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -31,7 +32,17 @@ WORKING_NOTES = re.compile(
 """Notes that the project was begun with; they are not in the repository."""
 PAGE = re.compile(r"(?<![\w/.:-])((?:[\w.-]+/)*[\w-]+\.md)\b")
 """A page of ours, by its path; a link to another site has a colon and slashes before it."""
+CODE = re.compile(r"(?<![\w/.:*{<-])((?:[\w.-]+/)*\w+\.py)\b(?!\.)")
+"""A file of code, by its path."""
+ANCHOR = re.compile(r"(?:(?<![\w/.:-])|\]\()((?:[\w.-]+/)*[\w-]+\.md)#([\w-]+)|\]\(()#([\w-]+)\)")
+"""A heading of a page, as links name it; without a page, of the same one."""
 MADE_AT_RUN_TIME = {"table.md", "robustness.md"}
+OTHERS = {"package/name.py", "mix_transformer.py", "segformer_head.py"}
+"""A plug-in in general, and files of the released code of SegFormer."""
+OF_OTHERS = Path("test/data/golden/README.md")
+"""Says which files of released code made the figures."""
+ROOTS = ("", "robustseg_core", "robustseg_core/models", "robustseg_ros", "test")
+"""Where a path may begin that a text names."""
 
 
 def files() -> list[Path]:
@@ -76,4 +87,53 @@ def test_every_page_that_is_named_is_there(kind: str) -> None:
                 continue
             if not any((folder / name).exists() for folder in (ROOT, path.parent)):
                 lost.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not lost, "\n".join(lost)
+
+
+def prose(path: Path) -> str:
+    """What a file says to people: a page, or the docstrings and comments of code; no links away."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        lines = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr))
+        strings = [str(line.value) for line in lines if isinstance(line, ast.Constant)]
+        text = "\n".join([*strings, *re.findall(r"#.*", text)])
+    return re.sub(r"https?://\S+", "", text)
+
+
+def found(name: str, path: Path) -> bool:
+    return any((folder / name).exists() for folder in (*(ROOT / r for r in ROOTS), path.parent))
+
+
+@pytest.mark.parametrize("kind", [".py", ".md", ".yaml", ".toml"])
+def test_every_file_of_code_that_is_named_is_there(kind: str) -> None:
+    known = {path.name for path in files()}
+    lost = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files()
+        if path.suffix == kind and path != ROOT / OF_OTHERS
+        for name in CODE.findall(prose(path))
+        if not (name in known | OTHERS or found(name, path))
+    ]
+    assert not lost, "\n".join(lost)
+
+
+def headings(page: Path) -> set[str]:
+    """What may stand behind `#` in a link to this page, as GitHub makes it of its headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("kind", [".py", ".md"])
+def test_every_heading_that_is_named_is_there(kind: str) -> None:
+    lost = []
+    for path in files():
+        if path.suffix != kind:
+            continue
+        for match in ANCHOR.finditer(prose(path)):
+            name, anchor = match[1] or "", match[2] or match[4]
+            places = [path.parent / name, ROOT / name] if name else [path]
+            page = next((place for place in places if place.exists()), None)
+            if page is None or anchor not in headings(page):
+                lost.append(f"{path.relative_to(ROOT)}: {name}#{anchor}")
     assert not lost, "\n".join(lost)

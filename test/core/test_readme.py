@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import robustseg_core
+from robustseg_core.cli.main import app
+from robustseg_core.config import load
+from robustseg_core.sim.produce import Split
 from support import ROOT
+from support.drives import truths, write_drive
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +83,50 @@ def test_the_example_finds_the_street_with_any_sensors(
     shares = [int(n) for n in re.findall(r"(\d+)% of the pixels", capsys.readouterr().out)]
     assert len(shares) == 3 and min(shares) > 50
     assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+def commands(page: str, heading: str) -> list[str]:
+    """The lines of the first block of commands below a heading, continued ones joined."""
+    text = (ROOT / page).read_text().partition(f"## {heading}\n")[2]
+    block = text.partition("```bash\n")[2].partition("```")[0]
+    return block.replace("\\\n", " ").splitlines()
+
+
+SMALL = {
+    "extract": "--jobs 1",
+    "train": "optim.steps=2 optim.batch=2 data.workers=0 network.head_width=16 "
+    "validate.every=2 validate.samples=2",
+    "eval": "--protocol subsets",
+}
+"""What makes a command quick; the words as printed stay before it."""
+
+
+def test_the_commands_of_the_study_are_the_same_in_both_pages() -> None:
+    told = [line.split() for line in commands("README.md", "Training")]
+    assert told == [
+        line.split()
+        for line in commands("training/README.md", "From nothing to a table, in five commands")
+    ]
+
+
+def test_the_commands_for_training_run_one_after_the_other_as_printed(
+    tmp_path, monkeypatch
+) -> None:
+    """On short drives under the names that the first command, which takes long, would give them."""
+    monkeypatch.chdir(tmp_path)
+    simulated, *others = commands("README.md", "Training")
+    assert simulated.startswith("robustseg sim drives ")
+    (tmp_path / "bags").mkdir()
+    (tmp_path / "drives").mkdir()
+    for word in re.findall(r"--split (\S+)", simulated):
+        split = ROOT / word
+        name = f"{split.stem}_{load(Split, split).recipes()[0].seed:05d}"
+        bag = write_drive(tmp_path / "bags" / name, 0.3, truths(0.3))
+        next(bag.glob("*.mcap")).rename((tmp_path / "drives" / name).with_suffix(".mcap"))
+    for line in others:
+        program, command, *words = shlex.split(f"{line} {SMALL.get(line.split()[1], '')}")
+        assert program == "robustseg"
+        typed = [found for word in words for found in sorted(glob.glob(word)) or [word]]
+        done = CliRunner().invoke(app, [command, *typed])
+        assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
+    assert (tmp_path / "out" / "anyseg" / "results.json").stat().st_size > 0

@@ -195,4 +195,4 @@ def test_the_figure_is_what_the_synchronizer_does(tmp_path: Path) -> None:
         re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', path.read_text())
         for path in (again, SPECS / "synchronizer.svg")
     ]
-    assert points[0] == points[1]
+    assert points[0] == points[1], "run: python docs/specs/timeline.py"

@@ -6,13 +6,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from core.output.test_outputs import a_map, a_spec
-from core.output.test_topics import UNSURE
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from robustseg_core.output import topics
 from robustseg_ros.publishers import Publishers
+from support.label_maps import UNSURE, a_map, a_spec
 
 pytestmark = pytest.mark.ros
 

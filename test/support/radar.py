@@ -52,7 +52,7 @@ class Radar(Modality):
     def check(self, data: Any) -> list[Finding]:
         if len(data.xyz):
             return []
-        return [Finding(Fault.EMPTY_CLOUD, True, "0 targets, expected 1 or more")]
+        return [Finding(Fault.EMPTY_CLOUD, fatal=True, text="0 targets, expected 1 or more")]
 
     def encode(self, readings, view, stamp_ns):
         reading = readings[-1]

@@ -8,6 +8,7 @@ import io
 import logging
 import sys
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -34,6 +35,31 @@ def shown(draw) -> str:
     console.file, console._force_terminal, console._color_system = out, True, None
     draw(console)
     return out.getvalue()
+
+
+@pytest.mark.parametrize("terminal_there", [True, False])
+def test_a_bar_is_gone_when_an_error_is_told(terminal_there, monkeypatch):
+    """`0/? steps` above the sentence says nothing; a bar that went well stays."""
+    monkeypatch.setenv("TERM", "xterm")
+
+    def written(error: Exception | None) -> str:
+        out = io.StringIO()
+        console = Terminal()
+        console.file, console._force_terminal, console._color_system = out, terminal_there, None
+        console.is_interactive = terminal_there
+        monkeypatch.setattr(terminal, "err", console)
+        with suppress(RobustsegError), terminal.progress_bar("steps") as progress:
+            progress.add_task("teacher", total=None)
+            if error is not None:
+                raise error
+        return out.getvalue()
+
+    assert "teacher" in written(None) and "steps" in written(None)
+    failed = written(RobustsegError("nothing is called so"))
+    if terminal_there:
+        assert failed.endswith("\r\x1b[1A\x1b[2K"), "the line of the bar is erased"
+    else:
+        assert not failed.strip()
 
 
 @given(st.text(st.characters(codec=None), max_size=40))

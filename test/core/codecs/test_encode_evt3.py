@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from core.codecs.test_decode_evt3 import Oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core.codecs.events.evt3 import Evt3Decoder, encode_evt3
 from robustseg_core.errors import RobustsegError
+from support.evt3_table import Oracle
 
 WIDTH, HEIGHT = 40, 6
 STEP_US = st.sampled_from([0, 0, 0, 0, 1, 4096, 3_000_000, 20_000_000])

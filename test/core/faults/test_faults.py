@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from robustseg_core.codecs.events.evt3 import Evt3Decoder
 from robustseg_core.codecs.image import FORMATS, decode_compressed, decode_image
 from robustseg_core.codecs.points import decode_points
 from robustseg_core.errors import RobustsegError
-from robustseg_core.faults import FaultSpec, Injector, parse_fault
+from robustseg_core.faults import FaultSpec, Injector, parse_fault, read_fault
 from robustseg_core.faults.kinds import depth
 from robustseg_core.faults.kinds import image as image_faults
 from robustseg_core.types import SECOND, Fault, Rejection
+from support import ROOT
 from support.drives import ALL, EPOCH, TOPICS, message, rows, through
 from support.makers import cloud, compressed, image, make
 
@@ -76,6 +78,22 @@ def test_a_misspelt_fault_says_what_was_expected(text, said):
     with pytest.raises(RobustsegError) as error:
         parse_fault(text)
     assert said in str(error.value)
+
+
+def test_the_grammar_alone_asks_for_no_target_and_no_fault():
+    """Whose words mean more targets (`info`: every CameraInfo) read them by the same grammar."""
+    assert read_fault("info:off@2+1") == FaultSpec("info", "off", {}, 2.0, 1.0)
+    assert read_fault("nir:odd(a=1, b=x)") == FaultSpec("nir", "odd", {"a": "1", "b": "x"})
+    for text in ("rgb", "rgb:holes(share)", "rgb:off@1+0"):
+        with pytest.raises(RobustsegError):
+            read_fault(text)
+
+
+def test_the_pages_say_how_many_faults_there_are():
+    count = f"{len(faults.available())} faults"
+    for page in ("README.md", "CHANGELOG.md"):
+        said = re.findall(r"\b\d\d faults\b", (ROOT / page).read_text())
+        assert said and set(said) == {count}, f"{page}: write {count}"
 
 
 def test_a_fault_of_a_sensor_that_the_robot_lacks_is_refused():

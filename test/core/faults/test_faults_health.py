@@ -6,19 +6,18 @@ Times are those of the fault matrix (docs/robustness.md, column deadline).
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import pytest
 
 from robustseg_core import faults
-from robustseg_core.types import IGNORE, SECOND, Fault, State
+from robustseg_core.types import Fault, State
+from support.accounts import START_S, observed
 from support.drives import ALL, RATES, drive, rows, segmenter, through
 
 pytestmark = pytest.mark.slow
 
 PAIRS = [(m, n) for n in faults.available() for m in faults.load(n).modalities or ALL]
 ON_THE_WAY = {Fault.LATE, Fault.STARTING, Fault.RECOVERING}
-START_S = 1.5
 SURVIVED = {"wrong"}
 """What no sensor can tell alone: a mirrored street is a street."""
 DEADLINE_S = {
@@ -45,14 +44,6 @@ BRIEF = {"event_flood": "+0.3"}
 """A flood is much to decode."""
 
 
-class Account(NamedTuple):
-    said: dict[str, dict[Fault, float]]
-    """Of each stream, what health and masks said of it, and how long after the fault began."""
-    states: dict[str, list[State]]
-    masks: int
-    """... from the beginning of the fault."""
-
-
 def deadline_s(modality: str, name: str) -> float:
     three = 3 / RATES[modality] + 0.02
     if name == "off":
@@ -60,30 +51,6 @@ def deadline_s(modality: str, name: str) -> float:
     if (modality, name) == ("event", "truncated"):
         return 0.5  # one packet alone may be short
     return DEADLINE_S.get(name, three)
-
-
-def observed(text: str, seconds: float, seed: int = 1) -> Account:
-    """What is said from the moment on at which a fault begins."""
-    made = segmenter()
-    said: dict[str, dict[Fault, float]] = {name: {} for name in ALL}
-    states: dict[str, list[State]] = {name: [] for name in ALL}
-    end_ns = round((START_S + seconds) * SECOND)
-
-    def watch(now_ns: int) -> None:
-        if START_S * SECOND < now_ns < end_ns:
-            for name, health in made.health(now_ns).items():
-                states[name].append(health.state)
-                for fault in {f.fault for f in health.findings} | set(health.rejected):
-                    said[name].setdefault(fault, now_ns / SECOND - START_S)
-
-    arrivals = through(text, rows(START_S + seconds), seed=seed)
-    maps = [(now, m) for now, m in drive(made, arrivals, watch) if START_S * SECOND < now < end_ns]
-    for now, label_map in maps:
-        assert label_map.ids.max() < 19 or label_map.ids.max() == IGNORE
-        for name, reasons in label_map.reasons.items():
-            fault = reasons[0].fault
-            said[name].setdefault(fault, now / SECOND - START_S)
-    return Account(said, states, len(maps))
 
 
 @pytest.mark.parametrize("modality, name", PAIRS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from core.faults.test_faults_health import START_S, observed
 from typer.testing import CliRunner
 
 from robustseg_core import faults
@@ -13,6 +12,7 @@ from robustseg_core.faults import Injector, kinds, parse_fault
 from robustseg_core.robustness.matrix import _on
 from robustseg_core.types import Fault
 from support import drives
+from support.accounts import START_S, observed
 from support.planted import plant
 
 LENS = '''

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
-from conftest import ROOT
-from core.output.test_outputs import a_map, a_spec
 
 from robustseg_core.bag import Bag
-from robustseg_core.output import messages, topics
+from robustseg_core.output import topics
 from robustseg_core.output.recorder import Recorder
 from robustseg_core.output.timeline import Timeline
-from robustseg_core.output.topics import IMAGE, Mask, Output
+from robustseg_core.output.topics import IMAGE, Mask
 from robustseg_core.types import SECOND
+from support import ROOT
+from support.label_maps import UNSURE, a_map, a_spec
 
-RECORDED = {
+KNOWN = {
     "/robustseg/label_info": "vision_msgs/msg/LabelInfo",
     "/robustseg/label_mask": "sensor_msgs/msg/Image",
     "/robustseg/confidence": "sensor_msgs/msg/Image",
     "/robustseg/overlay": "sensor_msgs/msg/CompressedImage",
     "/robustseg/status": "diagnostic_msgs/msg/DiagnosticArray",
 }
-UNSURE = Output(
-    "unsure",
-    IMAGE,
-    "where nobody knows",
-    "mono8",
-    lazy=True,
-    make=lambda mask: messages.confidence(mask.label_map),
-)
+"""What readers of recordings rely on; a new output is none of it yet."""
 
 
 def recording(folder):
@@ -44,14 +39,32 @@ def recording(folder):
 
 def test_the_readmes_table_is_that_of_the_code():
     rows = (ROOT / "README.md").read_text().splitlines()
-    assert [row for row in rows if row.startswith("| out |")] == topics.table()
+    shown = [row for row in rows if row.startswith("| out |")]
+    assert shown == topics.table(), "run: python docs/topics.py"
+
+
+def test_the_command_writes_the_rows_of_the_table_and_nothing_else(monkeypatch):
+    place = importlib.util.spec_from_file_location("topics_page", ROOT / "docs" / "topics.py")
+    page = importlib.util.module_from_spec(place)
+    place.loader.exec_module(page)
+    before = page.README.read_text()
+    assert page.rewritten(before) == before
+    monkeypatch.setattr(topics, "OUTPUTS", (*topics.OUTPUTS, UNSURE))
+    after = page.rewritten(before)
+    assert [r for r in after.splitlines() if r.startswith("| out |")] == topics.table()
+    (row,) = set(after.splitlines()) - set(before.splitlines())
+    assert "~/unsure" in row and page.rewritten(after) == after
+    monkeypatch.undo()
+    assert page.rewritten(after) == before
 
 
 def test_a_recording_keeps_what_is_said_of_masks_and_what_the_ids_mean_once(tmp_path):
     kept = recording(tmp_path)
-    assert {name: kind for name, (kind, *_) in kept.items()} == RECORDED
-    assert kept["/robustseg/label_info"][1:] == (1, True)
-    assert all(kept[name][1:] == (2, False) for name in RECORDED if "info" not in name)
+    assert {name: kind for name, (kind, *_) in kept.items()}.items() >= KNOWN.items()
+    said = [output for output in topics.OUTPUTS if output.make or output.names]
+    assert {name: (count, latched) for name, (_, count, latched) in kept.items()} == {
+        f"/robustseg/{output.name}": (1 if output.latched else 2, output.latched) for output in said
+    }
 
 
 def test_an_output_that_is_one_more_entry_is_recorded_and_in_the_table(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.replay import Player
 from robustseg_core.robustness.baselines import Ungated
 from robustseg_core.segmenter import Segmenter
+from robustseg_core.sync.deadline import Deadline
 from robustseg_core.types import SECOND
 from support import drives
 
@@ -75,4 +76,5 @@ def test_a_segmenter_and_who_takes_its_place_can_be_played_to():
     spec = drives.engine().spec
     ungated = Ungated(drives.robot(), spec, due=[], on_bundle=lambda stamp_ns, bundle: None)
     players: list[Player] = [Segmenter(drives.robot(), spec, drives.engine()), ungated]
-    assert all(player.intake.longest_wait_ns == 40_000_000 for player in players)
+    longest_ns = Deadline(drives.robot().sync).longest_ns
+    assert all(player.intake.longest_wait_ns == longest_ns for player in players)

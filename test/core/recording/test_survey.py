@@ -11,10 +11,12 @@ import yaml
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.config import load, read_yaml
+from robustseg_core.output import topics as outputs
 from robustseg_core.recording.guess import Candidate, camera_info_of, modality_of, rank, words
 from robustseg_core.recording.survey import Survey, survey
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND
+from support.label_maps import UNSURE
 from support.makers import camera_info, compressed, events, image, make, transform, xyz
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -221,3 +223,20 @@ def test_the_calibration_beside_an_image_is_found(topic, info):
 
 def test_names_are_read_as_words():
     assert words("/os1_cloudNode/points2") == "os cloud node points"
+
+
+def test_what_the_node_says_is_no_sensor_whatever_its_name(monkeypatch):
+    """A new output topic, in a recording of ours: the camera is the camera."""
+    ours = [topic for topic in outputs.OUTPUTS if topic.make and topic.type == IMAGE]
+    assert len(ours) >= 3
+    for output in [*ours, UNSURE]:
+        for topic in (f"/robustseg/{output.name}", f"/front/robustseg/{output.name}"):
+            heard = [Candidate(topic, kind, 9, "rgb8") for kind in (IMAGE, COMPRESSED)]
+            if output is UNSURE:
+                assert [modality_of(found) for found in heard] == ["rgb", "rgb"], "not ours yet"
+                continue
+            assert [modality_of(found) for found in heard] == [None, None]
+    monkeypatch.setattr(outputs, "OUTPUTS", (*outputs.OUTPUTS, UNSURE))
+    camera = Candidate("/cam/unsure", IMAGE, 1, "rgb8")
+    ranked = rank([Candidate("/robustseg/unsure", IMAGE, 9, "rgb8"), camera])
+    assert ranked == {"rgb": ["/cam/unsure"]}
