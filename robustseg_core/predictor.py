@@ -3,7 +3,8 @@
     predictor = robustseg_core.load("street")
     result = predictor.predict({"rgb": image, "lidar": points}, camera=K, extrinsics={"lidar": T})
 
-Any non-empty subset of the network's sensors will do: what is missing is left out, never filled in.
+Any non-empty subset of the network's sensors will do: what is missing, or says nothing at all, is
+left out, never filled in.
 Each call stands alone. What a sensor gives:
 
 * rgb: (H, W, 3) uint8 RGB. OpenCV reads BGR, and nobody can tell: give `image[..., ::-1]`.
@@ -32,14 +33,25 @@ from robustseg_core.config import ViewConfig
 from robustseg_core.engines import Engine
 from robustseg_core.engines.eager import pick_device
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.camera import Camera, same_aspect
 from robustseg_core.geometry.view import View, grid_of
 from robustseg_core.intake import checked
 from robustseg_core.modalities._base import Modality
 from robustseg_core.models import checkpoint
 from robustseg_core.output import draw
-from robustseg_core.segmenter import encode, engine_of, enlarge
-from robustseg_core.types import IGNORE, Bundle, Color, Finding, Frame, ModelSpec, Reading
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.segmenter import encode, engine_of, enlarge, weights_file
+from robustseg_core.types import (
+    IGNORE,
+    Bundle,
+    Color,
+    Fault,
+    Finding,
+    Frame,
+    ModelSpec,
+    Reading,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,10 +81,15 @@ def load(
         cpu_threads: of this process's networks, on a CPU; 0: all cores but one.
 
     Raises:
-        RobustsegError: no such weights or device, or a file that is no checkpoint.
+        RobustsegError: no such weights, device or number of threads, or a file that is no
+            checkpoint.
     """
-    model = checkpoint.load(_weights(weights))
-    return Predictor(model.spec, engine_of(model, pick_device(device), cpu_threads=cpu_threads))
+    if not isinstance(weights, (str, Path)) or not str(weights):
+        raise RobustsegError(f"weights is {weights!r}; give the name, as 'street', or the path")
+    RobotConfig.model_validate({"cpu_threads": cpu_threads}, strict=True)
+    where = pick_device(device)
+    model = checkpoint.load(weights_file(weights))
+    return Predictor(model.spec, engine_of(model, where, cpu_threads=cpu_threads))
 
 
 class Example(NamedTuple):
@@ -166,15 +183,17 @@ class Predictor:
             inputs: modality -> what the sensor says, as this module's text has it.
             camera: the camera whose pixels are labelled (that of `rgb`); or modality -> camera,
                 where depth or events come through a lens of their own. Without one, pictures are
-                taken to show the same field of view, and a point cloud cannot be placed.
+                taken to show the same field of view (so they have one aspect ratio), and a point
+                cloud cannot be placed.
             extrinsics: modality -> (4, 4) camera_from_sensor in metres, of point clouds and of
                 whatever has a lens of its own.
-            reject: leave out what the product would reject: a black image, an empty scan. Else it
-                is used all the same; `Result.findings` and the log tell of it either way.
+            reject: leave out what the product would reject, as a black image. Else it is used all
+                the same, unless it says nothing at all: no valid depth, no point in the image, no
+                event in the window. `Result.findings` and the log tell of it either way.
 
         Raises:
             RobustsegError: nothing is given, a name or an array is not what it should be, a sensor
-                cannot be placed, or nothing is left that is not rejected.
+                cannot be placed, or nothing is left that says something and is not rejected.
         """
         names = self._check_names(inputs)
         cameras = self._cameras(camera)
@@ -184,18 +203,14 @@ class Predictor:
         frames: dict[str, Frame] = {}
         findings: dict[str, tuple[Finding, ...]] = {}
         for name in names:
-            decoder = self._decoders[name]
-            decoder.reset()  # what was usual in another call says nothing of this one
-            found, quality = checked(decoder, data[name])
-            if alarms := tuple(finding for finding in found if finding.alarm):
+            frame, alarms = self._frame(name, data[name], view)
+            if alarms:
                 findings[name] = alarms
-                log.warning("%s: %s", name, "; ".join(map(str, alarms)))
-            if reject and any(finding.fatal for finding in alarms):
-                continue
-            frames[name] = encode(decoder, [Reading(name, 0, "", data[name], quality)], view, 0)
+                log.warning("%s: %s", name, sentence(alarms))
+            if frame is not None and not (reject and any(found.fatal for found in alarms)):
+                frames[name] = frame
         if not frames:
-            told = "; ".join(f"{name}: {found[0]}" for name, found in findings.items())
-            raise RobustsegError(f"nothing is left to make a mask of ({told}); give other data")
+            raise RobustsegError(_nothing_left(findings))
         bundle = Bundle(0, frames)
         ids, confidence = self._engine(bundle)
         height, width = view.camera_size
@@ -208,6 +223,20 @@ class Predictor:
             bundle=bundle,
             picture=data["rgb"] if "rgb" in frames else None,
         )
+
+    def _frame(self, name: str, data: Any, view: View) -> tuple[Frame | None, tuple[Finding, ...]]:
+        """(what the network sees of a sensor, what is objected to); None: nothing to be seen."""
+        decoder = self._decoders[name]
+        decoder.reset()  # what was usual in another call says nothing of this one
+        found, quality = checked(decoder, data)
+        alarms = tuple(finding for finding in found if finding.alarm)
+        reading = Reading(name, 0, "", data, quality)
+        frame = encode(decoder, [reading], view, 0)
+        if frame.array.any():
+            return frame, alarms
+        if astray := decoder.astray(reading, view, 0):
+            alarms = (Finding(Fault.OUTSIDE, fatal=True, text=astray), *alarms)
+        return None, alarms
 
     def _check_names(self, inputs: Mapping[str, Any]) -> list[str]:
         """The sensors that are given, in the network's order."""
@@ -281,6 +310,7 @@ class Predictor:
             if name in data or name == grid
         }
         self._check_places(data, sizes, known, poses)
+        self._check_shapes(sizes, known)
         view = self._kept_view(known, {**poses, **({grid: np.eye(4)} if grid else {})})
         if not known and sizes:
             view.set_image_size(*next(sizes[name] for name in self.modalities if name in sizes))
@@ -302,10 +332,10 @@ class Predictor:
             )
         for name in data:
             if name in known and name in sizes and not known[name].fits(*sizes[name]):
-                (height, width), its = sizes[name], known[name]
+                (height, width), camera = sizes[name], known[name]
                 raise RobustsegError(
-                    f"camera of {name} is for {its.height}x{its.width} pixels (H, W), but the data "
-                    f"have {height}x{width}; give K of this size, or its own with 'size'"
+                    f"camera of {name} is for {camera.height}x{camera.width} pixels (H, W), but "
+                    f"the data have {height}x{width}; give K of this size, or its own with 'size'"
                 )
             points, lens = self._decoders[name].needs_view, name in known and name != grid
             if points and grid is None:
@@ -322,6 +352,22 @@ class Predictor:
                 raise RobustsegError(
                     f"extrinsics[{name!r}] needs the camera of {name}, too; give "
                     f"camera={{'rgb': K, {name!r}: ...}}, or leave it out if it is aligned"
+                )
+
+    def _check_shapes(
+        self, sizes: Mapping[str, tuple[int, int]], known: Mapping[str, Camera]
+    ) -> None:
+        """Whether pictures without a lens of their own can show what the view shows."""
+        grid = grid_of(known) or next((name for name in self.modalities if name in sizes), None)
+        if grid is None:
+            return
+        height, width = known[grid].image_size if grid in known else sizes[grid]
+        for name, size in sizes.items():
+            if name not in known and not same_aspect(size, (height, width)):
+                raise RobustsegError(
+                    f"{name} has {size[0]}x{size[1]} pixels (H, W), and {grid} {height}x{width}, "
+                    "another aspect ratio, so they do not show the same field of view; crop one, "
+                    f"or give camera={{{grid!r}: K, {name!r}: K of its own}} and extrinsics"
                 )
 
     def _kept_view(
@@ -351,9 +397,9 @@ class Result:
     confidence: NDArray[np.uint8] = field(repr=False)
     """(H, W) probability of the winning class, 0 to 255."""
     used: tuple[str, ...]
-    """The sensors that made it, in the network's order."""
+    """The sensors that made it, in the network's order; one that says nothing is not among them."""
     findings: Mapping[str, tuple[Finding, ...]]
-    """modality -> what the content checks object to, used or not."""
+    """modality -> what the content checks object to, or that nothing of it lands in the view."""
     spec: ModelSpec = field(repr=False)
     bundle: Bundle = field(repr=False)
     """What the network saw."""
@@ -422,18 +468,15 @@ def _hex(color: Color) -> str:
     return "#" + bytes(color).hex()
 
 
-def _weights(weights: str | Path) -> Path:
-    """The file that is meant: by its path, or by the name of one that is shipped."""
-    shipped = {path.stem: path for path in checkpoint.SHIPPED.parent.glob("*.safetensors")}
-    path = Path(weights)
-    if isinstance(weights, str) and weights in shipped:
-        return shipped[weights]
-    if path.suffix or path.exists() or len(path.parts) > 1:
-        return path
-    raise RobustsegError(
-        f"no weights called {str(weights)!r}; {did_you_mean(str(weights), shipped)}; or give the "
-        "path of a checkpoint (.safetensors)"
-    )
+def _nothing_left(findings: Mapping[str, tuple[Finding, ...]]) -> str:
+    """Why no sensor is used, the strongest reason of each."""
+    strongest = {name: found[0] for name, found in findings.items()}
+    if len(strongest) == 1:
+        for finding in strongest.values():
+            if finding.fault is Fault.OUTSIDE:
+                return finding.text
+    told = "; ".join(f"{name}: {finding}" for name, finding in strongest.items())
+    return f"nothing is left to make a mask of ({told}); give other data"
 
 
 def _size_of(camera: Any) -> tuple[int, int] | None:
@@ -481,7 +524,10 @@ def _camera(name: str, value: Any, size: tuple[int, int] | None) -> Camera:
         raise RobustsegError(
             f"{what} does not say how many pixels it has; give {{'K': K, 'size': (H, W)}}"
         )
-    fisheye = bool(rest.get("fisheye", False))
+    fisheye = rest.get("fisheye", False)
+    if not isinstance(fisheye, (bool, np.bool_)):
+        raise RobustsegError(f"{what} has the fisheye {reprlib.repr(fisheye)}; give True or False")
+    fisheye = bool(fisheye)
     lens = _lens(what, rest.get("distortion", ()), _DISTORTIONS[fisheye])
     height, width = size
     fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()

@@ -6,6 +6,7 @@ message -> (Intake) -> set -> encode -> Frame -> Bundle -> student -> LabelMap
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +21,14 @@ from robustseg_core import modalities
 from robustseg_core.engines import Engine, LackingError, NoMaskError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
 from robustseg_core.modalities._base import Modality
 from robustseg_core.models import architectures, checkpoint
 from robustseg_core.models.network import Network
 from robustseg_core.robot.config import RobotConfig
+from robustseg_core.strict import SHORT
 from robustseg_core.sync.synchronizer import Match
 from robustseg_core.types import (
     MS,
@@ -43,6 +45,9 @@ from robustseg_core.types import (
 )
 
 log = logging.getLogger(__name__)
+
+UNTRAINED = "untrained"
+"""Instead of weights: random ones, for plumbing."""
 
 
 class Segmenter:
@@ -321,7 +326,7 @@ def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns:
 
 
 def network(weights: str, streams: Sequence[str]) -> Network:
-    """The network that a robot means: a checkpoint's path, empty for the shipped one, `untrained`.
+    """The network that a robot means: as `weights_file`, empty for the shipped one, or `untrained`.
 
     Raises:
         RobustsegError: there is no stream, or the checkpoint cannot be used.
@@ -334,10 +339,28 @@ def network(weights: str, streams: Sequence[str]) -> Network:
     if not weights:
         log.warning("no weights given: the shipped student knows simulated streets only")
         return checkpoint.load(checkpoint.SHIPPED)
-    if weights != "untrained":
-        return checkpoint.load(Path(weights))
+    if weights != UNTRAINED:
+        return checkpoint.load(weights_file(weights))
     log.warning("masks come from an UNTRAINED network, for plumbing only")
     return checkpoint.untrained(checkpoint.default_spec(modalities.ranked(streams)))
+
+
+def weights_file(weights: str | Path) -> Path:
+    """The checkpoint that is meant: by its path, or by the name of one that is shipped.
+
+    Raises:
+        RobustsegError: it is neither.
+    """
+    shipped = {path.stem: path for path in checkpoint.SHIPPED.parent.glob("*.safetensors")}
+    path = Path(weights)
+    if str(weights) in shipped:
+        return shipped[str(weights)]
+    if path.suffix or os.path.exists(path) or len(path.parts) > 1:
+        return path
+    raise RobustsegError(
+        f"no weights called {SHORT.repr(str(weights))}; {did_you_mean(str(weights), shipped)}; or "
+        "give the path of a checkpoint (.safetensors)"
+    )
 
 
 def _why(

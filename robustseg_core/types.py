@@ -114,6 +114,9 @@ class Fault(str, Enum):
     SENSOR_CLOCK = "sensor_clock"
     """The sensor's own time does not advance, though header stamps do."""
 
+    OUTSIDE = "outside"
+    """It measured something, and nothing of that lies in the view, or in the window of time."""
+
     DISABLED = "disabled"
     INTERNAL = "internal"
     """An exception in our own code: counted, logged, survived."""

@@ -32,6 +32,7 @@ from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import messages, report
+from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.output.topics import of_a_mask
@@ -42,7 +43,7 @@ from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
-from robustseg_core.types import Bundle, LabelMap, State
+from robustseg_core.types import Bundle, LabelMap, Reasons, State
 from robustseg_ros import command_line, optional
 
 DEPTH = 100
@@ -60,6 +61,9 @@ class Listener(Node):
         super().__init__("robustseg_demo")
         self._keep = keep
         self._open: dict[int, dict[str, Any]] = {}
+        self._masks = 0
+        self.pauses = PauseLog()
+        """What the node said of its sensors once a second, by the masks that had come."""
         self.health: DiagnosticArray | None = None
         self.heard_s = time.monotonic()
         for name, output in of_a_mask().items():
@@ -75,6 +79,7 @@ class Listener(Node):
             parts[name] = message
             if len(parts) == len(of_a_mask()):
                 del self._open[stamp_ns]
+                self._masks += 1
                 self._keep(parts)
 
         return collect
@@ -82,6 +87,7 @@ class Listener(Node):
     def _diagnose(self, message: DiagnosticArray) -> None:
         if any(messages.part_of(status.name)[0] == messages.NODE for status in message.status):
             self.health = message
+            self.pauses.add(self._masks, messages.read_health(message))
 
     def missing(self) -> dict[str, int]:
         """Topic -> masks that arrived without it, if there are such."""
@@ -128,6 +134,7 @@ def _run_demo(
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
             words = [w for fault in faults for w in ("--fault", str(fault))]
             player = _start("play_node", str(bag_path), *words)
+            listener.pauses = PauseLog()  # the run begins
             err.print("playing ...", style="dim")
             while player.poll() is None or time.monotonic() - listener.heard_s < QUIET_S:
                 rclpy.spin_once(listener, timeout_sec=0.05)
@@ -141,7 +148,8 @@ def _run_demo(
                     at_ns = recorder.place_ns(label_map)
                     recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
                 score.finish()
-        sums = totals(recorder.rows, timeline.duration_s, labels=score.coverage)
+        why = _why(listener, recorder, masks)
+        sums = totals(recorder.rows, timeline.duration_s, labels=score.coverage, why=why)
         result = recorder.write_result(
             bags=[visible(bag_path.name)],
             kills=[fault.kill for fault in faults if fault.kill],
@@ -217,6 +225,18 @@ def _assemble(parts: dict[str, Any]) -> tuple[LabelMap, np.ndarray]:
 
 def _pixels(message: Image) -> np.ndarray:
     return np.frombuffer(message.data, np.uint8).reshape(message.height, -1)
+
+
+def _why(
+    listener: Listener, recorder: Recorder, masks: Sequence[tuple[LabelMap, np.ndarray]]
+) -> dict[float, Reasons]:
+    """Beginning of a pause between masks -> what was wrong with each sensor.
+
+    Of one that passed between two diagnostics, what the mask after it says.
+    """
+    times_s = [row["at_s"] for row in recorder.rows]
+    after = zip((0.0, *times_s), (label_map.reasons for label_map, _ in masks), strict=False)
+    return {**dict(after), **listener.pauses.why(times_s)}
 
 
 def _received(health: DiagnosticArray | None) -> dict[str, int]:

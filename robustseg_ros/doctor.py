@@ -29,7 +29,7 @@ from rosgraph_msgs.msg import Clock
 from robustseg_core.cli.doctor_table import show
 from robustseg_core.cli.terminal import err
 from robustseg_core.codecs.fields import nanoseconds
-from robustseg_core.doctor.examine import admit, judge, refused
+from robustseg_core.doctor.examine import admit, diagnose, refused
 from robustseg_core.doctor.observation import BAD, OK, Observation, Offer
 from robustseg_core.doctor.places import TF_STATIC
 from robustseg_core.doctor.probe import Probe
@@ -84,7 +84,7 @@ class DoctorNode(Node):
         self._ear = Ear(lambda: None)
 
     def work(self) -> None:
-        """Listen, judge, print."""
+        """Listen, diagnose, print."""
         probe, problem = admit(self._config)
         if probe is None:
             report = refused("live", problem)
@@ -127,7 +127,7 @@ class DoctorNode(Node):
         ]
         unseen = ["what happens before and after; see --seconds"]
         unseen.append("the drivers' own shells and clocks: DDS is judged by this shell's settings")
-        return judge(observation, "live", problem, of_node, unseen=unseen)
+        return diagnose(observation, "live", problem, of_node, unseen=unseen)
 
     def _listen_beside(self, probe: Probe) -> None:
         """/clock and /tf: the node does not need them, the diagnosis does."""

@@ -1,4 +1,4 @@
-"""The verdict for people: a table of ticks, then what is wrong and what to type."""
+"""The report for people: a table of ticks, then what is wrong and what to type."""
 
 from __future__ import annotations
 

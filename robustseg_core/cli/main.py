@@ -185,8 +185,8 @@ def run(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint (.safetensors); default: the shipped student of simulated streets; "
-            "`untrained`: random weights."
+            help="Checkpoint (.safetensors); default: `street`, the shipped student of simulated "
+            "streets; `untrained`: random weights."
         ),
     ] = None,
     params: Params = None,

@@ -1,4 +1,4 @@
-"""From notes to verdict, and the examination of a recording: it is replayed before a `Probe`."""
+"""From notes to a report, and the examination of a recording: it is replayed before a `Probe`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def examine(
     if beginning.cut:
         text = f"what comes after the first {seconds:g} s; see --seconds"
         unseen.insert(0, f"{text}, all in all {bag.duration_ns / SECOND:.1f} s")
-    return judge(observation, source, problem, [], unseen=unseen, notices=bag.notices)
+    return diagnose(observation, source, problem, [], unseen=unseen, notices=bag.notices)
 
 
 def refused(source: str, problem: str) -> Report:
@@ -99,7 +99,7 @@ def recorded_offers(bag: Bag) -> dict[str, Offer]:
     return {name: Offer(tuple(kinds), latched=latched[name]) for name, kinds in types.items()}
 
 
-def judge(
+def diagnose(
     observation: Observation,
     source: str,
     problem: str,

@@ -1,4 +1,4 @@
-"""All that was seen and heard, as plain data: what the checks judge."""
+"""All that was seen and heard, as plain data: what the checks look at."""
 
 from __future__ import annotations
 

@@ -8,14 +8,13 @@ from robustseg_core import modalities
 from robustseg_core.doctor.observation import BAD, NONE, OK, WARN, Observation, Stream, cut, of_type
 from robustseg_core.doctor.report import Check, Row
 from robustseg_core.errors import did_you_mean
+from robustseg_core.geometry.camera import same_aspect
 from robustseg_core.recording.guess import CAMERA_INFO, camera_info_of
 from robustseg_core.robot.topics import TF_TOPICS, calibrations, camera_info_topic
 from robustseg_core.types import Fault, Rejection
 
 TF_STATIC = TF_TOPICS[0]
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
-_ASPECT = 0.02
-"""Image and CameraInfo may differ by this share in aspect: then one is a scaled copy."""
 
 
 def check_place(stream: Stream) -> list[Check]:
@@ -151,7 +150,7 @@ def _calibration(stream: Stream) -> Check:
         return stream.ok("calibration", f"{own.image_size[1]}x{own.image_size[0]}")
     (h, w), (height, width) = log.size, own.image_size
     found = f"CameraInfo is for {width}x{height} pixels, the images have {w}x{h}"
-    if h and w and abs(w * height / (h * width) - 1) <= _ASPECT:
+    if h and w and same_aspect((h, w), (height, width)):
         return stream.ok("calibration", f"{found}: a scaled copy")
     fix = f"set streams.<name>.camera_info to the topic of these images, not {topic}"
     if config.view.intrinsics:

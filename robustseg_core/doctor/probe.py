@@ -1,7 +1,7 @@
 """What arrived on each stream, and what became of it: notes about a segmenter at work.
 
 `Probe` watches a `Segmenter` whose network sees nothing, so every decoder, check, stamp guard, view
-and synchronizer that decides about a mask is the real one, and a verdict is never a second opinion.
+and synchronizer that decides about a mask is the real one, and the report no second opinion.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The verdict: rows of checks, each with a status and the sentence that mends it."""
+"""The report: rows of checks, each with a status and the sentence that mends it."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ class Report:
     """How long was listened."""
     rows: tuple[Row, ...]
     heard: tuple[str, ...] = ()
-    """Streams of which something came: what the verdict is about."""
+    """Streams of which something came: what the report is about."""
     unseen: tuple[str, ...] = ()
-    """What was not examined, and why: of that the verdict says nothing."""
+    """What was not examined, and why: of that the report says nothing."""
     notices: tuple[str, ...] = ()
     """What is missing or damaged in the recording."""
 

@@ -24,7 +24,7 @@ def pick_device(name: str) -> torch.device:
     Raises:
         RobustsegError: no such device, or a GPU was asked for and there is none.
     """
-    if not DEVICE.fullmatch(name):
+    if not isinstance(name, str) or not DEVICE.fullmatch(name):
         raise RobustsegError(f"device is {name!r}; expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

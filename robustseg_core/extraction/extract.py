@@ -31,7 +31,7 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.shards.archive import FORMAT, INDEX, ShardWriter, read_index, write_index
 from robustseg_core.shards.levels import label_png, to_png
 from robustseg_core.storage.output_folder import check_apart
-from robustseg_core.types import LabelMap, ModelSpec
+from robustseg_core.types import LabelMap, ModelSpec, sentence
 from robustseg_core.version import __version__
 
 
@@ -219,7 +219,7 @@ def _write(
         "labels": Path(labels.name).name if Path(labels.name).is_dir() else labels.name,
         "calibration": calibration_of(segmenter.intake.view, frame_ids),
         "notices": told,
-        "unused": unused,
+        "unused": {name: sentence(found) for name, found in unused.items()},
         "robot": robot.model_dump(mode="json"),
         "recipe": _recipe(path, extraction),
         "shards": writer.shards,

@@ -172,7 +172,7 @@ class Camera:
 
     def fits(self, height: int, width: int) -> bool:
         """Whether an image of that size may be this camera's, or a scaled copy of it."""
-        return abs(width * self.height / (height * self.width) - 1) <= _ASPECT
+        return same_aspect((height, width), (self.height, self.width))
 
     @cached_property
     def reach(self) -> float:
@@ -273,6 +273,11 @@ class Camera:
             x * factor + 2 * p1 * xy + p2 * (r2 + 2 * x * x),
             y * factor + 2 * p2 * xy + p1 * (r2 + 2 * y * y),
         )
+
+
+def same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two pictures, (H, W) each, may be scaled copies of one."""
+    return abs(one[1] * other[0] / (one[0] * other[1]) - 1) <= _ASPECT
 
 
 def _numbers(message: Any, name: str) -> NDArray[np.float64]:

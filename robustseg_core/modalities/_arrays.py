@@ -147,7 +147,7 @@ def events(
         until_us = int(t_us.max()) if count else 0
     else:
         what = f"{name}['until_us']"
-        moment = _numbers(what, until, "a whole number of microseconds")
+        moment = _numbers(what, until, "whole microseconds below 2 ** 53")
         if moment.ndim:
             raise RobustsegError(f"{what} has shape {moment.shape}; give one number")
         until_us = int(_times(what, moment))
@@ -211,10 +211,17 @@ def _numbers(name: str, value: Any, expected: str) -> NDArray[Any]:
     """`value` as an array of numbers."""
     if value is None:
         raise RobustsegError(f"{name} is None; leave a sensor out that has nothing to say")
+    if isinstance(value, np.ma.MaskedArray) and (masked := np.count_nonzero(value.mask)):
+        raise RobustsegError(
+            f"{name} is a masked array, {masked} of its {value.size} values masked; give plain "
+            f"values: {name}.filled(...) with what means unknown, or leave those out"
+        )
     try:
         array = np.asarray(value)
     except Exception as error:  # of a tensor on a GPU, or rows of unequal length
         raise RobustsegError(f"{name} is no array ({error}); give {expected}") from None
+    if isinstance(value, int) and array.dtype.kind == "O":  # more than 64 bits of it
+        raise RobustsegError(f"{name} is {reprlib.repr(value)}; give {expected}")
     if array.dtype.kind not in "buif":
         raise RobustsegError(f"{name} is {_kind(value)}; give {expected}")
     return array
@@ -255,5 +262,6 @@ def _values(array: NDArray[Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    dtype = getattr(value, "dtype", None)
-    return f"a {type(value).__name__}" + (f" of {dtype}" if dtype is not None else "")
+    dtype, kind = getattr(value, "dtype", None), type(value).__name__
+    article = "an" if kind[0].lower() in "aeiou" else "a"
+    return f"{article} {kind}" + (f" of {dtype}" if dtype is not None else "")

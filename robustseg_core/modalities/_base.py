@@ -106,11 +106,18 @@ class Modality(ABC):
         """(C, H, W) float32 on the view's grid, for a set stamped `stamp_ns`; C is the encoding's.
 
         `readings` are oldest first and never empty; only an accumulating modality needs more than
-        the newest.
+        the newest. An array that is 0 everywhere says nothing: `astray` knows why.
 
         Raises:
             Rejection: NO_CALIB or NO_TF, where the view cannot place this sensor.
         """
+
+    def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
+        """Why nothing of a reading is in the array that `encode` made of it, for people.
+
+        Empty: the reading held nothing in the first place, as `check` tells.
+        """
+        return f"nothing of {self.name} lands in the image; is T camera-from-{self.name}?"
 
     @abstractmethod
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Do these events come from the world? Words, clock, gaps, polarity and single pixels.
 
 A packet of a few milliseconds says little, so most checks look at a quarter of a second, and hold
-their verdict until the next one is over.
+what they found until the next one is over.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class EventCheck(ContentCheck[Packet]):
     def reset(self) -> None:
         """Forget the packets so far."""
         self._window: _Window | None = None
-        self._verdict: tuple[Statistic, ...] = ()
+        self._found: tuple[Statistic, ...] = ()
         self._missing: deque[int] = deque(maxlen=_PACKETS)
         self._gaps: deque[float] = deque(maxlen=_GAPS)
         self._usual_gap = RunningMedian(100)
@@ -130,7 +130,7 @@ class EventCheck(ContentCheck[Packet]):
         yield Statistic("flood_rate", Fault.EVENT_FLOOD, data.rate / limits.flood_rate, text)
         yield from self._gap(data)
         self._gather(data)
-        yield from self._verdict
+        yield from self._found
 
     def _numbers(self, data: Packet) -> Iterator[Statistic]:
         self._missing.append(min(data.missing, _PACKETS))
@@ -178,13 +178,13 @@ class EventCheck(ContentCheck[Packet]):
         self._usual_gap.learn(share, bad=share > limit)
 
     def _gather(self, data: Packet) -> None:
-        """Collect events; when a window is over, judge it and begin the next."""
+        """Collect events; when a window is over, check it and begin the next."""
         (now_ns, _), events = _began(data), data.events
         window = self._window
         if window is None or not 0 <= now_ns - window.since_ns < 8 * _WINDOW_NS:
             window = self._window = _Window(now_ns)
         elif now_ns - window.since_ns >= _WINDOW_NS and window.count >= _ENOUGH:
-            self._verdict = tuple(self._judge_window(window, data.height, data.width))
+            self._found = tuple(self._check_window(window, data.height, data.width))
             window = self._window = _Window(now_ns)
         window.count += len(events.t)
         window.on += int(np.count_nonzero(events.p))
@@ -193,7 +193,7 @@ class EventCheck(ContentCheck[Packet]):
             window.pixels.append((events.y.astype(np.intp) + 1) * wide + events.x + 1)
             window.kept += len(events.t)
 
-    def _judge_window(self, window: _Window, height: int, width: int) -> Iterator[Statistic]:
+    def _check_window(self, window: _Window, height: int, width: int) -> Iterator[Statistic]:
         limits = self._limits
         on = window.on / window.count
         text = f"{on:.0%} of the events are ON; expected {limits.polarity_share:.0%} to "

@@ -23,7 +23,7 @@ _TILTS = 360
 _LASERS, _RUN = 4, 4000
 """Busiest lasers whose ranges are followed from point to point; points of each."""
 _ROUGH_EVERY = 3
-"""Scans from one look at the noise to the next: half of the judge's time is spent on it."""
+"""Scans from one look at the noise to the next: half of the check's time is spent on it."""
 _SIGMA = 1 / (0.3186 * 6**0.5)
 """From the lower quartile of |a - 2 b + c| to the deviation of white noise; fog answers with so
 many stray points that the median is theirs."""

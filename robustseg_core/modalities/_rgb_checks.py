@@ -97,7 +97,7 @@ class ImageLimits(Strict):
     usual_frames: int = Field(300, ge=10, description="Images that the own medians are taken of.")
 
 
-class ImageJudge(ContentCheck[NDArray[np.uint8]]):
+class ImageCheck(ContentCheck[NDArray[np.uint8]]):
     """Judges (H, W, 3) uint8 RGB images of one camera."""
 
     def __init__(self, limits: ImageLimits) -> None:

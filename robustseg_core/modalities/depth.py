@@ -114,6 +114,19 @@ class Depth(Modality):
         near = np.where(near > 0, near, np.float32(0))
         return np.repeat(near[None].astype(np.float32, copy=False), 3, axis=0)
 
+    def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
+        """Of an image with valid pixels: none lands in the view, or none is looked at."""
+        known = np.count_nonzero(reading.data > 0)
+        if not known:
+            return ""
+        if self._stands_apart(reading.frame_id, view):
+            return f"no pixel of {self.name} lands in the image; is T camera-from-{self.name}?"
+        height, width = view.size
+        return (
+            f"none of the {known} valid pixels of {self.name} is among the {height}x{width} that "
+            "are looked at; give an image with fewer holes"
+        )
+
     def _stands_apart(self, frame_id: str, view: View) -> bool:
         own = view.camera_of(self.name)
         if own is None or view.camera is None or view.missing_for(self.name, frame_id):

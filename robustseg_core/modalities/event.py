@@ -189,6 +189,20 @@ class Event(Modality):
             array[:2] = [cv2.dilate(channel, kernel) for channel in array[:2]]
         return array
 
+    def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
+        """Of a packet with events: all happened at another time, or none lands in the view."""
+        packet: Packet = reading.data
+        t, window_ms = packet.events.t, self.encoding.window_ms
+        if not len(t):
+            return ""
+        if len(packet.within(stamp_ns - int(window_ms * MS), stamp_ns)):
+            return f"no event of {self.name} lands in the image; is T camera-from-{self.name}?"
+        return (
+            f"all {len(t)} events of {self.name} lie outside the {window_ms:g} ms before "
+            f"{(stamp_ns - packet.zero_ns) // 1000} us, they happened from {t[0]} to {t[-1]} us; "
+            "give until_us and t_us on one clock, in microseconds"
+        )
+
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Brighter is red, darker is blue, on black."""
         level = np.where(array > 0, 80 + array * 175, 0).astype(np.uint8)

@@ -118,6 +118,12 @@ class Lidar(Modality):
         array[2, pixel] = np.clip(height, _FLOOR, 1)
         return array.reshape(3, *view.size)
 
+    def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
+        """Of a scan with returns: no point lands in the image."""
+        if not len(reading.data.xyz):
+            return ""
+        return f"no point of {self.name} lands in the image; is T camera-from-{self.name}?"
+
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Near is warm, far is cold, no return is black."""
         level = ((1 - np.sqrt(array[0])) * 255).astype(np.uint8)

@@ -27,7 +27,7 @@ from robustseg_core.modalities._corruptions import (
     salt_pepper,
 )
 from robustseg_core.modalities._guess import Guess
-from robustseg_core.modalities._rgb_checks import ImageJudge, ImageLimits
+from robustseg_core.modalities._rgb_checks import ImageCheck, ImageLimits
 from robustseg_core.types import Fault, Finding, Reading
 
 
@@ -76,7 +76,7 @@ class Rgb(Modality):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.checks = ImageJudge(self.limits)
+        self.checks = ImageCheck(self.limits)
         std = np.array(self.encoding.std, np.float32)
         self._scale = 1 / (255 * std)
         self._shift = np.array(self.encoding.mean, np.float32) / std

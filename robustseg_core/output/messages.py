@@ -132,22 +132,42 @@ def fate(reason: str, *, used: bool) -> str:
 
 def _pairs(findings: tuple[Finding, ...]) -> Fields:
     """Findings key by key, so that nobody has to read the sentence `reason`: the text of each under
-    `reason.<fault>`, and the faults that are fatal under `fatal`.
+    `reason.<fault>`, its numbers as they are there under `reason.<fault>.value`, `.limit` and
+    `.unit`, and the faults that are fatal under `fatal`.
     """
     pairs: Fields = {}
     for finding in findings:
-        pairs.setdefault(f"{REASON}.{finding.fault.value}", finding.text)
+        key = f"{REASON}.{finding.fault.value}"
+        if key in pairs:
+            continue  # of two of one fault, the stronger one is told
+        pairs[key] = finding.text
+        numbers = {"value": finding.value, "limit": finding.limit}
+        told = {f"{key}.{what}": repr(float(n)) for what, n in numbers.items() if n is not None}
+        pairs |= told | ({f"{key}.unit": finding.unit} if told and finding.unit else {})
     if fatal := [finding.fault.value for finding in findings if finding.fatal]:
         pairs["fatal"] = " ".join(fatal)
     return pairs
 
 
 def _findings(values: Mapping[str, str]) -> tuple[Finding, ...]:
-    """What `_pairs` wrote: fault and text; the measured numbers are not sent."""
+    """What `_pairs` wrote; how much quality a finding leaves is not sent."""
     fatal, below = values.get("fatal", "").split(), f"{REASON}."
     told = {k.removeprefix(below): text for k, text in values.items() if k.startswith(below)}
+
+    def number(key: str) -> float | None:
+        return float(told[key]) if key in told else None
+
     return tuple(
-        Finding(Fault(word), fatal=word in fatal, text=text) for word, text in told.items()
+        Finding(
+            Fault(word),
+            fatal=word in fatal,
+            text=text,
+            value=number(f"{word}.value"),
+            limit=number(f"{word}.limit"),
+            unit=told.get(f"{word}.unit", ""),
+        )
+        for word, text in told.items()
+        if "." not in word
     )
 
 
@@ -193,9 +213,21 @@ def health(healths: Mapping[str, Health], stamp_ns: int, node: str = NODE) -> Fi
             "rejected": sum(stream.rejected.values()),
         }
         text = ": ".join(filter(None, (stream.state.value, stream.reason)))
-        statuses.append(of_node(node, name, _level(stream), text, values | rejected))
+        values |= rejected | _pairs(stream.findings)
+        statuses.append(of_node(node, name, _level(stream), text, values))
     overall = _overall(healths, node)
     return {"header": header(stamp_ns, ""), "status": [overall, *statuses]}
+
+
+def read_health(message: Any, node: str = NODE) -> dict[str, Health]:
+    """State and findings of every stream, of what `health` wrote for this node."""
+    found = {}
+    for status in message.status:
+        whose, name = part_of(status.name)
+        values = {pair.key: pair.value for pair in status.values}
+        if whose == node and "state" in values:
+            found[name] = Health(State(values["state"]), _findings(values))
+    return found
 
 
 def of_node(node: str, part: str, level: int, message: str, values: Mapping[str, Any]) -> Fields:

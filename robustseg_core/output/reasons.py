@@ -6,7 +6,8 @@
                  "value": 1007.0, "limit": 215.0, "unit": "ms"}, ...]
 
 So one silence is one entry, however many masks were made meanwhile; its text and numbers are the
-newest. `value`, `limit` and `unit` are there where the finding is about one number.
+newest. `value`, `limit` and `unit` are there where the finding is about one number. While no mask
+comes at all, `PauseLog` keeps the findings.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustseg_core.types import Fault, Finding, Reasons
+from robustseg_core.types import Fault, Finding, Health, Reasons, State
 
 DIGITS = 3
 """Of measured values."""
+UNFIT = Finding(
+    Fault.LATE,
+    fatal=False,
+    text="it is believed, and nothing that it says is in time for a mask",
+    score=1.0,
+)
+"""What is said of a sensor without a finding that no mask uses."""
 
 
 def faults(reasons: Reasons) -> dict[str, list[str]]:
@@ -41,18 +49,13 @@ class _Episode:
     masks: int
 
     def to_json(self) -> dict[str, Any]:
-        finding = self.newest
-        numbers = {"value": finding.value, "limit": finding.limit}
-        told = {key: round(n, DIGITS) for key, n in numbers.items() if n is not None}
         return {
             "modality": self.modality,
-            "fault": finding.fault.value,
+            "fault": self.newest.fault.value,
             "from_s": self.from_s,
             "to_s": self.to_s,
             "masks": self.masks,
-            "text": finding.told,
-            **told,
-            **({"unit": finding.unit} if told else {}),
+            **_told(self.newest),
         }
 
 
@@ -85,6 +88,56 @@ class ReasonLog:
     def to_json(self) -> list[dict[str, Any]]:
         """`reasons` of `result.json`, in the order in which they began."""
         return [episode.to_json() for episode in self._episodes]
+
+
+class PauseLog:
+    """Keeps what is wrong with the sensors while no mask comes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[int, Reasons]] = {}
+        """Masks before the pause -> (sensors alive, findings)."""
+
+    def add(self, masks: int, healths: Mapping[str, Health], *, newest: bool = False) -> None:
+        """The opinion of all streams, while so many masks have come.
+
+        The one with the fewest sensors alive is kept, the first of several such, or the newest.
+        """
+        usable = (h.state.usable or h.state is State.RECOVERING for h in healths.values())
+        alive = sum(usable)
+        known = self._kept.get(masks)
+        if known is None or alive < known[0] or (newest and alive == known[0]):
+            found = {name: health.findings or (UNFIT,) for name, health in healths.items()}
+            self._kept[masks] = alive, found
+
+    def why(self, times_s: Sequence[float]) -> dict[float, Reasons]:
+        """Beginning of a pause -> what was wrong; `times_s` are those of the masks."""
+        begins_s = (0.0, *times_s)
+        return {begins_s[n]: found for n, (_, found) in self._kept.items() if n < len(begins_s)}
+
+
+def entries(reasons: Reasons) -> list[dict[str, Any]]:
+    """Findings of one moment as JSON, an entry each, as in `reasons`."""
+    return [
+        {"modality": name, "fault": finding.fault.value, **_told(finding)}
+        for name, findings in reasons.items()
+        for finding in findings
+    ]
+
+
+def in_words(told: Sequence[Mapping[str, Any]]) -> str:
+    """What `entries` returned, in one line for people."""
+    words = (
+        f"{one['modality']} {one['fault']}" + (f": {one['text']}" if one["text"] else "")
+        for one in told
+    )
+    return "; ".join(words)
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    """Text and numbers of a finding, as JSON."""
+    numbers = {"value": finding.value, "limit": finding.limit}
+    told = {key: round(n, DIGITS) for key, n in numbers.items() if n is not None}
+    return {"text": finding.told, **told, **({"unit": finding.unit} if told else {})}
 
 
 class Sentences:

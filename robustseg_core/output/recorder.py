@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from robustseg_core.bag import BagWriter
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output import draw, messages, topics
-from robustseg_core.output.reasons import ReasonLog, Sentences, faults
+from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, reach_s, silences
-from robustseg_core.types import SECOND, LabelMap, ModelSpec, State
+from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State
 from robustseg_core.version import __version__
 
 MOMENTS = 12
@@ -314,7 +314,7 @@ def totals(
     duration_s: float,
     *,
     labels: float | None = None,
-    why: Mapping[float, str] | None = None,
+    why: Mapping[float, Reasons] | None = None,
 ) -> dict[str, Any]:
     """Sums over a run: masks, rate, coverage, use of each modality, latency percentiles.
 
@@ -342,7 +342,7 @@ def totals(
         "longest_gap_ms": round(longest_s * 1000, 1),
         "coverage": round(coverage(times_s, duration_s), 4),
         "silences": [
-            {"from_s": round(a, 3), "to_s": round(b, 3), "why": (why or {}).get(a, "")}
+            {"from_s": round(a, 3), "to_s": round(b, 3), "why": entries((why or {}).get(a, {}))}
             for a, b in silences(times_s, duration_s)
         ],
         "used": used,
@@ -361,7 +361,7 @@ def silence_notices(sums: Mapping[str, Any]) -> list[str]:
     told = sorted(found[:NOTICES], key=lambda silence: silence["from_s"])
     notices = [
         f"no mask from {silence['from_s']:.2f} s to {silence['to_s']:.2f} s"
-        + (f": {silence['why']}" if silence["why"] else "")
+        + (f": {in_words(silence['why'])}" if silence["why"] else "")
         for silence in told
     ]
     if rest := found[NOTICES:]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import page
 from robustseg_core.output.draw import STATE_COLORS
-from robustseg_core.output.reasons import Sentences
+from robustseg_core.output.reasons import Sentences, in_words
 from robustseg_core.output.recorder import Moment, masks_line, score_line
 from robustseg_core.output.timeline import reach_s
 from robustseg_core.text import visible
@@ -74,7 +74,11 @@ def changes(result: dict[str, Any]) -> list[dict[str, Any]]:
     """
     sentences = Sentences(result.get("reasons", ()))
     rows = [
-        {"at_s": s["from_s"], "used": [], "reasons": {"all": s["why"]} if s["why"] else {}}
+        {
+            "at_s": s["from_s"],
+            "used": [],
+            "reasons": {"all": in_words(s["why"])} if s["why"] else {},
+        }
         for s in result["totals"]["silences"]
     ]
     made = ({**row, "reasons": sentences.of(row)} for row in result["masks"])

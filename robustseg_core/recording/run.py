@@ -11,6 +11,7 @@ from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report
+from robustseg_core.output.reasons import UNFIT, PauseLog
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
 from robustseg_core.recording.inject import FaultyBag
@@ -18,10 +19,10 @@ from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig, parse_robot
-from robustseg_core.segmenter import Segmenter
+from robustseg_core.segmenter import UNTRAINED, Segmenter, weights_file
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
-from robustseg_core.types import SECOND, Health, LabelMap, Reasons, State, sentence
+from robustseg_core.types import SECOND, LabelMap, Reasons, sentence
 
 
 def run_bags(
@@ -59,7 +60,8 @@ def run_bags(
         robot = robot_for(bag, params, overrides)
         check_streams(bag, robot)
         source = _disturbed(bag, robot, faults, seed) if faults else bag
-        inputs = [*paths, *(path for path in (params, robot.weights) if path)]
+        weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
+        inputs = [*paths, *([params] if params else []), *weights]
         with staged(out, command="run", inputs=inputs) as folder:
             segmenter = Segmenter.from_config(robot)
             timeline = Timeline(bag.spans)
@@ -87,7 +89,10 @@ def run_bags(
                     recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
                 score.finish()
             sums = totals(
-                recorder.rows, timeline.duration_s, labels=score.coverage, why=silence.why
+                recorder.rows,
+                timeline.duration_s,
+                labels=score.coverage,
+                why=silence.log.why([row["at_s"] for row in recorder.rows]),
             )
             account = _account(bag, segmenter, recorder, sums, last) | score.account()
             account["notices"] += score.notices(sums["coverage"])
@@ -147,9 +152,6 @@ def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: 
     return FaultyBag(bag, faults, seed=seed, topics=topics)
 
 
-UNFIT = "it is believed, and nothing that it says is in time for a mask"
-
-
 class _Silence:
     """Notes what is wrong with the sensors whenever no mask has come for a while.
 
@@ -159,31 +161,21 @@ class _Silence:
     """
 
     def __init__(self, segmenter: Segmenter, end_ns: int) -> None:
-        self.why: dict[float, str] = {}
-        """Beginning of a silence, in seconds -> what was wrong: as soon as most was, or, of one
-        that lasts, at the end."""
+        self.log = PauseLog()
+        """What was wrong: as soon as most was, or, of a silence that lasts, at the end."""
         self._segmenter, self._end_ns = segmenter, end_ns
-        self._since_ns = self._alive = 0
+        self._since_ns = self._masks = 0
 
     def broken(self, at_ns: int) -> None:
         """A mask came."""
         self._since_ns = at_ns
+        self._masks += 1
 
     def watch(self, now_ns: int, at_ns: int) -> None:
         """Time passes, on the segmenter's clock and since the start."""
-        if at_ns - self._since_ns <= SILENCE_S * SECOND:
-            return
-        health = self._segmenter.health(now_ns)
-        alive = sum(h.state.usable or h.state is State.RECOVERING for h in health.values())
-        since_s = round(self._since_ns / SECOND, 6)
-        worse = alive < self._alive or (alive == self._alive and at_ns >= self._end_ns)
-        if since_s not in self.why or worse:
-            self._alive = alive
-            self.why[since_s] = "; ".join(f"{n} {_opinion(h)}" for n, h in health.items())
-
-
-def _opinion(health: Health) -> str:
-    return health.reason or health.state.value
+        if at_ns - self._since_ns > SILENCE_S * SECOND:
+            healths = self._segmenter.health(now_ns)
+            self.log.add(self._masks, healths, newest=at_ns >= self._end_ns)
 
 
 def _account(
@@ -237,16 +229,16 @@ def notices(
             for every set, health knows none.
     """
     why = absent(bag, segmenter, used, reasons)
-    told = (f"{name} was never used: {reason}" for name, reason in why.items())
+    told = (f"{name} was never used: {sentence(found)}" for name, found in why.items())
     return [*bag.notices, *segmenter.remarks(), *told]
 
 
 def absent(
     bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Reasons | None = None
-) -> dict[str, str]:
+) -> Reasons:
     """Modality -> why it made no mask, of those that are not in `used`; arguments of `notices`."""
-    unfit = {name: sentence(found) for name, found in (reasons or {}).items()}
-    health = segmenter.health(bag.start_ns)
     return {
-        name: h.reason or unfit.get(name, UNFIT) for name, h in health.items() if name not in used
+        name: health.findings or (reasons or {}).get(name, ()) or (UNFIT,)
+        for name, health in segmenter.health(bag.start_ns).items()
+        if name not in used
     }

@@ -41,8 +41,8 @@ class RobotConfig(Strict):
     )
     weights: str = Field(
         "",
-        description="Checkpoint (.safetensors); empty: the shipped student, trained on simulated "
-        "streets only; `untrained`: random weights, for plumbing.",
+        description="Checkpoint (.safetensors); empty or `street`: the shipped student, trained on "
+        "simulated streets only; `untrained`: random weights, for plumbing.",
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."

@@ -65,7 +65,7 @@ class Case:
 
     row: int
     target: str
-    """The modality whose verdict counts; `all`."""
+    """The modality that is assessed; `all`."""
     spans: tuple[Span, ...]
     finds: frozenset[Fault] = frozenset()
     """One of these must be named of the target in time; empty: none need be."""

@@ -36,7 +36,7 @@ from robustseg_core.robustness.baselines import AllOrNothing, Oracle, Ungated
 from robustseg_core.robustness.case import INFO, START_S, Case
 from robustseg_core.robustness.observe import EVERY_NS, Watched, rates
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
-from robustseg_core.segmenter import Segmenter, network
+from robustseg_core.segmenter import UNTRAINED, Segmenter, network, weights_file
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import SECOND, ModelSpec
@@ -154,9 +154,9 @@ def _engine_of(weights: str, device: str, streams: tuple[str, ...]) -> EagerEngi
 
 def weights_id(robot: RobotConfig) -> str:
     """Size and time of the configured checkpoint; nothing for an untrained network."""
-    if robot.weights == "untrained":
+    if robot.weights == UNTRAINED:
         return ""
-    path = Path(robot.weights) if robot.weights else checkpoint.SHIPPED
+    path = weights_file(robot.weights) if robot.weights else checkpoint.SHIPPED
     return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
 
 
@@ -240,12 +240,12 @@ def _baselines(
     oracle = Segmenter(robot, spec, blank(spec), policy=policy)
     _replay(Clip(bag, case.needs_s + 0.05), oracle, informed)
     due = [(label.stamp_ns, label.arrival_ns) for label in _within(task, *window[2:])]
-    together = AllOrNothing(oracle.streams)
-    ungated = Ungated(robot, spec, due=due, on_bundle=naive.offer, observer=together)
+    all_or_nothing = AllOrNothing(oracle.streams)
+    ungated = Ungated(robot, spec, due=due, on_bundle=naive.offer, observer=all_or_nothing)
     _replay(clip, ungated, None)
     whole = naive.total()
     # Where it has a set, its mask is the one that `Ungated` makes of the newest of each.
-    rest = [naive.at(t) if together.has_set(t) else naive.missed(t) for t, _ in due]
+    rest = [naive.at(t) if all_or_nothing.has_set(t) else naive.missed(t) for t, _ in due]
     return {
         "ungated": whole,
         "oracle": informed.total(),

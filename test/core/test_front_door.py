@@ -36,7 +36,7 @@ def test_the_public_names_are_those_of_their_modules() -> None:
     assert set(robustseg_core.__all__) == {*PUBLIC, "__version__"}
     for name, thing in PUBLIC.items():
         assert getattr(robustseg_core, name) is thing
-        assert name in dir(robustseg_core)
+    assert dir(robustseg_core) == sorted(robustseg_core.__all__)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -153,11 +153,11 @@ def test_calls_do_not_know_of_each_other(predictor) -> None:
 def test_without_a_camera_pictures_show_the_same_view_and_the_first_has_the_size(predictor) -> None:
     result = predictor.predict(
         {
-            "rgb": np.zeros((40, 50, 3), np.uint8) + inputs()["rgb"][:40, :50],
+            "rgb": np.zeros((36, 48, 3), np.uint8) + inputs()["rgb"][:36, :48],
             "depth": inputs()["depth"],
         }
     )
-    assert result.ids.shape == (40, 50)
+    assert result.ids.shape == (36, 48)
     events = inputs()["event"] | {"size": (48, 64)}
     assert predictor.predict({"event": events}).ids.shape == (48, 64)
 
@@ -236,6 +236,107 @@ def test_what_the_product_would_reject_is_used_and_named_or_left_out_on_request(
         predictor.predict({"rgb": black["rgb"]}, reject=True)
 
 
+# What says nothing.
+
+BEHIND = AHEAD @ np.diag([-1.0, -1, 1, 1])
+"""x forward of the LiDAR is what lies behind the camera."""
+BENT = {"rgb": {"K": K, "size": (48, 64), "distortion": [1e9, 0, 0, 0]}}
+CROOKED = {"camera": RIG["camera"], "extrinsics": {"lidar": AHEAD.T}}
+NOTHING: list[tuple[str, str, Any, dict[str, Any], Fault, str]] = [
+    (
+        "behind",
+        "lidar",
+        np.column_stack([np.full(9, 5.0), np.zeros((9, 2))]),
+        RIG | {"extrinsics": {"lidar": BEHIND}},
+        Fault.OUTSIDE,
+        "^no point of lidar lands in the image; is T camera-from-lidar",
+    ),
+    (
+        "inverse",
+        "lidar",
+        np.column_stack([np.full(9, 5.0), np.zeros((9, 2))]),
+        CROOKED,
+        Fault.OUTSIDE,
+        "^no point of lidar lands in the image",
+    ),
+    (
+        "bent",
+        "lidar",
+        np.column_stack([np.full(9, 5.0), np.ones((9, 2))]),
+        RIG | {"camera": BENT},
+        Fault.OUTSIDE,
+        "^no point of lidar lands in the image",
+    ),
+    (
+        "depth aside",
+        "depth",
+        np.full((48, 64), 5.0) + np.arange(64) / 100,
+        {
+            "camera": {"rgb": RIG["camera"], "depth": RIG["camera"]},
+            "extrinsics": {"depth": np.diag([-1.0, 1, -1, 1])},
+        },
+        Fault.OUTSIDE,
+        "^no pixel of depth lands in the image; is T camera-from-depth",
+    ),
+    ("empty", "lidar", np.zeros((0, 3)), RIG, Fault.EMPTY_CLOUD, "lidar: empty_cloud"),
+    ("origins", "lidar", np.zeros((9, 4)), RIG, Fault.EMPTY_CLOUD, "lidar: empty_cloud"),
+    ("NaN", "depth", np.full((48, 64), np.nan), RIG, Fault.INVALID_DEPTH, "depth: invalid_depth"),
+    ("negative", "depth", np.full((48, 64), -1.0), RIG, Fault.INVALID_DEPTH, "invalid_depth"),
+    ("infinite", "depth", np.full((48, 64), np.inf), RIG, Fault.INVALID_DEPTH, "invalid_depth"),
+    (
+        "no events",
+        "event",
+        {key: np.zeros(0, np.int64) for key in ("x", "y", "t_us", "polarity")},
+        RIG,
+        Fault.NO_EVENTS,
+        "event: no_events",
+    ),
+    *(
+        (
+            f"until {until_us}",
+            "event",
+            {"until_us": until_us},
+            RIG,
+            Fault.OUTSIDE,
+            rf"^all 300 events of event lie outside the 50 ms before {until_us} us, they happened "
+            r"from \d+ to \d+ us; give until_us and t_us on one clock, in microseconds",
+        )
+        for until_us in (-1, 10**12)
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rig", "fault", "told"),
+    [row[1:] for row in NOTHING],
+    ids=[r[0] for r in NOTHING],
+)
+def test_a_sensor_that_says_nothing_is_not_used_and_makes_no_mask(
+    name, data, rig, fault, told, predictor
+) -> None:
+    if name == "event":
+        data = inputs()["event"] | {"size": (48, 64)} | data
+    with pytest.raises(RobustsegError, match=told):
+        predictor.predict({name: data}, **rig)
+    result = predictor.predict(inputs(("rgb",)) | {name: data}, **rig)
+    assert result.used == ("rgb",)
+    assert fault in [finding.fault for finding in result.findings[name]]
+    alone = predictor.predict(inputs(("rgb",)), camera=rig["camera"])
+    np.testing.assert_array_equal(result.ids, alone.ids)
+
+
+def test_nanoseconds_beside_a_moment_in_microseconds_are_outside_the_window(predictor) -> None:
+    events = inputs()["event"] | {"until_us": 40_000}
+    events["t_us"] = (events["t_us"] + 1000) * 1000
+    with pytest.raises(RobustsegError, match="lie outside the 50 ms before 40000 us"):
+        predictor.predict({"event": events}, camera=RIG["camera"])
+
+
+def test_a_mask_of_an_array_that_hides_nothing_is_no_obstacle(predictor) -> None:
+    image = np.ma.masked_array(inputs()["rgb"], mask=False)
+    assert predictor.predict({"rgb": image}).used == ("rgb",)
+
+
 # What comes out.
 
 
@@ -291,6 +392,28 @@ def test_the_shipped_student_is_loaded_by_its_name_and_any_by_its_path(tmp_path)
 def test_weights_that_are_not_there_are_named(weights, told) -> None:
     with pytest.raises(RobustsegError, match=told):
         robustseg_core.load(weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"weights": None}, "weights is None; give the name"),
+        ({"weights": 123}, "weights is 123; give the name"),
+        ({"weights": ""}, "weights is ''; give the name"),
+        ({"weights": "x" * 9999}, "no weights called 'xxx"),
+        ({"device": None}, "device is None; expected auto, cpu"),
+        ({"device": 7}, "device is 7; expected auto, cpu"),
+        ({"cpu_threads": -1}, "cpu_threads is -1: .*greater than or equal to 0"),
+        ({"cpu_threads": "4"}, "cpu_threads is '4': .*valid integer"),
+        ({"cpu_threads": 1.5}, "cpu_threads is 1.5: .*valid integer"),
+        ({"cpu_threads": 10**9}, "cpu_threads is 1000000000: .*less than or equal to 1024"),
+        ({"cpu_threads": None}, "cpu_threads is None"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_said_in_a_sentence(options, told) -> None:
+    with pytest.raises(RobustsegError, match=told):
+        robustseg_core.load(**options)
 
 
 # What cannot be used.
@@ -356,6 +479,35 @@ WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
     ("event sensor", {"event": EVENTS | {"size": 48}}, {}, r"give \(height, width\) of the sensor"),
     ("event moments", {"event": EVENTS | {"until_us": [1, 2]}}, {}, "give one number"),
     ("event until", {"event": EVENTS | {"until_us": "now"}}, {}, "until_us"),
+    (
+        "event until 2 ** 70",
+        {"event": EVENTS | {"until_us": 2**70}},
+        {},
+        r"\['until_us'\] is 1180591620717411303424; give whole microseconds below 2 \*\* 53",
+    ),
+    (
+        "event beyond rgb",
+        {"rgb": IMAGE, "event": {k: v for k, v in EVENTS.items() if k != "size"} | {"x": [64]}},
+        {},
+        "is 64 to 64 on a sensor of 48x64",
+    ),
+    ("wide", {"rgb": IMAGE, "depth": np.ones((48, 80))}, {}, r"depth has 48x80 .* rgb 48x64, anot"),
+    ("high", {"rgb": IMAGE, "event": EVENTS | {"size": (64, 64)}}, {}, r"event has 64x64 .*aspect"),
+    ("narrow", {"depth": np.ones((48, 32))}, RIG, r"depth has 48x32 .* rgb 48x64, .*aspect"),
+    (
+        "masked depth",
+        {"depth": np.ma.masked_less(np.eye(48), 1)},
+        {},
+        r"masked array, 2256 of its 2304 values masked; give plain values: depth.filled\(",
+    ),
+    ("masked rgb", {"rgb": np.ma.masked_equal(IMAGE, 0)}, {}, "rgb is a masked array"),
+    (
+        "masked event",
+        {"event": EVENTS | {"x": np.ma.masked_equal([1], 1)}},
+        {},
+        r"event\['x'\] is a masked array",
+    ),
+    ("fisheye", {"rgb": IMAGE}, {"camera": {"K": K, "fisheye": "no"}}, "'no'; give True or False"),
     ("K of 4", {"rgb": IMAGE}, {"camera": np.eye(4)}, "give a 3x3 matrix"),
     ("K aside", {"rgb": IMAGE}, {"camera": K.T}, r"expected \[\[fx, 0, cx\]"),
     ("K of 0", {"rgb": IMAGE}, {"camera": np.diag([0, 0, 1])}, "focal lengths 0 and 0"),

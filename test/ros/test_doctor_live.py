@@ -83,7 +83,7 @@ def examine(world: Any, folder: Path, text: str, words: tuple[str, ...] = ()) ->
         str(params),
     )
     doctor = world.start(*(word.replace("PARAMS", str(params)) for word in words))
-    world.until(lambda: doctor.process.poll() is not None, "the doctor's verdict")
+    world.until(lambda: doctor.process.poll() is not None, "the doctor's report")
     output = doctor.output
     assert "Traceback" not in output and "{" in output, output
     tree = json.loads(output[output.index("{\n") : output.rindex("}") + 1])

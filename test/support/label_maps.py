@@ -46,7 +46,17 @@ def a_map(**options: Any) -> LabelMap:
         "frame_id": "camera_optical",
         "used": ("rgb", "depth"),
         "reasons": {
-            "event": (Finding(Fault.LATE, fatal=False, text="80 ms, limit 40"),),
+            "event": (
+                Finding(
+                    Fault.LATE,
+                    fatal=False,
+                    text="80 ms, limit 40",
+                    value=80.1,
+                    limit=40.0,
+                    unit="ms",
+                ),
+                Finding(Fault.POLARITY, fatal=False, text="one-sided", value=1 / 3),
+            ),
             "lidar": (Finding(Fault.SILENT, fatal=True, text="1.2 s without a message"),),
         },
         "states": {

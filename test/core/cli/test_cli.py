@@ -128,6 +128,14 @@ def test_run_uses_the_given_checkpoint(command, bag, tmp_path):
     assert result["trained"] is True and result["provenance"] == "made by a test"
 
 
+def test_run_knows_the_shipped_student_by_its_name(command, bag, tmp_path):
+    code, _, err = command("run", bag, "--weights", "street", "--out", tmp_path / "out")
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["trained"] is True
+    code, _, err = command("run", bag, "--weights", "stret", "--out", tmp_path / "other")
+    assert code == 2 and "no weights called 'stret'; did you mean 'street'" in err
+
+
 def test_inject_breaks_one_stream_and_run_names_it(command, bag, tmp_path):
     broken = tmp_path / "broken"
     code, _, err = command("inject", bag, broken, "--fault", "rgb:black@0.5", "--seed", "3")

@@ -13,18 +13,12 @@ from hypothesis import strategies as st
 from robustseg_core.bag.typestore import LABEL_INFO, typestore
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output import messages
-from robustseg_core.types import (
-    MS,
-    SECOND,
-    Fault,
-    Finding,
-    Health,
-    State,
-)
+from robustseg_core.types import MS, SECOND, Fault, Finding, Health, State
 from support.label_maps import STAMP, a_map, a_spec
 
 IMAGE = "sensor_msgs/msg/Image"
 ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
+LATE = Finding(Fault.LATE, fatal=False, text="80 ms, limit 40")
 
 
 def read(message: Any) -> dict[str, Any]:
@@ -88,10 +82,15 @@ def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():
         {"state": "LIVE", "used": "true", "held_ms": "0.000"},
     )
     assert said["robustseg: depth"][:2] == (messages.WARN, "used")
-    assert said["robustseg: event"][:2] == (messages.WARN, "late: 80 ms, limit 40")
+    assert said["robustseg: event"][:2] == (
+        messages.WARN,
+        "late: 80 ms, limit 40; polarity: one-sided",
+    )
+    assert said["robustseg: event"][2]["reason.late.value"] == "80.1"
+    assert said["robustseg: event"][2]["reason.late.unit"] == "ms"
     assert said["robustseg: lidar"][:2] == (messages.ERROR, "silent: 1.2 s without a message")
     assert said["robustseg: lidar"][2]["reason.silent"] == "1.2 s without a message"
-    assert messages.read_status(message)["reasons"] == a_map().reasons, "fault and text, unparsed"
+    assert messages.read_status(message)["reasons"] == a_map().reasons, "numbers, too"
     level, text, values = said["robustseg: mask"]
     assert (level, text) == (messages.WARN, "made of rgb depth")
     assert (values["used"], values["latency_ms.total"], values["trained"]) == (
@@ -184,7 +183,17 @@ def test_diagnostics_carry_the_numbers_behind_the_opinion():
         "rejected": "5",
         "rejected_format": "3",
         "rejected_black": "2",
+        "reason.silent": "12 s",
+        "fatal": "silent",
     }
+
+
+def test_the_opinion_of_every_stream_is_read_back_from_diagnostics():
+    slow = Finding(Fault.SLOW, fatal=False, text="3 Hz", value=3.0, limit=5.0, unit="Hz")
+    healths = {"rgb": Health(State.LIVE, (slow,)), "lidar": DEAD, "event": LIVE}
+    message = through_the_wire(ARRAY, messages.health(healths, STAMP))
+    assert messages.read_health(message) == healths
+    assert messages.read_health(message, "front/robustseg") == {}
 
 
 def test_fields_that_nobody_named_are_zero():

@@ -11,9 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core.faults import parse_kill
-from robustseg_core.output.reasons import ReasonLog, Sentences, faults
+from robustseg_core.output.reasons import (
+    UNFIT,
+    PauseLog,
+    ReasonLog,
+    Sentences,
+    entries,
+    faults,
+    in_words,
+)
 from robustseg_core.recording.run import run_bags
-from robustseg_core.types import Fault, Finding
+from robustseg_core.types import Fault, Finding, Health, State
 from support import drives
 
 pytestmark = pytest.mark.slow
@@ -85,6 +93,28 @@ def test_every_fault_of_every_mask_is_in_exactly_one_entry(masks):
     for fault in counted:
         own = [one for one in told if one["fault"] == fault]
         assert all(b["from_s"] > a["to_s"] + 1 for a, b in pairwise(own)), "else it was one"
+
+
+def test_a_pause_has_the_findings_of_when_most_was_wrong():
+    log, live, dead = PauseLog(), Health(State.LIVE), Health(State.DEAD, (silence(900),))
+    log.add(0, {"rgb": live, "lidar": live})
+    log.add(2, {"rgb": live, "lidar": dead})
+    log.add(2, {"rgb": Health(State.DEAD, (silence(500),)), "lidar": dead})
+    log.add(2, {"rgb": dead, "lidar": dead})
+    log.add(2, {"rgb": live, "lidar": live})
+    log.add(9, {"rgb": live})
+    why = log.why([1.5, 2.5])
+    assert why == {
+        0.0: {"rgb": (UNFIT,), "lidar": (UNFIT,)},
+        2.5: {"rgb": (silence(500),), "lidar": (silence(900),)},
+    }
+    told = entries(why[2.5])
+    assert [one["value"] for one in told] == [500, 900] and "from_s" not in told[0]
+    assert in_words(told).startswith("rgb silent: nothing for 500 ms") and "; lidar" in in_words(
+        told
+    )
+    log.add(2, {"rgb": dead, "lidar": dead}, newest=True)
+    assert log.why([1.5, 2.5])[2.5]["rgb"] == (silence(900),)
 
 
 def test_a_run_says_a_silence_once(tmp_path):

@@ -156,7 +156,10 @@ def test_a_pass_that_is_killed_is_missed_and_the_others_are_not(healthy, run, tm
     assert 30 <= result["truth"]["with_mask"] <= 40, "until 2.1 s, and from 5 s"
     (silence,) = result["totals"]["silences"]
     assert 1.9 <= silence["from_s"] < 2.4 and 3.8 < silence["to_s"] < 5.1
-    assert "rgb silent" in silence["why"]
+    assert {(one["modality"], one["fault"]) for one in silence["why"]} == {
+        (name, "silent") for name in drives.ALL
+    }
+    assert all(one["value"] > one["limit"] > 0 and one["unit"] == "ms" for one in silence["why"])
     at_s = [row["at_s"] for row in result["masks"]]
     assert at_s == sorted(at_s) and at_s[-1] > 5.5
     assert len(frames(tmp_path / "overlay.webm")) / 30 == pytest.approx(
@@ -239,7 +242,7 @@ def test_strict_ends_with_3_where_masks_are_missing(dead, tmp_path, capsys):
 
 
 def test_many_silences_are_told_in_four_sentences():
-    silences = [{"from_s": float(k), "to_s": k + 0.6 + k / 100, "why": ""} for k in range(9)]
+    silences = [{"from_s": float(k), "to_s": k + 0.6 + k / 100, "why": []} for k in range(9)]
     told = silence_notices({"silences": silences})
     assert told[0] == "no mask from 6.00 s to 6.66 s"
     assert told[3] == "no mask in 6 other pauses either, at most 0.65 s long and 3.75 s in all"
