@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from robustseg_core import modalities
-from robustseg_core.robustness.case import ALL, Bit, Case
+from robustseg_core.faults import ALL
+from robustseg_core.robustness.case import Bit, Case
 from robustseg_core.robustness.observe import Seen, Watched
 from robustseg_core.types import Fault, State
 

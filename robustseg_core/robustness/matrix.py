@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.faults import parse_fault
-from robustseg_core.robustness.case import ALL, INFO, SENSORS, Bit, Case, Limit, Span
+from robustseg_core.faults import ALL, parse_fault
+from robustseg_core.robustness.case import INFO, SENSORS, Bit, Case, Limit, Span
 from robustseg_core.types import Fault, State
 
 DEAD = frozenset({State.DEAD})

@@ -13,20 +13,11 @@ from hypothesis import strategies as st
 from robustseg_core.bag.typestore import LABEL_INFO, typestore
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output import messages
-from robustseg_core.types import (
-    MS,
-    SECOND,
-    Fault,
-    Finding,
-    Health,
-    State,
-)
+from robustseg_core.types import MS, SECOND, Fault, Finding, Health, State
 from support.label_maps import STAMP, a_map, a_spec
 
 IMAGE = "sensor_msgs/msg/Image"
 ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
-
-
 LATE = Finding(Fault.LATE, fatal=False, text="80 ms, limit 40")
 
 
