@@ -314,11 +314,9 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+_FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
+"""Numbers of YAML 1.2 that PyYAML takes for texts, such as 1e-3."""
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 def parse_yaml(text: str) -> Any:
@@ -420,7 +418,7 @@ def override(tree: Mapping[str, Any], words: Iterable[str]) -> Tree:
 
 def scalar(text: str) -> str:
     """`text` as a YAML value on one line, in ASCII, whatever is in it."""
-    quoted = None if text.isprintable() else '"'
+    quoted = None if text.isprintable() and not _FLOAT.match(text) else '"'
     width = 10 * len(text) + 100
     return yaml.safe_dump(text, width=width, default_style=quoted).splitlines()[0]
 

@@ -32,6 +32,9 @@ WINDOW_NS, LEAST = round(1.4 * SECOND), 8
 """An envelope is taken over so long, and so many deliveries; longer, where jitter asks for it."""
 CHANCE = 1e-5
 """The chance at which jitter may pass for a step: late deliveries in a row decide the window."""
+MOST_LATE = 0.95
+"""A stream of which more deliveries are late has no say: its usual delay was that of a queue which
+had not filled yet."""
 FORGET = 200
 """Deliveries after which those before them count half."""
 FRESH_NS = SECOND // 2
@@ -103,7 +106,9 @@ class _Stream:
         if not self.deliveries:
             return LEAST
         most = (self.late + 2 * math.sqrt(self.late) + 0.5) / (self.deliveries + 1)
-        return max(LEAST, math.ceil(math.log(CHANCE) / math.log(min(most, 0.95))))
+        if most > MOST_LATE:
+            return BINS + 1
+        return max(LEAST, math.ceil(math.log(CHANCE) / math.log(most)))
 
     def window(self, now_ns: int) -> _Window | None:
         """The evidence of the last moments; None: too little, or nothing of late."""

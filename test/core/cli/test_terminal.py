@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.table import Table
 
@@ -301,6 +301,7 @@ def raising_spec(name):
     raise ModuleNotFoundError(name=name)
 
 
+@example("0E0")
 @given(st.text(st.characters(codec=None), max_size=60))
 def test_any_text_goes_through_an_override(text):
     word = f"weights={config.scalar(text)}"
