@@ -127,7 +127,7 @@ def spec_of(recipe: Recipe, train: Dataset) -> ModelSpec:
             "architecture": wanted.architecture,
             "options": wanted.options,
             "backbone": wanted.backbone,
-            "size": train.shape,
+            "size": train.network_shape(),
             "fusion": wanted.fusion,
             "head_width": wanted.head_width,
             "stem": wanted.stem,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.loader import Loader
-from robustseg_core.learn.prepare import frozen_teacher, network, optimizer_of, splits
+from robustseg_core.learn.prepare import networks, optimizer_of, splits
 from robustseg_core.learn.recipe import Recipe, load_recipe
 from robustseg_core.learn.tasks import Task
 from support.junk import JUNK
@@ -49,8 +49,11 @@ def usual(tmp_path_factory) -> Recipe:
 def begin(recipe: Recipe) -> None:
     """The first step, as `fit` makes it, without Fabric."""
     train, _ = splits(recipe)
-    task = Task(recipe, train.modalities, teacher=frozen_teacher(recipe, train))
-    student = network(recipe, train)
+    made = networks(recipe, train)
+    student = made.student
+    task = Task(
+        recipe, train.modalities, teacher=made.teacher, robust=made.robust, student=student.spec
+    )
     optimizer_of(student, recipe.optim)
     loader = Loader(
         train,
