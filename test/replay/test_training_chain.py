@@ -19,7 +19,7 @@ from support.tiny_clip import make_clip
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test trains all students
 
 TEACHER = ("--teacher", "teacher/best.safetensors")
-TAUGHT: dict[str, tuple[str, ...]] = {"anyseg": TEACHER, "robustseg_v1": TEACHER, "cmnext": ()}
+TAUGHT: dict[str, tuple[str, ...]] = {"anyseg": TEACHER, "cmnext": ()}
 STUDENTS = tuple(TAUGHT)
 SPLIT = "first_seed: {seed}\ndrives: {drives}\nseconds: 1.2\npreset: tiny\n"
 
@@ -126,7 +126,7 @@ def test_a_student_learns_from_language_without_a_teacher(chain):
 
 
 def test_two_evaluations_are_compared(chain):
-    results = [f"{name}/eval/results.json" for name in ("anyseg", "robustseg_v1")]
+    results = [f"{name}/eval/results.json" for name in ("anyseg", "cmnext")]
     table = robustseg("eval", "--compare", *results, folder=chain)
     assert "subsets mean" in table
     assert "too few scenes" in table

@@ -133,7 +133,7 @@ def test_another_recipe_does_not_continue_a_run(data, tmp_path):
         run(["teacher"], data, tmp_path)
 
 
-@pytest.mark.parametrize("system", ["dropout", "robustseg_v1", "any2seg"])
+@pytest.mark.parametrize("system", ["robustseg_v1", "any2seg"])  # dropout: resumed, below
 def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
     system, data, teacher, tmp_path
 ):

@@ -181,7 +181,7 @@ def break_(rows, name, kind, begin_s, lasts_s, dice):
     return out
 
 
-@settings(QUIET, max_examples=250)
+@settings(QUIET, max_examples=150)
 @given(
     faults=st.lists(st.tuples(st.sampled_from(ALL), st.one_of(damage, stamps), when), max_size=5),
     jump_s=st.sampled_from([0, 0, 0, 60, -2, -60]),
