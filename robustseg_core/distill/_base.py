@@ -76,6 +76,8 @@ class Distiller(nn.Module, ABC):
     """True: unusable on recordings without labels."""
     needs_teacher: ClassVar[bool] = True
     """False: it learns from something else, and works in a recipe without a teacher."""
+    needs_equal_widths: ClassVar[bool] = False
+    """True: it compares features channel by channel, so the teacher's stages are the student's."""
     needs_embeddings: ClassVar[bool] = False
     """True: it is 0 without those of `robustseg embed`."""
     rate: ClassVar[float] = 1.0

@@ -48,6 +48,7 @@ class Hpdm(Distiller):
     """
 
     needs_label: ClassVar[bool] = True
+    needs_equal_widths: ClassVar[bool] = True
 
     class Options(Distiller.Options):
         """`pairing=legacy_random` (with zero images; `same` where sensors are skipped), both

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -41,6 +41,8 @@ class Rrm(Distiller):
     weights of 1.2e-14 are the released run, and at 256 pixels with B0 the defaults are the same
     numbers. All four `legacy_*` together are the released term.
     """
+
+    needs_equal_widths: ClassVar[bool] = True
 
     class Options(Distiller.Options):
         """The factor of each stage is in `stage_weights`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,6 +40,8 @@ class UnimodalDistiller(Distiller):
 
     Without labels all pixels count. The default weight is ours, for the channel axis.
     """
+
+    needs_equal_widths: ClassVar[bool] = True
 
     class Options(Distiller.Options):
         """`axis=height`, `legacy_mean`, `legacy_ignored` and weight 5 are the released term."""

@@ -16,6 +16,7 @@ from torch import nn
 from robustseg_core import datasets, distill
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation.matching import expect_encodings
 from robustseg_core.learn import embeddings
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
@@ -94,7 +95,9 @@ def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) 
     if recipe.feedback is not None:
         teacher = _learning_teacher(recipe, student, teacher)
     if teacher is not None and robust is not None:
-        _expect_equal_widths(recipe, teacher, robust)
+        _expect_selectable(recipe, teacher, robust)
+    if teacher is not None:
+        _expect_comparable(recipe, student, teacher)
     return Networks(student, teacher, robust)
 
 
@@ -165,7 +168,7 @@ def _fitting(path: str, train: Dataset, known: Mapping[str, Network], *, what: s
     """A network of the classes and sensors of the data.
 
     Raises:
-        RobustsegError: there is no such checkpoint, or one of other classes or sensors.
+        RobustsegError: there is no such checkpoint, or one of other classes, sensors or encodings.
     """
     classes = train.classes.names
     if path in known:
@@ -178,6 +181,10 @@ def _fitting(path: str, train: Dataset, known: Mapping[str, Network], *, what: s
             f"the {what} {path} knows {', '.join(found.spec.modalities)}, the data "
             f"has {', '.join(train.modalities)}; set data.modalities, or train another {what}"
         )
+    try:
+        expect_encodings(found.spec, train, train.modalities)
+    except RobustsegError as error:
+        raise RobustsegError(f"the {what} {path} was trained on other images: {error}") from None
     return found
 
 
@@ -205,7 +212,23 @@ def _learning_teacher(recipe: Recipe, student: Network, teacher: Network | None)
     return teacher
 
 
-def _expect_equal_widths(recipe: Recipe, teacher: Network, robust: Network) -> None:
+def _expect_comparable(recipe: Recipe, student: Network, teacher: Network) -> None:
+    """Nothing, if student and teacher are as wide where a distiller compares their channels.
+
+    Raises:
+        RobustsegError: they are not.
+    """
+    strict = [name for name in recipe.distill if distill.load(name).needs_equal_widths]
+    ours, theirs = (", ".join(map(str, found.head.channels)) for found in (student, teacher))
+    if strict and ours != theirs:
+        raise RobustsegError(
+            f"distill.{strict[0]} compares channels, and the stages of the student have {ours}, "
+            f"those of the teacher {recipe.teacher} {theirs}; set network.backbone to the "
+            f"teacher's, {teacher.spec.backbone!r}, or leave {', '.join(strict)} out"
+        )
+
+
+def _expect_selectable(recipe: Recipe, teacher: Network, robust: Network) -> None:
     """Nothing, if the stages of both networks are as wide, so that a selection can mix them.
 
     Raises:

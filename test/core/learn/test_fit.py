@@ -474,6 +474,26 @@ def test_a_teacher_of_other_classes_or_sensors_is_refused(data, teacher, tmp_pat
         run(["anyseg"], (fewer, None), tmp_path / "out", teacher=str(teacher))
 
 
+@pytest.mark.parametrize("name", ["unimodal", "rrm", "hpdm"])
+def test_a_teacher_of_other_widths_is_refused_by_what_compares_channels(
+    name, data, teacher, tmp_path
+):
+    more = {"teacher": str(teacher), "network__backbone": "b0", "optim__steps": 1}
+    with pytest.raises(RobustsegError, match=rf"distill.{name} compares channels.*16.*backbone"):
+        run(["dropout"], data, tmp_path / "out", distill={name: {}}, **more)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_of_other_images_is_refused(data, teacher, tmp_path):
+    model = checkpoint.load(teacher)
+    other = {**model.spec.encodings, "depth": {**model.spec.encodings["depth"], "near_m": 1.5}}
+    spec = model.spec.model_copy(update={"encodings": other})
+    checkpoint.save(tmp_path / "other.safetensors", model, spec)
+    with pytest.raises(RobustsegError, match=r"was trained on other images: depth .*near_m"):
+        run(["anyseg"], data, tmp_path / "out", teacher=str(tmp_path / "other.safetensors"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_corrupt_shard_stops_training_with_its_name(data, tmp_path):
     folder = make_shards(tmp_path / "cut", 8)
     file = folder / "000000.tar"
