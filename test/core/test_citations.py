@@ -104,6 +104,7 @@ def found(name: str, path: Path) -> bool:
     return any((folder / name).exists() for folder in (*(ROOT / r for r in ROOTS), path.parent))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [".py", ".md", ".yaml", ".toml"])
 def test_every_file_of_code_that_is_named_is_there(kind: str) -> None:
     known = {path.name for path in files()}
@@ -124,6 +125,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [".py", ".md"])
 def test_every_heading_that_is_named_is_there(kind: str) -> None:
     lost = []

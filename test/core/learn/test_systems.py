@@ -282,10 +282,15 @@ BAD = [
     ("rmmss", {"teacher": "SENSORS"}, "the teacher .* knows rgb, depth, the data has rgb, lidar"),
     (
         "rmmss",
-        {"teacher": "WIDTHS"},
-        "teacher .* have 32, 64, 160, 256 chan.* 16, 32, 64, 96",
+        {"teacher": "WIDTHS", "stages__robust__distill": {"prediction": {}, "hpdm": {"weight": 0}}},
+        "distill.hpdm compares channels.* 16, 32, 64, 96, those of the teacher .* 32, 64, 160, 256",
     ),
-    ("rmmss", {"teacher": "CMNEXT"}, "teacher .* have 32, 64, 160, 256 chan.* 16, 32, 64, 96"),
+    (
+        "rmmss",
+        {"stages__final__select__robust": "WIDTHS"},
+        "teacher .* have 16, 32, 64, 96 chan.* 32, 64, 160, 256",
+    ),
+    ("rmmss", {"stages__final__select__robust": "CMNEXT"}, "nothing can be selected of the two"),
     ("rmmss", {"stages__final__select__robust": "CLASSES"}, "they first differ at id 2"),
     ("rmmss", {"stages__final__select__robust": "SENSORS"}, "the robust model .* knows rgb, depth"),
     ("rmmss", {"stages__final__select__robust": "no.safetensors"}, "no.safetensors does not exist"),
