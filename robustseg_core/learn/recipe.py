@@ -294,11 +294,25 @@ class Recipe(Strict):
         with within("data", "kind"):
             kind = datasets.load(self.data.kind)
         parse(kind.Options, self.data.options, where="data.options")
+        self._check_sides()
         if self.stages:
             self._check_stages()
         else:
             self._check_teaching()
         return self
+
+    def _check_sides(self) -> None:
+        for part, key, size in (
+            ("augment", "crop", self.augment.crop),
+            ("data", "size", self.data.size),
+        ):
+            if size is not None and any(side % 32 for side in size):
+                up = ",".join(str(-(-side // 32) * 32) for side in size)
+                raise Misfit(
+                    f"{part}.{key} is {size[0]}x{size[1]}, and a network takes sides that divide "
+                    f"by 32; set {part}.{key}=[{up}]",
+                    (part, key),
+                )
 
     def _check_teaching(self) -> None:
         set_ = [name for name in ("select", "feedback") if getattr(self, name) is not None]

@@ -200,3 +200,12 @@ def test_any_value_anywhere_is_a_recipe_or_a_sentence(data):
         parse(Recipe, tree)
     except RobustsegError as error:
         assert "pydantic" not in str(error)
+
+
+@pytest.mark.parametrize("key", ["augment.crop", "data.size"])
+def test_a_size_that_no_network_takes_is_named_before_anything_is_read(key):
+    said = rf"{key} is 100x64, and a network takes sides that divide by 32; set {key}=\[128,64\]"
+    with pytest.raises(RobustsegError, match=said):
+        load_recipe(["teacher"], [f"{key}=[100,64]"])
+    with pytest.raises(RobustsegError, match=said):  # of a stage, before the first one begins
+        load_recipe(["rmmss"], [f"stages.final.{key}=[100,64]"])
