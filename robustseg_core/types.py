@@ -313,6 +313,11 @@ class LabelMap:
     """When it was made, in nanoseconds since the start of the replay (`timeline`); None: live."""
 
 
+def network_size(height: int, width: int) -> tuple[int, int]:
+    """The least size, not below this one, that a network takes: sides of 32, 64, 96, ... pixels."""
+    return max(32, -(-height // 32) * 32), max(32, -(-width // 32) * 32)
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names, if people can read each of them, and none is there twice.
 
@@ -413,8 +418,7 @@ class ModelSpec(Strict):
                 "give one RGB triple per class"
             )
         height, width = self.size
-        if height % 32 or width % 32 or height <= 0 or width <= 0:
-            up = tuple(max(32, -(-n // 32) * 32) for n in self.size)
+        if (up := network_size(height, width)) != self.size:
             raise ValueError(
                 f"size is {height}x{width}; both must divide by 32; use {up[0]}x{up[1]}"
             )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.classes import ClassSet
-from robustseg_core.types import LONGEST_SIDE
+from robustseg_core.types import LONGEST_SIDE, network_size
 
 SPLITS = ("train", "val", "test")
 
@@ -142,8 +142,7 @@ class Dataset(ABC):
                 published one where there is one.
         """
         height, width = self.shape
-        if height % 32 or width % 32:
-            up = (max(32, -(-height // 32) * 32), max(32, -(-width // 32) * 32))
+        if (up := network_size(height, width)) != (height, width):
             high, wide = self.protocol_size or up
             whose = ", the size of its published figures" if self.protocol_size else ""
             raise RobustsegError(

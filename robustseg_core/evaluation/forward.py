@@ -20,6 +20,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.noise import add_noise, drop_elements, generator
 from robustseg_core.evaluation.protocols import INTACT, ZERO, Trial, Variant
 from robustseg_core.models.network import Network
+from robustseg_core.types import network_size
 
 Shown = Mapping[tuple[int, Variant], Sequence[int]]
 """(column, variant) -> the rows of the batch that show it, ascending."""
@@ -58,8 +59,7 @@ class Forward(ABC):
             )
         for (height, width), name in sizes.items():
             self._size = (height, width)
-            if height % 32 or width % 32:
-                up = [max(32, -(-n // 32) * 32) for n in self._size]
+            if (up := network_size(height, width)) != self._size:
                 raise RobustsegError(
                     f"sample {name} is {height}x{width}; both must divide by 32; "
                     f"evaluate at {up[0]}x{up[1]}"

@@ -24,7 +24,7 @@ from robustseg_core.learn.corrupt import CorruptConfig
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.strict import Misfit, within
-from robustseg_core.types import WIDEST_HEAD
+from robustseg_core.types import WIDEST_HEAD, network_size
 
 STAGE = "stage:"
 """In the place of a checkpoint: that of an earlier stage of the recipe."""
@@ -306,11 +306,10 @@ class Recipe(Strict):
             ("augment", "crop", self.augment.crop),
             ("data", "size", self.data.size),
         ):
-            if size is not None and any(side % 32 for side in size):
-                up = ",".join(str(-(-side // 32) * 32) for side in size)
+            if size is not None and min(size) > 0 and (up := network_size(*size)) != size:
                 raise Misfit(
                     f"{part}.{key} is {size[0]}x{size[1]}, and a network takes sides that divide "
-                    f"by 32; set {part}.{key}=[{up}]",
+                    f"by 32; set {part}.{key}=[{up[0]},{up[1]}]",
                     (part, key),
                 )
 

@@ -20,7 +20,7 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models.head import HEADS, AllMLPHead, FoldedHead
 from robustseg_core.models.mit import MiT
-from robustseg_core.types import ModelSpec, Prediction
+from robustseg_core.types import ModelSpec, Prediction, network_size
 
 N = TypeVar("N", bound="Network")
 
@@ -171,8 +171,7 @@ class Network(nn.Module, ABC):
                 f"({form[0]}, {form[1]}, H, W) float32, as the modality's `encode` returns"
             )
         height, width = image.shape[2:]
-        if height % 32 or width % 32 or not height or not width:
-            up = tuple(max(32, -(-n // 32) * 32) for n in (height, width))
+        if (up := network_size(height, width)) != (height, width):
             raise RobustsegError(
                 f"images of {name!r} are {height}x{width}; both must divide by 32; "
                 f"resize or pad to {up[0]}x{up[1]}"
