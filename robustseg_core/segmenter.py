@@ -358,8 +358,8 @@ def weights_file(weights: str | Path) -> Path:
     if path.suffix or os.path.exists(path) or len(path.parts) > 1:
         return path
     raise RobustsegError(
-        f"no weights called {SHORT.repr(str(weights))}; {did_you_mean(str(weights), shipped)}; or "
-        "give the path of a checkpoint (.safetensors)"
+        f"no weights and no checkpoint file called {SHORT.repr(str(weights))}; "
+        f"{did_you_mean(str(weights), shipped)}"
     )
 
 

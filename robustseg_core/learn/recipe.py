@@ -446,4 +446,4 @@ def _find(name: str) -> Path:
         return known[name]
     if Path(name).is_file():
         return Path(name)
-    raise RobustsegError(f"no recipe called {name!r}; {did_you_mean(name, known)}, or give a file")
+    raise RobustsegError(f"no recipe and no file called {name!r}; {did_you_mean(name, known)}")

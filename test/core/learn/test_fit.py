@@ -449,7 +449,7 @@ BAD = [
     (["teacher"], {"student__dropout": "some"}, "student.dropout is 'some'"),
     (["teacher"], {"distill": {"hdpm": {}}}, "no Distiller called 'hdpm'.*hpdm"),
     (["teacher"], {"distill": {"hpdm": {"wait": 1}}}, "unknown key 'distill.hpdm.wait'.*weight"),
-    (["teachr"], {}, "no recipe called 'teachr'.*teacher"),
+    (["teachr"], {}, "no recipe and no file called 'teachr'.*teacher"),
 ]
 
 

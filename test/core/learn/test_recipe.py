@@ -149,7 +149,9 @@ WRONG = [
     ("corrupt.faults=[nonsense]", "no corruption called 'nonsense'"),
     ("augment.scale=[2,1]", "augment.scale: 2 to 1 is no range"),
     ("validate=never", "validate is 'never'"),
-    ("validate_={}", "unknown key 'validate_'.*validate"),
+    ("validate_={}", "unknown key 'validate_'; did you mean 'validate'[?]"),
+    ("validat={}", "unknown key 'validat'; did you mean 'validate'[?]"),
+    ("validate.rul=mean", "unknown key 'validate.rul'; did you mean 'rule'[?]"),
     ("save_every=0", "save_every is 0"),
     ("=3", "is not an override"),
 ]
@@ -181,7 +183,10 @@ def test_a_network_that_is_none_is_a_sentence():
 
 
 def test_a_recipe_that_is_none_is_a_sentence(tmp_path):
-    for name, said in (("teachr", "did you mean 'teacher'"), (str(tmp_path), "or give a file")):
+    for name, said in (
+        ("teachr", "no recipe and no file called 'teachr'; did you mean 'teacher'.$"),
+        (str(tmp_path), "no recipe and no file called .*; have "),
+    ):
         with pytest.raises(RobustsegError, match=said):
             load_recipe([name])
 
