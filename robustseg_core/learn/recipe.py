@@ -327,6 +327,21 @@ class Recipe(Strict):
                 "from it; add distill.prediction, or leave it out",
                 (set_[0],),
             )
+        terms = [distill.load(name)(options) for name, options in self.distill.items()]
+        if self.feedback is not None and not any(term.needs_teacher for term in terms):
+            raise Misfit(
+                f"feedback is set, but distill has only {', '.join(self.distill)}, which asks no "
+                "teacher, so the student would learn nothing from the one that it teaches; add "
+                "distill.prediction, or leave feedback out",
+                ("feedback",),
+            )
+        if self.select is not None and (term := next((t for t in terms if t.of_sensors), None)):
+            raise Misfit(
+                f"select and distill.{term.of_sensors} do not go together: the one compares a "
+                "student as a whole and the other its single sensors, so nothing would be learned "
+                "from the other; leave one of them out",
+                ("distill", term.name),
+            )
 
     def _check_stages(self) -> None:
         earlier: list[str] = []

@@ -207,6 +207,31 @@ def test_any_value_anywhere_is_a_recipe_or_a_sentence(data):
         assert "pydantic" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "words", "said"),
+    [
+        ("teacher", ["feedback={}"], "feedback is set, but nothing is distilled"),
+        ("any2seg", ["feedback={}"], "feedback is set, but distill has only lscd, which asks no"),
+        ("rmmss", ["stages.final.distill.crossmodal={}"], "select and distill.crossmodal do not"),
+        ("rmmss", ["stages.final.distill.lscd={}"], "select and distill.lscd do not go together"),
+        (
+            "rmmss",
+            ["stages.final.distill.ifv.maps=others"],
+            "select and distill.ifv.maps=others do not go together",
+        ),
+    ],
+)
+def test_words_that_teach_nothing_together_are_told_when_they_are_read(recipe, words, said):
+    with pytest.raises(RobustsegError, match=said):
+        load_recipe([recipe], words)
+
+
+def test_words_that_teach_something_together_are_not_complained_about():
+    load_recipe(["any2seg"], ["feedback={}", "distill.prediction={}"])
+    load_recipe(["rmmss"], ["stages.final.distill.crossmodal={legacy_code: true}"])
+    load_recipe(["rmmss"], ["stages.final.distill={unimodal: {}}"])
+
+
 @pytest.mark.parametrize("key", ["augment.crop", "data.size"])
 def test_a_size_that_no_network_takes_is_named_before_anything_is_read(key):
     said = rf"{key} is 100x64, and a network takes sides that divide by 32; set {key}=\[128,64\]"
