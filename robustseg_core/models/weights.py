@@ -59,6 +59,7 @@ _HEAD = (
     ("classifier", "decode_head.linear_pred", "decode_head.classifier"),
 )
 _PREFIXES = ("module.", "model.", "segformer.", "backbone.", "encoder.")
+_HEAD_PREFIX = "decode_head."
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _NO_USE = re.compile(
     r"^(head|classifier)\."  # ImageNet's 1000 classes; AnySeg's stage-4 classifier, never called
@@ -265,7 +266,9 @@ class PublicWeights:
         name = _HEAD[3][self.column] + ".weight"
         classifier = self.tensors.get(name)
         if classifier is None or classifier.ndim < 2:
-            raise RobustsegError(f"{self.path} lacks {name}; give a file with its head")
+            raise RobustsegError(
+                f"{self.path} lacks {self._as_in_file(name)}; give a file with its head"
+            )
         return int(classifier.shape[0]), int(classifier.shape[1])
 
     def others(self) -> int:
@@ -303,7 +306,9 @@ class PublicWeights:
         if missing and missing[0].endswith("num_batches_tracked"):
             return
         if missing:
-            raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
+            raise RobustsegError(
+                f"{self.path} lacks {self._as_in_file(missing[0])}; give a complete file"
+            )
         parts = [self.tensors[name] for name in names]
         name, value, like = self.original[names[0]], parts[0], targets[0]
         if len(parts) > 1 and value.ndim and len({part.shape[1:] for part in parts}) == 1:
@@ -323,6 +328,16 @@ class PublicWeights:
         expect_finite({name: value}, source=str(self.path), way_out="take it again")
         self.used |= {self.original[name] for name in names}
         self.staged += [(target, value) for target in targets]
+
+    def _as_in_file(self, missing: str) -> str:
+        """What a tensor that is not there would be called, by the names of those most like it."""
+        head = missing.startswith(_HEAD_PREFIX)
+        kin = [plain for plain in self.original if plain.startswith(_HEAD_PREFIX) == head]
+        if not kin:
+            return missing
+        plain = max(kin, key=lambda name: _shared(name, missing))
+        end = _shared(plain[::-1], self.original[plain][::-1])
+        return self.original[plain][:-end] + missing.removeprefix(plain[:-end])
 
     def head_outcome(self, head: AllMLPHead) -> str:
         """What becomes of a head of this size: "imported", or why the file's is not."""
@@ -357,6 +372,14 @@ class PublicWeights:
         return tuple(sorted(left.values()))
 
 
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+
+
 def _backbone_of(width: int, depths: tuple[int, ...]) -> str:
     """The backbone whose first stage has so many channels; empty: there is none."""
     return next(
@@ -370,7 +393,7 @@ def _plain(name: str) -> str:
         name = name.removeprefix(prefix)
     if name.startswith("decoder."):  # M-SegFormer's head
         name = name.removeprefix("decoder.")
-    return f"decode_head.{name}" if name.startswith("linear_") else name
+    return f"{_HEAD_PREFIX}{name}" if name.startswith("linear_") else name
 
 
 def _rows(encoder: MiT, column: int) -> list[tuple[str, str]]:
@@ -436,15 +459,15 @@ def _read(path: Path) -> dict[str, Tensor]:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except RobustsegError:
         raise
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:  # its own text advises to run the file's code
         raise RobustsegError(
-            f"{path} holds more than tensors, or is no PyTorch file, and code from a file is never "
-            f"run ({str(error).splitlines()[0]}); save its state_dict alone, as .safetensors"
+            f"{path} holds more than tensors, or is cut short, or is no PyTorch file; code from a "
+            "file is never run; copy it again, or have its state_dict alone saved as .safetensors "
+            "where it was made"
         ) from None
     except Exception as error:  # a damaged pickle may raise anything at all
-        text = (str(error).splitlines() or [""])[0]
         raise RobustsegError(
-            f"{path} cannot be read, or is cut short ({type(error).__name__} {text}); copy it again"
+            f"{path} cannot be read, or is cut short ({type(error).__name__}); copy it again"
         ) from None
     return _named_tensors(path, tree)
 
