@@ -7,6 +7,7 @@ changed only when everything fits.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 import zipfile
@@ -26,6 +27,7 @@ from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.models.network import Network
 from robustseg_core.storage.budget import check_zip
+from robustseg_core.text import visible
 from robustseg_core.types import CHANNELS
 
 NAMINGS = ("NVlabs", "transformers")
@@ -137,8 +139,34 @@ def import_weights(
     return ImportReport(NAMINGS[file.column - 1], tuple(sorted(file.used)), unused, outcome)
 
 
-def initialize(name: str, model: Network) -> str:
-    """Begin `model` with the weights that a recipe names; what they were, for the log.
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The weights that a network began with."""
+
+    name: str
+    """As people know it: of a file, without its folder; or OWNER/NAME on the hub."""
+    sha256: str
+    """The first digits."""
+    took: str
+    """What was taken of it."""
+
+    @property
+    def source(self) -> str:
+        """Where they are from."""
+        return f"{self.name} (SHA-256 {self.sha256})"
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.took}"
+
+
+def beginning(path: Path, took: str, *, name: str = "") -> Beginning:
+    """What was taken of the file at `path`, which people know as `name`."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return Beginning(visible(name or path.name), digest, took)
+
+
+def initialize(name: str, model: Network) -> Beginning:
+    """Begin `model` with the weights that a recipe names; says what they were.
 
     Args:
         name: a checkpoint of ours, a file of public weights, or OWNER/NAME on the hub (`hub`).
@@ -148,13 +176,15 @@ def initialize(name: str, model: Network) -> str:
         RobustsegError: they cannot be had, or do not fit.
     """
     path = hub.locate(name)
-    if not is_ours(path):
-        return str(import_weights(path, model))
-    return begin_as(checkpoint.load(path), model, source=str(path))
+    if is_ours(path):
+        took = begin_as(checkpoint.load(path), model, source=str(path))
+    else:
+        took = str(import_weights(path, model))
+    return beginning(path, took, name="" if path == Path(name) else name)
 
 
 def begin_as(ours: Network, model: Network, *, source: str) -> str:
-    """Begin `model` with the weights of another network of ours; what they were, for the log.
+    """Begin `model` with the weights of another network of ours; says what they were.
 
     Args:
         ours: the other network.
@@ -175,7 +205,7 @@ def begin_as(ours: Network, model: Network, *, source: str) -> str:
             "weights"
         )
     model.load_state_dict(tensors)
-    return f"all {len(tensors)} tensors of {source}"
+    return f"all {len(tensors)} tensors"
 
 
 def _size(shape: torch.Size | None) -> str:

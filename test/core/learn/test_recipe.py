@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn.recipe import Recipe, ValidationRecipe, load_recipe
+from robustseg_core.learn.recipe import Recipe, ValidationRecipe, known_recipes, load_recipe
 from robustseg_core.learn.validate import Picked, score
 from robustseg_core.models.subsets import short, subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
@@ -224,6 +224,16 @@ def test_any_value_anywhere_is_a_recipe_or_a_sentence(data):
 def test_words_that_teach_nothing_together_are_told_when_they_are_read(recipe, words, said):
     with pytest.raises(RobustsegError, match=said):
         load_recipe([recipe], words)
+
+
+def test_nothing_is_varied_where_augment_is_null():
+    """As AnySeg and RobustSeg trained on MUSES: the words in its recipe."""
+    text = next(p for n, p in known_recipes().items() if n == "muses").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("#   data.options=")]
+    options, augment = line.removeprefix("#   ").rsplit(" ", 1)
+    recipe = load_recipe(["anyseg", "muses"], [options, augment])
+    assert recipe.augment is None and recipe.data.options["legacy_unnormalized"] == "anyseg"
+    assert load_recipe(["anyseg", "muses"], []).augment is not None
 
 
 def test_words_that_teach_something_together_are_not_complained_about():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def test_what_was_fetched_once_begins_a_training_without_a_network(cache, file, 
         save_file(tensors, place)
     spec = checkpoint.default_spec(("rgb", "depth"), backbone="b0")
     model = checkpoint.untrained(spec)
-    assert "transformers weights: 192 tensors used" in initialize(name, model)
+    assert "transformers weights: 192 tensors used" in str(began := initialize(name, model))
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()[:16]
+    assert began.source == f"{name} (SHA-256 {digest})"
     ours = model.state_dict()["encoder.stages.1.embed.norm.0.weight"]
     assert torch.equal(ours, tensors["segformer.encoder.patch_embeddings.1.layer_norm.weight"])
 
@@ -151,7 +154,7 @@ def test_a_training_begins_with_a_checkpoint_of_ours_of_the_same_network(tmp_pat
     path = tmp_path / "teacher.safetensors"
     checkpoint.save(path, checkpoint.untrained(spec, seed=1))
     model = checkpoint.untrained(spec, seed=2)
-    assert str(path) in initialize(str(path), model)
+    assert str(initialize(str(path), model)).startswith("teacher.safetensors (SHA-256 ")
     other = checkpoint.load(path).state_dict()
     assert all(torch.equal(value, other[name]) for name, value in model.state_dict().items())
     wider = checkpoint.untrained(spec.model_copy(update={"head_width": 32}))
