@@ -77,6 +77,7 @@ setup(
         "engines": ["onnx", "onnxruntime", "openvino"],
         "cluster": ["ray"],
         "hub": ["huggingface_hub"],
+        "teachers": ["transformers"],
         "test": ["pytest"],  # what colcon looks for before it runs pytest
         "dev": [
             "pytest",

@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, str] = {
     "openvino": "engines",
     "ray": "cluster",
     "huggingface_hub": "hub",
+    "transformers": "teachers",
 }
 """Optional module -> the extra of our package that brings it."""
 

@@ -85,12 +85,23 @@ def extract(
 @app.command()
 def label(
     bags: Bags,
-    weights: Annotated[Path, typer.Option(help="Checkpoint of a trained network.")],
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="A checkpoint of ours (.safetensors), which sees all its sensors; or one that "
+            "sees the camera: the folder or hub id of a `transformers` segmentation checkpoint, or "
+            "an .onnx file.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the masks; for `extract --labels`.")],
     confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Pixels that are less sure stay unlabelled.")
     ] = 0.7,
     every: Annotated[int, typer.Option(min=1, help="Label every n-th set.")] = 1,
+    classes: Annotated[
+        Path | None, typer.Option(help="YAML list of names, of an .onnx file that tells none.")
+    ] = None,
     params: Params = None,
     *,
     overwrite: Annotated[bool, typer.Option(help="Replace masks made otherwise.")] = False,
@@ -101,12 +112,15 @@ def label(
     [dim]Example:[/] robustseg label drive.mcap --weights runs/teacher/best.safetensors --out masks
     """
     from robustseg_core.extraction.label import label_bags
+    from robustseg_core.extraction.teachers import open_teacher
 
+    ours = weights.endswith(".safetensors") and classes is None
+    teacher = Path(weights) if ours else open_teacher(weights, classes=classes)
     with progress_bar("%") as progress:
         task = progress.add_task("labelling", total=100)
         done = label_bags(
             bags,
-            weights,
+            teacher,
             out,
             params=params,
             overrides=overrides or (),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from robustseg_core.codecs.picture import picture_size
 from robustseg_core.datasets._base import Dataset, Sample, digest
@@ -46,6 +46,18 @@ class Shards(Dataset):
             default=False, description="Only samples in which no sensor is missing."
         )
         labelled: bool = Field(default=False, description="Only samples with a label.")
+        part: tuple[float, float] = Field(
+            (0.0, 1.0),
+            description="Only this part of the time of each recording: 0 its first sample, 1 its "
+            "last; samples at the first bound are in, at the second only if it is 1.",
+        )
+
+        @field_validator("part")
+        @classmethod
+        def _ascends(cls, part: tuple[float, float]) -> tuple[float, float]:
+            if not 0 <= part[0] < part[1] <= 1:
+                raise ValueError(f"{part[0]:g} to {part[1]:g} is no part; give 0 <= from < to <= 1")
+            return part
 
     options: Options
 
@@ -88,6 +100,7 @@ class Shards(Dataset):
         self._members = np.array(table, np.int64).reshape(len(rows), len(self._columns), 3)
         """(samples, columns, 3): offset, size and checksum; size -1 where there is none. One array
         and no lists, so that worker processes share its memory."""
+        self._at = _places(np.array([row.stamp_ns for _, row in rows], np.int64), self._where[:, 0])
         self._use = self._wanted()
 
     def __len__(self) -> int:
@@ -112,6 +125,11 @@ class Shards(Dataset):
         if self._has("label")[row]:
             label = self._parsed(row, "label", partial(_label, self.shape))
         return Sample(self._ids[row], images, label, self.tags(index))
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all samples, in order, without reading them: `SCENE/NUMBER_STAMP`."""
+        return [self._ids[row] for row in self._use]
 
     def tags(self, index: int) -> Mapping[str, str]:
         """`scene` and `condition` of sample `index`."""
@@ -143,6 +161,8 @@ class Shards(Dataset):
         keep = np.asarray(present.all(0) if self.options.complete else present.any(0))
         if self.options.labelled:
             keep = keep & self._has("label")
+        first, last = self.options.part
+        keep = keep & (self._at >= first) & ((self._at < last) | (last == 1))
         if not keep.any():
             raise RobustsegError(
                 f"none of the {len(keep)} samples in {', '.join(map(str, self.paths))} is left "
@@ -166,6 +186,16 @@ class Shards(Dataset):
                 f"{name} of {self._ids[row]} in {folder} is not what was extracted "
                 f"({type(error).__name__}: {error!s:.200}); extract it again"
             ) from None
+
+
+def _places(stamps: NDArray[np.int64], recording: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(samples,) where in the time of its recording each sample lies, in [0, 1]."""
+    at = np.zeros(len(stamps))
+    for one in np.unique(recording):
+        own = recording == one
+        since = stamps[own] - stamps[own].min()
+        at[own] = since / max(1, since.max())
+    return at
 
 
 def _image(

@@ -49,6 +49,15 @@ class Material(Strict):
         "of PNGs named by stamp.",
     )
     class_map: Path | None = Field(None, description="YAML: id in the labels -> id to learn.")
+    sure: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Of labels that `robustseg label` made, keep the pixels that are as sure.",
+    )
+    unlabelled: str = Field(
+        "keep", pattern="^(keep|skip)$", description="What becomes of sets without a label."
+    )
     every: int = Field(1, ge=1, description="Keep every n-th set.")
     start_s: float = Field(0.0, ge=0, description="Keep sets from here on, ...")
     duration_s: float = Field(0.0, ge=0, description="... for so long; 0: to the end.")
@@ -141,6 +150,9 @@ def _recipe(path: Path, extraction: Extraction) -> dict[str, Any]:
     robot = config.read_file(extraction.params) if extraction.params else {}
     class_map = load_class_map(extraction.class_map) if extraction.class_map else None
     plain = extraction.model_dump(mode="json", exclude={"params", "overrides"})
+    for name in ("sure", "unlabelled"):  # shards that were made before these came stay known
+        if plain[name] == Extraction.model_fields[name].default:
+            del plain[name]
     return {
         **plain,
         "recording": recording.fingerprint(path),
@@ -159,7 +171,13 @@ def _write(
     class_map = load_class_map(extraction.class_map) if extraction.class_map else None
     with (
         Bag(path) as bag,
-        Labels(path, extraction.labels, size=extraction.size, class_map=class_map) as labels,
+        Labels(
+            path,
+            extraction.labels,
+            size=extraction.size,
+            class_map=class_map,
+            sure=extraction.sure,
+        ) as labels,
         ShardWriter(folder, shard_size=extraction.shard_size) as writer,
     ):
         if not bag.message_count:
@@ -174,6 +192,7 @@ def _write(
         counts: Counter[str] = Counter()
         tags, read = recording.tags_of(path), 0
         frame_ids: dict[str, str] = {}
+        skipped: list[int] = []
         topics = {robot.topics[name]: name for name in segmenter.streams}
 
         def seen(recorded: Recorded) -> None:
@@ -187,6 +206,9 @@ def _write(
         window = {k: getattr(extraction, k) for k in ("every", "start_s", "duration_s")}
         for number, label_map in recording.sets(bag, segmenter, **window, on_message=seen):
             label = labels.at(label_map.stamp_ns)
+            if label is None and extraction.unlabelled == "skip":
+                skipped.append(label_map.stamp_ns)
+                continue
             key = f"{tags['scene']}/{number:06d}_{label_map.stamp_ns}"
             members = _members(key, label_map, tags)
             if label is not None:
@@ -198,7 +220,8 @@ def _write(
         unused = absent(bag, segmenter, counts)
         told = notices(bag, segmenter, unused)
     if not writer.rows:
-        raise RobustsegError(f"no sample came of {path}; {'; '.join(told) or 'no set closed'}")
+        why = [label_source.explain_none(labels, skipped)] if skipped else told
+        raise RobustsegError(f"no sample came of {path}; {'; '.join(why) or 'no set closed'}")
     if not counts["+label"] and extraction.labels != "none":
         why = label_source.explain_none(labels, [row["stamp_ns"] for row in writer.rows])
         if extraction.labels != "auto":

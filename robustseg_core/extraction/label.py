@@ -1,4 +1,7 @@
-"""`robustseg label`: a teacher's masks, where it is sure of them, as labels for recordings."""
+"""`robustseg label`: a teacher's masks, where it is sure of them, as labels for recordings.
+
+A checkpoint of ours looks at all its sensors; any other teacher at the camera alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +23,21 @@ from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
 from robustseg_core.recording.run import absent, check_streams, notices, robot_for
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.shards.levels import label_png
 from robustseg_core.storage.output_folder import check_apart
-from robustseg_core.types import IGNORE, LabelMap
+from robustseg_core.types import IGNORE, Bundle, LabelMap
 from robustseg_core.version import __version__
+
+if TYPE_CHECKING:
+    from robustseg_core.engines import Engine
+    from robustseg_core.extraction.teachers import Teacher
+    from robustseg_core.segmenter import Segmenter
 
 
 def label_bags(
     paths: Sequence[Path],
-    checkpoint: Path,
+    checkpoint: Path | Teacher,
     out: Path,
     *,
     params: Path | None = None,
@@ -46,7 +55,8 @@ def label_bags(
 
     Args:
         paths: recordings, each for itself.
-        checkpoint: of a trained network (.safetensors).
+        checkpoint: of a trained network (.safetensors), which sees all its sensors; or a teacher,
+            which sees the camera alone.
         out: made if missing.
         params: robot.yaml; without it the streams are guessed from each recording.
         overrides: `key=value` words; they win over `params`.
@@ -69,24 +79,33 @@ def label_bags(
         )
     if every < 1:
         raise RobustsegError(f"every is {every}; 1 labels every set, 2 every second one")
-    if not checkpoint.is_file():
-        raise RobustsegError(f"{checkpoint} does not exist; give a checkpoint of `robustseg train`")
-    check_apart(out, [*paths, checkpoint, *([params] if params else [])])
-    tree = config.override(config.read_file(params) if params else {}, overrides)
+    words = tuple(overrides)
+    tree = config.override(config.read_file(params) if params else {}, words)
     means = {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "robot": {key: value for key, value in tree.items() if key != "device"},
         "confidence_threshold": confidence_threshold,
         "every": every,
         "version": __version__,
     }
-    words = (*overrides, f"weights={config.scalar(str(checkpoint))}")
+    inputs = [*paths, *([params] if params else [])]
+    if isinstance(checkpoint, Path):
+        if not checkpoint.is_file():
+            raise RobustsegError(
+                f"{checkpoint} does not exist; give a checkpoint of `robustseg train`"
+            )
+        inputs.append(checkpoint)
+        words = (*words, f"weights={config.scalar(str(checkpoint))}")
+        means["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    else:
+        means |= {"teacher": checkpoint.digest, "classes": list(checkpoint.spec.classes)}
+    teacher = None if isinstance(checkpoint, Path) else checkpoint
+    check_apart(out, inputs)
 
     def label_one(path: Path, *, on_progress: recording.Progress) -> dict[str, Any]:
         account, made = once(
             out / recording.scene_of(path),
             recipe := {"recording": recording.fingerprint(path), **means},
-            partial(_write, path, params, words, recipe, on_progress),
+            partial(_write, path, params, words, recipe, teacher, on_progress),
             command="label",
             account=ACCOUNT,
             inputs=[path],
@@ -113,12 +132,11 @@ def _write(
     params: Path | None,
     words: Sequence[str],
     recipe: dict[str, Any],
+    teacher: Teacher | None,
     on_progress: recording.Progress,
     folder: Path,
 ) -> None:
     """Masks, confidences and account of one recording."""
-    from robustseg_core.segmenter import Segmenter  # torch takes a second to load
-
     rows: list[dict[str, Any]] = []
     used: Counter[str] = Counter()
     for name in ("masks", "confidence"):
@@ -128,7 +146,7 @@ def _write(
             raise RobustsegError(f"{path} holds no message; record it again")
         robot = robot_for(bag, params, words)
         check_streams(bag, robot)
-        segmenter = Segmenter.from_config(robot)
+        segmenter = _segmenter(path, robot, teacher, recipe["every"])
         read = 0
 
         def seen(_recorded: Recorded) -> None:
@@ -155,7 +173,9 @@ def _write(
     if not rows:
         raise RobustsegError(f"no mask came of {path}; {'; '.join(told) or 'no set closed'}")
     spec = segmenter.spec
-    if not spec.trained:
+    if teacher is not None:
+        told = [*teacher.notices, *told]
+    elif not spec.trained:
         told.append("the checkpoint is untrained: these labels mean nothing")
     account = {
         "robustseg": __version__,
@@ -165,6 +185,39 @@ def _write(
         "masks": rows,
     }
     (folder / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n")
+
+
+def _segmenter(path: Path, robot: RobotConfig, teacher: Teacher | None, every: int) -> Segmenter:
+    """Who makes the masks: the robot as it is, or a teacher in its place, before the camera alone.
+
+    Raises:
+        RobustsegError: the robot has no camera, or the checkpoint cannot be used.
+    """
+    from robustseg_core.segmenter import Segmenter  # torch takes a second to load
+
+    if teacher is None:
+        return Segmenter.from_config(robot)
+    (camera,) = [name for name in teacher.spec.modalities if name == "rgb"]
+    if camera not in robot.topics:
+        raise RobustsegError(
+            f"{path} has no camera that {teacher.name} could look at (it has "
+            f"{', '.join(robot.topics)}); set streams.{camera}.topic, or take another recording"
+        )
+    alone = robot.model_copy(update={"streams": {camera: robot.streams[camera]}})
+    return Segmenter(alone, teacher.spec, _now_and_then(teacher, teacher.spec.size, every))
+
+
+def _now_and_then(engine: Engine, size: tuple[int, int], every: int) -> Engine:
+    """The engine, asked for every n-th mask; of the others, which nobody keeps, a blank is said."""
+    count, blank = 0, np.zeros(size, np.uint8)
+
+    def asked(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        nonlocal count
+        found = (blank, blank) if count % every else engine(bundle)
+        count += 1  # a set of which no mask comes has no number
+        return found
+
+    return asked
 
 
 def _sure(label_map: LabelMap, threshold: float) -> NDArray[np.uint8]:

@@ -38,15 +38,22 @@ class Labels:
             nanoseconds (`000007_1700000000466666667.png`), or of such folders by recording.
         size: (H, W) that labels are brought to; the nearest pixel counts.
         class_map: applied to every label.
+        sure: pixels of which a teacher was less sure than this are ignored; in [0, 1].
 
     Raises:
         RobustsegError: there is no such topic or folder, or no topic where one is required.
     """
 
     def __init__(
-        self, path: Path, told: str, *, size: tuple[int, int], class_map: ClassMap | None = None
+        self,
+        path: Path,
+        told: str,
+        *,
+        size: tuple[int, int],
+        class_map: ClassMap | None = None,
+        sure: float = 0.0,
     ) -> None:
-        self.source: Truth | Pictures | None = _open(path, told)
+        self.source: Truth | Pictures | None = _open(path, told, sure)
         self.classes: ClassSet = CITYSCAPES
         if isinstance(self.source, Pictures):
             self.classes = self.source.classes or CITYSCAPES
@@ -97,13 +104,15 @@ class Pictures:
 
     Args:
         folder: what `robustseg label` wrote, or any folder of such pictures.
+        sure: pixels whose confidence, as `robustseg label` wrote it, is less than this are ignored.
 
     Raises:
         RobustsegError: there is none in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sure: float = 0.0) -> None:
         self.folder = folder
+        self._least = int(np.ceil(sure * 255))
         self.classes: ClassSet | None = None
         self.recording: dict[str, Any] | None = None
         """Whose labels they are, where that is known: `recording.fingerprint`."""
@@ -130,15 +139,28 @@ class Pictures:
         if abs(int(self._stamps[place]) - stamp_ns) > TOLERANCE_NS:
             return None
         file = self._files[place][1]
-        try:
-            return read_label_png(file.read_bytes())
-        except (OSError, RobustsegError) as error:
-            raise RobustsegError(f"{file}: {error}; write it again") from None
+        ids = _read(file)
+        if self._least:
+            confidence = _read(self.folder / "confidence" / file.name)
+            if confidence.shape != ids.shape:
+                raise RobustsegError(
+                    f"{self.folder / 'confidence' / file.name} is {confidence.shape} and its mask "
+                    f"{ids.shape}; label again"
+                )
+            ids = np.where(confidence >= self._least, ids, np.uint8(IGNORE))
+        return ids
 
     def fingerprint(self) -> dict[str, Any]:
         """What changes when the pictures do: their number, names and sizes."""
         sizes = [[file.name, file.stat().st_size] for _, file in self._files]
         return {"files": len(sizes), "crc": zlib.crc32(json.dumps(sizes).encode())}
+
+
+def _read(file: Path) -> NDArray[np.uint8]:
+    try:
+        return read_label_png(file.read_bytes())
+    except (OSError, RobustsegError) as error:
+        raise RobustsegError(f"{file}: {error}; write it again") from None
 
 
 def fingerprint(path: Path, told: str) -> Any:
@@ -158,10 +180,10 @@ def explain_none(labels: Labels, stamps: Sequence[int]) -> str:
     return text
 
 
-def _open(path: Path, told: str) -> Truth | Pictures | None:
+def _open(path: Path, told: str, sure: float) -> Truth | Pictures | None:
     folder = _folder(path, told)
     if folder is not None:
-        pictures = Pictures(folder)
+        pictures = Pictures(folder, sure)
         if pictures.recording not in (None, recording.fingerprint(path)):
             raise RobustsegError(
                 f"{folder} holds labels of {pictures.recording['name']!r}, not of {path}; "

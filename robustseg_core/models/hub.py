@@ -10,6 +10,8 @@ from robustseg_core.errors import RobustsegError, not_installed
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a repository's weights are called, the first that there is."""
+SETTINGS = ("config.json", "preprocessor_config.json")
+"""What says of which network they are, and of which pictures."""
 PATIENCE_S = 4.0
 """How long the hub may take to say whether it has a file."""
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -30,7 +32,7 @@ def locate(name: Path | str) -> Path:
             `huggingface_hub` is not installed.
     """
     text = str(name)
-    if _is_path(text):
+    if is_path(text):
         return Path(text)
     try:
         import huggingface_hub
@@ -47,7 +49,53 @@ def locate(name: Path | str) -> Path:
     return _fetched(text, repository, revision or None)
 
 
-def _is_path(text: str) -> bool:
+def folder(name: Path | str) -> Path:
+    """The folder of a checkpoint in `transformers`' layout: a folder, or OWNER/NAME[@REVISION].
+
+    Of a repository: its weights as `locate`, and beside them `SETTINGS`, of which the first is
+    needed.
+
+    Raises:
+        RobustsegError: as `locate`, or it has no settings.
+    """
+    text = str(name)
+    if is_path(text):
+        return Path(text)
+    weights = locate(text)
+    repository, _, revision = text.partition("@")
+    for place, file in enumerate(SETTINGS):
+        if not (weights.parent / file).is_file():
+            _fetch_beside(text, repository, revision or None, file, needed=not place)
+    return weights.parent
+
+
+def _fetch_beside(
+    text: str, repository: str, revision: str | None, file: str, *, needed: bool
+) -> None:
+    """One more file of a repository, into the folder of its weights; asked for once."""
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    have = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision)
+    if have is not None and not needed:  # known not to be there
+        return
+    try:
+        url = huggingface_hub.hf_hub_url(repository, file, revision=revision)
+        huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE_S)
+        huggingface_hub.hf_hub_download(repository, file, revision=revision)
+    except Exception as error:  # of the network, in whatever library carries it today
+        if not needed:
+            return
+        absent = isinstance(error, EntryNotFoundError)
+        if absent and not isinstance(error, LocalEntryNotFoundError):
+            raise RobustsegError(
+                f"{text} on the hub has no {file}; give a repository of `transformers`"
+            ) from None
+        raise _out_of_reach(text, error) from None
+
+
+def is_path(text: str) -> bool:
+    """Whether a name is a path, there or not, rather than one on the hub; see `locate`."""
     if os.path.exists(text) or not _ID.fullmatch(text):
         return True
     owner, _, rest = text.partition("/")

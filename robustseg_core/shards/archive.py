@@ -128,6 +128,7 @@ class Row(Strict, extra="ignore"):
     """A sample, as the index knows it."""
 
     id: str = Field(min_length=1, max_length=1000, description="Unique; `scene/name`.")
+    stamp_ns: int = Field(0, ge=-(1 << 63), lt=1 << 63, description="When it was.")
     shard: int = Field(ge=0, description="Place of its file among the shards.")
     members: dict[str, tuple[Count, Size, Crc]] = Field(
         description="Name -> offset, size and crc32 of its content."

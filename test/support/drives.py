@@ -142,7 +142,12 @@ def truths(seconds: float) -> list[tuple[int, str, Any]]:
     return [(t, LABEL, image(truth(2 * k), "mono8", EPOCH + t)) for k, t in enumerate(times)]
 
 
-def write_drive(path: Path, seconds: float, extra: Iterable[tuple[int, str, Any]] = ()) -> Path:
+def write_drive(
+    path: Path,
+    seconds: float,
+    extra: Iterable[tuple[int, str, Any]] = (),
+    names: Iterable[str] = ALL,
+) -> Path:
     """The same as a bag, with calibration, latched transforms and a topic that nobody knows.
 
     `extra` rows name a modality or a topic.
@@ -153,7 +158,7 @@ def write_drive(path: Path, seconds: float, extra: Iterable[tuple[int, str, Any]
         writer.write("/tf_static", "tf2_msgs/msg/TFMessage", tf, EPOCH, latched=True)
         info = camera_info(48, 64, fx=60.0)
         writer.write("/camera_info", "sensor_msgs/msg/CameraInfo", info, EPOCH)
-        for at, name, sent in [*rows(seconds), *extra]:
+        for at, name, sent in [*rows(seconds, names), *extra]:
             writer.write(TOPICS.get(name, name), sent.__msgtype__, sent, EPOCH + at)
             if name == "depth":
                 writer.write("/chatter", "std_msgs/msg/String", text, EPOCH + at)
