@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustseg_core import config
+from robustseg_core.cli import adapt as cli_adapt
 from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
@@ -86,6 +87,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_make.app)
 app.add_typer(cli_learn.app)
+app.add_typer(cli_adapt.app)
 app.add_typer(cli_official.app)
 app.add_typer(cli_robustness.app)
 app.add_typer(cli_doctor.app)

@@ -27,7 +27,8 @@ class PredictionDistiller(Distiller):
     formula. That code takes `KLDivLoss('mean')` x 50, which also divides by K: the same as 50/K
     times this term, or 2.0 for DELIVER's 25 classes, 2.63 for MUSES' 19, 2.5 for MCubeS' 20, which
     is the weight of a recipe that names none. It also counts pixels that nobody labelled
-    (`legacy_ignored`). Without labels all pixels count.
+    (`legacy_ignored`). Without labels all pixels count. `unlabelled` is ours: the term beside
+    labels of a teacher that leaves out what it is unsure of.
     """
 
     class Options(Distiller.Options):
@@ -44,6 +45,11 @@ class PredictionDistiller(Distiller):
         )
         at: Literal["full", "quarter"] = Field(
             "full", description="Compare at the input's size (as published) or as the head says it."
+        )
+        unlabelled: bool = Field(
+            default=False,
+            description="Count the pixels alone that nobody labelled: where labels say nothing, "
+            "the teacher does.",
         )
         legacy_ignored: bool = Field(
             default=False, description="Count ignored pixels too, as released."
@@ -78,5 +84,5 @@ class PredictionDistiller(Distiller):
             each = each / lesson.classes
         if label is None or options.legacy_ignored:
             return each.mean()
-        known = label != IGNORE
+        known = (label == IGNORE) if options.unlabelled else (label != IGNORE)
         return torch.where(known, each, 0).sum() / known.sum().clamp(min=1)

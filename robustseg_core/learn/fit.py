@@ -65,6 +65,7 @@ def fit(
     device: str = "auto",
     compiled: bool = False,
     journals: Sequence[Opener] = DEFAULT,
+    quiet: bool = False,
     on_progress: Report = lambda step, steps, numbers: None,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
@@ -82,6 +83,7 @@ def fit(
         device: auto, cpu or cuda.
         compiled: run the student through `torch.compile`: a slow start, faster steps.
         journals: who is told the numbers, on rank 0.
+        quiet: that a run is finished already is no news.
         on_progress: called after every step with (steps done, steps in all, numbers of the newest
             step that was logged or saved), on rank 0.
         on_stage: called with the name of each stage of the recipe before it is trained.
@@ -94,7 +96,7 @@ def fit(
             batch the processes cannot share; the loss is not finite (the batch is saved, and the
             text says which term), or a weight is not.
     """
-    how = _How(compiled, tuple(journals), on_progress)
+    how = _How(compiled, tuple(journals), on_progress, quiet)
     fabric = _fabric(recipe, device)
     stages = recipe.in_stages()
     parts = (recipe, *stages.values())
@@ -111,7 +113,7 @@ def fit(
             with _held(fabric, out / name, inputs) as own:
                 begin = _beginning(recipe, out, held, own)
                 part = _fabric(stage, device)
-                told = replace(how, quiet=name != list(stages)[-1])
+                told = replace(how, quiet=quiet or name != list(stages)[-1])
                 results[name] = _train(part, placed(stage, out), out / name, begin, told)
         return {} if held is None else _summary(out, results)
 

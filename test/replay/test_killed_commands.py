@@ -47,6 +47,7 @@ def world(tmp_path_factory):
     """Recordings, shards, weights: what commands read, beside what a user keeps there, too."""
     folder = tmp_path_factory.mktemp("world")
     write_drive(folder / "drive", 0.8)
+    write_drive(folder / "short", 2.2)
     write_drive(folder / "long", 5.0)  # faults take their time
     make_shards(folder / "shards", 8)
     spec = checkpoint.default_spec(
@@ -107,6 +108,30 @@ COMMANDS = {
         "robustseg_core.learn.state:save_file",
         2,
     ),
+    "adapt": (
+        [
+            "adapt",
+            "short",
+            "--teacher",
+            "net.safetensors",
+            "--from",
+            "net.safetensors",
+            "--confidence",
+            "0",
+            "--steps",
+            "2",
+            "--set",
+            "data.workers=0",
+            "--jobs",
+            "1",
+            "--out",
+            "out",
+            "--device",
+            "cpu",
+        ],
+        "robustseg_core.learn.state:save_file",
+        1,
+    ),
     "robustness": (
         [
             "robustness",
@@ -131,6 +156,7 @@ WHOLE = {
     "label": {"drive/labels.json"},
     "eval": {"results.json", "counts.npz", "report.html"},
     "train": {"best.safetensors", "result.json"},
+    "adapt": {"student.safetensors", "report.html", "report.json"},
     "robustness": {"robustness.json", "report.html"},
 }
 REPLACING = ("run", "run, publishing", "eval")
