@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ OWN = np.full((2, 3), -1.0, np.float32)
 _EXTENT = {"car": 5.0, "truck": 8.0, "bus": 12.0, "train": 20.0, "motorcycle": 3.0, "bicycle": 3.0}
 
 
+@cache
 def library() -> dict[str, Mesh]:
     """All shapes that move, by name."""
     return {

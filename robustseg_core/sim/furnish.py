@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.sim import generator, houses, shapes
+from robustseg_core.sim import generator, houses
 from robustseg_core.sim.layout import Layout, Street
 from robustseg_core.sim.materials import Kind, surface
 from robustseg_core.sim.meshes import Look, Mesh, box, join, pose, quads, ribbon, tube
+from robustseg_core.sim.style import PLAIN, Style
 
 CURB_M = 0.13
 _CARS = (
@@ -36,6 +37,7 @@ class Site:
     """Collects meshes and lamps while a city is built."""
 
     layout: Layout
+    style: Style
     meshes: list[Mesh]
     lamps: list[NDArray[np.float64]]
 
@@ -54,9 +56,9 @@ class Site:
         self.meshes.append(mesh.moved(pose(x, y, z, float(heading) + turn)))
 
 
-def build(layout: Layout) -> tuple[Mesh, NDArray[np.float64]]:
+def build(layout: Layout, style: Style = PLAIN) -> tuple[Mesh, NDArray[np.float64]]:
     """(static triangles, lamp places (K, 3)) of a plan."""
-    site = Site(layout, [], [])
+    site = Site(layout, style, [], [])
     rng = generator(layout.seed, "furnish")
     middle = layout.streets[0].points.mean(0)
     wide = surface("terrain", "grass", (0.10, 0.13, 0.045), kind=Kind.GRASS, seed=3)
@@ -67,7 +69,7 @@ def build(layout: Layout) -> tuple[Mesh, NDArray[np.float64]]:
         _sidewalk_things(site, street, number, rng)
     for lot in layout.lots:
         turn = 0.0 if lot.side > 0 else np.pi
-        mesh = houses.LOTS[lot.kind](lot.width_m, rng)
+        mesh = houses.LOTS[lot.kind](lot.width_m, rng, style.stock)
         front = lot.side * lot.front_m
         site.put(mesh, layout.streets[lot.street], lot.way_m, front, z=CURB_M - 0.02, turn=turn)
     _skyline(site, rng)
@@ -155,7 +157,7 @@ def _sidewalk_things(site: Site, street: Street, number: int, rng: np.random.Gen
                 elif what == 2:
                     _sign(site, street, way, d, side, rng, steel)
                 elif rng.random() < 0.75:
-                    tree = shapes.tree(rng, rng.uniform(5.5, 9))
+                    tree = site.style.stock.tree(rng, rng.uniform(5.5, 9))
                     site.put(tree, street, way, d + 0.25 * side, z=CURB_M - 0.02)
                 count += 1
             way += rng.uniform(6, 8.5)
@@ -246,7 +248,7 @@ def _skyline(site: Site, rng: np.random.Generator) -> None:
             if np.hypot(*(taken - place).T).min() < 34:
                 continue
             if rng.random() < 0.5:
-                tree = shapes.tree(rng, rng.uniform(8, 13))
+                tree = site.style.stock.tree(rng, rng.uniform(8, 13))
                 site.meshes.append(tree.moved(pose(x, y)))
             else:
                 house = houses.block(size, rng)

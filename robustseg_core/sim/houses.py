@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from robustseg_core.sim import shapes
 from robustseg_core.sim.materials import Kind, surface
 from robustseg_core.sim.meshes import Mesh, box, join, pose, quads, triangles, tube
+from robustseg_core.sim.stock import Stock
 
 _WALLS = (
     (0.62, 0.55, 0.42),
@@ -69,7 +69,7 @@ def block(size: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
     return join(parts)
 
 
-def _building(wide: float, rng: np.random.Generator) -> Mesh:
+def _building(wide: float, rng: np.random.Generator, stock: Stock) -> Mesh:
     deep = rng.uniform(9, 12)
     gap = rng.choice([0.05, 0.05, 1.5])
     house = block((wide - gap, deep, rng.uniform(7, 18)), rng)
@@ -90,7 +90,7 @@ def _building(wide: float, rng: np.random.Generator) -> Mesh:
     return join(parts)
 
 
-def _garden(wide: float, rng: np.random.Generator) -> Mesh:
+def _garden(wide: float, rng: np.random.Generator, stock: Stock) -> Mesh:
     """A small house behind a fence of bars or planks, with a tree and bushes."""
     deep, back = 7.0, rng.uniform(5, 6.5)
     parts = [block((wide * 0.7, deep, rng.uniform(4, 8)), rng).moved(pose(0, back + deep / 2))]
@@ -98,20 +98,20 @@ def _garden(wide: float, rng: np.random.Generator) -> Mesh:
     tone = np.array([0.30, 0.19, 0.10]) if wooden else np.full(3, 0.05)
     bars = surface("fence", "bark" if wooden else "metal", tone * rng.uniform(0.6, 2.2))
     high, gap, thick = (1.25, 0.17, 0.10) if wooden else (1.5, 0.16, 0.035)
-    for x in np.arange(-wide / 2 + 0.2, wide / 2 - 0.1, gap):
-        parts.append(box((thick, 0.03, high), bars, center=(x, 0.25, high / 2 + 0.05)))
+    centers = [(x, 0.25, high / 2 + 0.05) for x in np.arange(-wide / 2 + 0.2, wide / 2 - 0.1, gap)]
+    parts.append(box((thick, 0.03, high), bars, center=centers))
     for z in (0.3, high - 0.15):
         parts.append(box((wide - 0.3, 0.05, 0.07), bars, center=(0, 0.29, z)))
-    for x in np.arange(-wide / 2 + 0.2, wide / 2, 2.4):
-        parts.append(box((0.10, 0.10, high + 0.15), bars, center=(x, 0.29, high / 2)))
-    tree = shapes.tree(rng, rng.uniform(4, 6.5))
+    centers = [(x, 0.29, high / 2) for x in np.arange(-wide / 2 + 0.2, wide / 2, 2.4)]
+    parts.append(box((0.10, 0.10, high + 0.15), bars, center=centers))
+    tree = stock.tree(rng, rng.uniform(4, 6.5))
     parts.append(tree.moved(pose(rng.uniform(-0.3, 0.3) * wide, 2.6)))
     for x in rng.uniform(-0.42, 0.42, 3) * wide:
-        parts.append(shapes.bush(rng, (1.4, 1.2, 1.3)).moved(pose(x, rng.uniform(1.1, 3.5))))
+        parts.append(stock.bush(rng, (1.4, 1.2, 1.3)).moved(pose(x, rng.uniform(1.1, 3.5))))
     return join(parts)
 
 
-def _wall(wide: float, rng: np.random.Generator) -> Mesh:
+def _wall(wide: float, rng: np.random.Generator, stock: Stock) -> Mesh:
     """A yard behind a wall of brick or concrete, trees looking over it."""
     high = rng.uniform(1.7, 2.6)
     if rng.random() < 0.6:
@@ -130,18 +130,18 @@ def _wall(wide: float, rng: np.random.Generator) -> Mesh:
         box((wide - 0.1, 0.42, 0.1), cap, center=(0, 0.35, high + 0.05)),
     ]
     for x in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 4.2):
-        parts.append(shapes.tree(rng, rng.uniform(6, 10)).moved(pose(x, rng.uniform(3, 9))))
+        parts.append(stock.tree(rng, rng.uniform(6, 10)).moved(pose(x, rng.uniform(3, 9))))
     return join(parts)
 
 
-def _park(wide: float, rng: np.random.Generator) -> Mesh:
+def _park(wide: float, rng: np.random.Generator, stock: Stock) -> Mesh:
     """Lawn with trees, bushes, a hedge and a bench."""
     parts = []
     for x in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 3.8):
-        tree = shapes.tree(rng, rng.uniform(5, 11))
+        tree = stock.tree(rng, rng.uniform(5, 11))
         parts.append(tree.moved(pose(x, rng.uniform(4.5, 12))))
-        parts.append(shapes.bush(rng, (1.5, 1.5, 1.2)).moved(pose(x + 1, rng.uniform(3, 9))))
-    hedge = shapes.bush(rng, (wide * 0.5, 1.1, rng.uniform(0.9, 1.5)))
+        parts.append(stock.bush(rng, (1.5, 1.5, 1.2)).moved(pose(x + 1, rng.uniform(3, 9))))
+    hedge = stock.bush(rng, (wide * 0.5, 1.1, rng.uniform(0.9, 1.5)))
     parts.append(hedge.moved(pose(wide * 0.22, 11.5)))
     wood = surface("fence", "bark", (0.20, 0.11, 0.05))
     parts.append(box((1.7, 0.45, 0.06), wood, center=(-wide * 0.2, 1.0, 0.45)))
@@ -152,10 +152,10 @@ def _park(wide: float, rng: np.random.Generator) -> Mesh:
     return join(parts)
 
 
-LOTS: dict[str, Callable[[float, np.random.Generator], Mesh]] = {
+LOTS: dict[str, Callable[[float, np.random.Generator, Stock], Mesh]] = {
     "building": _building,
     "garden": _garden,
     "wall": _wall,
     "park": _park,
 }
-"""Builders by `Lot.kind`: (width_m, rng) -> mesh."""
+"""Builders by `Lot.kind`: (width_m, rng, stock) -> mesh."""

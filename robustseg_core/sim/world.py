@@ -21,7 +21,8 @@ from robustseg_core.sim.culling import meetings, nearer
 from robustseg_core.sim.layout import plan
 from robustseg_core.sim.materials import CLASS, MATERIALS, Material
 from robustseg_core.sim.meshes import Mesh, join, normals
-from robustseg_core.sim.motion import Motion
+from robustseg_core.sim.motion import LANE_M, Motion
+from robustseg_core.sim.style import PLAIN, Style
 from robustseg_core.sim.textures import Skin, jit
 from robustseg_core.sim.weather import Weather, weather_from
 
@@ -78,6 +79,8 @@ class World:
         seed: street plan, houses, colors, traffic and the sun's place.
         conditions: names from `weather.CONDITIONS`, combinable.
         length_m: way that the ego drives, at least 80.
+        lane_m: how far to the left of the street's middle the ego drives.
+        style: of the town.
 
     Raises:
         RobustsegError: unknown conditions, too short a drive, or open3d is not installed.
@@ -89,14 +92,16 @@ class World:
         *,
         conditions: frozenset[str] = frozenset({"clear"}),
         length_m: float = 400.0,
+        lane_m: float = LANE_M,
+        style: Style = PLAIN,
     ) -> None:
         if not length_m >= 80:
             raise RobustsegError(f"length_m is {length_m}; a drive needs 80 m or more")
         self.seed = seed
         self.weather: Weather = weather_from(conditions, seed=seed)
         self.layout = plan(seed, length_m)
-        self.motion = Motion(self.layout)
-        city, self.lamps = furnish.build(self.layout)
+        self.motion = Motion(self.layout, lane_m)
+        city, self.lamps = furnish.build(self.layout, style)
         """`lamps`: (K, 3) places of street lamps."""
         still = join([city, *actors.parked(self.layout)])
         movers = actors.traffic(self.layout, self.motion)
