@@ -137,7 +137,9 @@ class Drive:
             style=style,
         )
         self.statistics = Statistics()
-        self._rgb = RgbCamera(rig.height, rig.width, rig.focal_px("rgb"), seed)
+        self._rgb = RgbCamera(
+            rig.height, rig.width, rig.focal_px("rgb"), seed, photometry=rig.photometry
+        )
         self._depth = DepthCamera(
             rig.height, rig.width, rig.focal_px("depth"), seed, range_m=rig.depth_range_m
         )

@@ -33,6 +33,13 @@ class Mesh:
         look["uv"][:, :, 3] = self.look["uv"][:, :, 3] - axes @ shift
         return Mesh((self.corners @ rotation.T + shift).astype(np.float32), look)
 
+    def stretched(self, factors: ArrayLike) -> Mesh:
+        """The mesh made longer, wider and higher by (3,) factors; textures stretch along."""
+        by = np.asarray(factors, np.float32)
+        look = self.look.copy()
+        look["uv"][:, :, :3] /= by
+        return Mesh(self.corners * by, look)
+
     def painted(self, tint: NDArray[np.floating]) -> Mesh:
         """The mesh with its two paint slots filled from `tint` (2, 3)."""
         look = self.look.copy()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.sim import generator
+from robustseg_core.sim.camera_sensor import PLAIN, Photometry, drawn_photometry
 from robustseg_core.sim.motion import LANE_M
 
 FIELD_OF_VIEW_DEG = 80.0
@@ -89,6 +90,8 @@ class Rig:
         default_factory=lambda: {name: pose for name, (_, pose) in FRAMES.items()}
     )
     """modality -> base_from_sensor."""
+    photometry: Photometry = PLAIN
+    """What the RGB camera makes of light."""
     lane_m: float = LANE_M
     """Lateral place of the robot on its street, positive to the left of the middle."""
 
@@ -173,5 +176,6 @@ def drawn(base: Rig, seed: int) -> Rig:
         },
         depth_range_m=(float(rng.uniform(0.2, 0.8)), float(rng.uniform(12.0, 60.0))),
         poses=poses,
+        photometry=drawn_photometry(rng),
         lane_m=LANE_M + float(rng.uniform(-0.9, 0.9)),
     )

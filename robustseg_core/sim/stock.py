@@ -48,11 +48,22 @@ class _Library:
 
     trees: tuple[Mesh, ...]
     bushes: tuple[Mesh, ...]
+    season: str = "mixed"
+    """mixed, or winter: most trees are bare."""
+
+    @property
+    def seasons(self) -> tuple[tuple[Mesh, ...], ...]:
+        """Lists to choose from, each as likely as the others."""
+        bare = tuple(mesh for k, mesh in enumerate(self.trees) if k % 8 in (3, 4))
+        if self.season == "winter":
+            return (bare, bare, bare, self.trees)
+        return (self.trees,)
 
     def tree(self, rng: np.random.Generator, high_m: float) -> Mesh:
         """A tree of this height: stretched, turned and in a green of its own."""
         wide = rng.uniform(0.8, 1.25)
-        return _copy(rng, self.trees, np.array([wide, wide, 1.0]) * high_m / _HIGH_M)
+        season = self.seasons[rng.integers(len(self.seasons))]
+        return _copy(rng, season, np.array([wide, wide, 1.0]) * high_m / _HIGH_M)
 
     def bush(self, rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
         """A bush of this size; one that is nearly square may be turned."""
@@ -75,11 +86,23 @@ def _copy(
     return Mesh(mesh.corners @ matrix.T, look)
 
 
+def _tree(rng: np.random.Generator, number: int) -> Mesh:
+    """Of every eight: three of lumps, two bare, and a round, a slim and a pointed one."""
+    kind = number % 8
+    if kind < 3:
+        return shapes.tree(rng, _HIGH_M)
+    if kind < 5:
+        return shapes.bare_tree(rng, _HIGH_M)
+    slim = (rng.uniform(0.5, 0.8), rng.uniform(0.2, 0.35), rng.uniform(0.35, 0.6))[kind - 5]
+    return shapes.leafy_tree(rng, _HIGH_M, slim=slim, pointed=float(kind == 7))
+
+
 @cache
-def library() -> Stock:
+def library(season: str = "mixed") -> Stock:
     """The prototypes, built once in a process; they depend on no drive's seed."""
     rng = generator(0, "stock")
     return _Library(
-        tuple(shapes.tree(rng, _HIGH_M) for _ in range(_TREES)),
+        tuple(_tree(rng, number) for number in range(_TREES)),
         tuple(shapes.bush(rng, (1.0, 1.0, 1.0)) for _ in range(_BUSHES)),
+        season,
     )
