@@ -331,8 +331,8 @@ def _styled(srgb: NDArray[np.float32], made: Photometry) -> NDArray[np.float32]:
         soft = np.asarray(cv2.GaussianBlur(srgb, (0, 0), 1.0), np.float32)
         srgb = srgb + np.float32(made.sharpening) * (srgb - soft)
     luma = (srgb @ _LUMA)[..., None]
-    srgb = luma + np.float32(made.saturation) * (srgb - luma)
-    srgb, by = np.asarray(np.clip(srgb, 0, 1), np.float32), np.float32(made.contrast)
+    vivid = luma + np.float32(made.saturation) * (srgb - luma)
+    srgb, by = np.asarray(np.clip(vivid, 0, 1), np.float32), np.float32(made.contrast)
     dark, bright = (srgb / _MIDDLE) ** by * _MIDDLE, ((1 - srgb) / (1 - _MIDDLE)) ** by
     turned = np.where(srgb < _MIDDLE, dark, 1 - (1 - _MIDDLE) * bright)
     return np.asarray(turned ** np.float32(made.gamma), np.float32)
