@@ -71,7 +71,7 @@ class NetworkRecipe(Strict):
         "",
         description="Weights to begin with: a checkpoint of ours of the same network, a file of "
         "public MiT or SegFormer weights, or their name on the Hugging Face hub (nvidia/mit-b0, "
-        "extra `hub`); empty: random.",
+        "extra `hub`); `imagenet`, for architecture swift; empty: random.",
     )
 
 

@@ -30,8 +30,7 @@ from robustseg_core.learn.tutors import (
     Tutor,
     detached,
 )
-from robustseg_core.models import subsets
-from robustseg_core.models.mit import backbone_of
+from robustseg_core.models import architectures, subsets
 from robustseg_core.models.network import Network
 from robustseg_core.types import IGNORE, Batch, ModelSpec, Prediction
 
@@ -146,7 +145,7 @@ class Task:
             torch.manual_seed(self.recipe.seed)
             for distiller in self.distillers.values():
                 distiller.build(
-                    channels=backbone_of(student.backbone).channels[-1],
+                    channels=architectures.load(student.architecture).widths_of(student)[-1],
                     width=0 if embeddings is None else embeddings.width,
                 )
 
@@ -259,6 +258,7 @@ class Task:
                 embeddings=batch.embeddings,
                 text=batch.text,
                 class_text=self.class_text,
+                size=_size(batch),
             )
             for _, said in passes
         ]
@@ -321,3 +321,9 @@ class Task:
             if name in batch.images
         }
         return kept, batch.alive
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    """(H, W) of the images."""
+    height, width = next(iter(batch.images.values())).shape[2:]
+    return height, width
