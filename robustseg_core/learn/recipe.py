@@ -6,21 +6,19 @@ trained on (sim, deliver, ...); `robustseg train anyseg muses` lays one over the
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-import robustseg_core
 from robustseg_core import config, datasets, distill
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
+from robustseg_core.learn.shipped import HELD_OUT, folders
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.strict import Misfit, within
@@ -423,21 +421,18 @@ def _settles(changes: Mapping[str, Any], key: str) -> bool:
 
 def known_recipes() -> dict[str, Path]:
     """name -> file of every recipe that came with the project."""
-    return {path.stem: path for folder in reversed(_folders()) for path in folder.glob("*.yaml")}
+    return {
+        path.stem: path
+        for folder in reversed(folders())
+        for path in folder.glob("*.yaml")
+        if path.stem != HELD_OUT
+    }
 
 
 def systems() -> list[str]:
     """Of these, the recipes that say how is learned; the others say on what."""
     known = known_recipes()
     return sorted(name for name in known if "system" in config.read_file(known[name]))
-
-
-def _folders() -> list[Path]:
-    """Where `config/train` lies: in a checkout, in pip's `share`, in a colcon workspace."""
-    roots = [Path(robustseg_core.__file__).parent.parent, Path(sys.prefix) / "share/robustseg"]
-    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
-        roots.append(Path(prefix) / "share/robustseg")
-    return [root / "config/train" for root in roots if (root / "config/train").is_dir()]
 
 
 def _find(name: str) -> Path:
