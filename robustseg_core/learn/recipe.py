@@ -150,6 +150,11 @@ class StudentRecipe(Strict):
         description="A second pass with all sensors: cross-entropy, and the distillers that have a "
         "`full_weight`.",
     )
+    together: bool = Field(
+        default=False,
+        description="All passes of a step as one batch: a sensor is encoded once, and every "
+        "BatchNorm sees all subsets at once. For networks that encode each sensor by itself.",
+    )
     solo: SoloRecipe | None = Field(
         None, description="Another pass, with one sensor by itself; null: none, {}: as published."
     )
@@ -160,6 +165,12 @@ class StudentRecipe(Strict):
         if law not in LAWS:
             raise Misfit(
                 f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}", ("student", "dropout")
+            )
+        if self.together and self.missing != "skip":
+            raise Misfit(
+                f"student.together encodes a sensor once for all passes, but student.missing is "
+                f"{self.missing!r}; set student.missing=skip, or leave it out",
+                ("student", "together"),
             )
         if self.fragile and law != "fragile":
             raise Misfit(
@@ -218,13 +229,27 @@ class FeedbackRecipe(Strict):
 
 
 class LossRecipe(Strict):
-    """Cross-entropy with online hard example mining."""
+    """Cross-entropy with online hard example mining, and what may come beside it."""
 
     ohem_threshold: float = Field(
         0.7, gt=0, le=1, description="Pixels whose true class is less probable are kept,"
     )
     ohem_share: float = Field(
         1 / 16, ge=0, le=1, description="and at least this share of the valid ones."
+    )
+    at: Literal["full", "head"] = Field(
+        "full",
+        description="Judge at the label's size, or as the head says it: cheaper, of each block of "
+        "the label a pixel by turns.",
+    )
+    lovasz: float = Field(
+        0.0,
+        ge=0,
+        description="Factor of the Lovasz-softmax loss beside it (arXiv 1705.08790), which small "
+        "classes count in as much as large ones.",
+    )
+    lovasz_pixels: int = Field(
+        65_536, gt=0, description="Pixels of a batch, evenly spread, that it looks at, at most."
     )
 
 

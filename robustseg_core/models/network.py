@@ -277,6 +277,48 @@ class PackedNetwork(Network):
             quality = quality.to(rows.device)[sample, modality]  # (N,)
         return self.forward_packed(rows, sample, modality, batch=len(alive), quality=quality)
 
+    def forward_views(
+        self,
+        images: Mapping[str, Tensor],
+        views: Sequence[Tensor],
+        quality: Tensor | None = None,
+    ) -> list[Prediction]:
+        """What `forward` says of several choices of the sensors, as one batch.
+
+        A sensor is encoded once for all of them, and every norm sees all of them together. In eval
+        mode the answers are those of `forward`.
+
+        Args:
+            images: as `forward`.
+            views: (B, M) bool each, as `alive` of `forward`.
+            quality: as `forward`.
+        """
+        every = torch.stack([view.cpu() for view in views])  # (V, B, M)
+        for alive in views:
+            self.check(images, alive, quality)
+        rows, sample, modality = self.pack(images, every.any(0))
+        features = self.encode(rows, modality)
+        seen = every.to(rows.device)[:, sample, modality]  # (V, N)
+        view, row = seen.nonzero(as_tuple=True)  # views ascend
+        places = view * every.shape[1] + sample[row]
+        if quality is not None:
+            quality = quality.to(rows.device)[sample, modality][row]
+        chosen = [x[row] for x in features]
+        batch = every.shape[0] * every.shape[1]
+        fused = self.fuse(chosen, places, modality[row], batch=batch, quality=quality)
+        logits = self.decode(fused)
+        counts = seen.sum(1).tolist()
+        return [
+            Prediction(own, list(maps), sample[part], modality[part], list(met))
+            for own, part, maps, met in zip(
+                logits.chunk(len(views)),
+                row.split(counts),
+                zip(*(x.split(counts) for x in chosen), strict=True),
+                zip(*(x.chunk(len(views)) for x in fused), strict=True),
+                strict=True,
+            )
+        ]
+
     def forward_packed(
         self,
         rows: Tensor,

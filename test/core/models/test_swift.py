@@ -162,6 +162,21 @@ def test_a_sensor_of_no_health_counts_for_nothing(kind: str, meet: str):
 
 
 @torch.inference_mode()
+def test_views_of_a_batch_are_what_each_of_them_is_by_itself():
+    inputs, quality = images(2), torch.tensor([[1.0, 0.2, 0.3], [0.0, 0.7, 1.0]])
+    views = [torch.tensor([[1, 0, 1], [0, 0, 1]]).bool(), ALL, torch.eye(3).bool()[:2]]
+    for view, found in zip(views, MODEL.forward_views(inputs, views, quality), strict=True):
+        alone = MODEL(inputs, view, quality)
+        torch.testing.assert_close(found.logits, alone.logits, atol=1e-5, rtol=1e-5)
+        assert torch.equal(found.sample, alone.sample)
+        assert torch.equal(found.modality, alone.modality)
+        for a, b in zip(
+            [*found.features, *found.fused], [*alone.features, *alone.fused], strict=True
+        ):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
 def test_somebody_is_always_heard():
     inputs = images(2)
     dead = MODEL(inputs, ALL, torch.zeros(2, 3)).logits
