@@ -80,7 +80,8 @@ test: plan-test lint
 # While you work: lint and the fast tests, and how much of the packages these reach.
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ros and not packaging' \
-		--hypothesis-profile=check --cov --cov-report term:skip-covered
+		--hypothesis-profile=check --cov --cov-report=
+	$(BIN)/coverage report --skip-covered
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -92,6 +92,7 @@ def repaint(lesson: Lesson, change: Callable[[Tensor, int], Tensor]) -> Lesson:
     return again(lesson, student=repainted(lesson.student), teacher=repainted(lesson.teacher))
 
 
+@pytest.mark.slow
 @each
 @given(student_has=MASKS)
 @settings(max_examples=8)

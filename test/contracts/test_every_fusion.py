@@ -74,6 +74,7 @@ def test_a_sample_is_fused_as_if_it_were_alone(name):
 
 
 @every
+@pytest.mark.slow
 def test_a_fusion_can_be_exported(name):
     rows, sample, modality, batch = rows_of([[1, 1, 1]])
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning.fabric import Fabric
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
@@ -102,6 +101,7 @@ def test_what_a_layer_replaces_is_not_complained_about(tmp_path):
         load_recipe([str(above), str(below)])
 
 
+@pytest.mark.slow  # Lightning takes seconds to import
 @pytest.mark.parametrize(
     ("rule", "names"),
     [
@@ -111,6 +111,8 @@ def test_what_a_layer_replaces_is_not_complained_about(tmp_path):
     ],
 )
 def test_the_rule_says_which_subsets_count(rule, names):
+    from lightning.fabric import Fabric
+
     model = network().train()
     data = InMemory(random_samples(3))
     found = score(model, data, ValidationRecipe(rule=rule), Fabric(accelerator="cpu", devices=1))

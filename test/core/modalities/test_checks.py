@@ -98,6 +98,7 @@ def test_a_lens_that_was_covered_before_the_start_is_found_as_well() -> None:
     assert faults(Rgb().check(covered(0.6))) == [(Fault.COVERED, False)]
 
 
+@pytest.mark.slow
 def test_quality_falls_without_a_jump_as_a_cover_grows() -> None:
     scores = []
     for share in np.arange(0, 0.94, 0.02):
