@@ -43,8 +43,9 @@ TRUNK_CHANNELS = (STAGES[4][3], STAGES[6][3])
 """At strides 16 and 32."""
 BLOCKS = sum(stage[4] for stage in STAGES)
 EPS = 1e-3
-MOMENTUM = 0.02
-"""Share of a batch in the running statistics: slow, because batches hold other sensors each."""
+MOMENTUM = 0.05
+"""Share of a batch in the running statistics: slow, because batches hold other sensors each, and
+fast enough that a sensor's stem has forgotten the camera's after a hundred steps."""
 MEAN, STD = 127 / 255, 128 / 255
 """How the pictures were scaled that the weights of ImageNet were trained with, of [0, 1].
 
