@@ -105,6 +105,14 @@ class Distiller(nn.Module, ABC):
         """Factor of the term in the sum of losses, for data of so many classes."""
         return self.options.weight
 
+    @property
+    def of_sensors(self) -> str:
+        """The word of a recipe, without `distill.`, by which it is about single sensors.
+
+        Such a term teaches nothing where a sample is one row, as a selection is; empty: it does.
+        """
+        return ""
+
     def build(self, *, channels: int, width: int) -> None:
         """Make the parameters of this term, once, before the first lesson.
 

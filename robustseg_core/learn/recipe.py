@@ -291,7 +291,9 @@ class Recipe(Strict):
         description="name -> what it lays over the rest of the recipe: trained one after the "
         "other, each in a folder of its name; `stage:NAME` is an earlier one's checkpoint.",
     )
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    augment: AugmentConfig | None = Field(
+        default_factory=AugmentConfig, description="How samples are varied; null: not at all."
+    )
     corrupt: CorruptConfig = Field(default_factory=CorruptConfig)
     validate_: ValidationRecipe = Field(default_factory=ValidationRecipe, alias="validate")
     seed: int = Field(
@@ -326,7 +328,7 @@ class Recipe(Strict):
 
     def _check_sides(self) -> None:
         for part, key, size in (
-            ("augment", "crop", self.augment.crop),
+            ("augment", "crop", self.augment.crop if self.augment is not None else None),
             ("data", "size", self.data.size),
         ):
             if size is not None and min(size) > 0 and (up := network_size(*size)) != size:
@@ -349,6 +351,21 @@ class Recipe(Strict):
                 f"{set_[0]} is set, but nothing is distilled, so the student would learn nothing "
                 "from it; add distill.prediction, or leave it out",
                 (set_[0],),
+            )
+        terms = [distill.load(name)(options) for name, options in self.distill.items()]
+        if self.feedback is not None and not any(term.needs_teacher for term in terms):
+            raise Misfit(
+                f"feedback is set, but distill has only {', '.join(self.distill)}, which asks no "
+                "teacher, so the student would learn nothing from the one that it teaches; add "
+                "distill.prediction, or leave feedback out",
+                ("feedback",),
+            )
+        if self.select is not None and (term := next((t for t in terms if t.of_sensors), None)):
+            raise Misfit(
+                f"select and distill.{term.of_sensors} do not go together: the one compares a "
+                "student as a whole and the other its single sensors, so nothing would be learned "
+                "from the other; leave one of them out",
+                ("distill", term.name),
             )
 
     def _check_stages(self) -> None:
@@ -393,6 +410,13 @@ class Recipe(Strict):
                 raise Misfit(text, (*above, *error.path)) from None
         return found
 
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether anything that is distilled, in whatever stage, uses `data.embeddings`."""
+        if self.stages:
+            return any(stage.needs_embeddings for stage in self.in_stages().values())
+        return any(distill.load(name).needs_embeddings for name in self.distill)
+
     def weights(self) -> dict[str, str]:
         """key -> the weights that it names, of those keys that name any."""
         named = {"teacher": self.teacher, "network.init": self.network.init}
@@ -425,10 +449,17 @@ def _expect_heard(recipe: Recipe, words: Iterable[str]) -> None:
     """Nothing, if each of these words changes something.
 
     Raises:
-        RobustsegError: every stage says otherwise than one of them.
+        RobustsegError: every stage says otherwise than one of them, or nobody asks for what it
+            names.
     """
     for word in words:
         key = word.partition("=")[0]
+        if key == "data.embeddings" and not recipe.needs_embeddings:
+            asking = " or ".join(name for name in systems() if load_recipe([name]).needs_embeddings)
+            raise RobustsegError(
+                f"{word!r} changes nothing, because nothing that recipe {recipe.system!r} distills "
+                f"uses embeddings; leave it out, or train {asking}"
+            )
         if recipe.stages and all(_settles(changes, key) for changes in recipe.stages.values()):
             each = " and ".join(f"stages.{name}.{key}" for name in recipe.stages)
             raise RobustsegError(
@@ -466,4 +497,4 @@ def _find(name: str) -> Path:
         return known[name]
     if Path(name).is_file():
         return Path(name)
-    raise RobustsegError(f"no recipe called {name!r}; {did_you_mean(name, known)}, or give a file")
+    raise RobustsegError(f"no recipe and no file called {name!r}; {did_you_mean(name, known)}")

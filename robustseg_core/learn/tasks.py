@@ -169,12 +169,6 @@ class Task:
         judge = partial(label_loss, recipe.loss)
         if not kinds:
             return None
-        alone = [name for name, kind in kinds.items() if kind.needs_embeddings]
-        if alone and recipe.select is not None:
-            raise RobustsegError(
-                f"distill.{alone[0]} compares single sensors, and a student that learns from a "
-                f"selection is compared as a whole; leave out distill.{alone[0]} or select"
-            )
         asking = [name for name, kind in kinds.items() if kind.needs_teacher]
         if not asking and recipe.feedback is None and recipe.select is None:
             return Nobody()

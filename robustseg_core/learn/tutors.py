@@ -26,7 +26,7 @@ Shown = tuple[Mapping[str, Tensor], Tensor]
 
 
 class Tutor(ABC):
-    """Answers batches; the base of the three kinds."""
+    """Answers batches; the base of every kind."""
 
     name: str = ""
     """What its parameters are called in the state of a run."""

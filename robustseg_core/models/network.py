@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -127,16 +128,17 @@ class Network(nn.Module, ABC):
         logits: Tensor = self.head(fused)
         return logits
 
-    def begin_public(self, name: str) -> str:
+    def begin_public(self, name: str) -> tuple[Path, str] | None:
         """Begin with public weights that this architecture alone knows, by their name.
 
         Returns:
-            What they were, for the log; empty: it knows none of that name, and stays as it is.
+            Their file, and what was taken of it; None: it knows none of that name, and stays as it
+            is.
 
         Raises:
             RobustsegError: they cannot be had.
         """
-        return ""
+        return None
 
     @property
     def trunk(self) -> MiT | None:

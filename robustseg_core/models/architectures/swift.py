@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -171,10 +172,10 @@ class Swift(PackedNetwork):
                 part.fold()
         return twin.eval()
 
-    def begin_public(self, name: str) -> str:
+    def begin_public(self, name: str) -> tuple[Path, str] | None:
         """Stems and trunk as EfficientNet-lite0 was after ImageNet; the decoder stays random."""
         if name not in NAMES:
-            return ""
+            return None
         if self.head_form != "published":
             raise RobustsegError(
                 f"network.init is {name!r}, and a folded network has no place for its BatchNorms; "
@@ -185,7 +186,7 @@ class Swift(PackedNetwork):
         for modality, stem in zip(self.spec.modalities, self.stems, strict=True):
             lite0.fill(stem, tensors, of=_light(self.spec) if modality == "rgb" else ())
         lite0.fill_trunk(self.body, tensors)
-        return f"all {len(tensors)} tensors of EfficientNet-lite0's stages, of {path.name}"
+        return path, f"all {len(tensors)} tensors of EfficientNet-lite0's stages"
 
 
 def _widths(options: Swift.Options, meet: str) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ import torch
 from lightning.fabric import Fabric
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation import evaluate
+from robustseg_core.evaluation.figures import trial_scores
 from robustseg_core.learn import journal
 from robustseg_core.learn.corrupt import CorruptConfig, corrupt
 from robustseg_core.learn.fit import fit
@@ -19,7 +21,7 @@ from robustseg_core.learn.recipe import OptimRecipe, ValidationRecipe, load_reci
 from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import four, score, subsets_of
 from robustseg_core.models import checkpoint
-from robustseg_core.models.subsets import subsets
+from robustseg_core.models.subsets import short, subsets
 from robustseg_core.types import Batch
 from support.learn_data import make_shards, words
 
@@ -172,6 +174,22 @@ def test_validation_looks_at_as_many_subsets_as_its_rule_needs(rule, count, data
         "mean": np.mean(list(per.values())),
     }
     assert found["val"] == pytest.approx(wanted[rule])
+
+
+def test_missing_sensors_are_judged_as_eval_does(data) -> None:
+    recipe = load_recipe(["dropout"], words(*data))
+    train, val = splits(recipe)
+    model, fabric = network(recipe, train), Fabric(accelerator="cpu", devices=1)
+    found = {}
+    for missing, protocol in (("skip", "subsets"), ("zero", "emm")):
+        rule = ValidationRecipe(rule="mean")
+        found[missing] = score(model, val, rule, fabric, missing=missing)
+        results = evaluate(model, val, protocols=[protocol], absent="skip", device="cpu")
+        means = trial_scores(results.counts.sum(1), absent="skip")
+        for trial, value in zip(results.trials, means, strict=True):
+            assert found[missing][f"val/{short(trial.subset)}"] == pytest.approx(value)
+    assert found["zero"] != found["skip"]
+    assert found["zero"]["val/RDEL"] == found["skip"]["val/RDEL"]
 
 
 class OneOf:
