@@ -41,6 +41,8 @@ class Lesson:
     """(B, D) ... of each sample's caption; zeros where there is none."""
     class_text: Tensor | None = None
     """(K, D) ... of the classes' names."""
+    size: tuple[int, int] | None = None
+    """(H, W) of the images, where there is no label that has it."""
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:

@@ -227,7 +227,7 @@ def _expect_comparable(recipe: Recipe, student: Network, teacher: Network) -> No
         RobustsegError: they are not.
     """
     strict = [name for name in recipe.distill if distill.load(name).needs_equal_widths]
-    ours, theirs = (", ".join(map(str, found.head.channels)) for found in (student, teacher))
+    ours, theirs = (", ".join(map(str, found.widths)) for found in (student, teacher))
     if strict and ours != theirs:
         raise RobustsegError(
             f"distill.{strict[0]} compares channels, and the stages of the student have {ours}, "
@@ -243,7 +243,7 @@ def _expect_selectable(recipe: Recipe, teacher: Network, robust: Network) -> Non
         RobustsegError: they are not.
     """
     assert recipe.select is not None
-    one, other = (", ".join(map(str, found.head.channels)) for found in (teacher, robust))
+    one, other = (", ".join(map(str, found.widths)) for found in (teacher, robust))
     if one != other:
         raise RobustsegError(
             f"the stages of the teacher {recipe.teacher} have {one} channels, those of the robust "

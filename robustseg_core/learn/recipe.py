@@ -6,21 +6,19 @@ trained on (sim, deliver, ...); `robustseg train anyseg muses` lays one over the
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-import robustseg_core
 from robustseg_core import config, datasets, distill
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
+from robustseg_core.learn.shipped import HELD_OUT, folders
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.strict import Misfit, within
@@ -71,7 +69,7 @@ class NetworkRecipe(Strict):
         "",
         description="Weights to begin with: a checkpoint of ours of the same network, a file of "
         "public MiT or SegFormer weights, or their name on the Hugging Face hub (nvidia/mit-b0, "
-        "extra `hub`); empty: random.",
+        "extra `hub`); `imagenet`, for architecture swift; empty: random.",
     )
 
 
@@ -152,6 +150,11 @@ class StudentRecipe(Strict):
         description="A second pass with all sensors: cross-entropy, and the distillers that have a "
         "`full_weight`.",
     )
+    together: bool = Field(
+        default=False,
+        description="All passes of a step as one batch: a sensor is encoded once, and every "
+        "BatchNorm sees all subsets at once. For networks that encode each sensor by itself.",
+    )
     solo: SoloRecipe | None = Field(
         None, description="Another pass, with one sensor by itself; null: none, {}: as published."
     )
@@ -162,6 +165,12 @@ class StudentRecipe(Strict):
         if law not in LAWS:
             raise Misfit(
                 f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}", ("student", "dropout")
+            )
+        if self.together and self.missing != "skip":
+            raise Misfit(
+                f"student.together encodes a sensor once for all passes, but student.missing is "
+                f"{self.missing!r}; set student.missing=skip, or leave it out",
+                ("student", "together"),
             )
         if self.fragile and law != "fragile":
             raise Misfit(
@@ -220,13 +229,27 @@ class FeedbackRecipe(Strict):
 
 
 class LossRecipe(Strict):
-    """Cross-entropy with online hard example mining."""
+    """Cross-entropy with online hard example mining, and what may come beside it."""
 
     ohem_threshold: float = Field(
         0.7, gt=0, le=1, description="Pixels whose true class is less probable are kept,"
     )
     ohem_share: float = Field(
         1 / 16, ge=0, le=1, description="and at least this share of the valid ones."
+    )
+    at: Literal["full", "head"] = Field(
+        "full",
+        description="Judge at the label's size, or as the head says it: cheaper, of each block of "
+        "the label a pixel by turns.",
+    )
+    lovasz: float = Field(
+        0.0,
+        ge=0,
+        description="Factor of the Lovasz-softmax loss beside it (arXiv 1705.08790), which small "
+        "classes count in as much as large ones.",
+    )
+    lovasz_pixels: int = Field(
+        65_536, gt=0, description="Pixels of a batch, evenly spread, that it looks at, at most."
     )
 
 
@@ -454,21 +477,18 @@ def _settles(changes: Mapping[str, Any], key: str) -> bool:
 
 def known_recipes() -> dict[str, Path]:
     """name -> file of every recipe that came with the project."""
-    return {path.stem: path for folder in reversed(_folders()) for path in folder.glob("*.yaml")}
+    return {
+        path.stem: path
+        for folder in reversed(folders())
+        for path in folder.glob("*.yaml")
+        if path.stem != HELD_OUT
+    }
 
 
 def systems() -> list[str]:
     """Of these, the recipes that say how is learned; the others say on what."""
     known = known_recipes()
     return sorted(name for name in known if "system" in config.read_file(known[name]))
-
-
-def _folders() -> list[Path]:
-    """Where `config/train` lies: in a checkout, in pip's `share`, in a colcon workspace."""
-    roots = [Path(robustseg_core.__file__).parent.parent, Path(sys.prefix) / "share/robustseg"]
-    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
-        roots.append(Path(prefix) / "share/robustseg")
-    return [root / "config/train" for root in roots if (root / "config/train").is_dir()]
 
 
 def _find(name: str) -> Path:

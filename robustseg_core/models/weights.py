@@ -122,6 +122,7 @@ def import_weights(
         file.fill(model.trunk, ours, theirs)
     file.fill_beside(model, needed=head == "need")
 
+    assert isinstance(model.head, AllMLPHead | FoldedHead)  # beside every Mix Transformer
     public = model.head if isinstance(model.head, AllMLPHead) else _unfolded(model.head)
     outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
     if outcome == "imported":
@@ -169,12 +170,15 @@ def initialize(name: str, model: Network) -> Beginning:
     """Begin `model` with the weights that a recipe names; says what they were.
 
     Args:
-        name: a checkpoint of ours, a file of public weights, or OWNER/NAME on the hub (`hub`).
+        name: a checkpoint of ours, a file of public weights, OWNER/NAME on the hub (`hub`), or a
+            name that the architecture knows.
         model: changed only if all fits; a public head of other classes or width stays out.
 
     Raises:
         RobustsegError: they cannot be had, or do not fit.
     """
+    if public := model.begin_public(name):
+        return beginning(*public)
     path = hub.locate(name)
     if is_ours(path):
         took = begin_as(checkpoint.load(path), model, source=str(path))

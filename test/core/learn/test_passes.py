@@ -44,6 +44,10 @@ class Watched:
         self.seen.append((images, alive, quality))
         return self.model(images, alive, quality)
 
+    def forward_views(self, images, views, quality=None):
+        self.seen += [(images, view, quality) for view in views]
+        return self.model.forward_views(images, views, quality)
+
     def eval(self):
         return self
 
@@ -76,6 +80,30 @@ def test_the_student_passes_twice_and_the_teacher_once(data) -> None:
     assert torch.equal(whole, batch.alive) and dropped.sum() < whole.sum()
     assert len(teacher.seen) == 1
     assert batch.quality is None and batch.intact == {}
+
+
+def test_passes_that_are_one_batch_say_what_they_say_one_after_the_other(data) -> None:
+    """But for the dice of their dropout, and BatchNorms, which see all of them at once."""
+    calm = {"corrupt__p": 0.5, "network__drop_path": 0.0, "network__dropout": 0.0}
+    calm["student__solo"] = {}
+    apart, whoever, *_ = step(data, **calm)
+    united, student, *_ = step(data, **calm, student__together=True)
+    assert list(united) == list(apart)
+    for name, value in united.items():
+        torch.testing.assert_close(value, apart[name], atol=1e-4, rtol=1e-4)
+    for (_, here, _), (_, there, _) in zip(student.seen, whoever.seen, strict=True):
+        assert torch.equal(here, there)
+
+
+def test_passes_as_one_batch_need_sensors_that_are_encoded_by_themselves(data) -> None:
+    recipe = load_recipe(["cmnext"], words(*data, student__together=True))
+    train, _ = splits(recipe)
+    with pytest.raises(
+        RobustsegError, match=r"student\.together needs a network that encodes each"
+    ):
+        Task(recipe, train.modalities, student=network(recipe, train).spec)
+    with pytest.raises(RobustsegError, match=r"student\.missing is 'zero'"):
+        load_recipe(["robustseg_2026"], words(*data, student__together=True))
 
 
 def test_a_term_on_the_full_pass_has_its_own_weight(data) -> None:
