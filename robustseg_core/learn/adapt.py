@@ -37,6 +37,7 @@ from robustseg_core.learn.fit import fit
 from robustseg_core.learn.recipe import Recipe, load_recipe
 from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
+from robustseg_core.models.network import PackedNetwork
 from robustseg_core.recording.run import check_streams, robot_for
 from robustseg_core.shards.archive import read_index
 from robustseg_core.storage.budget import read_json
@@ -310,6 +311,7 @@ def _recipe(plan: _Plan, trained: Shards) -> Recipe:
         "network.init": student,
         "teacher": student,
         "student.fragile": fragile,
+        "student.together": isinstance(began, PackedNetwork),
     }
     told = [f"{key}={json.dumps(value)}" for key, value in words.items()]
     return load_recipe(["adapt"], [*told, *plan.how.words])

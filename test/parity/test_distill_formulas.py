@@ -109,6 +109,16 @@ def test_the_published_weight_of_50_is_50_over_k_per_pixel(classes):
     assert kind({"weight": 3}).weight(classes) == 3
 
 
+def test_prediction_may_speak_where_no_label_does():
+    kind, lesson = distill.load("prediction"), school()
+    assert lesson.label is not None
+    known = lesson.label != 255
+    parts = [kind({"unlabelled": flag})(lesson) for flag in (False, True)]
+    whole = kind({"legacy_ignored": True})(lesson)
+    share = known.float().mean()
+    torch.testing.assert_close(share * parts[0] + (1 - share) * parts[1], whole)
+
+
 def test_unimodal_legacy_is_the_released_code():
     lesson = school()
     term = distill.load("unimodal")({"axis": "height", "legacy_mean": True, "legacy_ignored": True})

@@ -213,6 +213,22 @@ def test_shards_that_disagree_are_not_mixed(packed, tmp_path):
         Shards([packed, copy(packed, tmp_path / "again")])
 
 
+def test_a_part_is_of_the_time_of_each_recording(packed):
+    whole = Shards([packed])
+    assert whole.ids == [sample.id for sample in whole]
+    bounds = ((0.0, 0.3), (0.3, 0.75), (0.75, 1.0))
+    parts = [Shards([packed], options={"part": pair}).ids for pair in bounds]
+    assert sorted(parts[0] + parts[1] + parts[2]) == sorted(whole.ids) and all(parts)
+    stamps = [[int(name.rpartition("_")[2]) for name in part] for part in parts]
+    first, last = min(stamps[0]), max(stamps[-1])
+    for own, (low, high) in zip(stamps, bounds, strict=True):
+        shares = [(stamp - first) / (last - first) for stamp in own]
+        assert all(low <= share < high or share == high == 1 for share in shares)
+    for part in ((0.5, 0.5), (-0.1, 1), (0, 1.1)):
+        with pytest.raises(RobustsegError, match="is no part"):
+            Shards([packed], options={"part": part})
+
+
 def test_the_registry_knows_the_data_set(packed):
     assert {"shards", "bag"} <= set(datasets.available())
     assert datasets.load("shards") is Shards

@@ -99,6 +99,32 @@ def test_the_masks_are_labels_for_extract_with_the_teacher_s_classes(labels, bag
         assert np.array_equal(sample.label, mask[rows])
 
 
+def test_what_is_sure_may_be_decided_later(labels, bags, teacher, tmp_path):
+    label_bags(bags[:1], teacher, tmp_path / "all", confidence_threshold=0.0)
+    for name, folder, sure in (("then", labels, 0.0), ("later", tmp_path / "all", 0.4)):
+        extract(bags[:1], tmp_path / name, Extraction(size=SIZE, labels=str(folder), sure=sure))
+    then, later = (Shards([tmp_path / name]) for name in ("then", "later"))
+    for one, other in zip(then, later, strict=True):
+        assert one.id == other.id and np.array_equal(one.label, other.label)
+    (file,) = list((tmp_path / "all" / "first" / "confidence").glob("000003_*.png"))
+    file.unlink()
+    with pytest.raises(RobustsegError, match=rf"{file.name}: .*write it again"):
+        how = Extraction(size=SIZE, labels=str(tmp_path / "all"), sure=0.4)
+        extract(bags[:1], tmp_path / "gone", how)
+
+
+def test_sets_without_a_label_may_be_skipped(bags, teacher, tmp_path):
+    label_bags(bags[:1], teacher, tmp_path / "few", confidence_threshold=0.0, every=3)
+    how = Extraction(size=SIZE, labels=str(tmp_path / "few"), unlabelled="skip")
+    account = extract(bags[:1], tmp_path / "out", how)
+    assert account["samples"] == account["labelled"] > 0
+    stamps = [int(name.rpartition("_")[2]) for name in Shards([tmp_path / "out"]).ids]
+    made = (tmp_path / "few" / "first" / "masks").iterdir()
+    assert stamps == sorted(int(file.stem.partition("_")[2]) for file in made)
+    with pytest.raises(RobustsegError, match=r"no sample came of .*there is no label topic"):
+        extract(bags[:1], tmp_path / "none", Extraction(size=SIZE, unlabelled="skip"))
+
+
 def test_labels_of_another_recording_are_refused(labels, bags, tmp_path):
     one = Extraction(size=SIZE, labels=str(labels / "second"))
     with pytest.raises(RobustsegError, match=r"holds labels of 'second', not of .*first"):
