@@ -220,8 +220,8 @@ def _write(
         unused = absent(bag, segmenter, counts)
         told = notices(bag, segmenter, unused)
     if not writer.rows:
-        why = [label_source.explain_none(labels, skipped)] if skipped else told
-        raise RobustsegError(f"no sample came of {path}; {'; '.join(why) or 'no set closed'}")
+        reasons = [label_source.explain_none(labels, skipped)] if skipped else told
+        raise RobustsegError(f"no sample came of {path}; {'; '.join(reasons) or 'no set closed'}")
     if not counts["+label"] and extraction.labels != "none":
         why = label_source.explain_none(labels, [row["stamp_ns"] for row in writer.rows])
         if extraction.labels != "auto":

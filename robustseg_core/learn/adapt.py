@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.bag import Bag
@@ -83,6 +85,16 @@ class Adaptation(Strict):
 
 
 @dataclass(frozen=True, slots=True)
+class _Part:
+    """One part of all drives' time."""
+
+    bounds: tuple[float, float]
+    data: Shards
+    shares: NDArray[np.float64]
+    """(K,) of all its pixels, labelled with each class."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
     """What is decided before anything is written."""
 
@@ -131,6 +143,7 @@ def adapt(
     on_stage("reading")
     plan = _plan(drives, teacher, out, how or Adaptation(), student or checkpoint.SHIPPED)
     inputs = [*drives, plan.student, *filter(None, (plan.how.params, plan.how.class_map))]
+    inputs += [Path(teacher)] if Path(teacher).exists() else []
     with claimed(out, command="adapt", inputs=inputs) as held:
         held.open()
         on_stage("labelling")
@@ -168,7 +181,7 @@ def adapt(
         trained, apart = _parts(plan)
         on_stage("learning")
         result = fit(
-            _recipe(plan, trained),
+            _recipe(plan, trained.data),
             out / "run",
             device=plan.how.device,
             quiet=True,
@@ -247,7 +260,7 @@ def _camera_messages(path: Path, params: Path | None, spec: ModelSpec) -> int:
     return counts[CAMERA]
 
 
-def _parts(plan: _Plan) -> tuple[Shards, Shards]:
+def _parts(plan: _Plan) -> tuple[_Part, _Part]:
     """What is learned from and what is held out, with the sensors that any sample has.
 
     Raises:
@@ -267,29 +280,38 @@ def _parts(plan: _Plan) -> tuple[Shards, Shards]:
             f"{f' ({why})' if why else ''}, so there is nobody to learn what the camera sees; look "
             "at `robustseg doctor DRIVE`"
         )
-    found = []
-    for name, (first, last) in (("first", TRAINED), ("last", HELD_OUT)):
-        try:
-            part = Shards(folders, modalities=sensors, options={"part": (first, last)})
-            count = len(part)
-        except RobustsegError:
-            count = 0
-        if count < FEWEST:
-            raise RobustsegError(
-                f"the {name} part of the drives ({100 * first:.0f} to {100 * last:.0f} % of their "
-                f"time) has {count} frames, at least {FEWEST} are needed; give longer drives, or "
-                "more --frames"
-            )
-        found.append(part)
-    trained, apart = found
-    for part, where in ((trained, "learned from"), (apart, "held out")):
-        if not adapt_report.label_shares(part).any():
-            raise RobustsegError(
-                f"the teacher {plan.teacher.name} is {plan.how.confidence:g} sure of no pixel of a "
-                f"class of the student's in what is {where}; lower --confidence, map its classes "
-                "(--class-map), or take another teacher"
-            )
-    return trained, apart
+    return (
+        _part(plan, folders, sensors, TRAINED, "learned from"),
+        _part(plan, folders, sensors, HELD_OUT, "held out"),
+    )
+
+
+def _part(
+    plan: _Plan,
+    folders: Sequence[Path],
+    sensors: Sequence[str],
+    bounds: tuple[float, float],
+    name: str,
+) -> _Part:
+    try:
+        data = Shards(folders, modalities=sensors, options={"part": bounds})
+        count = len(data)
+    except RobustsegError:
+        count = 0
+    if count < FEWEST:
+        raise RobustsegError(
+            f"the part of the drives that is {name} ({100 * bounds[0]:.0f} to "
+            f"{100 * bounds[1]:.0f} % of their time) has {count} frames, and at least {FEWEST} are "
+            "needed; give longer drives, or more --frames"
+        )
+    shares = adapt_report.label_shares(data)
+    if not shares.any():
+        raise RobustsegError(
+            f"the teacher {plan.teacher.name} is {plan.how.confidence:g} sure of no pixel of a "
+            f"class of the student's in what is {name}; lower --confidence, map its classes "
+            "(--class-map), or take another teacher"
+        )
+    return _Part(bounds, data, shares)
 
 
 def _recipe(plan: _Plan, trained: Shards) -> Recipe:
@@ -326,14 +348,15 @@ def _calibrate(trained: Path, out: Path) -> None:
 
 def _reported(
     plan: _Plan,
-    trained: Shards,
-    apart: Shards,
+    trained: _Part,
+    held_out: _Part,
     result: dict[str, Any],
     notices: list[str],
     on_progress: Report,
 ) -> dict[str, Any]:
     """`report.json` and `report.html`; judged once for the same student on the same frames."""
     best, path = plan.out / "student.safetensors", plan.out / "report.json"
+    apart = held_out.data
     identity = {
         "version": __version__,
         "student": hashlib.sha256(best.read_bytes()).hexdigest(),
@@ -377,23 +400,19 @@ def _reported(
         "sensors": list(apart.modalities),
         "parts": {
             name: {
-                "from": bounds[0],
-                "to": bounds[1],
-                "frames": len(part),
-                "every": plan.every,
+                "from": part.bounds[0],
+                "to": part.bounds[1],
+                "frames": len(part.data),
                 "labelled": {
                     classes[k]: round(float(share), 4)
-                    for k, share in enumerate(adapt_report.label_shares(part))
+                    for k, share in enumerate(part.shares)
                     if share
                 },
             }
-            for name, bounds, part in (
-                ("learned_from", TRAINED, trained),
-                ("held_out", HELD_OUT, apart),
-            )
+            for name, part in (("learned_from", trained), ("held_out", held_out))
         },
         **judged,
-        "notices": notices,
+        "notices": [*notices, *adapt_report.doubts(judged["against"])],
     }
     panels = adapt_report.panels(best, apart, truths, device=plan.how.device)
     html = adapt_report.page(account, panels)

@@ -80,7 +80,8 @@ class Relabelled(Dataset):
 def label_shares(part: Dataset) -> NDArray[np.float64]:
     """(K,) share of all pixels that are labelled with each class."""
     counts, pixels = np.zeros(IGNORE + 1, np.int64), 0
-    for sample in part:
+    for place in range(len(part)):
+        sample = part[place]
         if sample.label is not None:
             counts += np.bincount(sample.label.ravel(), minlength=IGNORE + 1)
             pixels += sample.label.size
@@ -172,6 +173,22 @@ def judge(
             table["teacher"] = _number(_score(said, truth, len(apart.classes.names)))
         against[side] = table
     return {"against": against}
+
+
+def doubts(against: Mapping[str, Any]) -> list[str]:
+    """What the drives' own labels say against the teacher, a sentence each."""
+    known = against.get("truth")
+    if (
+        known is None
+        or known["teacher"] is None
+        or known["teacher"] >= (known["before"]["full"] or 0)
+    ):
+        return []
+    return [
+        f"by the drives' labels the teacher ({100 * known['teacher']:.1f} % mIoU, camera alone) "
+        f"is worse than the student was with all sensors ({100 * known['before']['full']:.1f} %), "
+        "so that there was little to learn; take a better teacher"
+    ]
 
 
 def _figures(miou: Mapping[tuple[str, ...], float], names: Sequence[str]) -> dict[str, Any]:

@@ -81,9 +81,9 @@ class OnnxTeacher(PixelTeacher):
         """
         if picture.shape[2:] != self._size:
             rows = cv2.resize(np.ascontiguousarray(picture[0].transpose(1, 2, 0)), self._size[::-1])
-            picture = rows.transpose(2, 0, 1)[None]
+            picture = rows.transpose(2, 0, 1)[None].astype(np.float32)
         if self._dtype is np.uint8:
-            picture = np.clip(np.rint(picture * 255), 0, 255)
+            picture = np.clip(np.rint(picture * np.float32(255)), 0, 255).astype(np.float32)
         if self._channels_last:
             picture = picture.transpose(0, 2, 3, 1)
         fed = {self._session.get_inputs()[0].name: np.ascontiguousarray(picture, self._dtype)}
