@@ -174,7 +174,7 @@ def load_by_hand(path: Path) -> dict[str | int, str | int]:
     """
     tree = config.read_file(path)
     if isinstance(tree.get("ids"), Mapping):
-        return {**config.parse(ClassMap, tree).ids}
+        return {old: new for old, new in config.parse(ClassMap, tree).ids.items()}
     for old, new in tree.items():
         for value in (old, new):
             if isinstance(value, bool) or not isinstance(value, str | int):
@@ -182,7 +182,7 @@ def load_by_hand(path: Path) -> dict[str | int, str | int]:
                     f"{path} maps {old!r} to {new!r}; write lines `theirs: ours`, each a class's "
                     f"name or id, or `theirs: {NOTHING}`"
                 )
-    return {**tree}
+    return {old: new for old, new in tree.items()}
 
 
 def place_of(value: Any, names: Sequence[str], whose: str) -> int:
