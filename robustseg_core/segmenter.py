@@ -105,7 +105,8 @@ class Segmenter:
         self._engine = engine
         self._observer = observer
         self._stopwatch_ns = stopwatch_ns
-        self._encoded: dict[str, tuple[tuple[int, int], Frame]] = {}
+        self._encoded: dict[str, tuple[tuple[int, int], Frame | Finding]] = {}
+        """modality -> (newest stamp and view, what was made of it, or why nothing can be seen)."""
 
     @classmethod
     def from_config(cls, config: RobotConfig) -> Segmenter:
@@ -259,7 +260,11 @@ class Segmenter:
             self._engine(Bundle(0, kept))
 
     def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, Finding]]:
-        """Frames of a set; a sensor that cannot be placed after all is absent, with the reason."""
+        """Frames of a set; absent, with the reason, is a sensor that cannot be placed after all.
+
+        So is one that looks elsewhere, so that nothing of what it says is in the image. One that
+        has nothing to say (a still scene, seen by an event camera) is used.
+        """
         frames: dict[str, Frame] = {}
         view = self.intake.view
         absent = dict(match.absent)
@@ -267,12 +272,11 @@ class Segmenter:
             decoder = self.intake.modalities[name]
             key = (items[-1].stamp_ns, view.version)
             cached = self._encoded.get(name)
-            if cached is not None and cached[0] == key and not decoder.accumulates:
-                frames[name] = cached[1]  # held: the same scan beside the next image
-                continue
-            readings = [item.payload for item in items]
             try:
-                frame = encode(decoder, readings, view, match.stamp_ns)
+                if cached is not None and cached[0] == key and not decoder.accumulates:
+                    made = cached[1]  # held: the same scan beside the next image
+                else:
+                    made = self._seen(decoder, [item.payload for item in items], match.stamp_ns)
             except Rejection as rejection:
                 absent[name] = self._tell(name, now_ns, rejection.finding.fault, str(rejection))
                 continue
@@ -281,9 +285,26 @@ class Segmenter:
                 text = f"{type(error).__name__}: {error}"
                 absent[name] = self._tell(name, now_ns, Fault.INTERNAL, text)
                 continue
-            frames[name] = frame
-            self._encoded[name] = (key, frames[name])
+            self._encoded[name] = (key, made)
+            if isinstance(made, Finding):
+                absent[name] = self._tell(name, now_ns, made.fault, made.text)
+            else:
+                frames[name] = made
         return Bundle(match.stamp_ns, frames), absent
+
+    def _seen(
+        self, decoder: Modality, readings: Sequence[Reading], stamp_ns: int
+    ) -> Frame | Finding:
+        """What the network sees of a sensor, or why it looks elsewhere."""
+        view = self.intake.view
+        frame = encode(decoder, readings, view, stamp_ns)
+        if frame.array.any():
+            return frame
+        for reading in reversed(readings):
+            astray = decoder.astray(reading, view, stamp_ns)
+            if astray and decoder.timely(reading, stamp_ns):
+                return Finding(Fault.OUTSIDE, fatal=False, text=astray, score=1.0)
+        return frame
 
     def _refuse(
         self, bundle: Bundle, error: NoMaskError, now_ns: int, absent: Mapping[str, Finding]
@@ -362,8 +383,8 @@ def weights_file(weights: str | Path) -> Path:
     if path.suffix or os.path.exists(path) or len(path.parts) > 1:
         return path
     raise RobustsegError(
-        f"no weights called {SHORT.repr(str(weights))}; {did_you_mean(str(weights), shipped)}; or "
-        "give the path of a checkpoint (.safetensors)"
+        f"no weights and no checkpoint file called {SHORT.repr(str(weights))}; "
+        f"{did_you_mean(str(weights), shipped)}"
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.text import visible
@@ -106,13 +107,18 @@ def misfit(model: type[Strict], error: ValidationError, above: tuple[str, ...] =
 
 
 def _keys_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
-    """Field names of the group that `path` leads to, below `model`."""
+    """Keys, as they are written, of the group that `path` leads to, below `model`."""
     for name in path:
-        field = model.model_fields.get(name)
+        field = _fields(model).get(name)
         if field is None:  # a key of a mapping, as in streams.<modality>
             continue
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
         groups = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
         if groups:
             model = groups[0]
-    return list(model.model_fields)
+    return list(_fields(model))
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """key -> field: a field that has an alias is written by it alone."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}

@@ -30,6 +30,11 @@ def realdata() -> Path:
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that workers which share the files end together."""
+    items.sort(key=lambda i: (not i.get_closest_marker("slow"), "replay" not in i.path.parts))
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """A file that is marked as a whole is not even imported where its mark is left out.
 

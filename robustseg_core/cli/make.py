@@ -13,7 +13,7 @@ from robustseg_core.errors import RobustsegError
 
 app = typer.Typer()
 
-OF_ONE_DRIVE = ("seconds", "seed", "condition", "size", "preset")
+OF_ONE_DRIVE = ("seconds", "seed", "condition", "size", "preset", "views", "rig", "streets")
 """Options that a set's file says for itself."""
 
 
@@ -32,6 +32,15 @@ def sim(
         str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the camera; default: the preset's.")
     ] = "",
     preset: Annotated[str, typer.Option(help="tiny, default or hd.")] = "default",
+    views: Annotated[
+        int, typer.Option(min=0, help="Moments recorded, spread over the drive; 0: all of it.")
+    ] = 0,
+    rig: Annotated[
+        str, typer.Option(help="preset, or random: where sensors are and what they see is drawn.")
+    ] = "preset",
+    streets: Annotated[
+        str, typer.Option(help="plain, or varied: another town for each seed.")
+    ] = "plain",
     split: Annotated[
         list[Path] | None,
         typer.Option(help="Make a whole set: config/sim/train.yaml and the like (repeatable)."),
@@ -69,7 +78,14 @@ def sim(
             )
         return
     recipe = Recipe(
-        seed, seconds, parse_conditions(condition), preset, parse_size(size) if size else None
+        seed,
+        seconds,
+        parse_conditions(condition),
+        preset,
+        parse_size(size) if size else None,
+        views=views or None,
+        rig=rig,
+        streets=streets,
     )
     check_free(path, (".png", ".webm"))
     with progress_bar("seconds") as progress:

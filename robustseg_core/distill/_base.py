@@ -41,6 +41,8 @@ class Lesson:
     """(B, D) ... of each sample's caption; zeros where there is none."""
     class_text: Tensor | None = None
     """(K, D) ... of the classes' names."""
+    size: tuple[int, int] | None = None
+    """(H, W) of the images, where there is no label that has it."""
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:
@@ -102,6 +104,14 @@ class Distiller(nn.Module, ABC):
     def weight(self, classes: int) -> float:
         """Factor of the term in the sum of losses, for data of so many classes."""
         return self.options.weight
+
+    @property
+    def of_sensors(self) -> str:
+        """The word of a recipe, without `distill.`, by which it is about single sensors.
+
+        Such a term teaches nothing where a sample is one row, as a selection is; empty: it does.
+        """
+        return ""
 
     def build(self, *, channels: int, width: int) -> None:
         """Make the parameters of this term, once, before the first lesson.

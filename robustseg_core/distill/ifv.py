@@ -77,6 +77,11 @@ class Ifv(Distiller):
 
     options: Options
 
+    @property
+    def of_sensors(self) -> str:
+        """Where it is about the others: one row dominates itself."""
+        return f"{self.name}.maps=others" if self.options.maps == "others" else ""
+
     @full_precision
     def forward(self, lesson: Lesson) -> Tensor:
         """The sum of divergences over stages and maps, per sample; see the class."""

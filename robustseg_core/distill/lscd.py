@@ -65,6 +65,11 @@ class Lscd(Distiller):
         super().__init__(options)
         self.project: nn.Linear | None = None
 
+    @property
+    def of_sensors(self) -> str:
+        """Always: an embedding is one sensor's."""
+        return self.name
+
     def build(self, *, channels: int, width: int) -> None:
         """The linear layer from a sensor's features to an embedding."""
         self.project = nn.Linear(channels, width) if width else None

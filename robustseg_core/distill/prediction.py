@@ -67,16 +67,17 @@ class PredictionDistiller(Distiller):
         student, teacher = wide(lesson.student.logits), wide(lesson.teacher.logits.detach())
         h, w = student.shape[2:]
         if options.at == "full":
-            # the head answers at a quarter of the input's size, which the label has
-            size = (4 * h, 4 * w) if label is None else (label.shape[1], label.shape[2])
+            known = lesson.size or (4 * h, 4 * w)  # most heads answer at a quarter of it
+            size = known if label is None else (label.shape[1], label.shape[2])
             student, teacher = resize_logits(student, size), resize_logits(teacher, size)
-        elif label is not None:
-            label = label_at(label, (h, w))
+        else:
+            teacher = resize_logits(teacher, (h, w))  # another architecture's may be finer
+            label = None if label is None else label_at(label, (h, w))
         T = options.temperature
         each = T**2 * divergence(student / T, teacher / T, axis=1)  # (B, H, W)
         if options.legacy_mean:
             each = each / lesson.classes
         if label is None or options.legacy_ignored:
             return each.mean()
-        known = label != IGNORE
-        return torch.where(known, each, 0).sum() / known.sum().clamp(min=1)
+        seen = label != IGNORE
+        return torch.where(seen, each, 0).sum() / seen.sum().clamp(min=1)

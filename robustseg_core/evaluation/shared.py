@@ -40,7 +40,7 @@ class SharedForward(Forward):
         if self._head is None or len(trials) == 1:
             yield from super().answers(trials)
             return
-        pixels = self._size[0] * self._size[1] // 16
+        pixels = self._size[0] * self._size[1] // self.model.stride**2
         one = max(1, len(self._samples) * len(self._spec.classes) * pixels)
         step = max(1, _MOST_LOGITS // one)
         for start in range(0, len(trials), step):

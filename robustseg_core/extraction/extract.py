@@ -195,8 +195,8 @@ def _write(
             counts.update(label_map.used)
             counts["+label"] += label is not None
             counts["+complete"] += len(label_map.used) == len(spec.modalities)
-        told = notices(bag, segmenter, counts)
         unused = absent(bag, segmenter, counts)
+        told = notices(bag, segmenter, unused)
     if not writer.rows:
         raise RobustsegError(f"no sample came of {path}; {'; '.join(told) or 'no set closed'}")
     if not counts["+label"] and extraction.labels != "none":

@@ -19,7 +19,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
-from robustseg_core.recording.run import check_streams, notices, robot_for
+from robustseg_core.recording.run import absent, check_streams, notices, robot_for
 from robustseg_core.shards.levels import label_png
 from robustseg_core.storage.output_folder import check_apart
 from robustseg_core.types import IGNORE, LabelMap
@@ -151,7 +151,7 @@ def _write(
                     "labelled_share": round(float((ids != IGNORE).mean()), 4),
                 }
             )
-        told = notices(bag, segmenter, used)
+        told = notices(bag, segmenter, absent(bag, segmenter, used))
     if not rows:
         raise RobustsegError(f"no mask came of {path}; {'; '.join(told) or 'no set closed'}")
     spec = segmenter.spec

@@ -43,6 +43,14 @@ class AugmentConfig(Strict):
         (0.5, 2.0),
         description="Size of the scaled scene, drawn evenly; 1: it just fits into the crop.",
     )
+    balanced: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that the crop lies around a pixel of a class that is drawn evenly "
+        "from those that the label shows, so that small classes are seen more often; for scales "
+        "above 1.",
+    )
     smooth: tuple[str, ...] = Field(
         ("rgb", "nir", "aolp", "dolp"),
         description="Modalities that are interpolated; of all others the nearest pixel is taken.",
@@ -143,6 +151,29 @@ def draw(source: tuple[int, int], rng: np.random.Generator, config: AugmentConfi
     return Geometry(source, (height, width), crop, (top, left), flip)
 
 
+def around(geometry: Geometry, label: NDArray[np.uint8], rng: np.random.Generator) -> Geometry:
+    """The same with the crop around a pixel of a class of the label, each class being as likely.
+
+    As far as the scene goes: a crop never leaves it for this, and one that is as large as the scene
+    stays where it was.
+    """
+    classes = np.unique(label)
+    classes = classes[classes != IGNORE]
+    if not len(classes):
+        return geometry
+    rows, columns = np.nonzero(label == classes[int(rng.integers(len(classes)))])
+    place = int(rng.integers(len(rows)))
+    corner = []
+    for axis, pixel in enumerate((int(rows[place]), int(columns[place]))):
+        scaled, crop = geometry.scaled[axis], geometry.crop[axis]
+        middle = (2 * pixel + 1) * scaled // (2 * geometry.source[axis])
+        room = scaled - crop
+        # anywhere in the middle half of the crop, so that the class is not always in its center
+        wanted = middle - crop // 2 + int(rng.integers(-(crop // 4), crop // 4 + 1))
+        corner.append(min(max(wanted, 0), room) if room > 0 else geometry.corner[axis])
+    return replace(geometry, corner=(corner[0], corner[1]))
+
+
 def augment(
     sample: Sample,
     rng: np.random.Generator,
@@ -175,6 +206,8 @@ def augment(
             "one size; set the data set's size"
         )
     geometry = draw(next(iter(sizes.values())), rng, config)
+    if config.balanced and sample.label is not None and rng.random() < config.balanced:
+        geometry = around(geometry, sample.label, rng)
     light = _light((encodings or {}).get("rgb", {}))
     images = {}
     for name, seen in sample.images.items():

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from robustseg_core import modalities
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import did_you_mean
+from robustseg_core.learn.shipped import held_out
 
 
 def available(modality: str | None = None) -> list[str]:
@@ -51,12 +52,22 @@ class CorruptConfig(Strict):
     """How often sensors break in training, and how.
 
     `salt_pepper`, `gaussian_noise` and `pixel_drop` are also what the NM and RMM protocols measure
-    with; leave them out where these are to stay unseen.
+    with; leave them out where these are to stay unseen. No recipe trains with those of
+    `config/train/held_out_faults.yaml`, unless a user names one.
     """
 
     p: float = Field(0.0, ge=0, le=1, description="Probability, for each sensor of each sample.")
+    everywhere: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability, for each sample, that all its sensors break at once: half of "
+        "these times of one fault, the others each of its own; of one strength.",
+    )
     faults: Literal["all"] | tuple[str, ...] = Field(
-        "all", description="Names to draw from, evenly, of those that the sensor can have."
+        "all",
+        description="Names to draw from, evenly, of those that the sensor can have; all: but for "
+        "those that are held out (config/train/held_out_faults.yaml).",
     )
     strength: tuple[float, float] = Field(
         (0.0, 1.0), description="Drawn evenly; 0 is the mildest form of a fault, 1 the worst."
@@ -100,7 +111,7 @@ def corrupt(
     *,
     encodings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Damage]]:
-    """`images` with some of them damaged; at least one of several stays whole.
+    """`images` with some of them damaged: never all of several, but where `everywhere` says so.
 
     Args:
         images: modality -> (C, H, W), encoded; they stay as they are.
@@ -113,24 +124,61 @@ def corrupt(
     """
     done: dict[str, Damage] = {}
     made = dict(images)
+    told = encodings or {}
+    if config.everywhere and rng.random() < config.everywhere:
+        return _everywhere(images, rng, config, told)
     if not config.p:
         return made, done
     hit = [name for name in images if rng.random() < config.p]
     if len(hit) == len(images) > 1:
         hit.pop(int(rng.integers(len(hit))))
     for name in hit:
-        options = (encodings or {}).get(name, {})
-        choice = [
-            f for f in possible(name, options) if config.faults == "all" or f in config.faults
-        ]
+        options = told.get(name, {})
+        choice = _choice(name, options, config)
         if not choice:
             continue
         fault = choice[int(rng.integers(len(choice)))]
         strength = float(rng.uniform(*config.strength))
         made[name] = damaged(name, fault, images[name], rng, strength=strength, options=options)
-        told = float(rng.random()) < config.told
-        done[name] = Damage(fault, 1 - strength if told else 1.0)
+        done[name] = _damage(fault, strength, rng, config)
     return made, done
+
+
+def _everywhere(
+    images: Mapping[str, NDArray[np.float32]],
+    rng: np.random.Generator,
+    config: CorruptConfig,
+    encodings: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, Damage]]:
+    """As `corrupt`, with all sensors broken: of one fault, or each of its own."""
+    choices = {name: _choice(name, encodings.get(name, {}), config) for name in images}
+    common = [f for f in available() if all(f in choice for choice in choices.values())]
+    strength = float(rng.uniform(*config.strength))
+    if common and rng.random() < 0.5:
+        fault = common[int(rng.integers(len(common)))]
+        choices = {name: [fault] for name in choices}
+    made, done = dict(images), {}
+    for name, choice in choices.items():
+        if not choice:
+            continue
+        fault = choice[int(rng.integers(len(choice)))]
+        options = encodings.get(name, {})
+        made[name] = damaged(name, fault, images[name], rng, strength=strength, options=options)
+        done[name] = _damage(fault, strength, rng, config)
+    return made, done
+
+
+def _choice(modality: str, options: Mapping[str, Any], config: CorruptConfig) -> list[str]:
+    """What can happen to a sensor."""
+    if config.faults == "all":
+        return [fault for fault in possible(modality, options) if fault not in held_out()]
+    return [fault for fault in possible(modality, options) if fault in config.faults]
+
+
+def _damage(fault: str, strength: float, rng: np.random.Generator, config: CorruptConfig) -> Damage:
+    """What the network is told of it."""
+    told = float(rng.random()) < config.told
+    return Damage(fault, 1 - strength if told else 1.0)
 
 
 def damaged(

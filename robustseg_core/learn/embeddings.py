@@ -21,6 +21,7 @@ from robustseg_core.datasets import Dataset, Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import parse_json
 from robustseg_core.storage.output_folder import replacing
+from robustseg_core.storage.tensor_file import settle
 
 FORMAT = "robustseg-embeddings/1"
 _AGAIN = "make it again with `robustseg embed`"
@@ -113,6 +114,7 @@ def save(path: Path, made: Embeddings) -> None:
     try:
         with replacing(path) as unfinished:
             save_file(tensors, unfinished, metadata=metadata)
+            settle(unfinished)
             unfinished.chmod(0o644)  # safetensors lets nobody else read it
     except (OSError, SafetensorError) as error:
         raise RobustsegError(f"cannot write {path}: {error}; choose a writable folder") from None

@@ -44,6 +44,7 @@ from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import score
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
+from robustseg_core.models.weights import Beginning
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import OutputFolder, claimed, replacing
 from robustseg_core.types import Batch
@@ -187,6 +188,8 @@ class _Pupil:
 
     task: Task
     model: Network
+    began: Beginning | None
+    """What the model began with; None: random weights."""
     average: Network | None
     """Exponential moving average of the model's weights; None: the recipe wants none."""
     step: _FabricModule
@@ -262,7 +265,9 @@ def _train(
     steps = schedule.steps
     judge_every = recipe.validate_.every or per_epoch
     begun = progress.step
-    _say(out, recipe, loader, begun, steps, pupil.task.notices, quiet=how.quiet)
+    told = [] if pupil.began is None else [f"begins with {pupil.began}"]
+    told += pupil.task.notices
+    _say(out, recipe, loader, begun, steps, told, quiet=how.quiet)
     if begun == steps and (done_before := _finished(out)):
         return {} if begin is None else done_before
     journal = _begin(recipe, out, begun, how.journals, begin)
@@ -283,7 +288,7 @@ def _train(
         if log_now or save_now:
             progress.last = {"lr": rate, "epoch": step / per_epoch, **losses.means(fabric)}
         if judge_now and val is not None:
-            _judge(fabric, pupil.judged, val, recipe, progress, out)
+            _judge(fabric, pupil, val, recipe, progress, out)
             fabric.barrier()
         if journal is not None:
             if log_now:
@@ -298,7 +303,7 @@ def _train(
         journal.close()
         if val is None:
             progress.best_step = steps
-            _save_best(out, pupil.judged, recipe, progress)
+            _save_best(out, pupil, recipe, progress)
         else:
             _calibrate(fabric, recipe, val, out)
         epochs = round(steps / per_epoch, 2)
@@ -344,7 +349,7 @@ def _pupil(
     step, optimizer = fabric.setup(_Step(task, trained), optimizer)
     if average is not None:
         average.to(fabric.device).eval()
-    return _Pupil(task, model, average, step, optimizer)
+    return _Pupil(task, model, made.began, average, step, optimizer)
 
 
 def _resumed(fabric: Fabric, saved: Path, pupil: _Pupil, run: Run) -> tuple[state.Progress, Run]:
@@ -484,18 +489,20 @@ def _clip(fabric: Fabric, optimizer: torch.optim.Optimizer, norm: float) -> None
 
 def _judge(
     fabric: Fabric,
-    judged: Network,
+    pupil: _Pupil,
     val: Dataset,
     recipe: Recipe,
     progress: state.Progress,
     out: Path,
 ) -> None:
     """Validate, all processes together, and keep the weights if they are the best so far."""
-    progress.last |= score(judged, val, recipe.validate_, fabric, recipe.data.workers)
+    rule, workers = recipe.validate_, recipe.data.workers
+    missing = recipe.student.missing
+    progress.last |= score(pupil.judged, val, rule, fabric, workers, missing=missing)
     if progress.best is None or progress.last["val"] > progress.best:
         progress.best, progress.best_step = progress.last["val"], progress.step
         if fabric.global_rank == 0:
-            _save_best(out, judged, recipe, progress)
+            _save_best(out, pupil, recipe, progress)
 
 
 def _result(
@@ -514,6 +521,7 @@ def _result(
         "steps": steps,
         "epochs": epochs,
         "samples": samples,
+        "init": str(pupil.began) if pupil.began is not None else "random weights",
         "parameters": sum(p.numel() for p in pupil.model.parameters()),
         "loss": progress.last.get("loss"),
         "terms": pupil.task.names,
@@ -644,13 +652,16 @@ def _update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
             old.copy_(new)
 
 
-def _save_best(out: Path, model: Network, recipe: Recipe, progress: state.Progress) -> None:
+def _save_best(out: Path, pupil: _Pupil, recipe: Recipe, progress: state.Progress) -> None:
+    model, began = pupil.judged, pupil.began
     data = ", ".join(Path(path).name for path in recipe.data.train)
     rule = f"best {recipe.validate_.rule}" if recipe.data.val else "last"
     provenance = (
         f"robustseg {__version__}, {recipe.system or 'own recipe'}, seed {recipe.seed}, on {data}; "
         f"{rule} at step {progress.best_step}"
     )
+    if began is not None:
+        provenance += f"; began with {began.source}"
     spec = model.spec.model_copy(
         update={"trained": True, "provenance": provenance, "calibration": None}
     )

@@ -222,6 +222,11 @@ def _modalities(
             f"{file.path} was trained on {count} sensors, and {', '.join(names)} are {len(names)}; "
             f"say which with --modalities, rgb first, of {', '.join(collection.known)}"
         )
+    if system == "cmnext" and names[0] != "rgb":
+        raise RobustsegError(
+            f"modalities begin with {names[0]}, and CMNeXt's full branch is that of rgb, its first "
+            "sensor; give --modalities rgb first, then the others in the order of its training"
+        )
     return names
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import glob
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,8 @@ from robustseg_core.learn import embeddings
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network, PackedNetwork
-from robustseg_core.models.weights import begin_as, initialize
+from robustseg_core.models.weights import Beginning, begin_as, beginning, initialize
 from robustseg_core.types import ModelSpec
-
-log = logging.getLogger(__name__)
 
 
 def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
@@ -71,6 +68,8 @@ class Networks:
     teacher: Network | None
     robust: Network | None
     """Beside the teacher, where a selection of the two teaches."""
+    began: Beginning | None
+    """What the student began with; None: random weights."""
 
 
 def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) -> Networks:
@@ -85,7 +84,8 @@ def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) 
         RobustsegError: a plug-in that does not exist, data that no network takes, weights that do
             not fit, or networks that do not fit together.
     """
-    student = network(recipe, train, known)
+    student = network(recipe, train)
+    began = _begin(recipe, student, known)
     teacher = robust = None
     asked = any(distill.load(name).needs_teacher for name in recipe.distill)
     if asked and recipe.teacher:
@@ -93,12 +93,16 @@ def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) 
     if recipe.select is not None and recipe.select.robust:
         robust = _fitting(recipe.select.robust, train, known, what="robust model")
     if recipe.feedback is not None:
+        if recipe.feedback.equal_start and teacher is not None:
+            took = begin_as(teacher, student, source=recipe.teacher)
+            path = Path(recipe.teacher)
+            began = None if recipe.teacher in known else beginning(path, took)
         teacher = _learning_teacher(recipe, student, teacher)
     if teacher is not None and robust is not None:
         _expect_selectable(recipe, teacher, robust)
     if teacher is not None:
         _expect_comparable(recipe, student, teacher)
-    return Networks(student, teacher, robust)
+    return Networks(student, teacher, robust, began)
 
 
 def cached_embeddings(recipe: Recipe, train: Dataset) -> embeddings.Embeddings | None:
@@ -107,8 +111,7 @@ def cached_embeddings(recipe: Recipe, train: Dataset) -> embeddings.Embeddings |
     Raises:
         RobustsegError: no such file, or one of other data.
     """
-    asked = any(distill.load(name).needs_embeddings for name in recipe.distill)
-    if not (asked and recipe.data.embeddings):
+    if not (recipe.needs_embeddings and recipe.data.embeddings):
         return None
     found = embeddings.load(recipe.data.embeddings)
     found.expect(train)
@@ -142,26 +145,33 @@ def spec_of(recipe: Recipe, train: Dataset) -> ModelSpec:
     )
 
 
-def network(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) -> Network:
-    """The student at step 0, with random or imported weights; arguments as those of `networks`.
+def network(recipe: Recipe, train: Dataset) -> Network:
+    """The student with random weights.
 
     Raises:
-        RobustsegError: a plug-in that does not exist, data that no network takes, or weights that
-            do not fit.
+        RobustsegError: a plug-in that does not exist, or data that no network takes.
     """
     wanted = recipe.network
-    model = checkpoint.untrained(
+    return checkpoint.untrained(
         spec_of(recipe, train),
         seed=recipe.seed,
         head=wanted.head,
         drop_path=wanted.drop_path,
         dropout=wanted.dropout,
     )
-    if wanted.init in known:
-        begin_as(known[wanted.init], model, source=wanted.init)
-    elif wanted.init:
-        log.info("network.init: %s", initialize(wanted.init, model))
-    return model
+
+
+def _begin(recipe: Recipe, student: Network, known: Mapping[str, Network]) -> Beginning | None:
+    """Begin the student with the weights that the recipe names; what they were.
+
+    Raises:
+        RobustsegError: they cannot be had, or do not fit.
+    """
+    init = recipe.network.init
+    if init in known:
+        begin_as(known[init], student, source=init)
+        return None
+    return initialize(init, student) if init else None
 
 
 def _fitting(path: str, train: Dataset, known: Mapping[str, Network], *, what: str) -> Network:
@@ -189,16 +199,14 @@ def _fitting(path: str, train: Dataset, known: Mapping[str, Network], *, what: s
 
 
 def _learning_teacher(recipe: Recipe, student: Network, teacher: Network | None) -> Network:
-    """The teacher that learns back; the student may begin with its weights.
+    """The teacher that learns back; `student` has begun.
 
     Raises:
-        RobustsegError: it does not fit the student, cannot hold single sensors back, or is missing.
+        RobustsegError: it cannot hold single sensors back, or is missing.
     """
     how = recipe.feedback
     assert how is not None
     if how.equal_start:
-        if teacher is not None:
-            begin_as(teacher, student, source=recipe.teacher)
         teacher = copy.deepcopy(student)
     if teacher is None:
         raise RobustsegError(
@@ -219,7 +227,7 @@ def _expect_comparable(recipe: Recipe, student: Network, teacher: Network) -> No
         RobustsegError: they are not.
     """
     strict = [name for name in recipe.distill if distill.load(name).needs_equal_widths]
-    ours, theirs = (", ".join(map(str, found.head.channels)) for found in (student, teacher))
+    ours, theirs = (", ".join(map(str, found.widths)) for found in (student, teacher))
     if strict and ours != theirs:
         raise RobustsegError(
             f"distill.{strict[0]} compares channels, and the stages of the student have {ours}, "
@@ -235,7 +243,7 @@ def _expect_selectable(recipe: Recipe, teacher: Network, robust: Network) -> Non
         RobustsegError: they are not.
     """
     assert recipe.select is not None
-    one, other = (", ".join(map(str, found.head.channels)) for found in (teacher, robust))
+    one, other = (", ".join(map(str, found.widths)) for found in (teacher, robust))
     if one != other:
         raise RobustsegError(
             f"the stages of the teacher {recipe.teacher} have {one} channels, those of the robust "

@@ -6,21 +6,19 @@ trained on (sim, deliver, ...); `robustseg train anyseg muses` lays one over the
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-import robustseg_core
 from robustseg_core import config, datasets, distill
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
+from robustseg_core.learn.shipped import HELD_OUT, folders
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.strict import Misfit, within
@@ -71,7 +69,7 @@ class NetworkRecipe(Strict):
         "",
         description="Weights to begin with: a checkpoint of ours of the same network, a file of "
         "public MiT or SegFormer weights, or their name on the Hugging Face hub (nvidia/mit-b0, "
-        "extra `hub`); empty: random.",
+        "extra `hub`); `imagenet`, for architecture swift; empty: random.",
     )
 
 
@@ -152,6 +150,11 @@ class StudentRecipe(Strict):
         description="A second pass with all sensors: cross-entropy, and the distillers that have a "
         "`full_weight`.",
     )
+    together: bool = Field(
+        default=False,
+        description="All passes of a step as one batch: a sensor is encoded once, and every "
+        "BatchNorm sees all subsets at once. For networks that encode each sensor by itself.",
+    )
     solo: SoloRecipe | None = Field(
         None, description="Another pass, with one sensor by itself; null: none, {}: as published."
     )
@@ -162,6 +165,12 @@ class StudentRecipe(Strict):
         if law not in LAWS:
             raise Misfit(
                 f"student.dropout is {law!r}; {did_you_mean(law, LAWS)}", ("student", "dropout")
+            )
+        if self.together and self.missing != "skip":
+            raise Misfit(
+                f"student.together encodes a sensor once for all passes, but student.missing is "
+                f"{self.missing!r}; set student.missing=skip, or leave it out",
+                ("student", "together"),
             )
         if self.fragile and law != "fragile":
             raise Misfit(
@@ -220,13 +229,27 @@ class FeedbackRecipe(Strict):
 
 
 class LossRecipe(Strict):
-    """Cross-entropy with online hard example mining."""
+    """Cross-entropy with online hard example mining, and what may come beside it."""
 
     ohem_threshold: float = Field(
         0.7, gt=0, le=1, description="Pixels whose true class is less probable are kept,"
     )
     ohem_share: float = Field(
         1 / 16, ge=0, le=1, description="and at least this share of the valid ones."
+    )
+    at: Literal["full", "head"] = Field(
+        "full",
+        description="Judge at the label's size, or as the head says it: cheaper, of each block of "
+        "the label a pixel by turns.",
+    )
+    lovasz: float = Field(
+        0.0,
+        ge=0,
+        description="Factor of the Lovasz-softmax loss beside it (arXiv 1705.08790), which small "
+        "classes count in as much as large ones.",
+    )
+    lovasz_pixels: int = Field(
+        65_536, gt=0, description="Pixels of a batch, evenly spread, that it looks at, at most."
     )
 
 
@@ -274,7 +297,9 @@ class Recipe(Strict):
         description="name -> what it lays over the rest of the recipe: trained one after the "
         "other, each in a folder of its name; `stage:NAME` is an earlier one's checkpoint.",
     )
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    augment: AugmentConfig | None = Field(
+        default_factory=AugmentConfig, description="How samples are varied; null: not at all."
+    )
     corrupt: CorruptConfig = Field(default_factory=CorruptConfig)
     validate_: ValidationRecipe = Field(default_factory=ValidationRecipe, alias="validate")
     seed: int = Field(
@@ -309,7 +334,7 @@ class Recipe(Strict):
 
     def _check_sides(self) -> None:
         for part, key, size in (
-            ("augment", "crop", self.augment.crop),
+            ("augment", "crop", self.augment.crop if self.augment is not None else None),
             ("data", "size", self.data.size),
         ):
             if size is not None and min(size) > 0 and (up := network_size(*size)) != size:
@@ -332,6 +357,21 @@ class Recipe(Strict):
                 f"{set_[0]} is set, but nothing is distilled, so the student would learn nothing "
                 "from it; add distill.prediction, or leave it out",
                 (set_[0],),
+            )
+        terms = [distill.load(name)(options) for name, options in self.distill.items()]
+        if self.feedback is not None and not any(term.needs_teacher for term in terms):
+            raise Misfit(
+                f"feedback is set, but distill has only {', '.join(self.distill)}, which asks no "
+                "teacher, so the student would learn nothing from the one that it teaches; add "
+                "distill.prediction, or leave feedback out",
+                ("feedback",),
+            )
+        if self.select is not None and (term := next((t for t in terms if t.of_sensors), None)):
+            raise Misfit(
+                f"select and distill.{term.of_sensors} do not go together: the one compares a "
+                "student as a whole and the other its single sensors, so nothing would be learned "
+                "from the other; leave one of them out",
+                ("distill", term.name),
             )
 
     def _check_stages(self) -> None:
@@ -376,6 +416,13 @@ class Recipe(Strict):
                 raise Misfit(text, (*above, *error.path)) from None
         return found
 
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether anything that is distilled, in whatever stage, uses `data.embeddings`."""
+        if self.stages:
+            return any(stage.needs_embeddings for stage in self.in_stages().values())
+        return any(distill.load(name).needs_embeddings for name in self.distill)
+
     def weights(self) -> dict[str, str]:
         """key -> the weights that it names, of those keys that name any."""
         named = {"teacher": self.teacher, "network.init": self.network.init}
@@ -408,10 +455,17 @@ def _expect_heard(recipe: Recipe, words: Iterable[str]) -> None:
     """Nothing, if each of these words changes something.
 
     Raises:
-        RobustsegError: every stage says otherwise than one of them.
+        RobustsegError: every stage says otherwise than one of them, or nobody asks for what it
+            names.
     """
     for word in words:
         key = word.partition("=")[0]
+        if key == "data.embeddings" and not recipe.needs_embeddings:
+            asking = " or ".join(name for name in systems() if load_recipe([name]).needs_embeddings)
+            raise RobustsegError(
+                f"{word!r} changes nothing, because nothing that recipe {recipe.system!r} distills "
+                f"uses embeddings; leave it out, or train {asking}"
+            )
         if recipe.stages and all(_settles(changes, key) for changes in recipe.stages.values()):
             each = " and ".join(f"stages.{name}.{key}" for name in recipe.stages)
             raise RobustsegError(
@@ -429,7 +483,12 @@ def _settles(changes: Mapping[str, Any], key: str) -> bool:
 
 def known_recipes() -> dict[str, Path]:
     """name -> file of every recipe that came with the project."""
-    return {path.stem: path for folder in reversed(_folders()) for path in folder.glob("*.yaml")}
+    return {
+        path.stem: path
+        for folder in reversed(folders())
+        for path in folder.glob("*.yaml")
+        if path.stem != HELD_OUT
+    }
 
 
 def systems() -> list[str]:
@@ -438,18 +497,10 @@ def systems() -> list[str]:
     return sorted(name for name in known if "system" in config.read_file(known[name]))
 
 
-def _folders() -> list[Path]:
-    """Where `config/train` lies: in a checkout, in pip's `share`, in a colcon workspace."""
-    roots = [Path(robustseg_core.__file__).parent.parent, Path(sys.prefix) / "share/robustseg"]
-    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
-        roots.append(Path(prefix) / "share/robustseg")
-    return [root / "config/train" for root in roots if (root / "config/train").is_dir()]
-
-
 def _find(name: str) -> Path:
     known = known_recipes()
     if name in known:
         return known[name]
     if Path(name).is_file():
         return Path(name)
-    raise RobustsegError(f"no recipe called {name!r}; {did_you_mean(name, known)}, or give a file")
+    raise RobustsegError(f"no recipe and no file called {name!r}; {did_you_mean(name, known)}")

@@ -23,6 +23,7 @@ from robustseg_core.learn.sameness import Run, batch_of
 from robustseg_core.models.checkpoint import expect_finite
 from robustseg_core.storage.budget import parse_json
 from robustseg_core.storage.output_folder import replacing
+from robustseg_core.storage.tensor_file import settle
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ def save(
         clones = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
         with replacing(path) as unfinished:
             save_file(clones, unfinished, metadata=metadata)
+            settle(unfinished)
     except (OSError, SafetensorError) as error:
         raise RobustsegError(f"cannot write {path}: {error}; make room") from None
 

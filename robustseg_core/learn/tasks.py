@@ -9,6 +9,7 @@ step (a teacher, a selection) adds terms of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -30,10 +31,19 @@ from robustseg_core.learn.tutors import (
     Tutor,
     detached,
 )
-from robustseg_core.models import subsets
-from robustseg_core.models.mit import backbone_of
-from robustseg_core.models.network import Network
+from robustseg_core.models import architectures, subsets
+from robustseg_core.models.network import Network, PackedNetwork
 from robustseg_core.types import IGNORE, Batch, ModelSpec, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """A pass with one sensor."""
+
+    column: int
+    shown: Shown
+    label: Tensor
+    """(B, H, W) int64, `IGNORE` of samples that lack the sensor."""
 
 
 class Task:
@@ -94,6 +104,7 @@ class Task:
         self.class_text = None if embeddings is None else torch.from_numpy(embeddings.class_text)
         if student is not None:
             self._build(student, embeddings)
+            _expect_packed(recipe, student)
         full = ["ce_full"] if recipe.student.with_full else []
         twice = [f"{name}_full" for name, kind in kinds.items() if kind.options.full_weight]
         own = self.tutor.terms if self.tutor is not None else ()
@@ -146,7 +157,7 @@ class Task:
             torch.manual_seed(self.recipe.seed)
             for distiller in self.distillers.values():
                 distiller.build(
-                    channels=backbone_of(student.backbone).channels[-1],
+                    channels=architectures.load(student.architecture).widths_of(student)[-1],
                     width=0 if embeddings is None else embeddings.width,
                 )
 
@@ -158,12 +169,6 @@ class Task:
         judge = partial(label_loss, recipe.loss)
         if not kinds:
             return None
-        alone = [name for name, kind in kinds.items() if kind.needs_embeddings]
-        if alone and recipe.select is not None:
-            raise RobustsegError(
-                f"distill.{alone[0]} compares single sensors, and a student that learns from a "
-                f"selection is compared as a whole; leave out distill.{alone[0]} or select"
-            )
         asking = [name for name, kind in kinds.items() if kind.needs_teacher]
         if not asking and recipe.feedback is None and recipe.select is None:
             return Nobody()
@@ -213,26 +218,39 @@ class Task:
             world: number of processes.
         """
         shown = self._subset(batch, shared_rng, rank, world)
-        passes = [("", self._say(student, shown, batch))]
+        views = {"": shown}
         if self.recipe.student.with_full:
-            passes.append(("_full", self._say(student, (batch.images, batch.alive), batch)))
+            views["_full"] = (batch.images, batch.alive)
+        solo, alone = self.recipe.student.solo, None
+        if solo is not None and batch.label is not None:
+            alone = self._alone(batch, batch.label, shared_rng)
+            views["solo"] = alone.shown
+        said = self._say(student, views, batch)
+        heard = said.pop("solo", None)
         terms: dict[str, Tensor] = {}
-        solo = self.recipe.student.solo
         if batch.label is not None:
             factor = 1.0 if solo is None else solo.fused_weight
-            for suffix, said in passes:
-                terms[f"ce{suffix}"] = factor * self._judge(said.logits, batch.label)
+            for suffix, answer in said.items():
+                terms[f"ce{suffix}"] = factor * self._judge(answer.logits, batch.label)
         if self.tutor is not None:
-            terms |= self._taught(self.tutor, passes, batch, shown, rank_rng)
-        if solo is not None and batch.label is not None:
-            terms["solo"] = solo.weight * self._alone(student, batch, batch.label, shared_rng)
+            terms |= self._taught(self.tutor, list(said.items()), batch, shown, rank_rng)
+        if solo is not None and alone is not None and heard is not None:
+            assert self.solo is not None
+            loss = self._judge(heard.logits, alone.label)
+            self.solo.hear(alone.column, loss, (alone.label != IGNORE).any())
+            terms["solo"] = solo.weight * loss
         return terms
 
-    @staticmethod
-    def _say(student: nn.Module, shown: Shown, batch: Batch) -> Prediction:
+    def _say(
+        self, student: nn.Module, views: Mapping[str, Shown], batch: Batch
+    ) -> dict[str, Prediction]:
         """What the student says of what it is shown, told how well each sensor is."""
-        said: Prediction = student(*shown, batch.quality)
-        return said
+        if not self.recipe.student.together:
+            return {name: student(*shown, batch.quality) for name, shown in views.items()}
+        together = student.forward_views
+        assert callable(together)
+        alive = [shown[1] for shown in views.values()]
+        return dict(zip(views, together(batch.images, alive, batch.quality), strict=True))
 
     def _judge(self, logits: Tensor, label: Tensor) -> Tensor:
         return label_loss(self.recipe.loss, logits, label)
@@ -259,6 +277,7 @@ class Task:
                 embeddings=batch.embeddings,
                 text=batch.text,
                 class_text=self.class_text,
+                size=_size(batch),
             )
             for _, said in passes
         ]
@@ -267,21 +286,16 @@ class Task:
             terms |= self._distilled(lesson, suffix)
         return terms | tutor.own_terms(answer, lessons[0])
 
-    def _alone(
-        self, student: nn.Module, batch: Batch, label: Tensor, shared_rng: torch.Generator
-    ) -> Tensor:
-        """Cross-entropy of the samples that have the drawn sensor, seen through it alone."""
+    def _alone(self, batch: Batch, label: Tensor, shared_rng: torch.Generator) -> _Alone:
+        """The drawn sensor by itself, for the samples that have it."""
         assert self.solo is not None
         column = self.solo.draw(shared_rng)
         has = batch.alive[:, column]
         alone = torch.zeros_like(batch.alive)
         alone[:, column] = True
         alone = torch.where(has[:, None], alone, batch.alive)  # whoever lacks it does not count
-        said = self._say(student, self._through(batch, alone.cpu()), batch)
         label = torch.where(has[:, None, None], label, IGNORE)
-        loss = self._judge(said.logits, label)
-        self.solo.hear(column, loss, (label != IGNORE).any())
-        return loss
+        return _Alone(column, self._through(batch, alone.cpu()), label)
 
     def _distilled(self, lesson: Lesson, suffix: str) -> dict[str, Tensor]:
         """The distillers' weighted terms of one pass of the student."""
@@ -321,3 +335,23 @@ class Task:
             if name in batch.images
         }
         return kept, batch.alive
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    """(H, W) of the images."""
+    height, width = next(iter(batch.images.values())).shape[2:]
+    return height, width
+
+
+def _expect_packed(recipe: Recipe, student: ModelSpec) -> None:
+    """Nothing, if all passes can be one batch, or need not be.
+
+    Raises:
+        RobustsegError: the network's sensors meet while they are encoded.
+    """
+    packed = issubclass(architectures.load(student.architecture), PackedNetwork)
+    if recipe.student.together and not packed:
+        raise RobustsegError(
+            f"student.together needs a network that encodes each sensor by itself, and "
+            f"{student.architecture!r} does not; set student.together=false"
+        )

@@ -26,7 +26,7 @@ Shown = tuple[Mapping[str, Tensor], Tensor]
 
 
 class Tutor(ABC):
-    """Answers batches; the base of the three kinds."""
+    """Answers batches; the base of every kind."""
 
     name: str = ""
     """What its parameters are called in the state of a run."""
@@ -195,7 +195,7 @@ class Selecting(Tutor):
         self.rate = self.how.lr
         self.teacher, self.robust = _frozen(teacher), _frozen(robust)
         self._judge = judge
-        channels = robust.head.channels
+        channels = robust.widths
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.selection = FeatureSelection(
@@ -236,7 +236,7 @@ class Selecting(Tutor):
     def own_terms(self, answer: Prediction, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy of the selected logits, and of the robust model's head on the maps."""
         assert lesson.label is not None
-        heard: Tensor = self.robust.head(answer.fused)
+        heard: Tensor = self.robust.decode(answer.fused)
         return {
             "select_logits": self._judge(answer.logits, lesson.label),
             "select_features": self._judge(heard, lesson.label),

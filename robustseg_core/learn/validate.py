@@ -13,7 +13,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.figures import trial_scores
 from robustseg_core.evaluation.frames import WorstFrames
 from robustseg_core.evaluation.matching import expect_encodings, shared_modalities
-from robustseg_core.evaluation.protocols import Trial
+from robustseg_core.evaluation.protocols import ZERO, Trial
 from robustseg_core.evaluation.run import count
 from robustseg_core.learn.recipe import ValidationRecipe
 from robustseg_core.models.network import Network
@@ -64,11 +64,14 @@ def score(
     rule: ValidationRecipe,
     fabric: Fabric,
     workers: int = 0,
+    *,
+    missing: str = "skip",
 ) -> dict[str, float]:
     """mIoU as fractions: `val` by the recipe's rule, and `val/RDE` per subset.
 
     The processes share the samples, and all of them get the same figures, which do not depend on
-    how many they are; all must ask. Missing sensors are skipped; classes that do not occur are left
+    how many they are; all must ask. Subsets are those of `robustseg eval`: its `subsets` where
+    missing sensors are skipped, its `emm` where they are zero. Classes that do not occur are left
     out of the mean.
 
     Args:
@@ -77,6 +80,7 @@ def score(
         rule: which subsets, and how many samples.
         fabric: where, and with whom.
         workers: processes that read samples ahead, beside each of these.
+        missing: how the network was taught that a sensor is missing (`student.missing`).
 
     Raises:
         RobustsegError: data that does not fit the network, or without any label.
@@ -85,7 +89,8 @@ def score(
     names = shared_modalities(spec, data, allow_missing=False)
     expect_encodings(spec, data, names)
     judged = subsets_of(rule.rule, names)
-    trials = [Trial("subsets", subset) for subset in judged]
+    protocol, others = ("emm", ZERO) if missing == "zero" else ("subsets", None)
+    trials = [Trial(protocol, subset, others=others) for subset in judged]
     counter = count(
         model,
         Picked(data, rule.samples, fabric.global_rank, fabric.world_size),

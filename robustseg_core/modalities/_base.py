@@ -119,6 +119,13 @@ class Modality(ABC):
         """
         return f"nothing of {self.name} lands in the image; is T camera-from-{self.name}?"
 
+    def timely(self, reading: Reading, stamp_ns: int) -> bool:
+        """Whether a reading holds anything of the time that a set stamped `stamp_ns` looks at.
+
+        If not, that nothing of it is seen says nothing of where the sensor looks.
+        """
+        return True
+
     @abstractmethod
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(H, W, 3) RGB for people, from what `encode` returned."""

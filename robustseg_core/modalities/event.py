@@ -203,6 +203,12 @@ class Event(Modality):
             "give until_us and t_us on one clock, in microseconds"
         )
 
+    def timely(self, reading: Reading, stamp_ns: int) -> bool:
+        """Whether any of its events happened in the window; in a still scene none may have."""
+        packet: Packet = reading.data
+        window_ns = int(self.encoding.window_ms * MS)
+        return len(packet.within(stamp_ns - window_ns, stamp_ns)) > 0
+
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Brighter is red, darker is blue, on black."""
         level = np.where(array > 0, 80 + array * 175, 0).astype(np.uint8)

@@ -23,6 +23,7 @@ from robustseg_core.models import architectures
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.network import Network
 from robustseg_core.storage.output_folder import replacing
+from robustseg_core.storage.tensor_file import settle
 from robustseg_core.types import CHANNELS, ModelSpec
 
 FORMAT = "robustseg/1"
@@ -90,6 +91,7 @@ def save(
     try:
         with replacing(path) as unfinished:
             save_file(tensors, unfinished, metadata=metadata)
+            settle(unfinished)
             unfinished.chmod(0o644)  # safetensors lets nobody else read it
     except (OSError, SafetensorError) as error:
         raise RobustsegError(f"cannot write {path}: {error}; choose a writable folder") from None

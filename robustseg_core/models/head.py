@@ -9,6 +9,7 @@ and added up: same outputs, and 36 times fewer operations for B0's four maps at 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -20,7 +21,19 @@ from robustseg_core.models.modules import Modules
 from robustseg_core.models.resize import resize
 
 
-class AllMLPHead(nn.Module):
+class Head(nn.Module, ABC):
+    """Maps of a scene to logits."""
+
+    @abstractmethod
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h, w)."""
+
+    @abstractmethod
+    def fold(self) -> Head:
+        """The same function as `self` has in eval mode, made for inference; weights are copies."""
+
+
+class AllMLPHead(Head):
     """The published head (Xie et al., arXiv 2105.15203, equation 4).
 
     Args:
@@ -79,7 +92,7 @@ class AllMLPHead(nn.Module):
         return folded
 
 
-class FoldedHead(nn.Module):
+class FoldedHead(Head):
     """The head at the price of its information: one 1x1 convolution per stage, resized and summed.
 
     Made by `AllMLPHead.fold` for inference, or trained directly (then without a BatchNorm).

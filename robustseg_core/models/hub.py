@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,26 +10,30 @@ from robustseg_core.errors import RobustsegError, not_installed
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a repository's weights are called, the first that there is."""
+PATIENCE_S = 4.0
+"""How long the hub may take to say whether it has a file."""
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+_ENDING = re.compile(r"\.[A-Za-z]+(@.*)?")
+"""Of a file, rightly spelt or not; versions of repositories have digits in them."""
 
 
 def locate(name: Path | str) -> Path:
     """The file that is meant: a path, or OWNER/NAME[@REVISION] on the hub, e.g. nvidia/mit-b0.
 
-    A path wins over a repository of the same name. What was fetched once stays in
-    `huggingface_hub`'s cache and needs no network again.
+    What looks like a path is one, whether it is there or not: it begins with . / or ~, its ending
+    is that of a file, or its folder is there (for a repository that is called like a folder here,
+    give the revision, too: nvidia/mit-b0@main). What was fetched once stays in `huggingface_hub`'s
+    cache and is taken from there, and nobody is asked; only what is not there needs a network.
 
     Raises:
         RobustsegError: a repository without weights, or that cannot be reached; or
             `huggingface_hub` is not installed.
     """
     text = str(name)
-    if Path(text).exists() or not _ID.fullmatch(text) or text.endswith(_SUFFIXES):
+    if _is_path(text):
         return Path(text)
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        import huggingface_hub
     except ImportError:
         raise RobustsegError(
             f"{text} is no file here, and to fetch it from the hub: "
@@ -36,11 +41,35 @@ def locate(name: Path | str) -> Path:
         ) from None
     repository, _, revision = text.partition("@")
     for file in FILES:
+        have = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(have, str):
+            return Path(have)
+    return _fetched(text, repository, revision or None)
+
+
+def _is_path(text: str) -> bool:
+    if os.path.exists(text) or not _ID.fullmatch(text):
+        return True
+    owner, _, rest = text.partition("/")
+    ending = os.path.splitext(rest)[1]
+    return bool(_ENDING.fullmatch(ending)) or ("@" not in rest and os.path.isdir(owner))
+
+
+def _fetched(text: str, repository: str, revision: str | None) -> Path:
+    """The weights of a repository, fetched.
+
+    The hub is asked first, once and for a few seconds: the download alone asks again and again.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for file in FILES:
         try:
-            return Path(hf_hub_download(repository, file, revision=revision or None))
-        except LocalEntryNotFoundError as error:
-            if file == FILES[-1]:
-                raise _out_of_reach(text, error) from None
+            url = hf_hub_url(repository, file, revision=revision)
+            get_hf_file_metadata(url, timeout=PATIENCE_S)
+            return Path(hf_hub_download(repository, file, revision=revision))
+        except LocalEntryNotFoundError as error:  # the network went away in between
+            raise _out_of_reach(text, error) from None
         except EntryNotFoundError:
             continue
         except Exception as error:  # of the network, in whatever library carries it today

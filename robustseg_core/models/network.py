@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.models.head import HEADS, AllMLPHead, FoldedHead
-from robustseg_core.models.mit import MiT
+from robustseg_core.models.head import HEADS, Head
+from robustseg_core.models.mit import MiT, backbone_of
 from robustseg_core.types import ModelSpec, Prediction, network_size
 
 N = TypeVar("N", bound="Network")
@@ -44,7 +45,7 @@ class Network(nn.Module, ABC):
     class Options(Strict):
         """`ModelSpec.options`: what an architecture can be told beside the spec's own fields."""
 
-    head: AllMLPHead | FoldedHead
+    head: Head
 
     def __init__(
         self,
@@ -73,8 +74,9 @@ class Network(nn.Module, ABC):
             quality: (B, M) health scores in [0, 1], or None: all are good.
 
         Returns:
-            Logits (B, K, H/4, W/4); per stage the features of each sensor before they meet, packed
-            by modality first and by sample within a modality; and per stage what the head gets.
+            Logits (B, K, H/s, W/s), s being the `stride`; per stage the features of each sensor
+            before they meet, packed by modality first and by sample within a modality; and per
+            stage what they became together, which `decode` takes.
 
         Raises:
             RobustsegError: names, shapes or types do not fit, or a sample has no sensor at all.
@@ -101,6 +103,42 @@ class Network(nn.Module, ABC):
     def needs(self) -> tuple[str, ...]:
         """As `needs_of` this network's spec."""
         return self.needs_of(self.spec)
+
+    @classmethod
+    def widths_of(cls, spec: ModelSpec) -> tuple[int, ...]:
+        """Channels of the maps of features, finest first, of a network of `spec`.
+
+        Raises:
+            RobustsegError: there is no such network.
+        """
+        return backbone_of(spec.backbone).channels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """As `widths_of` this network's spec."""
+        return self.widths_of(self.spec)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input along a side of a pixel of the logits."""
+        return 4
+
+    def decode(self, fused: Sequence[Tensor]) -> Tensor:
+        """S maps of (B, C_s, H_s, W_s), as in `Prediction.fused`, to logits."""
+        logits: Tensor = self.head(fused)
+        return logits
+
+    def begin_public(self, name: str) -> tuple[Path, str] | None:
+        """Begin with public weights that this architecture alone knows, by their name.
+
+        Returns:
+            Their file, and what was taken of it; None: it knows none of that name, and stays as it
+            is.
+
+        Raises:
+            RobustsegError: they cannot be had.
+        """
+        return None
 
     @property
     def trunk(self) -> MiT | None:
@@ -202,6 +240,10 @@ class PackedNetwork(Network):
             S maps of (N, C_s, H_s, W_s), finest first.
         """
 
+    def encode_one(self, rows: Tensor, column: int) -> list[Tensor]:
+        """As `encode`, of rows of one sensor, which a graph has a fixed place for."""
+        return self.encode(rows, torch.full((len(rows),), column, device=rows.device))
+
     @abstractmethod
     def fuse(
         self,
@@ -227,11 +269,6 @@ class PackedNetwork(Network):
         """Whether `fuse` is the mean of a sample's rows, and `decode` the head alone."""
         return False
 
-    def decode(self, fused: Sequence[Tensor]) -> Tensor:
-        """S maps of (B, C_s, H_s, W_s) to logits (B, K, H/4, W/4)."""
-        logits: Tensor = self.head(fused)
-        return logits
-
     def forward(
         self, images: Mapping[str, Tensor], alive: Tensor, quality: Tensor | None = None
     ) -> Prediction:
@@ -241,6 +278,48 @@ class PackedNetwork(Network):
         if quality is not None:
             quality = quality.to(rows.device)[sample, modality]  # (N,)
         return self.forward_packed(rows, sample, modality, batch=len(alive), quality=quality)
+
+    def forward_views(
+        self,
+        images: Mapping[str, Tensor],
+        views: Sequence[Tensor],
+        quality: Tensor | None = None,
+    ) -> list[Prediction]:
+        """What `forward` says of several choices of the sensors, as one batch.
+
+        A sensor is encoded once for all of them, and every norm sees all of them together. In eval
+        mode the answers are those of `forward`.
+
+        Args:
+            images: as `forward`.
+            views: (B, M) bool each, as `alive` of `forward`.
+            quality: as `forward`.
+        """
+        every = torch.stack([view.cpu() for view in views])  # (V, B, M)
+        for alive in views:
+            self.check(images, alive, quality)
+        rows, sample, modality = self.pack(images, every.any(0))
+        features = self.encode(rows, modality)
+        seen = every.to(rows.device)[:, sample, modality]  # (V, N)
+        view, row = seen.nonzero(as_tuple=True)  # views ascend
+        places = view * every.shape[1] + sample[row]
+        if quality is not None:
+            quality = quality.to(rows.device)[sample, modality][row]
+        chosen = [x[row] for x in features]
+        batch = every.shape[0] * every.shape[1]
+        fused = self.fuse(chosen, places, modality[row], batch=batch, quality=quality)
+        logits = self.decode(fused)
+        counts = seen.sum(1).tolist()
+        return [
+            Prediction(own, list(maps), sample[part], modality[part], list(met))
+            for own, part, maps, met in zip(
+                logits.chunk(len(views)),
+                row.split(counts),
+                zip(*(x.split(counts) for x in chosen), strict=True),
+                zip(*(x.chunk(len(views)) for x in fused), strict=True),
+                strict=True,
+            )
+        ]
 
     def forward_packed(
         self,
@@ -258,6 +337,25 @@ class PackedNetwork(Network):
         features = self.encode(rows, modality)
         fused = self.fuse(features, sample, modality, batch=batch, quality=quality)
         return Prediction(self.decode(fused), features, sample, modality, fused)
+
+    def forward_subset(
+        self, images: Sequence[Tensor], columns: Sequence[int], quality: Tensor | None = None
+    ) -> Tensor:
+        """One scene through one subset of the sensors: a graph of fixed shapes, to be exported.
+
+        Args:
+            images: (1, C, H, W) of each sensor.
+            columns: which those are, ascending.
+            quality: (n,) health scores in [0, 1], or None: all are good.
+
+        Returns:
+            (1, K, H/s, W/s) logits.
+        """
+        each = [self.encode_one(x, m) for x, m in zip(images, columns, strict=True)]
+        features = each[0] if len(each) == 1 else [torch.cat(x) for x in zip(*each, strict=True)]
+        modality = torch.tensor(columns, device=images[0].device)
+        sample = torch.zeros_like(modality)
+        return self.decode(self.fuse(features, sample, modality, batch=1, quality=quality))
 
     def pack(self, images: Mapping[str, Tensor], alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The alive images, side by side.

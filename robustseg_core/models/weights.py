@@ -7,6 +7,7 @@ changed only when everything fits.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 import zipfile
@@ -26,6 +27,7 @@ from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.models.network import Network
 from robustseg_core.storage.budget import check_zip
+from robustseg_core.text import visible
 from robustseg_core.types import CHANNELS
 
 NAMINGS = ("NVlabs", "transformers")
@@ -59,6 +61,7 @@ _HEAD = (
     ("classifier", "decode_head.linear_pred", "decode_head.classifier"),
 )
 _PREFIXES = ("module.", "model.", "segformer.", "backbone.", "encoder.")
+_HEAD_PREFIX = "decode_head."
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _NO_USE = re.compile(
     r"^(head|classifier)\."  # ImageNet's 1000 classes; AnySeg's stage-4 classifier, never called
@@ -119,6 +122,7 @@ def import_weights(
         file.fill(model.trunk, ours, theirs)
     file.fill_beside(model, needed=head == "need")
 
+    assert isinstance(model.head, AllMLPHead | FoldedHead)  # beside every Mix Transformer
     public = model.head if isinstance(model.head, AllMLPHead) else _unfolded(model.head)
     outcome = file.head_outcome(public) if head != "skip" else "left as it was, as asked"
     if outcome == "imported":
@@ -136,24 +140,55 @@ def import_weights(
     return ImportReport(NAMINGS[file.column - 1], tuple(sorted(file.used)), unused, outcome)
 
 
-def initialize(name: str, model: Network) -> str:
-    """Begin `model` with the weights that a recipe names; what they were, for the log.
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The weights that a network began with."""
+
+    name: str
+    """As people know it: of a file, without its folder; or OWNER/NAME on the hub."""
+    sha256: str
+    """The first digits."""
+    took: str
+    """What was taken of it."""
+
+    @property
+    def source(self) -> str:
+        """Where they are from."""
+        return f"{self.name} (SHA-256 {self.sha256})"
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.took}"
+
+
+def beginning(path: Path, took: str, *, name: str = "") -> Beginning:
+    """What was taken of the file at `path`, which people know as `name`."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return Beginning(visible(name or path.name), digest, took)
+
+
+def initialize(name: str, model: Network) -> Beginning:
+    """Begin `model` with the weights that a recipe names; says what they were.
 
     Args:
-        name: a checkpoint of ours, a file of public weights, or OWNER/NAME on the hub (`hub`).
+        name: a checkpoint of ours, a file of public weights, OWNER/NAME on the hub (`hub`), or a
+            name that the architecture knows.
         model: changed only if all fits; a public head of other classes or width stays out.
 
     Raises:
         RobustsegError: they cannot be had, or do not fit.
     """
+    if public := model.begin_public(name):
+        return beginning(*public)
     path = hub.locate(name)
-    if not is_ours(path):
-        return str(import_weights(path, model))
-    return begin_as(checkpoint.load(path), model, source=str(path))
+    if is_ours(path):
+        took = begin_as(checkpoint.load(path), model, source=str(path))
+    else:
+        took = str(import_weights(path, model))
+    return beginning(path, took, name="" if path == Path(name) else name)
 
 
 def begin_as(ours: Network, model: Network, *, source: str) -> str:
-    """Begin `model` with the weights of another network of ours; what they were, for the log.
+    """Begin `model` with the weights of another network of ours; says what they were.
 
     Args:
         ours: the other network.
@@ -174,7 +209,7 @@ def begin_as(ours: Network, model: Network, *, source: str) -> str:
             "weights"
         )
     model.load_state_dict(tensors)
-    return f"all {len(tensors)} tensors of {source}"
+    return f"all {len(tensors)} tensors"
 
 
 def _size(shape: torch.Size | None) -> str:
@@ -265,7 +300,9 @@ class PublicWeights:
         name = _HEAD[3][self.column] + ".weight"
         classifier = self.tensors.get(name)
         if classifier is None or classifier.ndim < 2:
-            raise RobustsegError(f"{self.path} lacks {name}; give a file with its head")
+            raise RobustsegError(
+                f"{self.path} lacks {self._as_in_file(name)}; give a file with its head"
+            )
         return int(classifier.shape[0]), int(classifier.shape[1])
 
     def others(self) -> int:
@@ -303,7 +340,9 @@ class PublicWeights:
         if missing and missing[0].endswith("num_batches_tracked"):
             return
         if missing:
-            raise RobustsegError(f"{self.path} lacks {missing[0]}; give a complete file")
+            raise RobustsegError(
+                f"{self.path} lacks {self._as_in_file(missing[0])}; give a complete file"
+            )
         parts = [self.tensors[name] for name in names]
         name, value, like = self.original[names[0]], parts[0], targets[0]
         if len(parts) > 1 and value.ndim and len({part.shape[1:] for part in parts}) == 1:
@@ -323,6 +362,16 @@ class PublicWeights:
         expect_finite({name: value}, source=str(self.path), way_out="take it again")
         self.used |= {self.original[name] for name in names}
         self.staged += [(target, value) for target in targets]
+
+    def _as_in_file(self, missing: str) -> str:
+        """What a tensor that is not there would be called, by the names of those most like it."""
+        head = missing.startswith(_HEAD_PREFIX)
+        kin = [plain for plain in self.original if plain.startswith(_HEAD_PREFIX) == head]
+        if not kin:
+            return missing
+        plain = max(kin, key=lambda name: _shared(name, missing))
+        end = _shared(plain[::-1], self.original[plain][::-1])
+        return self.original[plain][:-end] + missing.removeprefix(plain[:-end])
 
     def head_outcome(self, head: AllMLPHead) -> str:
         """What becomes of a head of this size: "imported", or why the file's is not."""
@@ -357,6 +406,14 @@ class PublicWeights:
         return tuple(sorted(left.values()))
 
 
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+
+
 def _backbone_of(width: int, depths: tuple[int, ...]) -> str:
     """The backbone whose first stage has so many channels; empty: there is none."""
     return next(
@@ -370,7 +427,7 @@ def _plain(name: str) -> str:
         name = name.removeprefix(prefix)
     if name.startswith("decoder."):  # M-SegFormer's head
         name = name.removeprefix("decoder.")
-    return f"decode_head.{name}" if name.startswith("linear_") else name
+    return f"{_HEAD_PREFIX}{name}" if name.startswith("linear_") else name
 
 
 def _rows(encoder: MiT, column: int) -> list[tuple[str, str]]:
@@ -436,15 +493,15 @@ def _read(path: Path) -> dict[str, Tensor]:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except RobustsegError:
         raise
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:  # its own text advises to run the file's code
         raise RobustsegError(
-            f"{path} holds more than tensors, or is no PyTorch file, and code from a file is never "
-            f"run ({str(error).splitlines()[0]}); save its state_dict alone, as .safetensors"
+            f"{path} holds more than tensors, or is cut short, or is no PyTorch file; code from a "
+            "file is never run; copy it again, or have its state_dict alone saved as .safetensors "
+            "where it was made"
         ) from None
     except Exception as error:  # a damaged pickle may raise anything at all
-        text = (str(error).splitlines() or [""])[0]
         raise RobustsegError(
-            f"{path} cannot be read, or is cut short ({type(error).__name__} {text}); copy it again"
+            f"{path} cannot be read, or is cut short ({type(error).__name__}); copy it again"
         ) from None
     return _named_tensors(path, tree)
 

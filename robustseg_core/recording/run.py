@@ -186,17 +186,14 @@ def _account(
     rows = recorder.rows
     health = segmenter.health(bag.start_ns)
     intake = segmenter.intake
+    used = {name for row in rows for name in row["used"]}
+    late = {} if last is None else last.reasons
     silent = silence_notices(sums) if rows else []  # no mask at all is said by itself
     return {
         "bags": [visible(path.name) for path in bag.paths],
         "config": segmenter.config.model_dump(mode="json"),
         "notices": [
-            *notices(
-                bag,
-                segmenter,
-                {name for row in rows for name in row["used"]},
-                {} if last is None else last.reasons,
-            ),
+            *notices(bag, segmenter, absent(bag, segmenter, used, late)),
             *silent,
             *unused_notices(rows, recorder.reasons),
         ],
@@ -215,12 +212,24 @@ def _account(
     }
 
 
-def notices(
-    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Reasons | None = None
-) -> list[str]:
+def notices(bag: Bag, segmenter: Segmenter, unused: Reasons) -> list[str]:
     """What people should know of a replay that is over, a sentence each.
 
-    Damage of the recording, the segmenter's remarks, and why sensors are not in `used`.
+    Damage of the recording, the segmenter's remarks, and why sensors were never used.
+
+    Args:
+        bag: the recording.
+        segmenter: that it was played through.
+        unused: as `absent` has them.
+    """
+    told = (f"{name} was never used: {sentence(found)}" for name, found in unused.items())
+    return [*bag.notices, *segmenter.remarks(), *told]
+
+
+def absent(
+    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Reasons | None = None
+) -> Reasons:
+    """Modality -> why it made no mask, of those that are not in `used`.
 
     Args:
         bag: the recording.
@@ -229,15 +238,6 @@ def notices(
         reasons: why sensors were not in the newest mask: of one that is believed, and still late
             for every set, health knows none.
     """
-    why = absent(bag, segmenter, used, reasons)
-    told = (f"{name} was never used: {sentence(found)}" for name, found in why.items())
-    return [*bag.notices, *segmenter.remarks(), *told]
-
-
-def absent(
-    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Reasons | None = None
-) -> Reasons:
-    """Modality -> why it made no mask, of those that are not in `used`; arguments of `notices`."""
     return {
         name: health.findings or (reasons or {}).get(name, ()) or (UNFIT,)
         for name, health in segmenter.health(bag.start_ns).items()

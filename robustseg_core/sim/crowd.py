@@ -70,6 +70,7 @@ class Crowd:
         self._stride = np.array([actor.stride_m for actor in actors])
         self._leads = np.array([np.nan if a.leads_s is None else a.leads_s for a in actors])
         self._starts = np.array([np.nan if a.crosses_s is None else a.crosses_s for a in actors])
+        self._look = np.array([actor.turn_rad for actor in actors])
         self._now: tuple[float, Moment] | None = None
 
     def at(self, t_s: float) -> Moment:
@@ -97,7 +98,7 @@ class Crowd:
         high[crosses] = np.where(np.abs(lateral[crosses]) > street.half_width_m, CURB_M, 0.0)
         place, ahead = street.at(along, lateral)
         foot = np.column_stack([place, high])
-        turn = _upright(heading + ahead)
+        turn = _upright(heading + ahead + self._look)
         swing = self._swing * np.sin(2 * np.pi * (way + gone) / self._stride)[self._actor]
         world_from_part = turn[self._actor] @ _swung(swing)
         origin = foot[self._actor] + (turn[self._actor] @ self._place[..., None])[..., 0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -15,11 +16,13 @@ from robustseg_core.bag import BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
+from robustseg_core.sim import generator
 from robustseg_core.sim.camera_sensor import RgbCamera
 from robustseg_core.sim.depth_sensor import DepthCamera
 from robustseg_core.sim.event_sensor import EventCamera
 from robustseg_core.sim.lidar_sensor import Lidar, to_message
-from robustseg_core.sim.rig import FRAMES, TOPICS, Rig, focal_px
+from robustseg_core.sim.rig import FRAMES, TOPICS, Rig
+from robustseg_core.sim.style import PLAIN, Style
 from robustseg_core.sim.world import World
 from robustseg_core.types import MS, SECOND
 
@@ -30,12 +33,22 @@ STREAMS = ("rgb", "depth", "event", "lidar")
 drive slower."""
 CONTRAST = 0.35
 """Event threshold: a robust setting of a real sensor; finer ones mostly see the asphalt's grain."""
+APART_S = 1.0
+"""A view takes this much of a drive at least, so that views are of different places."""
 SLICE_S = 0.2
 """Simulated at a stretch, between two looks at the log."""
 LONGEST_S = 600
 """The street grows with the drive, and its triangles with the street: 300 s take 1 GB."""
 LATENCY_NS = {"rgb": 4 * MS, "depth": 6 * MS, "event": MS, "lidar": 3 * MS, "label": 5 * MS}
 """From the stamp to the log, per stream; a LiDAR sweep is logged when it is complete."""
+WATCHED_S = 0.06
+"""How long before a view's camera frame its event camera looks: the default window, and a bit."""
+DEPTH_LAG_S, SWEEP_LAG_S = (0.0, 0.04), (0.105, 0.14)
+"""How long before a view's camera frame its depth frame is stamped, and its LiDAR sweep begins: as
+in a continuous recording, where the newest of each is as old as its own rate makes it."""
+EVERY_S = 0.15
+"""From one view to the next on the bag's clock, which stands still while nothing is recorded: so
+short that no silence is suspicious."""
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO, CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 
@@ -85,23 +98,52 @@ class Drive:
         rig: the robot.
         seconds: how long the drive is.
         conditions: of `weather.CONDITIONS`.
+        views: how many moments of the drive are recorded, each just long enough for one set of all
+            sensors with its label; None records all of it.
+        style: of the town.
 
     Raises:
-        RobustsegError: no time to drive, or an unknown condition.
+        RobustsegError: no time to drive, or for so many views, or an unknown condition.
     """
 
-    def __init__(self, *, seed: int, rig: Rig, seconds: float, conditions: frozenset[str]) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        rig: Rig,
+        seconds: float,
+        conditions: frozenset[str],
+        views: int | None = None,
+        style: Style = PLAIN,
+    ) -> None:
         if not 0 < seconds <= LONGEST_S:
             raise RobustsegError(
                 f"seconds is {seconds:g}; give more than 0, at most {LONGEST_S}, or several drives"
             )
+        if views is not None and not 0 < views <= seconds / APART_S:
+            raise RobustsegError(
+                f"views is {views} in {seconds:g} s; give 1 or more, one for each {APART_S:g} s"
+            )
         self.seconds = seconds
         self.rig = rig
-        self.world = World(seed, conditions=conditions, length_m=street_m(seconds))
+        self.views_s = None if views is None else moments(seed, seconds, views)
+        """When the camera frames of the views are taken; None: all of the drive is recorded."""
+        self._seed = seed
+        self.world = World(
+            seed,
+            conditions=conditions,
+            length_m=street_m(seconds),
+            lane_m=rig.lane_m,
+            style=style,
+        )
         self.statistics = Statistics()
-        self._rgb = RgbCamera(rig.height, rig.width, focal_px(rig.width), seed)
-        self._depth = DepthCamera(rig.height, rig.width, focal_px(rig.width), seed)
-        self._eye = RgbCamera(rig.event_height, rig.event_width, focal_px(rig.event_width), seed)
+        self._rgb = RgbCamera(
+            rig.height, rig.width, rig.focal_px("rgb"), seed, photometry=rig.photometry
+        )
+        self._depth = DepthCamera(
+            rig.height, rig.width, rig.focal_px("depth"), seed, range_m=rig.depth_range_m
+        )
+        self._eye = RgbCamera(rig.event_height, rig.event_width, rig.focal_px("event"), seed)
         self._events = EventCamera(
             rig.event_height,
             rig.event_width,
@@ -109,6 +151,9 @@ class Drive:
             threshold_on=CONTRAST,
             threshold_off=CONTRAST,
         )
+        self._told_event_info = False
+        self._skipped_s = 0.0
+        """For how long nothing was recorded until now."""
         self._lidar = Lidar(
             rings=rig.rings,
             columns=rig.columns,
@@ -124,9 +169,9 @@ class Drive:
         frames = self.transforms()
         writer.write("/tf_static", "tf2_msgs/msg/TFMessage", frames, EPOCH_NS, latched=True)
         waiting: list[Logged] = []
-        for start_s, end_s in self._slices():
+        for start_s, end_s, seen in self._stretches():
             on_progress(start_s)
-            waiting += self.between(start_s, end_s)
+            waiting += seen()
             waiting.sort(key=lambda logged: logged[3])
             ready_ns = EPOCH_NS + round(end_s * SECOND)
             while waiting and waiting[0][3] < ready_ns:
@@ -137,7 +182,8 @@ class Drive:
     def transforms(self) -> Any:
         """tf2_msgs/TFMessage: the pose of each sensor on base_link."""
         rows = []
-        for frame_id, pose in FRAMES.values():
+        for name, (frame_id, _) in FRAMES.items():
+            pose = self.rig.poses[name]
             fields = {
                 "header": header(EPOCH_NS, "base_link"),
                 "child_frame_id": frame_id,
@@ -151,11 +197,50 @@ class Drive:
         message.transforms = rows
         return message
 
-    def _slices(self) -> Iterator[tuple[float, float]]:
-        """The drive in pieces of `SLICE_S`."""
-        count = math.ceil(self.seconds / SLICE_S)
-        for k in range(count):
-            yield k * SLICE_S, min((k + 1) * SLICE_S, self.seconds)
+    @property
+    def watched_s(self) -> float:
+        """For how long the event camera looks, all in all."""
+        return self.seconds if self.views_s is None else len(self.views_s) * WATCHED_S
+
+    def _stretches(self) -> Iterator[tuple[float, float, Callable[[], list[Logged]]]]:
+        """(start, end, what is seen) of the drive's pieces of `SLICE_S`, or of its views."""
+        if self.views_s is not None:
+            for k in range(len(self.views_s)):
+                yield k * EVERY_S, (k + 1) * EVERY_S, partial(self.view, k)
+            return
+        for k in range(math.ceil(self.seconds / SLICE_S)):
+            start_s, end_s = k * SLICE_S, min((k + 1) * SLICE_S, self.seconds)
+            yield start_s, end_s, partial(self.between, start_s, end_s)
+
+    def view(self, number: int) -> list[Logged]:
+        """One set of all sensors: a LiDAR sweep, a depth frame and events before a camera frame.
+
+        Exposure is settled, and nothing is remembered of the view before. Nobody believes a sensor
+        by one message: the first view's come once before, the picture twice, without a label.
+        """
+        assert self.views_s is not None
+        t_s = self.views_s[number]
+        self._skipped_s = t_s - (number + 3) * EVERY_S
+        rng = generator(self._seed, "view", t_s)
+        self._rgb.reset()
+        self._events.reset()
+        looks = math.ceil(WATCHED_S * self.rig.event_hz - 1e-9)
+        moments_s = [
+            (t_s - float(rng.uniform(*SWEEP_LAG_S)), "lidar"),
+            (t_s - float(rng.uniform(*DEPTH_LAG_S)), "depth"),
+            *((t_s - k / self.rig.event_hz, "event") for k in range(looks, -1, -1)),
+            (t_s, "rgb"),
+        ]
+        seen = [logged for moment_s, name in moments_s for logged in self._observe(name, moment_s)]
+        if number == 0:
+            once = [TOPICS[name] for name in ("lidar", "depth", "depth_info", "rgb", "rgb_info")]
+            early = [_earlier(logged, EVERY_S) for logged in seen if logged[0] in once]
+            seen += early + [_earlier(logged, EVERY_S) for logged in early[-2:]]
+        return seen
+
+    def _stamp_ns(self, t_s: float) -> int:
+        """The bag's clock at a time of the street."""
+        return EPOCH_NS + round((t_s - self._skipped_s) * SECOND)
 
     def between(
         self, start_s: float, end_s: float, streams: Sequence[str] = STREAMS
@@ -178,9 +263,9 @@ class Drive:
         return [logged for t_s, name in sorted(moments) for logged in self._observe(name, t_s)]
 
     def _observe(self, stream: str, t_s: float) -> Iterator[Logged]:
-        stamp_ns = EPOCH_NS + round(t_s * SECOND)
+        stamp_ns = self._stamp_ns(t_s)
         log_ns = stamp_ns + LATENCY_NS[stream]
-        frame_id, base_from_sensor = FRAMES[stream]
+        frame_id, base_from_sensor = FRAMES[stream][0], self.rig.poses[stream]
         if stream == "lidar":
             points = self._lidar.sweep(self.world, base_from_sensor, t_s)
             self.statistics.sweeps += 1
@@ -205,29 +290,66 @@ class Drive:
             yield TOPICS["depth"], COMPRESSED, _depth_png(depth_mm, stamp_ns, frame_id), log_ns
             self.statistics.depth_images += 1
             self.statistics.depth_valid += float((depth_mm > 0).mean())
-        info = _camera_info(self.rig.height, self.rig.width, stamp_ns, frame_id)
+        info = self._camera_info(stream, stamp_ns)
         yield TOPICS[f"{stream}_info"], CAMERA_INFO, info, log_ns
 
     def _watch(self, pose: NDArray[np.float64], t_s: float, frame_id: str) -> Iterator[Logged]:
         """One radiance sample: the packets of what changed since the last one."""
-        if t_s == 0:
-            info = _camera_info(self.rig.event_height, self.rig.event_width, EPOCH_NS, frame_id)
-            yield TOPICS["event_info"], CAMERA_INFO, info, EPOCH_NS
+        if not self._told_event_info:
+            self._told_event_info = True
+            start_ns = self._stamp_ns(t_s)
+            yield TOPICS["event_info"], CAMERA_INFO, self._camera_info("event", start_ns), start_ns
         radiance = self._eye.radiance(self.world, pose, t_s)
-        events = self._events.step(radiance, round(t_s * 1e6))
+        events = self._events.step(radiance, round((t_s - self._skipped_s) * 1e6))
         self.statistics.events_on += int(events.p.sum())
         self.statistics.events_off += int((~events.p).sum())
-        log_ns = EPOCH_NS + round(t_s * SECOND) + LATENCY_NS["event"]
+        log_ns = self._stamp_ns(t_s) + LATENCY_NS["event"]
         packets = self._events.packets(
             events, frame_id=frame_id, zero_ns=EPOCH_NS, longest_ms=1000 / self.rig.event_hz
         )
         for packet in packets:
             yield TOPICS["event"], EVENT_PACKET, packet, log_ns
 
+    def _camera_info(self, camera: str, stamp_ns: int) -> Any:
+        rig, f = self.rig, self.rig.focal_px(camera)
+        height, width = rig.height, rig.width
+        if camera == "event":
+            height, width = rig.event_height, rig.event_width
+        cx, cy = (width - 1) / 2, (height - 1) / 2
+        fields = {
+            "header": header(stamp_ns, FRAMES[camera][0]),
+            "height": height,
+            "width": width,
+            "distortion_model": "plumb_bob",
+            "d": np.zeros(5),
+            "k": np.array([f, 0, cx, 0, f, cy, 0, 0, 1]),
+            "r": np.eye(3).ravel(),
+            "p": np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1, 0]),
+        }
+        return to_rosbags(CAMERA_INFO, fields)
+
+
+def moments(seed: int, seconds: float, views: int) -> list[float]:
+    """Times of the camera frames of `views` views, spread over a drive; whole milliseconds."""
+    places = np.arange(views) + generator(seed, "views").uniform(0.2, 0.8, views)
+    return [round(float(place), 3) for place in places * (seconds / views)]
+
 
 def street_m(seconds: float) -> float:
     """How long a street is needed so that the robot does not reach its end: 12 m/s and more."""
     return max(400.0, 12.0 * seconds)
+
+
+def _earlier(logged: Logged, by_s: float) -> Logged:
+    """The same message, measured and logged earlier."""
+    topic, kind, message, log_ns = logged
+    by_ns = round(by_s * SECOND)
+    stamp = message.header.stamp
+    stamp_ns = stamp.sec * SECOND + stamp.nanosec - by_ns
+    told = replace(
+        message.header, stamp=replace(stamp, sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
+    )
+    return topic, kind, replace(message, header=told), log_ns - by_ns
 
 
 def _first(t_s: float, rate_hz: float) -> int:
@@ -261,21 +383,6 @@ def _mono8(ids: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:
         "data": np.ascontiguousarray(ids).reshape(-1),
     }
     return to_rosbags(IMAGE, fields)
-
-
-def _camera_info(height: int, width: int, stamp_ns: int, frame_id: str) -> Any:
-    f, cx, cy = focal_px(width), (width - 1) / 2, (height - 1) / 2
-    fields = {
-        "header": header(stamp_ns, frame_id),
-        "height": height,
-        "width": width,
-        "distortion_model": "plumb_bob",
-        "d": np.zeros(5),
-        "k": np.array([f, 0, cx, 0, f, cy, 0, 0, 1]),
-        "r": np.eye(3).ravel(),
-        "p": np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1, 0]),
-    }
-    return to_rosbags(CAMERA_INFO, fields)
 
 
 def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:

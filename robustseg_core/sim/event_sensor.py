@@ -117,6 +117,11 @@ class EventCamera:
         self._t_us: int | None = None
         self._seq = 0
 
+    def reset(self) -> None:
+        """Forget the light: the next step only looks, as after a while of not being watched."""
+        self._t_us = None
+        self._awake_us[:] = -np.inf
+
     def step(self, radiance: NDArray[np.floating[Any]], t_us: int) -> EventArrays:
         """The events between the last step and this one; the first step only looks.
 

@@ -11,6 +11,7 @@ from robustseg_core.sim import generator, houses, shapes
 from robustseg_core.sim.layout import Layout, Street
 from robustseg_core.sim.materials import Kind, surface
 from robustseg_core.sim.meshes import Look, Mesh, box, join, pose, quads, ribbon, tube
+from robustseg_core.sim.style import PLAIN, Style
 
 CURB_M = 0.13
 _CARS = (
@@ -25,6 +26,16 @@ _CARS = (
 )
 
 
+_SIGNS = (
+    (0.55, 0.02, 0.02),
+    (0.02, 0.12, 0.45),
+    (0.02, 0.10, 0.40),
+    (0.70, 0.45, 0.02),
+    (0.02, 0.25, 0.08),
+    (0.75, 0.75, 0.72),
+)
+
+
 def car_paint(rng: np.random.Generator) -> NDArray[np.float32]:
     """(2, 3) colors of a vehicle: body, and cargo."""
     body = np.asarray(_CARS[rng.integers(len(_CARS))]) * rng.uniform(0.8, 1.2)
@@ -36,6 +47,7 @@ class Site:
     """Collects meshes and lamps while a city is built."""
 
     layout: Layout
+    style: Style
     meshes: list[Mesh]
     lamps: list[NDArray[np.float64]]
 
@@ -54,12 +66,13 @@ class Site:
         self.meshes.append(mesh.moved(pose(x, y, z, float(heading) + turn)))
 
 
-def build(layout: Layout) -> tuple[Mesh, NDArray[np.float64]]:
+def build(layout: Layout, style: Style = PLAIN) -> tuple[Mesh, NDArray[np.float64]]:
     """(static triangles, lamp places (K, 3)) of a plan."""
-    site = Site(layout, [], [])
+    site = Site(layout, style, [], [])
     rng = generator(layout.seed, "furnish")
     middle = layout.streets[0].points.mean(0)
-    wide = surface("terrain", "grass", (0.10, 0.13, 0.045), kind=Kind.GRASS, seed=3)
+    green = (0.10, 0.13, 0.045) if not style.varied else style.lawn
+    wide = surface("terrain", "grass", green, kind=Kind.GRASS, seed=3)
     reach = layout.length_m / 2 + 700
     site.meshes.append(box((2 * reach, 2 * reach, 1.0), wide, center=(*middle, -0.53)))
     for number, street in enumerate(layout.streets):
@@ -67,7 +80,7 @@ def build(layout: Layout) -> tuple[Mesh, NDArray[np.float64]]:
         _sidewalk_things(site, street, number, rng)
     for lot in layout.lots:
         turn = 0.0 if lot.side > 0 else np.pi
-        mesh = houses.LOTS[lot.kind](lot.width_m, rng)
+        mesh = houses.LOTS[lot.kind](lot.width_m, rng, style)
         front = lot.side * lot.front_m
         site.put(mesh, layout.streets[lot.street], lot.way_m, front, z=CURB_M - 0.02, turn=turn)
     _skyline(site, rng)
@@ -94,21 +107,28 @@ def _strip(
 
 def _ground(site: Site, street: Street, number: int, rng: np.random.Generator) -> None:
     half, walk, seed = street.half_width_m, street.sidewalk_m, site.layout.seed
-    grey = np.array([0.105, 0.105, 0.11]) * rng.uniform(0.8, 1.3)
-    lines = (1.0, float(rng.integers(2)), half - 2.2, half - 3.7) if number == 0 else (1.0, 0, 0, 0)
-    marked = surface("road", "asphalt", grey, kind=Kind.ROAD, seed=seed, params=lines)
-    bare = surface("road", "asphalt", grey, kind=Kind.ROAD, seed=seed)
+    style, rough = site.style, rng.uniform(0.8, 1.3)
+    grey = np.array([0.105, 0.105, 0.11]) * rough if style.asphalt is None else style.asphalt
+    lines: tuple[float, ...] = (1.0, 0, 0, 0)
+    if number == 0:
+        lines = (1.0, float(rng.integers(2)), half - 2.2, half - 3.7)
+    if style.lane_edge_m < 1:  # nobody parks
+        lines = (lines[0], lines[1], 0, half - 0.3)
+    lines = lines if style.marked else (0.0,)
+    stones = Kind.PAVERS if style.cobbles else Kind.ROAD
+    marked = surface("road", "asphalt", grey, kind=stones, seed=seed, params=lines)
+    bare = surface("road", "asphalt", grey, kind=stones, seed=seed)
     stripes = surface("road", "asphalt", grey, kind=Kind.STRIPES, seed=seed)
     white = surface("road", "marking", (0.7, 0.7, 0.68))
     pavers = surface(
         "sidewalk",
         "concrete",
-        np.array([0.33, 0.32, 0.30]) * rng.uniform(0.75, 1.2),
+        np.array(style.pavers) * rng.uniform(0.75, 1.2),
         kind=Kind.PAVERS,
         seed=seed,
     )
     curb = surface("sidewalk", "concrete", (0.42, 0.41, 0.40))
-    lawn = surface("terrain", "grass", (0.085, 0.14, 0.04), kind=Kind.GRASS, seed=seed)
+    lawn = surface("terrain", "grass", style.lawn, kind=Kind.GRASS, seed=seed)
     begin = street.start_m
     cuts = [(way, h + walk * 0.4) for way, h, _ in street.crossings]
     for way, h in cuts:
@@ -150,15 +170,17 @@ def _sidewalk_things(site: Site, street: Street, number: int, rng: np.random.Gen
                 d = side * (half + 0.55)
                 turn = 0.0 if side > 0 else np.pi
                 what = count % 4
-                if what == 0:
+                if site.style.varied and what and rng.random() < 0.7:
+                    _extra(site, street, way, side, rng, steel)
+                elif what == 0:
                     _lamp(site, street, way, d, turn, steel)
                 elif what == 2:
                     _sign(site, street, way, d, side, rng, steel)
                 elif rng.random() < 0.75:
-                    tree = shapes.tree(rng, rng.uniform(5.5, 9))
+                    tree = site.style.stock.tree(rng, rng.uniform(5.5, 9))
                     site.put(tree, street, way, d + 0.25 * side, z=CURB_M - 0.02)
                 count += 1
-            way += rng.uniform(6, 8.5)
+            way += rng.uniform(*site.style.furniture_gap_m)
     for way, h, _ in street.crossings:
         for sign, side in ((-1, -1), (1, 1), (-1, 1), (1, -1)):
             reach = h + walk * 0.4 + 3.6
@@ -167,10 +189,11 @@ def _sidewalk_things(site: Site, street: Street, number: int, rng: np.random.Gen
 
 def _lamp(site: Site, street: Street, way: float, d: float, turn: float, steel: Look) -> None:
     glow = surface("pole", "lamp", (0.8, 0.75, 0.6))
+    thick = site.style.posts
     reach = 1.9  # from the pole over the road, which lies to the right of a left-hand pole
     mesh = join(
         [
-            tube((0, 0, 0), (0, 0, 6.6), 0.10, steel, end_radius=0.06),
+            tube((0, 0, 0), (0, 0, 6.6), 0.10 * thick, steel, end_radius=0.06 * thick),
             tube((0, 0, 6.5), (0, -reach, 7.0), 0.045, steel, sides=6),
             box((0.28, 0.75, 0.12), steel, center=(0, -reach, 7.0)),
             box((0.20, 0.60, 0.04), glow, center=(0, -reach, 6.92)),
@@ -192,19 +215,66 @@ def _sign(
 ) -> None:
     seed, square = int(rng.integers(1 << 30)), float(rng.random() < 0.5)
     color = ((0.55, 0.02, 0.02), (0.02, 0.12, 0.45), (0.02, 0.10, 0.40))[seed % 3]
-    radius = 0.36
+    style = site.style
+    radius = 0.36 if not style.varied else float(rng.uniform(0.3, 0.6))
+    if style.varied:
+        color = _SIGNS[rng.integers(len(_SIGNS))]
     face = surface(
         "traffic sign", "retroreflector", color, kind=Kind.SIGN, seed=seed, params=(radius, square)
     )
     back = surface("traffic sign", "metal", (0.3, 0.3, 0.3))
     if square:
-        board = box((0.02, 0.72, 0.72), face)
+        broad = 1.0 if not style.varied else float(rng.choice([1.0, 1.0, 1.6, 0.7]))
+        board = box((0.02, 2 * radius * broad, 2 * radius), face)
     else:
-        board = tube((-0.01, 0, 0), (0.01, 0, 0), radius, back, sides=18, caps=face)
+        sides = 18 if not style.varied else int(rng.choice([3, 4, 8, 18, 18]))
+        board = tube((-0.01, 0, 0), (0.01, 0, 0), radius, back, sides=sides, caps=face)
     turn = np.pi if side < 0 else 0.0  # toward those who drive on that side
-    post = tube((0, 0, 0), (0, 0, 2.75), 0.035, steel, sides=6)
+    post = tube((0, 0, 0), (0, 0, 2.75), 0.035 * style.posts, steel, sides=6)
     lifted = board.moved(pose(0.06, 0, 2.45))
     site.put(join([post, lifted]), street, way, d, z=CURB_M, turn=turn)
+
+
+def _extra(
+    site: Site, street: Street, way: float, side: int, rng: np.random.Generator, steel: Look
+) -> None:
+    """What only varied towns have on their sidewalks: bicycle stands, bollards, masts, boards."""
+    half, thick = street.half_width_m, site.style.posts
+    turn = 0.0 if side > 0 else np.pi
+    what = rng.choice(
+        ["bicycles", "bollards", "mast", "board", "sign", "motorcycles", "signal"],
+        p=[0.30, 0.16, 0.16, 0.08, 0.12, 0.10, 0.08],
+    )
+    if what in ("bicycles", "motorcycles"):
+        stock = shapes.bicycle() if what == "bicycles" else shapes.motorcycle()
+        lean = np.pi / 2 if rng.random() < 0.6 else 0.0
+        for k in range(int(rng.integers(2, 7))):
+            mesh = stock.painted(car_paint(rng)).stretched(rng.uniform(0.9, 1.15, 3))
+            along = way + k * (0.65 if lean else 2.0)
+            if street.free(along, side, 1.2):
+                d = side * (half + 1.1 + rng.uniform(-0.1, 0.1))
+                z, angle = CURB_M, turn + lean + rng.uniform(-0.12, 0.12)
+                site.put(mesh, street, along, d, z=z, turn=angle)
+    elif what == "bollards":
+        post = tube((0, 0, 0), (0, 0, rng.uniform(0.7, 1.1)), 0.055 * thick, steel)
+        for k in range(4):
+            if street.free(way + 1.4 * k, side, 1.2):
+                site.put(post, street, way + 1.4 * k, side * (half + 0.35), z=CURB_M)
+    elif what == "mast":
+        wood = surface("pole", "bark", np.array([0.16, 0.12, 0.09]) * rng.uniform(0.6, 1.6))
+        mast = tube((0, 0, 0), (0, 0, rng.uniform(7.0, 10.0)), 0.12 * thick, wood)
+        bar = box((0.1, 2.0, 0.1), wood, center=(0, 0, 6.8))
+        site.put(join([mast, bar]), street, way, side * (half + 0.5), z=CURB_M, turn=turn)
+    elif what == "board":
+        face = surface("traffic sign", "retroreflector", _SIGNS[rng.integers(len(_SIGNS))])
+        wide, high = rng.uniform(0.9, 2.2), rng.uniform(0.6, 1.3)
+        legs = [tube((0, y, 0), (0, y, 2.9), 0.045 * thick, steel) for y in (-0.3, 0.3)]
+        board = box((0.04, wide, high), face, center=(0.08 * np.sign(-side), 0, 2.5))
+        site.put(join([*legs, board]), street, way, side * (half + 1.2), z=CURB_M)
+    elif what == "signal":
+        _signal(site, street, way, side * (half + 0.45), side, steel, rng)
+    else:
+        _sign(site, street, way, side * (half + 0.55), side, rng, steel)
 
 
 def _signal(
@@ -219,7 +289,10 @@ def _signal(
     case = surface("traffic light", "paint", (0.02, 0.025, 0.02))
     lit = int(rng.integers(2)) * 2
     colors = ((0.7, 0.02, 0.02), (0.7, 0.4, 0.02), (0.02, 0.6, 0.2))
-    parts = [tube((0, 0, 0), (0, 0, 3.6), 0.07, steel)]
+    varied = site.style.varied
+    parts = [tube((0, 0, 0), (0, 0, 3.6), 0.07 * site.style.posts, steel)]
+    if varied and rng.random() < 0.5:
+        case = surface("traffic light", "paint", (0.55, 0.36, 0.02))
     for x in (-0.22, 0.22):
         parts.append(box((0.30, 0.36, 1.0), case, center=(x, 0, 2.95)))
     for row, color in enumerate(colors):
@@ -230,7 +303,16 @@ def _signal(
         z = 3.26 - 0.31 * row
         for x in (-1, 1):
             parts.append(tube((0.36 * x, 0, z), (0.39 * x, 0, z), 0.11, lens, sides=10))
-    site.put(join(parts), street, way, d, z=CURB_M, turn=0.0 if sign > 0 else np.pi)
+    if varied and rng.random() < 0.6:  # the same again, on an arm over the road
+        inward = 1.0 if (d < 0) == (sign > 0) else -1.0
+        reach, heads = rng.uniform(3.0, 5.0), join(parts[1:])
+        parts.append(tube((0, 0, 3.5), (0, 0, 5.9), 0.08 * site.style.posts, steel))
+        parts.append(tube((0, 0, 5.8), (0, inward * reach, 6.1), 0.06, steel, sides=6))
+        parts.append(heads.moved(pose(0, inward * reach, 2.5)))
+    mesh = join(parts)
+    if varied:
+        mesh = mesh.stretched(rng.uniform((1.0, 1.0, 0.95), (1.6, 1.6, 1.25)))
+    site.put(mesh, street, way, d, z=CURB_M, turn=0.0 if sign > 0 else np.pi)
 
 
 def _skyline(site: Site, rng: np.random.Generator) -> None:
@@ -246,8 +328,8 @@ def _skyline(site: Site, rng: np.random.Generator) -> None:
             if np.hypot(*(taken - place).T).min() < 34:
                 continue
             if rng.random() < 0.5:
-                tree = shapes.tree(rng, rng.uniform(8, 13))
+                tree = site.style.stock.tree(rng, rng.uniform(8, 13))
                 site.meshes.append(tree.moved(pose(x, y)))
             else:
-                house = houses.block(size, rng)
+                house = houses.block(size, rng, site.style)
                 site.meshes.append(house.moved(pose(x, y, 0.0, float(heading))))

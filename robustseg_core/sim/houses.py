@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from robustseg_core.sim import shapes
 from robustseg_core.sim.materials import Kind, surface
 from robustseg_core.sim.meshes import Mesh, box, join, pose, quads, triangles, tube
+from robustseg_core.sim.style import Style
 
 _WALLS = (
     (0.62, 0.55, 0.42),
@@ -22,24 +22,25 @@ _WALLS = (
 )
 
 
-def block(size: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
+def block(size: tuple[float, float, float], rng: np.random.Generator, style: Style) -> Mesh:
     """A house of about `size` (x, y, z) metres about the origin, with windows on all sides."""
     wide, deep, high = size
     floor = rng.uniform(2.8, 3.4)
     base = float(rng.choice([3.2, 3.8, 0.4]))
     high = base + max(1, round((high - base) / floor)) * floor + 0.3
-    style = int(rng.integers(3))
-    color = np.array(_WALLS[rng.integers(len(_WALLS))]) * rng.uniform(0.7, 1.05)
-    if style == 1:
+    pattern = int(rng.integers(3))
+    colors = np.array(_WALLS) if style.walls is None else style.walls
+    color = colors[rng.integers(len(colors))] * rng.uniform(0.7, 1.05)
+    if pattern == 1:
         color = np.array([0.32, 0.13, 0.08]) * rng.uniform(0.7, 1.3)
     columns = max(2, round(wide / rng.uniform(1.9, 2.9)))
     look = surface(
         "building",
-        "brick" if style == 1 else "plaster",
+        "brick" if pattern == 1 else "plaster",
         color,
         kind=Kind.FACADE,
         seed=int(rng.integers(1 << 31)),
-        params=(wide / columns, floor, style, base),
+        params=(wide / columns, floor, pattern, base),
     )
     # Half a column of shift keeps even numbers of windows off the corners.
     look_shift = 0.0 if columns % 2 else wide / columns / 2
@@ -69,10 +70,10 @@ def block(size: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
     return join(parts)
 
 
-def _building(wide: float, rng: np.random.Generator) -> Mesh:
+def _building(wide: float, rng: np.random.Generator, style: Style) -> Mesh:
     deep = rng.uniform(9, 12)
     gap = rng.choice([0.05, 0.05, 1.5])
-    house = block((wide - gap, deep, rng.uniform(7, 18)), rng)
+    house = block((wide - gap, deep, rng.uniform(*style.stories_m)), rng, style)
     setback = rng.uniform(0.15, 0.5)
     parts = [house.moved(pose(0, deep / 2 + setback))]
     if rng.random() < 0.4:
@@ -90,28 +91,30 @@ def _building(wide: float, rng: np.random.Generator) -> Mesh:
     return join(parts)
 
 
-def _garden(wide: float, rng: np.random.Generator) -> Mesh:
+def _garden(wide: float, rng: np.random.Generator, style: Style) -> Mesh:
     """A small house behind a fence of bars or planks, with a tree and bushes."""
     deep, back = 7.0, rng.uniform(5, 6.5)
-    parts = [block((wide * 0.7, deep, rng.uniform(4, 8)), rng).moved(pose(0, back + deep / 2))]
+    parts = [
+        block((wide * 0.7, deep, rng.uniform(4, 8)), rng, style).moved(pose(0, back + deep / 2))
+    ]
     wooden = rng.random() < 0.5
     tone = np.array([0.30, 0.19, 0.10]) if wooden else np.full(3, 0.05)
     bars = surface("fence", "bark" if wooden else "metal", tone * rng.uniform(0.6, 2.2))
     high, gap, thick = (1.25, 0.17, 0.10) if wooden else (1.5, 0.16, 0.035)
-    for x in np.arange(-wide / 2 + 0.2, wide / 2 - 0.1, gap):
-        parts.append(box((thick, 0.03, high), bars, center=(x, 0.25, high / 2 + 0.05)))
+    centers = [(x, 0.25, high / 2 + 0.05) for x in np.arange(-wide / 2 + 0.2, wide / 2 - 0.1, gap)]
+    parts.append(box((thick, 0.03, high), bars, center=centers))
     for z in (0.3, high - 0.15):
         parts.append(box((wide - 0.3, 0.05, 0.07), bars, center=(0, 0.29, z)))
-    for x in np.arange(-wide / 2 + 0.2, wide / 2, 2.4):
-        parts.append(box((0.10, 0.10, high + 0.15), bars, center=(x, 0.29, high / 2)))
-    tree = shapes.tree(rng, rng.uniform(4, 6.5))
+    centers = [(x, 0.29, high / 2) for x in np.arange(-wide / 2 + 0.2, wide / 2, 2.4)]
+    parts.append(box((0.10, 0.10, high + 0.15), bars, center=centers))
+    tree = style.stock.tree(rng, rng.uniform(4, 6.5))
     parts.append(tree.moved(pose(rng.uniform(-0.3, 0.3) * wide, 2.6)))
     for x in rng.uniform(-0.42, 0.42, 3) * wide:
-        parts.append(shapes.bush(rng, (1.4, 1.2, 1.3)).moved(pose(x, rng.uniform(1.1, 3.5))))
+        parts.append(style.stock.bush(rng, (1.4, 1.2, 1.3)).moved(pose(x, rng.uniform(1.1, 3.5))))
     return join(parts)
 
 
-def _wall(wide: float, rng: np.random.Generator) -> Mesh:
+def _wall(wide: float, rng: np.random.Generator, style: Style) -> Mesh:
     """A yard behind a wall of brick or concrete, trees looking over it."""
     high = rng.uniform(1.7, 2.6)
     if rng.random() < 0.6:
@@ -130,18 +133,18 @@ def _wall(wide: float, rng: np.random.Generator) -> Mesh:
         box((wide - 0.1, 0.42, 0.1), cap, center=(0, 0.35, high + 0.05)),
     ]
     for x in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 4.2):
-        parts.append(shapes.tree(rng, rng.uniform(6, 10)).moved(pose(x, rng.uniform(3, 9))))
+        parts.append(style.stock.tree(rng, rng.uniform(6, 10)).moved(pose(x, rng.uniform(3, 9))))
     return join(parts)
 
 
-def _park(wide: float, rng: np.random.Generator) -> Mesh:
+def _park(wide: float, rng: np.random.Generator, style: Style) -> Mesh:
     """Lawn with trees, bushes, a hedge and a bench."""
     parts = []
     for x in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 3.8):
-        tree = shapes.tree(rng, rng.uniform(5, 11))
+        tree = style.stock.tree(rng, rng.uniform(5, 11))
         parts.append(tree.moved(pose(x, rng.uniform(4.5, 12))))
-        parts.append(shapes.bush(rng, (1.5, 1.5, 1.2)).moved(pose(x + 1, rng.uniform(3, 9))))
-    hedge = shapes.bush(rng, (wide * 0.5, 1.1, rng.uniform(0.9, 1.5)))
+        parts.append(style.stock.bush(rng, (1.5, 1.5, 1.2)).moved(pose(x + 1, rng.uniform(3, 9))))
+    hedge = style.stock.bush(rng, (wide * 0.5, 1.1, rng.uniform(0.9, 1.5)))
     parts.append(hedge.moved(pose(wide * 0.22, 11.5)))
     wood = surface("fence", "bark", (0.20, 0.11, 0.05))
     parts.append(box((1.7, 0.45, 0.06), wood, center=(-wide * 0.2, 1.0, 0.45)))
@@ -152,10 +155,10 @@ def _park(wide: float, rng: np.random.Generator) -> Mesh:
     return join(parts)
 
 
-LOTS: dict[str, Callable[[float, np.random.Generator], Mesh]] = {
+LOTS: dict[str, Callable[[float, np.random.Generator, Style], Mesh]] = {
     "building": _building,
     "garden": _garden,
     "wall": _wall,
     "park": _park,
 }
-"""Builders by `Lot.kind`: (width_m, rng) -> mesh."""
+"""Builders by `Lot.kind`: (width_m, rng, style) -> mesh."""

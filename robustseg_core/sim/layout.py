@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.sim import generator
+from robustseg_core.sim.style import PLAIN, Style
 
 STEP_M = 2.0
 MARGIN_M = 130.0
@@ -106,11 +107,12 @@ class Layout:
     """Way along at which the drive halts, before a crosswalk."""
 
 
-def plan(seed: int, length_m: float) -> Layout:
+def plan(seed: int, length_m: float, style: Style = PLAIN) -> Layout:
     """Lay out a city around a drive of `length_m` metres."""
     rng = generator(seed, "plan")
-    half = rng.choice([7.1, 7.4, 8.0])
-    sidewalk = rng.uniform(2.8, 4.4)
+    wide = style.half_width_m
+    half = rng.choice([7.1, 7.4, 8.0]) if wide is None else rng.uniform(*wide)
+    sidewalk = rng.uniform(*style.sidewalk_m)
     bends, crossings, way = [], [], 24.0 + rng.uniform(0, 14)
     heading = 0.0
     while way < length_m + 30:
@@ -138,7 +140,7 @@ def plan(seed: int, length_m: float) -> Layout:
     streets = [main, *_side_streets(main)]
     lots: list[Lot] = []
     for number, street in enumerate(streets):
-        lots += _lots(number, street, rng)
+        lots += _lots(number, street, style, rng)
     halfway = [w - h for w, h, _ in crossings if w > min(60.0, 0.25 * length_m)]
     return Layout(
         seed, length_m, tuple(streets), tuple(lots), (halfway or [0.5 * length_m])[0] - 6.5
@@ -160,7 +162,7 @@ def _side_streets(main: Street) -> list[Street]:
     return streets
 
 
-def _lots(number: int, street: Street, rng: np.random.Generator) -> list[Lot]:
+def _lots(number: int, street: Street, style: Style, rng: np.random.Generator) -> list[Lot]:
     lots = []
     first = street.start_m if number == 0 else 18.0
     for side in (-1, 1):
@@ -169,7 +171,7 @@ def _lots(number: int, street: Street, rng: np.random.Generator) -> list[Lot]:
             here, stop = start + street.sidewalk_m * 0.6, end - street.sidewalk_m * 0.6
             while stop - here > 7:
                 if not pack:
-                    pack = ["building"] * 3 + ["garden", "garden", "wall", "park"]
+                    pack = list(style.lots)
                     rng.shuffle(pack)
                 kind = pack.pop()
                 wide = rng.uniform(11, 20) if kind == "building" else rng.uniform(8, 13)

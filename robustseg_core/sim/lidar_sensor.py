@@ -32,6 +32,7 @@ POINT = np.dtype(
 """One return, 22 bytes, in the layout of velodyne_pointcloud's `PointXYZIRT`."""
 
 ELEVATIONS_DEG = {
+    16: np.linspace(-15.0, 15.0, 16),  # Velodyne VLP-16 user manual: 2 degrees apart
     32: np.linspace(-30.67, 10.67, 32),  # Velodyne HDL-32E user manual: 1.33 degrees apart
     64: np.linspace(-16.6, 16.6, 64),  # Ouster OS1-64 (Gen 1); RELLIS-3D's spans -16.4 to 17.0
 }
@@ -63,12 +64,12 @@ class _Rays(NamedTuple):
 
 
 class Lidar:
-    """A LiDAR of 32 (HDL-32E) or 64 (OS1-64) rings that turns clockwise, seen from above.
+    """A LiDAR of 16 (VLP-16), 32 (HDL-32E) or 64 (OS1-64) rings; from above, it turns clockwise.
 
     The frame is REP 103's: x ahead, y left, z up. A sweep starts and ends behind the robot.
 
     Args:
-        rings: 32 or 64.
+        rings: 16, 32 or 64.
         columns: firings per turn.
         rate_hz: turns per second.
         seed: of the noise; a sweep depends on it and on its own stamp, not on earlier sweeps.

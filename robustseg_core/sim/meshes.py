@@ -33,6 +33,13 @@ class Mesh:
         look["uv"][:, :, 3] = self.look["uv"][:, :, 3] - axes @ shift
         return Mesh((self.corners @ rotation.T + shift).astype(np.float32), look)
 
+    def stretched(self, factors: ArrayLike) -> Mesh:
+        """The mesh made longer, wider and higher by (3,) factors; textures stretch along."""
+        by = np.asarray(factors, np.float32)
+        look = self.look.copy()
+        look["uv"][:, :, :3] /= by
+        return Mesh(self.corners * by, look)
+
     def painted(self, tint: NDArray[np.floating]) -> Mesh:
         """The mesh with its two paint slots filled from `tint` (2, 3)."""
         look = self.look.copy()
@@ -45,6 +52,8 @@ class Mesh:
 def join(meshes: Iterable[Mesh]) -> Mesh:
     """All triangles in one mesh, in the order given."""
     parts = list(meshes)
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         return Mesh(np.zeros((0, 3, 3), np.float32), np.zeros(0, LOOK))
     corners = np.concatenate([part.corners for part in parts])
@@ -75,12 +84,12 @@ def triangles(corners: ArrayLike, look: Look) -> Mesh:
 
 def normals(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     """(T, 3) unit normals, in the sense of each triangle's winding."""
-    across = np.cross(
-        corners[:, 1].astype(np.float64) - corners[:, 0], corners[:, 2] - corners[:, 0]
-    )
-    unit: NDArray[np.float64] = across / np.maximum(
-        np.linalg.norm(across, axis=1, keepdims=True), 1e-12
-    )
+    a, b = corners[:, 1].astype(np.float64) - corners[:, 0], corners[:, 2] - corners[:, 0]
+    across = np.empty(a.shape)  # np.cross, without its overhead on a few rows
+    for k, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
+        across[:, k] = a[:, i] * b[:, j] - a[:, j] * b[:, i]
+    length = np.sqrt((across * across).sum(1, keepdims=True))
+    unit: NDArray[np.float64] = across / np.maximum(length, 1e-12)
     return unit
 
 
@@ -94,10 +103,10 @@ def box(
     size: tuple[float, float, float],
     look: Look,
     *,
-    center: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    center: ArrayLike = (0.0, 0.0, 0.0),
     taper: tuple[float, float] = (1.0, 1.0),
 ) -> Mesh:
-    """A cuboid of `size` metres about `center`; `taper` shrinks its top in x and y."""
+    """A cuboid of `size` metres about each `center` (3,) or (N, 3); `taper` shrinks its top."""
     sign = np.array(
         [
             (-1, -1, -1),
@@ -113,9 +122,9 @@ def box(
     )
     corner = sign * np.asarray(size) / 2
     corner[4:, :2] *= taper
-    corner += center
+    corner = corner + np.asarray(center, np.float64).reshape(-1, 1, 3)
     around = [(0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7), (0, 1, 2, 3)]
-    a, b, c, d = (corner[[face[k] for face in around]] for k in range(4))
+    a, b, c, d = (corner[:, [face[k] for face in around]].reshape(-1, 3) for k in range(4))
     return quads(a, b, c, d, look)
 
 

@@ -10,14 +10,19 @@ from robustseg_core.sim.layout import Layout
 from robustseg_core.sim.meshes import pose
 
 LANE_M = -1.75
+"""Lateral place of who keeps to the middle of the right lane."""
 _TICK_S = 0.02
 _PAUSE_S = 4.0
 
 
 class Motion:
-    """The ego's motion, tabulated once: way along against time."""
+    """The ego's motion, tabulated once: way along against time.
 
-    def __init__(self, layout: Layout) -> None:
+    `lane_m` is how far to the left of the street's middle it drives.
+    """
+
+    def __init__(self, layout: Layout, lane_m: float = LANE_M) -> None:
+        self._lane_m = lane_m
         rng = generator(layout.seed, "drive")
         street = layout.streets[0]
         grid = 0.25
@@ -59,7 +64,7 @@ class Motion:
     def pose(self, t_s: float) -> NDArray[np.float64]:
         """(4, 4) world_from_base: REP 103 axes, origin on the road below the vehicle's middle."""
         way = self.way_m(t_s)
-        (x, y), heading = self._street.at(way, LANE_M)
+        (x, y), heading = self._street.at(way, self._lane_m)
         ahead = float(self.way_m(t_s + 0.1) - self.way_m(t_s - 0.1)) / 0.2
         gain = (self.way_m(t_s + 0.2) - 2 * way + self.way_m(t_s - 0.2)) / 0.04
         shake = min(ahead, 8.0) / 8.0

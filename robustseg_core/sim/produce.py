@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,12 @@ class Recipe:
     size: tuple[int, int] | None = None
     """(H, W) of the RGB camera; None: the preset's."""
     version: str = __version__
+    views: int | None = None
+    """Moments that are recorded, spread over the drive; None: all of it."""
+    rig: str = "preset"
+    """One of `rig.RIGS`."""
+    streets: str = "plain"
+    """One of `style.STREETS`."""
 
 
 class Split(Strict):
@@ -47,6 +53,19 @@ class Split(Strict):
     conditions: tuple[tuple[str, ...], ...] = Field(
         (("clear",),), min_length=1, description="Taken in turn, drive after drive."
     )
+    views: int | None = Field(
+        None, ge=1, description="Moments recorded, spread over each drive; null: all of it."
+    )
+    rig: tuple[Literal["preset", "random"], ...] = Field(
+        ("preset",),
+        min_length=1,
+        description="Taken in turn; random: sensors' places, sizes and ranges are drawn.",
+    )
+    streets: tuple[Literal["plain", "varied"], ...] = Field(
+        ("plain",),
+        min_length=1,
+        description="Taken in turn; varied: another town for each drive; plain: always one style.",
+    )
 
     def recipes(self) -> list[Recipe]:
         """One per drive."""
@@ -56,6 +75,9 @@ class Split(Strict):
                 self.seconds,
                 tuple(sorted(self.conditions[k % len(self.conditions)])),
                 self.preset,
+                views=self.views,
+                rig=self.rig[k % len(self.rig)],
+                streets=self.streets[k % len(self.streets)],
             )
             for k in range(self.drives)
         ]
@@ -78,15 +100,18 @@ def simulate(
         RobustsegError: the recipe is impossible, another drive is at `path`, or the disk is full.
     """
     from robustseg_core.sim.drive import Drive  # open3d takes seconds to load
+    from robustseg_core.sim.style import style
 
     _check_name(path)
     if known := _known(path, recipe):
         return known
     drive = Drive(
         seed=recipe.seed,
-        rig=rig(recipe.preset, recipe.size),
+        rig=rig(recipe.preset, recipe.size, recipe.rig, recipe.seed),
         seconds=recipe.seconds,
         conditions=frozenset(recipe.conditions),
+        views=recipe.views,
+        style=style(recipe.streets, recipe.seed),
     )
     with workshop(path) as staging:
         if known := _known(path, recipe):  # made by whom we waited for
@@ -95,7 +120,7 @@ def simulate(
             drive.write(writer, on_progress)
         result = {
             "recipe": _plain(recipe),
-            "statistics": drive.statistics.to_json(recipe.seconds, CITYSCAPES.names),
+            "statistics": drive.statistics.to_json(drive.watched_s, CITYSCAPES.names),
         }
         account = path.with_suffix(".json")
         if not account.exists():
@@ -200,5 +225,9 @@ def simulate_all(
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as its account tells it; what came later is told where it is not the default."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    for name, default in (("views", None), ("rig", "preset"), ("streets", "plain")):
+        if plain[name] == default:
+            del plain[name]
     return plain

@@ -134,6 +134,7 @@ def _shade(
     normal: NDArray[np.float32],
     material: NDArray[np.uint8],
     shadow: NDArray[np.float32],
+    hidden: NDArray[np.float32],
     light: _Light,
     specular: NDArray[np.float32],
     emission: NDArray[np.float32],
@@ -178,9 +179,8 @@ def _shade(
         for k in range(3):
             color = albedo[n, k] * (1 - 0.45 * ground)
             warm = 1.0 if k == 0 else (0.78 if k == 1 else 0.5)
-            lit = sun_color[k] * direct + 0.55 * (zenith[k] + horizon[k]) / 2 * (
-                0.25 + 0.75 * above
-            )
+            sky = 0.55 * (zenith[k] + horizon[k]) / 2 * (0.25 + 0.75 * above)
+            lit = sun_color[k] * direct + sky * (1 - hidden[n])
             lit += 0.12 * (1 - above) * (sun_color[k] * sun[2] + horizon[k])
             lit += lamp * warm + head * (1.0 if k < 2 else 0.88)
             value = color * lit * (1 - 0.5 * shine)
@@ -221,11 +221,13 @@ def shade(
     t_s: float,
     *,
     shadow: NDArray[np.float32] | None = None,
+    hidden: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """(N, 3) linear luminance along rays from one origin (3,).
 
     Args:
         shadow: (N,) share of the sun that is blocked at each hit; none when absent.
+        hidden: (N,) share of the sky's light that things nearby keep away; none when absent.
     """
     weather = world.weather
     eye = np.asarray(origin, np.float64)
@@ -237,6 +239,8 @@ def shade(
     out = np.empty((len(directions), 3), np.float32)
     if shadow is None:
         shadow = np.zeros(len(directions), np.float32)
+    if hidden is None:
+        hidden = np.zeros(len(directions), np.float32)
     light = _Light(
         weather.sun_direction,
         weather.sun_color,
@@ -258,6 +262,7 @@ def shade(
         hits.normal,
         hits.material,
         shadow,
+        hidden,
         light,
         _SPECULAR,
         _EMISSION,

@@ -246,6 +246,58 @@ def _leaves(
     return triangles(place + rng.normal(scale=0.20, size=(count, 3, 3)), look)
 
 
+def bare_tree(rng: np.random.Generator, high_m: float) -> Mesh:
+    """A tree in winter: branches that fork three times, and a haze of twigs."""
+    bark = surface("vegetation", "bark", np.array([0.11, 0.085, 0.065]) * rng.uniform(0.6, 1.6))
+    root, fork = np.zeros(3), np.array([0, 0, 0.3 * high_m])
+    parts = [tube(root, fork, 0.028 * high_m, bark, end_radius=0.02 * high_m)]
+    ends = [(fork, np.array([0.0, 0.0, 1.0]))]
+    for level, count in enumerate((5, 4, 3)):
+        forked = []
+        for place, way in ends:
+            for _ in range(count):
+                ahead = way + rng.normal(scale=0.55, size=3) + (0, 0, 0.15)
+                ahead /= np.linalg.norm(ahead)
+                end = place + ahead * high_m * (0.30, 0.20, 0.14)[level] * rng.uniform(0.7, 1.2)
+                thick = high_m * (0.013, 0.007, 0.003)[level]
+                parts.append(tube(place, end, thick, bark, sides=3, end_radius=thick * 0.6))
+                forked.append((end, ahead))
+        ends = forked
+    tips = np.array([end for end, _ in ends])
+    starts = np.repeat(tips, 8, 0)
+    reach = rng.normal(scale=0.055 * high_m, size=starts.shape)
+    width = rng.normal(scale=0.003 * high_m, size=starts.shape)
+    twigs = np.stack([starts - reach * 0.3, starts + reach, starts + width], 1)
+    return join([*parts, triangles(twigs, bark)])
+
+
+def leafy_tree(rng: np.random.Generator, high_m: float, *, slim: float, pointed: float) -> Mesh:
+    """A crown of loose leaves that the sky shows through.
+
+    Args:
+        slim: its width over its height: 0.15 is a poplar, 0.6 a plane tree.
+        pointed: 0 is round, 1 a cone as conifers have it.
+    """
+    green = np.array([0.07, 0.13, 0.03]) * rng.uniform(0.5, 1.5) * rng.uniform(0.8, 1.2, 3)
+    if rng.random() < 0.25:  # autumn
+        green = np.array([0.20, 0.11, 0.03]) * rng.uniform(0.7, 1.4) * rng.uniform(0.8, 1.2, 3)
+    seed = int(rng.integers(1 << 31))
+    bark = surface("vegetation", "bark", np.array([0.10, 0.075, 0.055]) * rng.uniform(0.6, 2.0))
+    leaves = surface("vegetation", "foliage", green, kind=Kind.FOLIAGE, seed=seed)
+    low = (0.12 if pointed > 0.5 else 0.32) * high_m
+    parts = [tube((0, 0, 0), (0, 0, 0.8 * high_m), 0.026 * high_m, bark, end_radius=0.02)]
+    share = rng.uniform(0, 1, 520)  # of the way up the crown
+    round_ = np.sqrt(np.maximum(1 - (2 * share - 1) ** 2, 0.02))
+    wide = slim * high_m / 2 * ((1 - pointed) * round_ + pointed * (1.02 - share))
+    lumps = 1 + 0.3 * np.sin(share * 19 + rng.uniform(0, 6))
+    angle, out = rng.uniform(0, 2 * np.pi, 520), np.sqrt(rng.uniform(0.15, 1, 520)) * lumps
+    place = np.stack([np.cos(angle) * wide * out, np.sin(angle) * wide * out,
+                      low + share * (high_m - low)], 1)  # fmt: skip
+    size = rng.normal(scale=0.035 * high_m, size=(520, 3, 3))
+    parts.append(triangles(place[:, None] + size, leaves))
+    return join(parts)
+
+
 def bush(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
     """A low lump of leaves, or a hedge when long."""
     green = np.array([0.06, 0.12, 0.03]) * rng.uniform(0.7, 1.4)

@@ -21,7 +21,8 @@ from robustseg_core.sim.culling import meetings, nearer
 from robustseg_core.sim.layout import plan
 from robustseg_core.sim.materials import CLASS, MATERIALS, Material
 from robustseg_core.sim.meshes import Mesh, join, normals
-from robustseg_core.sim.motion import Motion
+from robustseg_core.sim.motion import LANE_M, Motion
+from robustseg_core.sim.style import PLAIN, Style
 from robustseg_core.sim.textures import Skin, jit
 from robustseg_core.sim.weather import Weather, weather_from
 
@@ -64,9 +65,10 @@ class _Scene:
         answer = self._scene.cast_rays(self._o3d.core.Tensor(rays))
         return answer["t_hit"].numpy().copy(), answer["primitive_ids"].numpy().copy()
 
-    def occluded(self, rays: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether N rays meet anything beyond `_NEAREST_M`."""
-        answer = self._scene.test_occlusions(self._o3d.core.Tensor(rays), tnear=_NEAREST_M)
+    def occluded(self, rays: NDArray[np.float32], reach_m: float) -> NDArray[np.bool_]:
+        """Whether N rays meet anything beyond `_NEAREST_M` and within `reach_m`."""
+        tensor = self._o3d.core.Tensor(rays)
+        answer = self._scene.test_occlusions(tensor, tnear=_NEAREST_M, tfar=reach_m)
         dark: NDArray[np.bool_] = answer.numpy().copy()
         return dark
 
@@ -78,6 +80,8 @@ class World:
         seed: street plan, houses, colors, traffic and the sun's place.
         conditions: names from `weather.CONDITIONS`, combinable.
         length_m: way that the ego drives, at least 80.
+        lane_m: how far to the left of the street's middle the ego drives.
+        style: of the town.
 
     Raises:
         RobustsegError: unknown conditions, too short a drive, or open3d is not installed.
@@ -89,18 +93,22 @@ class World:
         *,
         conditions: frozenset[str] = frozenset({"clear"}),
         length_m: float = 400.0,
+        lane_m: float = LANE_M,
+        style: Style = PLAIN,
     ) -> None:
         if not length_m >= 80:
             raise RobustsegError(f"length_m is {length_m}; a drive needs 80 m or more")
         self.seed = seed
-        self.weather: Weather = weather_from(conditions, seed=seed)
-        self.layout = plan(seed, length_m)
-        self.motion = Motion(self.layout)
-        city, self.lamps = furnish.build(self.layout)
+        self.style = style
+        self.weather: Weather = style.weather(weather_from(conditions, seed=seed), seed)
+        self.layout = plan(seed, length_m, style)
+        self.motion = Motion(self.layout, lane_m)
+        city, self.lamps = furnish.build(self.layout, style)
         """`lamps`: (K, 3) places of street lamps."""
-        still = join([city, *actors.parked(self.layout)])
-        movers = actors.traffic(self.layout, self.motion)
-        self.crowd = Crowd(movers, self.layout.streets[0], self.motion, actors.library())
+        still = join([city, *actors.parked(self.layout, style)])
+        movers = actors.traffic(self.layout, self.motion, style)
+        shapes = actors.library(varied=style.varied)
+        self.crowd = Crowd(movers, self.layout.streets[0], self.motion, shapes)
         self._still, self._lot = _Scene(still), _Scene(self.crowd.lot)
         self._lot_first = len(still.corners)
         everything = join([still, self.crowd.lot])
@@ -159,15 +167,20 @@ class World:
         return Hits(distance, class_id, albedo, normal, material)
 
     def occluded(
-        self, origins: NDArray[np.floating], direction: NDArray[np.floating], t_s: float
+        self,
+        origins: NDArray[np.floating],
+        direction: NDArray[np.floating],
+        t_s: float,
+        *,
+        reach_m: float = np.inf,
     ) -> NDArray[np.bool_]:
-        """(N,) whether points (N, 3) see anything in one direction (3,): the sun's shadows.
+        """(N,) whether points (N, 3) see anything near in one direction (3,): the sun's shadows.
 
         It is fastest where neighbors among the points follow one another.
         """
         rays = _rays(origins, np.broadcast_to(direction, np.shape(origins)))
-        dark = self._still.occluded(rays)
-        limit = np.where(dark, np.float32(-1), np.float32(np.inf))
+        dark = self._still.occluded(rays, reach_m)
+        limit = np.where(dark, np.float32(-1), np.float32(reach_m))
         met = meetings(rays, None, limit, self.crowd, self.crowd.at(t_s), nearest_m=_NEAREST_M)
         if len(met.ray):
             dark[met.ray[self._lot.cast(met.local)[0] <= met.span_m]] = True

@@ -16,8 +16,6 @@ from robustseg_core.evaluation.forward import WholeForward
 from robustseg_core.evaluation.protocols import Trial, plan
 from robustseg_core.evaluation.shared import SharedForward, forward_of
 from robustseg_core.models import architectures, checkpoint
-from robustseg_core.models.head import FoldedHead
-from robustseg_core.models.mit import BACKBONES
 from robustseg_core.models.network import Network, PackedNetwork
 from robustseg_core.models.subsets import subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
@@ -57,20 +55,21 @@ def images(batch: int, seed: int = 0) -> dict[str, Tensor]:
 @torch.inference_mode()
 def test_every_subset_makes_a_prediction_of_the_agreed_form(name: str):
     model = made(name)
-    widths = BACKBONES["tiny"].channels
+    widths = model.widths
     for subset in subsets(NAMES):
         alive = torch.tensor([[n in subset for n in NAMES]] * 2)
         seen = model({n: x for n, x in images(2).items() if n in subset}, alive)
-        assert seen.logits.shape == (2, 4, 16, 16) and seen.logits.isfinite().all()
+        side = 64 // model.stride
+        assert seen.logits.shape == (2, 4, side, side) and seen.logits.isfinite().all()
         columns = [NAMES.index(n) for n in subset for _ in range(2)]
         assert seen.modality.tolist() == columns
         assert seen.sample.tolist() == [0, 1] * len(subset)
         for s, (width, packed, fused) in enumerate(
             zip(widths, seen.features, seen.fused, strict=True)
         ):
-            assert packed.shape == (len(columns), width, 16 >> s, 16 >> s)
-            assert fused.shape == (2, width, 16 >> s, 16 >> s)
-        torch.testing.assert_close(model.head(seen.fused), seen.logits)
+            assert packed.shape == (len(columns), width, side >> s, side >> s)
+            assert fused.shape == (2, width, side >> s, side >> s)
+        torch.testing.assert_close(model.decode(seen.fused), seen.logits)
 
 
 @every_architecture
@@ -102,7 +101,7 @@ def test_what_a_dead_sensor_says_never_matters(name: str):
 def test_the_folded_network_answers_the_same(name: str):
     model = made(name).train()
     twin = model.folded()
-    assert isinstance(twin.head, FoldedHead) and not twin.training and model.training
+    assert twin.head_form == "folded" and not twin.training and model.training
     with torch.inference_mode():
         expected = model.eval()(images(4), MIXED).logits
         torch.testing.assert_close(twin(images(4), MIXED).logits, expected, atol=1e-8, rtol=1e-8)

@@ -288,6 +288,18 @@ def test_a_student_network_gets_gradients_from_a_teacher_network(name):
     assert first.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [*CASES, ("crossmodal", {"legacy_code": True})], ids=str
+)
+def test_a_term_about_single_sensors_says_so(name, options):
+    one_row = [(1, 0, 0)] * 3  # of a sample, as a selection has
+    term = make(name, options)
+    loss = term(lessons.lesson(one_row, one_row))
+    if not term.needs_embeddings:  # there is an embedding of the sensor, but none of the selection
+        assert bool(loss == 0) == bool(term.of_sensors)
+    assert term.of_sensors in ("", name, f"{name}.maps=others")
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TAUGHT])
 def test_what_needs_no_teacher_asks_none(name):
     lesson = lessons.lesson()

@@ -143,6 +143,21 @@ def test_of_equal_cosines_that_of_the_first_modality_wins(order):
     assert torch.equal(share, (modality == 0).view(3, 1, 1, 1).expand_as(share).float())
 
 
+@pytest.mark.parametrize("channels", [32, 256])
+def test_rounding_does_not_choose_between_two_sensors_of_equal_length(channels):
+    """Their cosines to what they say together are equal, as at the start of a training."""
+    torch.manual_seed(0)
+    rows = torch.nn.functional.layer_norm(
+        torch.randn(2, 16, 16, channels), (channels,), eps=0
+    ).permute(0, 3, 1, 2)
+    layer, sample = fusion.load("mff")(channels, 2), torch.zeros(2, dtype=torch.int64)
+    for order in ([0, 1], [1, 0]):
+        fused = layer(rows[order], sample, torch.tensor(order), 1)
+        mean = rows.mean(0)
+        f_mb = torch.stack([torch.cosine_similarity(x, mean, dim=0) * x for x in rows]).mean(0)
+        torch.testing.assert_close(fused[0], (f_mb + rows[0]) / 2)
+
+
 def test_magics_gates_are_masked_and_begin_beside_the_mean():
     torch.manual_seed(0)
     layer = fusion.load("magic")(C, M)

@@ -384,7 +384,7 @@ def test_the_shipped_student_is_loaded_by_its_name_and_any_by_its_path(tmp_path)
 @pytest.mark.parametrize(
     ("weights", "told"),
     [
-        ("stret", "no weights called 'stret'; did you mean 'street'.*path"),
+        ("stret", "no weights and no checkpoint file called 'stret'; did you mean 'street'.$"),
         ("nowhere/best.safetensors", "does not exist"),
         ("best.pt", "does not exist"),
     ],
@@ -400,7 +400,7 @@ def test_weights_that_are_not_there_are_named(weights, told) -> None:
         ({"weights": None}, "weights is None; give the name"),
         ({"weights": 123}, "weights is 123; give the name"),
         ({"weights": ""}, "weights is ''; give the name"),
-        ({"weights": "x" * 9999}, "no weights called 'xxx"),
+        ({"weights": "x" * 9999}, "no weights and no checkpoint file called 'xxx"),
         ({"device": None}, "device is None; expected auto, cpu"),
         ({"device": 7}, "device is 7; expected auto, cpu"),
         ({"cpu_threads": -1}, "cpu_threads is -1: .*greater than or equal to 0"),

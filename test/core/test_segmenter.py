@@ -34,7 +34,7 @@ POINTS = np.column_stack(
     [RANDOM.uniform(3, 20, 500), RANDOM.uniform(-2, 2, 500), RANDOM.uniform(-1, 1, 500)]
 )
 # x forward of the LiDAR is z of the camera
-OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+OPTICAL = (0.5, -0.5, 0.5, 0.5)
 
 
 def segmenter(names=ALL, **words) -> Segmenter:
@@ -191,6 +191,62 @@ def test_a_set_of_which_nothing_can_be_encoded_is_counted_and_named(monkeypatch)
     assert all("internal: ValueError" in healths[name].reason for name in ALL)
     levels = [s["level"] for s in messages.health(healths, 0)["status"]]
     assert levels == [messages.WARN] * 5
+
+
+def behind(name, stamp, k):
+    """Messages of a rig whose LiDAR looks backwards in its second second."""
+    if name == "lidar" and 10 <= k < 20:
+        return xyz(POINTS * [-1, 1, 1] + 0.001 * k, stamp_ns=stamp)
+    return message(name, stamp, k)
+
+
+def test_a_lidar_without_a_point_in_the_view_is_not_used_and_named():
+    made = segmenter()
+    maps = drive(made, [r for r in schedule(2)], behind)
+    blind = [m for now, m in maps if 1.3 * SECOND < now < 1.9 * SECOND]
+    assert len(blind) >= 15
+    for label_map in blind:
+        assert label_map.used == ALL[:3] and label_map.states["lidar"].usable
+        (finding,) = label_map.reasons["lidar"]
+        assert finding.fault is Fault.OUTSIDE
+        assert "no point of lidar lands in the image" in finding.text
+    found = made.health(2 * SECOND)["lidar"].findings
+    assert Fault.OUTSIDE in {finding.fault for finding in found}
+    assert made.masks == len(maps) and made.lost == 0
+    late = [(at + 2 * SECOND, name, k + 2 * RATES[name]) for at, name, k in schedule(1)]
+    assert drive(made, late, behind)[-1][1].used == ALL, "and it is used again"
+
+
+def test_a_lidar_alone_without_a_point_in_the_view_makes_no_mask_and_says_why():
+    made = segmenter(("rgb", "lidar"))
+    maps = drive(made, schedule(1.9, ("lidar",)), behind)
+    assert maps and maps[-1][0] < 1.2 * SECOND
+    (remark,) = made.remarks()
+    assert made.lost >= 5 and "lidar: outside: no point of lidar lands in the image" in remark
+
+
+def test_an_event_camera_that_sees_a_still_scene_is_used():
+    def make(name, stamp, k):
+        if name != "event" or k < 100:
+            return message(name, stamp, k)
+        time_us = k * 10_000
+        words = [0x8000 | (time_us >> 12) & 0xFFF, 0x6000 | time_us & 0xFFF]
+        return events(np.array(words), stamp, seq=k, height=48, width=64)
+
+    made = segmenter()
+    label_map = drive(made, schedule(2), make)[-1][1]
+    assert label_map.used == ALL and not label_map.bundle.frames["event"].array.any()
+    assert {finding.fault for finding in label_map.reasons["event"]} == {Fault.NO_EVENTS}
+
+
+def test_an_event_camera_whose_events_land_outside_is_not_used_and_named(monkeypatch):
+    made = segmenter(("rgb", "event"))
+    blank = np.zeros((3, *SIZE), np.float32)
+    monkeypatch.setattr(made.intake.modalities["event"], "encode", lambda *_: blank)
+    label_map = drive(made, schedule(1, ("rgb", "event")))[-1][1]
+    assert label_map.used == ("rgb",)
+    (finding,) = label_map.reasons["event"]
+    assert finding.fault is Fault.OUTSIDE and "no event of event lands in" in finding.text
 
 
 def test_a_stream_that_the_network_does_not_know_is_named():

@@ -86,3 +86,25 @@ def rows_per_sample(sample: Tensor, batch: int) -> Tensor:
             "every sample needs at least one; leave blind samples out of the batch"
         )
     return counts
+
+
+def relative_health(quality: Tensor | None, sample: Tensor, batch: int, *, like: Tensor) -> Tensor:
+    """(N,) health over that of a sample's best sensor: 1 for the best, 0 for health 0.
+
+    Where all of a sample's sensors have health 0, all are 1: somebody must speak.
+
+    Args:
+        quality: (N,) health scores in [0, 1], or None: all are good.
+        sample: (N,) int64 in [0, B).
+        batch: B.
+        like: of the type and on the device that are wanted.
+    """
+    if quality is None:
+        return like.new_ones(len(sample))
+    health = quality.to(like.dtype).clamp(0, 1)
+    if batch == 1:
+        best = health.amax(0, keepdim=True).expand_as(health)
+    else:
+        lowest = health.new_zeros(batch)
+        best = lowest.scatter_reduce(0, sample, health, "amax")[sample]
+    return torch.where(best > 0, health / best.clamp(min=1e-12), 1.0)

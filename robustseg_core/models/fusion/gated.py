@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustseg_core.models.fusion._base import Fusion, rows_per_sample, sum_per_sample
-
-_LEAST = 1e-3
-"""Health score below which a sensor is not turned down further, so that somebody always speaks."""
+from robustseg_core.models.fusion._base import (
+    Fusion,
+    relative_health,
+    rows_per_sample,
+    sum_per_sample,
+)
 
 
 class GatedFusion(Fusion):
@@ -16,7 +18,8 @@ class GatedFusion(Fusion):
     health (docs/specs/network.md: a temperature and a residual mean keep a learned router from
     collapsing to constants).
 
-    Untrained and with all sensors healthy it is exactly the mean.
+    Untrained and with all sensors healthy it is exactly the mean. A sensor of health 0 counts for
+    nothing, unless all of a sample have it.
     """
 
     def __init__(self, channels: int, modalities: int) -> None:
@@ -37,8 +40,7 @@ class GatedFusion(Fusion):
     ) -> Tensor:
         """(N, C, h, w) to (B, C, h, w)."""
         rows_per_sample(sample, batch)
-        health = torch.ones_like(sample, dtype=features.dtype) if quality is None else quality
-        health = health.to(features.dtype).clamp(min=_LEAST).view(-1, 1, 1, 1)  # (N, 1, 1, 1)
+        health = relative_health(quality, sample, batch, like=features).view(-1, 1, 1, 1)
         even = health / sum_per_sample(health, sample, batch)[sample]
         score = self.score(features) + self.bias[modality].view(-1, 1, 1, 1)  # (N, 1, h, w)
         score = score * (-self.log_temperature).exp()

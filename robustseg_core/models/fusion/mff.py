@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from robustseg_core.models.fusion._base import Fusion, rows_per_sample, sum_per_sample
+
+TIE = 1e-5
+"""Cosines that differ by less are equal but for rounding, in float32 and finer."""
 
 
 class MffFusion(Fusion):
@@ -21,8 +25,9 @@ class MffFusion(Fusion):
     No code is public; the steps follow the paper's figure, in one pass. RECONSTRUCTED: the
     reference r, which the paper takes from its "previous step", is the mean, and nothing is kept
     between batches. The half is ours: with it a sensor alone is its own fusion, and sensors that
-    agree are theirs. Of equal cosines that of the first modality wins, by the order of
-    `ModelSpec.modalities`. `mff_soft` replaces the choice by a softmax.
+    agree are theirs. Of cosines that are equal but for rounding (`TIE`) that of the first modality
+    wins, by the order of `ModelSpec.modalities`: of two sensors whose features are as long, as at
+    the start of a training, both always are. `mff_soft` replaces the choice by a softmax.
     """
 
     def forward(
@@ -47,6 +52,7 @@ class MffFusion(Fusion):
         slot = sample * self.modalities + modality
         table = c.new_full((batch * self.modalities, *c.shape[1:]), -2)  # below any cosine
         table = table.index_copy(0, slot, c.detach()).view(batch, self.modalities, *c.shape[1:])
-        best = table == table.amax(1, keepdim=True)
+        tie = max(TIE, 4 * torch.finfo(c.dtype).eps)
+        best = table >= table.amax(1, keepdim=True) - tie
         first = best & (best.cumsum(1) == 1)
         return first.flatten(0, 1)[slot].to(c.dtype)

@@ -133,7 +133,8 @@ def test_run_knows_the_shipped_student_by_its_name(command, bag, tmp_path):
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "result.json").read_text())["trained"] is True
     code, _, err = command("run", bag, "--weights", "stret", "--out", tmp_path / "other")
-    assert code == 2 and "no weights called 'stret'; did you mean 'street'" in err
+    assert code == 2
+    assert "no weights and no checkpoint file called 'stret'; did you mean 'street'?\n" in err
 
 
 def test_inject_breaks_one_stream_and_run_names_it(command, bag, tmp_path):

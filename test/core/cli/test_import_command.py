@@ -194,7 +194,12 @@ def _wider(tensors):
             r"of no layout that is known: the nearest layout is M-SegFormer .* 193 of its 194 "
             r"names fit, then .*; the first that does not fit is 'encoder.gate.weight'",
         ),
-        (_one_less, "anyseg", "deliver", "lacks block2.0.attn.kv.bias; give a complete file"),
+        (
+            _one_less,
+            "anyseg",
+            "deliver",
+            "lacks encoder.block2.0.attn.kv.bias; give a complete file",
+        ),
         (_wider, "anyseg", "deliver", "a first width of 48 .*as no backbone here"),
         (
             lambda t: {k[8:]: v for k, v in t.items() if k.startswith("encoder.")},
@@ -267,6 +272,11 @@ def test_the_sensors_of_cmnext_are_counted(command, tmp_path):
     assert code == 2 and not out.exists()
     assert "was trained on 2 sensors, and rgb, depth, event, lidar are 4" in " ".join(err.split())
     assert command(*words, "--modalities", "rgb,lidar")[0] == 0
+    for wrong in ("depth,rgb", "depth,lidar"):
+        code, _, err = command(*words[:-1], tmp_path / "y.safetensors", "--modalities", wrong)
+        said = "modalities begin with depth, and CMNeXt's full branch is that of rgb"
+        assert code == 2 and said in " ".join(err.split())
+        assert not (tmp_path / "y.safetensors").exists()
     spec = checkpoint.spec_of(out)
     assert spec.modalities == ("rgb", "lidar") and spec.options["legacy_scramble"]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from robustseg_core.config import parse
 from robustseg_core.datasets._base import Sample
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn.augment import STILL, AugmentConfig, Geometry, augment, draw
+from robustseg_core.learn.augment import STILL, AugmentConfig, Geometry, around, augment, draw
 from robustseg_core.modalities.rgb import Rgb
 from robustseg_core.types import IGNORE
 
@@ -217,3 +217,24 @@ def test_a_bad_option_says_the_way_out(tree: dict, text: str) -> None:
 def test_a_picture_that_no_memory_holds_is_never_asked_for(options):
     with pytest.raises(RobustsegError, match=f"{next(iter(options))}"):
         parse(AugmentConfig, options)
+
+
+def test_a_balanced_crop_shows_small_classes_as_often_as_large_ones() -> None:
+    label = np.zeros((64, 96), np.uint8)
+    label[50:52, 80:82] = 7
+    label[:, :3] = 255
+    config = AugmentConfig(crop=(32, 32), scale=(3, 3), flip=0)
+    dice = np.random.default_rng(0)
+    shown = []
+    for _ in range(300):
+        geometry = draw((64, 96), dice, config)
+        moved = around(geometry, label, dice)
+        assert (moved.scaled, moved.crop) == (geometry.scaled, geometry.crop)
+        assert all(
+            0 <= c <= s - k for c, s, k in zip(moved.corner, moved.scaled, moved.crop, strict=True)
+        )
+        shown.append((moved.pick(label, 255) == 7).any())
+    assert 0.45 < np.mean(shown) < 0.75
+    whole = draw((64, 96), dice, AugmentConfig(crop=(64, 96), scale=(1, 1)))
+    assert around(whole, label, dice) == whole
+    assert around(geometry, np.full_like(label, 255), dice) == geometry

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from robustseg_core.cli.main import app
 from robustseg_core.datasets import Sample
 from robustseg_core.engines.eager import EagerEngine
 from robustseg_core.errors import RobustsegError
@@ -27,7 +29,9 @@ from robustseg_core.metrics import LEVELS, calibration_error, reliability
 from robustseg_core.models import checkpoint
 from robustseg_core.models.calibration import temperature_at, winner
 from robustseg_core.types import SURE, Bundle, Frame
+from support import learn_data
 from support.eval_samples import InMemory, network, random_samples
+from support.learn_data import make_shards
 
 pytestmark = pytest.mark.slow
 
@@ -189,6 +193,27 @@ def test_evaluation_measures_what_was_promised(model, found, data):
     right = results.bins[..., 1].sum((1, 2))
     hits = np.trace(results.counts[..., :-1].sum(1), axis1=1, axis2=2)
     assert np.array_equal(right, hits)
+
+
+def test_the_command_writes_another_checkpoint_and_says_what_it_found(tmp_path):
+    shards = [make_shards(tmp_path / f"s{i}", 2, seed=i) for i in range(2)]
+    classes = learn_data.CLASSES
+    spec = checkpoint.default_spec(
+        learn_data.NAMES,
+        classes=classes.names,
+        palette=classes.palette,
+        size=learn_data.SIZE,
+        head_width=16,
+    )
+    path, out = tmp_path / "net.safetensors", tmp_path / "true.safetensors"
+    checkpoint.save(path, checkpoint.untrained(spec))
+    words = ["calibrate", str(path), *map(str, shards), "--out", str(out), "--alpha", "0.3"]
+    done = CliRunner().invoke(app, [*words, "--faults", "none"])
+    assert done.exit_code == 0, done.output
+    found = checkpoint.spec_of(out).calibration
+    assert found is not None and found.alphas == (0.3,) and "4 samples of 2 scenes" in found.data
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code != 0, "a file that is there is never replaced"
 
 
 def test_data_without_labels_and_impossible_alphas_are_refused(model):

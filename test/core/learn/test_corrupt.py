@@ -8,6 +8,8 @@ import pytest
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.corrupt import CorruptConfig, available, corrupt, possible
+from robustseg_core.learn.recipe import known_recipes, load_recipe, systems
+from robustseg_core.learn.shipped import HELD_OUT, held_out
 from robustseg_core.modalities import ranked
 from robustseg_core.modalities._corruptions import ANY
 
@@ -99,3 +101,36 @@ def test_pictures_of_collections_have_no_metres_and_counts_to_change() -> None:
 def test_a_bad_option_says_the_way_out(tree: dict, text: str) -> None:
     with pytest.raises(RobustsegError, match=text):
         parse(CorruptConfig, tree)
+
+
+def test_held_out_faults_are_corruptions_of_every_sensor() -> None:
+    assert held_out() <= set(available()) and 0.2 < len(held_out()) / len(available()) < 0.33
+    assert all(held_out() & set(available(name)) for name in SENSORS)
+    assert HELD_OUT not in known_recipes()
+
+
+@pytest.mark.parametrize("name", systems())
+def test_no_recipe_trains_with_a_fault_that_is_held_out(name: str) -> None:
+    recipe = load_recipe([name])
+    for part in (recipe, *recipe.in_stages().values()):
+        faults = part.corrupt.faults
+        assert faults == "all" or not held_out() & set(faults)
+
+
+def test_all_faults_are_all_but_those_that_are_held_out() -> None:
+    images, rng = scene(), np.random.default_rng(0)
+    config = CorruptConfig(p=0.5, everywhere=0.5)
+    seen = {d.fault for _ in range(300) for d in corrupt(images, rng, config)[1].values()}
+    assert seen == set(available()) - held_out()
+    named = CorruptConfig(p=1, faults=("rings",))
+    assert corrupt({"lidar": images["lidar"]}, rng, named)[1]["lidar"].fault == "rings"
+
+
+def test_all_sensors_break_together_as_often_as_asked() -> None:
+    images, rng = scene(), np.random.default_rng(0)
+    config = CorruptConfig(everywhere=0.3, told=1)
+    found = [done for _ in range(300) if (done := corrupt(images, rng, config)[1])]
+    assert len(found) / 300 == pytest.approx(0.3, abs=0.08)
+    assert all(len(done) == 4 and len({d.quality for d in done.values()}) == 1 for done in found)
+    alike = [len({d.fault for d in done.values()}) == 1 for done in found]
+    assert np.mean(alike) == pytest.approx(0.5, abs=0.15)

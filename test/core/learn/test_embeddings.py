@@ -187,5 +187,5 @@ def test_a_cache_of_other_data_stops_a_run_before_it_begins(data, cache, tmp_pat
 @pytest.mark.slow
 def test_a_selection_and_relations_of_single_sensors_do_not_meet(data, tmp_path) -> None:
     settings = told(data, distill={"prediction": {}, "lscd": {}}, select={})
-    with pytest.raises(RobustsegError, match=r"leave out distill.lscd or select"):
+    with pytest.raises(RobustsegError, match=r"select and distill.lscd do not go together"):
         fit(load_recipe(["any2seg"], settings), tmp_path / "run", device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import shutil
 import signal
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from robustseg_core import datasets
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import embeddings, journal
+from robustseg_core.learn import fit as fit_module
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.prepare import splits
 from robustseg_core.learn.recipe import known_recipes, load_recipe, systems
@@ -449,7 +451,13 @@ BAD = [
     (["teacher"], {"student__dropout": "some"}, "student.dropout is 'some'"),
     (["teacher"], {"distill": {"hdpm": {}}}, "no Distiller called 'hdpm'.*hpdm"),
     (["teacher"], {"distill": {"hpdm": {"wait": 1}}}, "unknown key 'distill.hpdm.wait'.*weight"),
-    (["teachr"], {}, "no recipe called 'teachr'.*teacher"),
+    (
+        ["teacher"],
+        {"data__embeddings": "cache.safetensors"},
+        "'data.embeddings=.*changes nothing, because nothing that recipe 'teacher' distills uses "
+        "embeddings; leave it out, or train any2seg",
+    ),
+    (["teachr"], {}, "no recipe and no file called 'teachr'.*teacher"),
 ]
 
 
@@ -458,6 +466,37 @@ def test_what_cannot_be_trained_is_said_before_anything_is(names, more, text, da
     with pytest.raises(RobustsegError, match=text):
         run(names, data, tmp_path, **more)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_runs_leave_equal_files_that_say_what_they_began_with(
+    data, teacher, tmp_path, caplog
+):
+    more = {"network__init": str(teacher), "optim__steps": 2}
+    results = [run(["dropout"], data, tmp_path / k, **more) for k in "abc"]
+    files = [(tmp_path / k / "best.safetensors").read_bytes() for k in "abc"]
+    assert files[0] == files[1] == files[2]
+    digest = hashlib.sha256(teacher.read_bytes()).hexdigest()[:16]
+    began = f"best.safetensors (SHA-256 {digest})"
+    assert results[0]["init"].startswith(f"{began}: all ")
+    spec = checkpoint.spec_of(tmp_path / "a" / "best.safetensors")
+    assert spec.provenance.endswith(f"; began with {began}")
+    assert f"begins with {results[0]['init']}" in caplog.messages
+    alone = run(["dropout"], data, tmp_path / "d", optim__steps=1)
+    assert alone["init"] == "random weights"
+    assert "began" not in checkpoint.spec_of(tmp_path / "d" / "best.safetensors").provenance
+
+
+def test_validation_sees_missing_sensors_as_the_student_did(data, tmp_path, monkeypatch):
+    asked = []
+
+    def judged(*_, missing):
+        asked.append(missing)
+        return {"val": 0.5}
+
+    monkeypatch.setattr(fit_module, "score", judged)
+    for missing in ("zero", "skip"):
+        run(["dropout"], data, tmp_path / missing, student__missing=missing, optim__steps=1)
+    assert asked == ["zero", "skip"]
 
 
 def test_training_and_validation_data_must_fit_together(data, tmp_path):

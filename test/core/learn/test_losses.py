@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn.losses import ohem_cross_entropy
+from robustseg_core.learn.losses import label_loss, lovasz_softmax, ohem_cross_entropy, thinned
+from robustseg_core.learn.recipe import LossRecipe
 from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import IGNORE
 
@@ -101,3 +102,56 @@ def test_enlarged_logits_are_what_the_engines_enlarge():
     torch.testing.assert_close(resize_logits(logits, (32, 32)), expected)
     assert resize_logits(logits, (8, 8)) is logits
     assert resize_logits(logits.bfloat16(), (16, 16)).dtype == torch.float32
+
+
+def slow_lovasz(logits: torch.Tensor, label: torch.Tensor) -> float:
+    """The Lovasz extension by its definition: what each pixel adds to the Jaccard loss."""
+    probable = logits.double().softmax(1).permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
+    truth = label.flatten()
+    kept = truth != IGNORE
+    probable, truth = probable[kept], truth[kept]
+    losses = []
+    for own in truth.unique().tolist():
+        inside = truth == own
+        error = torch.where(inside, 1 - probable[:, own], probable[:, own])
+        wrong = torch.zeros_like(inside)
+        total, before = 0.0, 0.0
+        for pixel in error.argsort(descending=True).tolist():
+            wrong[pixel] = True
+            met = int((inside & ~wrong).sum())
+            jaccard = 1 - met / int((inside | wrong).sum())
+            total += float(error[pixel]) * (jaccard - before)
+            before = jaccard
+        losses.append(total)
+    return sum(losses) / len(losses)
+
+
+def test_lovasz_is_its_definition():
+    logits, label = scene(seed=3)
+    found = lovasz_softmax(logits, label)
+    found.backward()
+    assert found.item() == pytest.approx(slow_lovasz(logits.detach(), label), abs=1e-6)
+    assert logits.grad is not None and logits.grad.isfinite().all() and logits.grad.any()
+    sure = 50.0 * F.one_hot(label.clamp(max=3), 4).permute(0, 3, 1, 2).float()
+    assert float(lovasz_softmax(sure, label)) == pytest.approx(0, abs=1e-6)
+    assert float(lovasz_softmax(-sure, label)) > 0.9
+    assert lovasz_softmax(logits, torch.full_like(label, IGNORE)).item() == 0
+    assert 0 < lovasz_softmax(logits, label, most=10).item() < 1
+
+
+def test_a_thinned_label_shifts_nothing_and_every_pixel_of_a_block_has_its_turn():
+    rows = torch.arange(8).view(1, 8, 1).expand(1, 8, 8)
+    found = thinned(rows, (4, 4))[0, :, 0]
+    assert found.tolist() == [0, 3, 4, 7]  # the middle of blocks of two: 0.5, 2.5, ... on average
+    assert torch.equal(thinned(rows, (8, 8)), rows)
+
+
+def test_a_recipe_says_where_labels_are_compared_and_whether_iou_counts():
+    logits, label = scene()
+    fine = F.interpolate(logits.detach(), scale_factor=0.5, mode="bilinear")
+    here = label_loss(LossRecipe(at="head"), fine, label)
+    assert float(here) == float(ohem_cross_entropy(fine, thinned(label, (4, 4))))
+    both = label_loss(LossRecipe(at="head", lovasz=2), fine, label)
+    assert float(both - here) == pytest.approx(
+        2 * float(lovasz_softmax(fine, thinned(label, (4, 4)))), abs=1e-6
+    )

@@ -10,6 +10,8 @@ import torch
 from lightning.fabric import Fabric
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation import evaluate
+from robustseg_core.evaluation.figures import trial_scores
 from robustseg_core.learn import journal
 from robustseg_core.learn.corrupt import CorruptConfig, corrupt
 from robustseg_core.learn.fit import fit
@@ -19,7 +21,7 @@ from robustseg_core.learn.recipe import OptimRecipe, ValidationRecipe, load_reci
 from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import four, score, subsets_of
 from robustseg_core.models import checkpoint
-from robustseg_core.models.subsets import subsets
+from robustseg_core.models.subsets import short, subsets
 from robustseg_core.types import Batch
 from support.learn_data import make_shards, words
 
@@ -41,6 +43,10 @@ class Watched:
     def __call__(self, images, alive, quality=None):
         self.seen.append((images, alive, quality))
         return self.model(images, alive, quality)
+
+    def forward_views(self, images, views, quality=None):
+        self.seen += [(images, view, quality) for view in views]
+        return self.model.forward_views(images, views, quality)
 
     def eval(self):
         return self
@@ -74,6 +80,30 @@ def test_the_student_passes_twice_and_the_teacher_once(data) -> None:
     assert torch.equal(whole, batch.alive) and dropped.sum() < whole.sum()
     assert len(teacher.seen) == 1
     assert batch.quality is None and batch.intact == {}
+
+
+def test_passes_that_are_one_batch_say_what_they_say_one_after_the_other(data) -> None:
+    """But for the dice of their dropout, and BatchNorms, which see all of them at once."""
+    calm = {"corrupt__p": 0.5, "network__drop_path": 0.0, "network__dropout": 0.0}
+    calm["student__solo"] = {}
+    apart, whoever, *_ = step(data, **calm)
+    united, student, *_ = step(data, **calm, student__together=True)
+    assert list(united) == list(apart)
+    for name, value in united.items():
+        torch.testing.assert_close(value, apart[name], atol=1e-4, rtol=1e-4)
+    for (_, here, _), (_, there, _) in zip(student.seen, whoever.seen, strict=True):
+        assert torch.equal(here, there)
+
+
+def test_passes_as_one_batch_need_sensors_that_are_encoded_by_themselves(data) -> None:
+    recipe = load_recipe(["cmnext"], words(*data, student__together=True))
+    train, _ = splits(recipe)
+    with pytest.raises(
+        RobustsegError, match=r"student\.together needs a network that encodes each"
+    ):
+        Task(recipe, train.modalities, student=network(recipe, train).spec)
+    with pytest.raises(RobustsegError, match=r"student\.missing is 'zero'"):
+        load_recipe(["robustseg_2026"], words(*data, student__together=True))
 
 
 def test_a_term_on_the_full_pass_has_its_own_weight(data) -> None:
@@ -144,6 +174,22 @@ def test_validation_looks_at_as_many_subsets_as_its_rule_needs(rule, count, data
         "mean": np.mean(list(per.values())),
     }
     assert found["val"] == pytest.approx(wanted[rule])
+
+
+def test_missing_sensors_are_judged_as_eval_does(data) -> None:
+    recipe = load_recipe(["dropout"], words(*data))
+    train, val = splits(recipe)
+    model, fabric = network(recipe, train), Fabric(accelerator="cpu", devices=1)
+    found = {}
+    for missing, protocol in (("skip", "subsets"), ("zero", "emm")):
+        rule = ValidationRecipe(rule="mean")
+        found[missing] = score(model, val, rule, fabric, missing=missing)
+        results = evaluate(model, val, protocols=[protocol], absent="skip", device="cpu")
+        means = trial_scores(results.counts.sum(1), absent="skip")
+        for trial, value in zip(results.trials, means, strict=True):
+            assert found[missing][f"val/{short(trial.subset)}"] == pytest.approx(value)
+    assert found["zero"] != found["skip"]
+    assert found["zero"]["val/RDEL"] == found["skip"]["val/RDEL"]
 
 
 class OneOf:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn.recipe import Recipe, ValidationRecipe, load_recipe
+from robustseg_core.learn.recipe import Recipe, ValidationRecipe, known_recipes, load_recipe
 from robustseg_core.learn.validate import Picked, score
 from robustseg_core.models.subsets import short, subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
@@ -151,7 +151,9 @@ WRONG = [
     ("corrupt.faults=[nonsense]", "no corruption called 'nonsense'"),
     ("augment.scale=[2,1]", "augment.scale: 2 to 1 is no range"),
     ("validate=never", "validate is 'never'"),
-    ("validate_={}", "unknown key 'validate_'.*validate"),
+    ("validate_={}", "unknown key 'validate_'; did you mean 'validate'[?]"),
+    ("validat={}", "unknown key 'validat'; did you mean 'validate'[?]"),
+    ("validate.rul=mean", "unknown key 'validate.rul'; did you mean 'rule'[?]"),
     ("save_every=0", "save_every is 0"),
     ("=3", "is not an override"),
 ]
@@ -183,7 +185,10 @@ def test_a_network_that_is_none_is_a_sentence():
 
 
 def test_a_recipe_that_is_none_is_a_sentence(tmp_path):
-    for name, said in (("teachr", "did you mean 'teacher'"), (str(tmp_path), "or give a file")):
+    for name, said in (
+        ("teachr", "no recipe and no file called 'teachr'; did you mean 'teacher'.$"),
+        (str(tmp_path), "no recipe and no file called .*; have "),
+    ):
         with pytest.raises(RobustsegError, match=said):
             load_recipe([name])
 
@@ -202,6 +207,41 @@ def test_any_value_anywhere_is_a_recipe_or_a_sentence(data):
         parse(Recipe, tree)
     except RobustsegError as error:
         assert "pydantic" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "said"),
+    [
+        ("teacher", ["feedback={}"], "feedback is set, but nothing is distilled"),
+        ("any2seg", ["feedback={}"], "feedback is set, but distill has only lscd, which asks no"),
+        ("rmmss", ["stages.final.distill.crossmodal={}"], "select and distill.crossmodal do not"),
+        ("rmmss", ["stages.final.distill.lscd={}"], "select and distill.lscd do not go together"),
+        (
+            "rmmss",
+            ["stages.final.distill.ifv.maps=others"],
+            "select and distill.ifv.maps=others do not go together",
+        ),
+    ],
+)
+def test_words_that_teach_nothing_together_are_told_when_they_are_read(recipe, words, said):
+    with pytest.raises(RobustsegError, match=said):
+        load_recipe([recipe], words)
+
+
+def test_nothing_is_varied_where_augment_is_null():
+    """As AnySeg and RobustSeg trained on MUSES: the words in its recipe."""
+    text = next(p for n, p in known_recipes().items() if n == "muses").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("#   data.options=")]
+    options, augment = line.removeprefix("#   ").rsplit(" ", 1)
+    recipe = load_recipe(["anyseg", "muses"], [options, augment])
+    assert recipe.augment is None and recipe.data.options["legacy_unnormalized"] == "anyseg"
+    assert load_recipe(["anyseg", "muses"], []).augment is not None
+
+
+def test_words_that_teach_something_together_are_not_complained_about():
+    load_recipe(["any2seg"], ["feedback={}", "distill.prediction={}"])
+    load_recipe(["rmmss"], ["stages.final.distill.crossmodal={legacy_code: true}"])
+    load_recipe(["rmmss"], ["stages.final.distill={unimodal: {}}"])
 
 
 @pytest.mark.parametrize("key", ["augment.crop", "data.size"])

@@ -110,6 +110,16 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(path: Path, monkeypatch
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
 
+def test_equal_networks_are_equal_files(path: Path):
+    """safetensors draws the order of metadata anew for each file."""
+    written = set()
+    for _ in range(8):
+        checkpoint.save(path, network())
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    assert checkpoint.load(path).spec == network().spec
+
+
 def test_a_network_is_not_saved_under_a_spec_of_another(path: Path):
     model = network()
     with pytest.raises(RobustsegError, match="spec says head_width 9, but the network was built"):

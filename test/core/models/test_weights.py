@@ -13,9 +13,9 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.models.classes import CITYSCAPES
-from robustseg_core.models.weights import import_weights
+from robustseg_core.models.weights import PublicWeights, import_weights
 from robustseg_core.types import ModelSpec
-from support.official import as_transformers
+from support.official import as_transformers, official
 
 pytestmark = pytest.mark.slow
 
@@ -143,7 +143,7 @@ def test_public_weights_fill_all_of_cmnext_or_the_camera_s_branch_alone(tmp_path
         import_weights(path, network())
     del tensors["backbone.extra_block2.0.layer_scale_1"]
     save_file(tensors, path)
-    with pytest.raises(RobustsegError, match=r"lacks extra_block2\.0\.layer_scale_1"):
+    with pytest.raises(RobustsegError, match=r"lacks backbone\.extra_block2\.0\.layer_scale_1;"):
         import_weights(path, model)
 
 
@@ -201,7 +201,7 @@ def _without(name: str):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (_without("backbone.block2.0.attn.kv.bias"), "lacks block2.0.attn.kv.bias"),
+        (_without("backbone.block2.0.attn.kv.bias"), "lacks backbone.block2.0.attn.kv.bias;"),
         (
             _without("decode_head.linear_fuse.bn.running_var"),
             "lacks decode_head.linear_fuse.bn.run",
@@ -263,8 +263,9 @@ def test_code_in_a_file_of_weights_is_never_run(tmp_path: Path):
             return os.mkdir, (str(trap),)
 
     torch.save({"state_dict": nvlabs(), "meta": Evil()}, path)
-    with pytest.raises(RobustsegError, match="code from a file is never run"):
+    with pytest.raises(RobustsegError, match="code from a file is never run") as caught:
         import_weights(path, network())
+    assert "weights_only" not in str(caught.value) and "torch." not in str(caught.value)
     with pytest.raises(
         RobustsegError, match=r"`robustseg import .*mit.pth --as SYSTEM --kind DATA"
     ):
@@ -286,8 +287,23 @@ def test_code_in_a_file_of_weights_is_never_run(tmp_path: Path):
 def test_a_file_that_holds_no_weights_is_explained(tmp_path: Path, make, text: str):
     path = tmp_path / "weights.pth"
     make(path)
-    with pytest.raises(RobustsegError, match=text):
+    with pytest.raises(RobustsegError, match=text) as caught:
         import_weights(path, network())
+    assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_tensor_has_the_name_that_it_would_have_in_the_file(tmp_path: Path):
+    path = tmp_path / "official.pth"
+    for tensors, name in (
+        (official("m_segformer"), "encoder.block3.1.norm2.weight"),
+        (official("m_segformer"), "decoder.linear_pred.weight"),
+        ({f"module.{k}": v for k, v in nvlabs().items()}, "module.backbone.norm4.bias"),
+    ):
+        torch.save({k: v for k, v in tensors.items() if k != name}, path)
+        with pytest.raises(RobustsegError, match=f"lacks {name}; give"):
+            file = PublicWeights(path)
+            model = network(backbone=file.backbone(), head_width=file.head_size()[1])
+            import_weights(file, model, head="need")
 
 
 def test_an_unknown_wish_for_the_head_is_explained(tmp_path: Path):

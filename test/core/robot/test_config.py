@@ -119,6 +119,42 @@ def test_lines_are_remembered_of_files_that_would_become_endless(tmp_path):
     assert max(map(len, tree.places)) < 10
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "device: cpu\nsync: {ring: 8}\ndevice: cuda",
+            "x.yaml:3: the key 'device' .*in line 1; keep",
+        ),
+        (
+            "sync:\n  ring: 8\n\n  ring: 9",
+            "x.yaml:4: the key 'ring' is there twice, first in line 2",
+        ),
+        (
+            "sync: {ring: 8, 'ring': 9}",
+            "x.yaml:1: the key 'ring' .*both times in this line; keep one",
+        ),
+        ("/**:\n  ros__parameters:\n    a: 1\n    a: 1", "x.yaml:4: the key 'a' is there twice"),
+        ("a: [{b: 1}, {b: 1,\n b: 2}]", "x.yaml:2: the key 'b' is there twice, first in line 1"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_with_file_and_line(text, said):
+    with pytest.raises(RobustsegError, match=f"^{said}"):
+        config.read_yaml(text, source="x.yaml")
+    with pytest.raises(ValueError, match="is there twice"):
+        config.parse_yaml(text)
+
+
+def test_merged_keys_may_be_replaced():
+    text = "usual: &u {a: 1, b: 2}\nown: {<<: *u, b: 3}"
+    assert config.read_yaml(text, source="x")["own"] == {"a": 1, "b": 3}
+
+
+def test_a_word_with_a_key_twice_is_refused():
+    with pytest.raises(RobustsegError, match=r"^--set sync: the key 'ring' is there twice"):
+        config.override({}, ["sync={ring: 8, ring: 9}"])
+
+
 def test_unknown_content_limits_are_errors_too(tmp_path):
     with pytest.raises(RobustsegError, match=r"unknown key 'streams.rgb.limits.blakc'"):
         load(tmp_path, "streams: {rgb: {topic: /a, limits: {blakc: 3}}}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robustseg_core.engines.blank import blank
-from robustseg_core.recording.run import notices
+from robustseg_core.recording.run import absent, notices
 from robustseg_core.types import SECOND, Fault, State
 from support.drives import ALL, RATES, drive, engine, rows, through
 from support.drives import segmenter as with_network
@@ -121,9 +121,10 @@ def test_a_sensor_that_never_was_in_time_is_told_with_a_reason():
     account = watched([row for row in arrivals if row[0] < 4.0 * SECOND])
     used = {name for _, m in account.masks for name in m.used}
     bag = SimpleNamespace(notices=[], start_ns=0)
-    (told,) = notices(bag, account.made, used, account.masks[-1][1].reasons)
+    late = account.masks[-1][1].reasons
+    (told,) = notices(bag, account.made, absent(bag, account.made, used, late))
     assert "lidar was never used: late: " in told and "limit" in told
-    (untold,) = notices(bag, account.made, used)
+    (untold,) = notices(bag, account.made, absent(bag, account.made, used))
     assert "in time for a mask" in untold
 
 
@@ -207,7 +208,7 @@ def test_bursts_that_begin_in_mid_drive_cost_one_death_and_no_more():
 def test_the_notices_of_a_run_tell_each_stream_in_bursts_once():
     account = watched(delivered(rows(6.0), 1.0))
     bag = SimpleNamespace(notices=[], start_ns=0)
-    told = notices(bag, account.made, ALL)
+    told = notices(bag, account.made, absent(bag, account.made, ALL))
     assert len(told) == 4 and all("delivery in bursts" in text for text in told)
 
 
