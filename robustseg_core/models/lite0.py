@@ -38,6 +38,9 @@ STAGES = (
 )
 STEM = 3
 """Stages that belong to the stem; their maps have strides 2, 4 and 8."""
+SLIM_FIRST = 16
+SLIM = ((3, 1, 1, 16, 1), (3, 2, 2, 24, 1), (5, 2, 3, 40, 1))
+"""Stages of a slim stem: the same maps, of narrower blocks."""
 STEM_CHANNELS = tuple(stage[3] for stage in STAGES[:STEM])
 TRUNK_CHANNELS = (STAGES[4][3], STAGES[6][3])
 """At strides 16 and 32."""
@@ -162,20 +165,25 @@ class Stages(nn.Module):
     """Some consecutive stages.
 
     Args:
-        first: of `STAGES`.
-        last: the one after the last.
+        stages: rows as those of `STAGES`.
         entering: channels that come in.
+        place: number of the first block in the network.
         drop_path: in training, chance that a row skips the network's last block; grows linearly.
         folded: as `ConvNorm`.
     """
 
     def __init__(
-        self, first: int, last: int, entering: int, *, drop_path: float, folded: bool
+        self,
+        stages: Sequence[tuple[int, int, int, int, int]],
+        entering: int,
+        *,
+        place: int,
+        drop_path: float,
+        folded: bool,
     ) -> None:
         super().__init__()
-        place = sum(stage[4] for stage in STAGES[:first])
         self.stages: Modules[nn.Sequential] = Modules()
-        for kernel, stride, expansion, channels, blocks in STAGES[first:last]:
+        for kernel, stride, expansion, channels, blocks in stages:
             made = nn.Sequential()
             for b in range(blocks):
                 rate = drop_path * place / (BLOCKS - 1)
@@ -198,13 +206,18 @@ class LightStem(Stages):
 
     Args:
         entering: channels of the images.
+        slim: of narrower blocks; public weights fit only one that is not.
         drop_path: as `Stages`.
         folded: as `ConvNorm`.
     """
 
-    def __init__(self, entering: int, *, drop_path: float = 0.0, folded: bool = False) -> None:
-        super().__init__(0, STEM, FIRST, drop_path=drop_path, folded=folded)
-        self.first = ConvNorm(entering, FIRST, 3, 2, folded=folded)
+    def __init__(
+        self, entering: int, *, slim: bool = False, drop_path: float = 0.0, folded: bool = False
+    ) -> None:
+        stages, first = (SLIM, SLIM_FIRST) if slim else (STAGES[:STEM], FIRST)
+        super().__init__(stages, first, place=0, drop_path=drop_path, folded=folded)
+        self.slim = slim
+        self.first = ConvNorm(entering, first, 3, 2, folded=folded)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, C, H, W) to maps of `STEM_CHANNELS`."""
@@ -225,7 +238,10 @@ class Trunk(Stages):
     """
 
     def __init__(self, *, drop_path: float = 0.0, folded: bool = False) -> None:
-        super().__init__(STEM, len(STAGES), STEM_CHANNELS[-1], drop_path=drop_path, folded=folded)
+        place = sum(stage[4] for stage in STAGES[:STEM])
+        super().__init__(
+            STAGES[STEM:], STEM_CHANNELS[-1], place=place, drop_path=drop_path, folded=folded
+        )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 40, h, w) to maps of `TRUNK_CHANNELS`."""

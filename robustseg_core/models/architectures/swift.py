@@ -60,6 +60,11 @@ class Swift(PackedNetwork):
             "at 16 and 32 as well, each sensor behind the trunk by itself.",
         )
         stride: Literal[2, 4] = Field(2, description="Of the logits.")
+        stems: Literal["slim", "full"] = Field(
+            "slim",
+            description="Of the sensors that are no cameras: narrower blocks, or as the camera's, "
+            "beginning with ImageNet's weights as well.",
+        )
 
     options: Options
 
@@ -74,7 +79,12 @@ class Swift(PackedNetwork):
         super().__init__(spec, head=head, drop_path=drop_path, dropout=dropout)
         folded = head == "folded"
         self.stems: Modules[LightStem] = Modules(
-            LightStem(spec.channels_of(name), drop_path=drop_path, folded=folded)
+            LightStem(
+                spec.channels_of(name),
+                slim=self.options.stems == "slim" and name != "rgb",
+                drop_path=drop_path,
+                folded=folded,
+            )
             for name in spec.modalities
         )
         self.body = Trunk(drop_path=drop_path, folded=folded)
@@ -173,7 +183,8 @@ class Swift(PackedNetwork):
         return twin.eval()
 
     def begin_public(self, name: str) -> tuple[Path, str] | None:
-        """Stems and trunk as EfficientNet-lite0 was after ImageNet; the decoder stays random."""
+        """Stems and trunk as EfficientNet-lite0 was after ImageNet; slim stems and the decoder stay
+        random."""
         if name not in NAMES:
             return None
         if self.head_form != "published":
@@ -184,6 +195,8 @@ class Swift(PackedNetwork):
         path = lite0.packaged()
         tensors = lite0.read(path)
         for modality, stem in zip(self.spec.modalities, self.stems, strict=True):
+            if stem.slim:
+                continue
             lite0.fill(stem, tensors, of=_light(self.spec) if modality == "rgb" else ())
         lite0.fill_trunk(self.body, tensors)
         return path, f"all {len(tensors)} tensors of EfficientNet-lite0's stages"

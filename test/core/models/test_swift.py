@@ -90,7 +90,7 @@ def test_a_cameras_own_scale_is_put_into_its_first_convolution():
 
 @has_weights
 def test_a_recipe_begins_with_imagenet_by_name():
-    model = swift()
+    model = swift(stems="full")
     told = str(initialize("imagenet", model))
     assert "all 240 tensors of EfficientNet-lite0's stages" in told and told.startswith(
         "efficientnet-lite0-57934424.pth (SHA"
@@ -105,6 +105,19 @@ def test_a_recipe_begins_with_imagenet_by_name():
     )
     with pytest.raises(RobustsegError, match=r"set network\.head=published"):
         initialize("efficientnet-lite0", swift(head="folded"))
+
+
+@has_weights
+def test_slim_stems_have_no_public_weights_and_the_camera_has():
+    slim, full = swift(), swift(stems="full")
+    before = slim.stems[1].first.conv.weight.clone()
+    for model in (slim, full):
+        initialize("imagenet", model)
+    assert torch.equal(slim.stems[1].first.conv.weight, before)
+    assert torch.equal(slim.stems[0].first.conv.weight, full.stems[0].first.conv.weight)
+    assert torch.equal(
+        slim.body.stages[0][0].narrow.conv.weight, full.body.stages[0][0].narrow.conv.weight
+    )
 
 
 def test_weights_that_are_not_installed_are_explained(monkeypatch):
@@ -122,7 +135,7 @@ def test_a_file_that_is_damaged_is_explained(tmp_path):
 def test_it_is_small():
     spec = default_spec(("rgb", "depth", "event", "lidar"), architecture="swift", fusion="trust")
     count = sum(p.numel() for p in untrained(spec).parameters())
-    assert 3.2e6 < count < 3.4e6
+    assert 3.1e6 < count < 3.3e6
 
 
 @pytest.mark.parametrize("meet", ["middle", "every"])
