@@ -191,7 +191,7 @@ def _confidence(results: Results) -> Table | None:
         promises = zip(row.kept, row.kept_right, strict=True)
         cells = [percent(share) for pair in promises for share in pair]
         rows.append((row.name, percent(row.right), percent(row.mean), percent(row.error), *cells))
-    head = ("sensors", "right", "mean confidence", "ECE")
+    head: tuple[str, ...] = ("sensors", "right", "mean confidence", "ECE")
     for alpha in alphas:
         head += (f"alpha {alpha:g}: kept", "of these right")
     note = "In % of the labelled pixels. ECE: expected calibration error, 15 bins of equal width. "

@@ -254,9 +254,8 @@ def _temperatures(views: _Views, tell: Callable[[int], None]) -> tuple[dict[str,
             "labelled data to calibrate on"
         )
     pixels = {name: _joined(parts) for name, parts in kept.items()}
-    overall = _trust(
-        *(_thinned([v for (_, w), v in pixels.items() if w is k]) for k in (True, False))
-    )
+    every = [_thinned([v for (_, w), v in pixels.items() if w is k]) for k in (True, False)]
+    overall = _trust(every[0], every[1])
     names = dict.fromkeys(subset for subset, _ in pixels)
     return {
         name: _trust(pixels.get((name, True)), pixels.get((name, False)), overall) for name in names
