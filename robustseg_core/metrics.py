@@ -8,12 +8,21 @@ size. What differs is said beside each number: what an absent class counts as (`
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.types import IGNORE
+
+LEVELS = 256
+"""Of confidence, as masks have it."""
+BINS = 15
+"""Of equal width that confidence falls into; 17 levels each, and 1 is in the last one."""
+PRIOR_GRID = (24, 32)
+"""Rows and columns of `PositionPrior`, at most."""
 
 ABSENT = {
     "zero": "absent classes count as 0",
@@ -127,3 +136,110 @@ def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     ratio = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio
+
+
+def sureness(
+    truth: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    confidence: NDArray[np.uint8],
+    classes: int,
+) -> NDArray[np.int64]:
+    """(K, LEVELS, 2) pixels by predicted class, confidence, and whether they are wrong or right.
+
+    Pixels whose truth is `IGNORE`, and those without a prediction, do not count.
+
+    Args:
+        truth: (H, W) class ids.
+        labels: (H, W) class ids.
+        confidence: (H, W) of the winning class, 0..255.
+        classes: K.
+    """
+    known = (truth != IGNORE) & (labels < classes)
+    cells = (labels[known].astype(np.int64) * LEVELS + confidence[known]) * 2
+    cells += truth[known] == labels[known]
+    return np.bincount(cells, minlength=classes * LEVELS * 2).reshape(classes, LEVELS, 2)
+
+
+def reliability(table: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(BINS, 3) pixels, right ones among them, and the sum of their confidence in [0, 1].
+
+    Args:
+        table: (K, LEVELS, 2), as `sureness` counts.
+    """
+    levels = table.sum(0).astype(np.float64)  # (LEVELS, 2)
+    pixels, right = levels.sum(1), levels[:, 1]
+    place = np.minimum(np.arange(LEVELS) * BINS // (LEVELS - 1), BINS - 1)
+    columns = (pixels, right, pixels * np.arange(LEVELS) / (LEVELS - 1))
+    return np.stack([np.bincount(place, weights=c, minlength=BINS) for c in columns], axis=1)
+
+
+def calibration_error(bins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(...) expected calibration error of (..., BINS, 3) sums of `reliability`; NaN of no pixel.
+
+    The mean over all pixels of |share that is right - mean confidence| of the bin that they are in
+    (arXiv 1706.04599, equation 3).
+    """
+    return _ratio(np.abs(bins[..., 1] - bins[..., 2]).sum(-1), bins[..., 0].sum(-1))
+
+
+def kept(table: NDArray[np.int64], least: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """(A, K, 2) pixels that are sure enough, and right ones among them, by predicted class.
+
+    Args:
+        table: (K, LEVELS, 2), as `sureness` counts.
+        least: (A, K) least confidence, 0..`LEVELS`; nothing is as sure as the last.
+    """
+    classes = len(table)
+    above = np.zeros((classes, LEVELS + 1, 2), np.int64)
+    above[:, :LEVELS] = table[:, ::-1].cumsum(1)[:, ::-1]
+    rows = [above[np.arange(classes), np.asarray(row, int)] for row in least]  # (K, 2) each
+    found = np.stack(rows) if rows else np.zeros((0, classes, 2), np.int64)
+    return np.stack([found.sum(-1), found[..., 1]], axis=-1)
+
+
+class PositionPrior:
+    """What a mask is worth that ignores all sensors and paints the commonest class of each place.
+
+    Places are cells of a grid. What is painted on a part comes from the labels of all parts of
+    other scenes; where there is but one scene, from its own, so that no mask without a sensor does
+    better.
+
+    Args:
+        classes: K.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._cells: dict[tuple[Hashable, Hashable], NDArray[np.int64]] = {}
+
+    def add(self, truth: NDArray[np.uint8], scene: Hashable = 0, part: Hashable = 0) -> None:
+        """Count an (H, W) label of a scene, and of a part of it."""
+        (height, width), classes = truth.shape, self._classes
+        rows, columns = PRIOR_GRID
+        row = np.arange(height) * rows // height
+        column = np.arange(width) * columns // width
+        known = truth < classes
+        cells = ((row[:, None] * columns + column) * classes + truth)[known]
+        counts = np.bincount(cells, minlength=rows * columns * classes)
+        here = self._cells.setdefault((scene, part), np.zeros((rows * columns, classes), np.int64))
+        here += counts.reshape(rows * columns, classes)
+
+    @property
+    def own(self) -> bool:
+        """Whether a scene is painted from its own labels, since there is no other."""
+        return len({scene for scene, _ in self._cells}) < 2
+
+    def counts(self) -> dict[Hashable, NDArray[np.int64]]:
+        """Part -> (K, K + 1) as `confusion`, over all its labels."""
+        total = sum(self._cells.values(), np.zeros(1, np.int64))
+        scenes: dict[Hashable, NDArray[np.int64]] = {}
+        for (scene, _), cells in self._cells.items():
+            scenes[scene] = scenes.get(scene, 0) + cells
+        found: dict[Hashable, NDArray[np.int64]] = {}
+        for (scene, part), cells in self._cells.items():
+            known = total if self.own else total - scenes[scene]
+            painted = known.argmax(1)  # (cells,)
+            table = np.zeros((self._classes + 1, self._classes), np.int64)
+            np.add.at(table, painted, cells)
+            found[part] = found.get(part, 0) + table.T
+        return found

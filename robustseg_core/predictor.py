@@ -38,6 +38,7 @@ from robustseg_core.geometry.view import View, grid_of
 from robustseg_core.intake import checked
 from robustseg_core.modalities._base import Modality
 from robustseg_core.models import checkpoint
+from robustseg_core.models.calibration import Promise
 from robustseg_core.output import draw
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import encode, engine_of, enlarge, weights_file
@@ -71,7 +72,11 @@ _NAMED = 12
 
 
 def load(
-    weights: str | Path = "street", *, device: str = "auto", cpu_threads: int = 0
+    weights: str | Path = "street",
+    *,
+    device: str = "auto",
+    cpu_threads: int = 0,
+    alpha: float = 0.0,
 ) -> Predictor:
     """A predictor with the student that is shipped, or with a checkpoint.
 
@@ -79,17 +84,20 @@ def load(
         weights: `street`, or the path of a .safetensors file that `robustseg train` wrote.
         device: auto, cpu, cuda or cuda:N.
         cpu_threads: of this process's networks, on a CPU; 0: all cores but one.
+        alpha: at most this share of the pixels that keep their label is wrong, as the checkpoint
+            promises (docs/specs/confidence.md); the others become 255. 0: all keep it.
 
     Raises:
-        RobustsegError: no such weights, device or number of threads, or a file that is no
-            checkpoint.
+        RobustsegError: no such weights, device or number of threads, a file that is no checkpoint,
+            or a promise that it does not give.
     """
     if not isinstance(weights, (str, Path)) or not str(weights):
         raise RobustsegError(f"weights is {weights!r}; give the name, as 'street', or the path")
-    RobotConfig.model_validate({"cpu_threads": cpu_threads}, strict=True)
+    RobotConfig.model_validate({"cpu_threads": cpu_threads, "alpha": alpha}, strict=True)
     where = pick_device(device)
     model = checkpoint.load(weights_file(weights))
-    return Predictor(model.spec, engine_of(model, where, cpu_threads=cpu_threads))
+    engine = engine_of(model, where, cpu_threads=cpu_threads)
+    return Predictor(model.spec, engine, alpha=alpha)
 
 
 class Example(NamedTuple):
@@ -141,10 +149,15 @@ class Predictor:
     Args:
         spec: what the network expects.
         engine: runs the network.
+        alpha: as `load` takes it.
+
+    Raises:
+        RobustsegError: the network does not promise that.
     """
 
-    def __init__(self, spec: ModelSpec, engine: Engine) -> None:
+    def __init__(self, spec: ModelSpec, engine: Engine, *, alpha: float = 0.0) -> None:
         self.spec = spec
+        self._promise = Promise(spec, alpha)
         self._engine = engine
         self._decoders: dict[str, Modality] = {
             name: modalities.load(name)(encoding=spec.encodings.get(name))
@@ -213,6 +226,7 @@ class Predictor:
             raise RobustsegError(_nothing_left(findings))
         bundle = Bundle(0, frames)
         ids, confidence = self._engine(bundle)
+        ids = self._promise.kept(ids, confidence, bundle)
         height, width = view.camera_size
         return Result(
             ids=enlarge(ids, height, width),

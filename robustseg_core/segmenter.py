@@ -26,6 +26,7 @@ from robustseg_core.geometry.view import View
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
 from robustseg_core.modalities._base import Modality
 from robustseg_core.models import architectures, checkpoint
+from robustseg_core.models.calibration import Promise
 from robustseg_core.models.network import Network
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.strict import SHORT
@@ -68,7 +69,8 @@ class Segmenter:
         stopwatch_ns: measures our own latency, nothing else.
 
     Raises:
-        RobustsegError: the robot has none of the network's modalities, or not one that it needs.
+        RobustsegError: the robot has none of the network's modalities, or not one that it needs, or
+            it wants a promise that the network does not give (`alpha`).
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Segmenter:
                     f" has {', '.join(self.intake.modalities)}; set streams.{name}.topic, or use "
                     "weights that do without it"
                 )
+        self._promise = Promise(spec, config.alpha)
         self._engine = engine
         self._observer = observer
         self._stopwatch_ns = stopwatch_ns
@@ -202,6 +205,7 @@ class Segmenter:
             self._refuse(bundle, error, now_ns, absent)
             return None
         self._refusal = None
+        ids = self._promise.kept(ids, confidence, bundle)
         inferred_ns = self._stopwatch_ns()
         healths, view = self.intake.health(now_ns), self.intake.view
         absent |= self.intake.unfed

@@ -377,6 +377,70 @@ class DataSpec(Strict):
         return self
 
 
+SURE = 256
+"""A threshold of confidence that no pixel reaches: nothing can be promised of such a pixel."""
+MOST_ALPHAS, MOST_SUBSETS = 16, 1024
+_Threshold = Annotated[int, Field(ge=0, le=SURE)]
+Thresholds = Annotated[
+    tuple[Annotated[tuple[_Threshold, ...], Field(max_length=IGNORE)], ...],
+    Field(max_length=MOST_ALPHAS),
+]
+"""(A, K): by alpha and class, the least confidence, 0..255, of a pixel that keeps its label."""
+
+
+class Trust(Strict):
+    """What the confidence of a network means while certain sensors are alive."""
+
+    temperature: float = Field(1.0, ge=0.01, le=100)
+    """Logits are divided by it before confidence is made of them, with all sensors well."""
+    slope: float = Field(0.0, ge=-10, le=10)
+    """log(temperature) grows by slope * (1 - q), q the mean quality told of the alive sensors."""
+    well: Thresholds = ()
+    """Thresholds while q is at least `models.calibration.WELL` ..."""
+    ailing: Thresholds = ()
+    """... and below that."""
+
+
+class Calibration(Strict):
+    """How sure a network may be, as `robustseg calibrate` found it (docs/specs/confidence.md)."""
+
+    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(max_length=MOST_ALPHAS)
+    """Shares of wrong pixels, ascending, for which there are thresholds."""
+    subsets: Mapping[str, Trust] = Field(max_length=MOST_SUBSETS)
+    """Names of the alive sensors, joined by `+` in the network's order -> what holds of them."""
+    overall: Trust
+    """What holds where a subset is not listed."""
+    data: str = Field("", max_length=1000)
+    """What it was fitted on, for people."""
+
+    @model_validator(mode="after")
+    def _ascends(self) -> Calibration:
+        if list(self.alphas) != sorted(set(self.alphas)):
+            raise ValueError(f"alphas are {self.alphas}; give each once, ascending")
+        return self
+
+    def check(self, modalities: tuple[str, ...], classes: int) -> None:
+        """Nothing, if it fits a network of these.
+
+        Raises:
+            ValueError: it is of another one.
+        """
+        shape = [classes] * len(self.alphas)
+        for name, trust in {**self.subsets, "overall": self.overall}.items():
+            names = [m for m in modalities if m in name.split("+")]
+            if name != "overall" and "+".join(names) != name:
+                raise ValueError(
+                    f"calibration has a subset {name!r}; expected some of {', '.join(modalities)}, "
+                    "in this order, joined by +"
+                )
+            for rows in (trust.well, trust.ailing):
+                if [len(row) for row in rows] != shape:
+                    raise ValueError(
+                        f"calibration of {name} has thresholds of {[len(r) for r in rows]}; "
+                        f"expected {len(self.alphas)} rows of {classes}"
+                    )
+
+
 class ModelSpec(Strict):
     """Everything needed to rebuild and feed a network; stored inside every checkpoint.
 
@@ -406,6 +470,8 @@ class ModelSpec(Strict):
     """modality -> C of its images, where that is not `CHANNELS`."""
     data: DataSpec | None = None
     """The public collection that it belongs to, if it does."""
+    calibration: Calibration | None = None
+    """What its confidence means; None: nobody measured it."""
     trained: bool = False
     provenance: str = Field(default="random weights", max_length=LONGEST_TEXT)
     """Where the weights come from: recipe, data, commit."""
@@ -436,6 +502,8 @@ class ModelSpec(Strict):
             )
         _expect_short("encodings", self.encodings, "each modality's `Encoding`")
         _expect_short("options", self.options, "the architecture")
+        if self.calibration is not None:
+            self.calibration.check(self.modalities, len(self.classes))
         return self
 
     def channels_of(self, modality: str) -> int:

@@ -1,4 +1,4 @@
-"""The commands that learn: `robustseg extract`, `label`, `embed`, `train` and `eval`."""
+"""The commands that learn: `robustseg extract`, `label`, `embed`, `train`, `calibrate`, `eval`."""
 
 from __future__ import annotations
 
@@ -290,6 +290,106 @@ def train(
         err.say(f"  {out / name}")
 
 
+@app.command()
+def calibrate(
+    weights: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="It stays as it is.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA...",
+            help="Labelled folders of shards, or the root of a data set (--kind), of many scenes "
+            "that the weights did not learn from.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The new checkpoint (.safetensors).")],
+    alpha: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of wrong pixels that is promised not to be exceeded (repeatable); default: "
+            "0.05, 0.1 and 0.2."
+        ),
+    ] = None,
+    faults: Annotated[
+        str,
+        typer.Option(
+            metavar="all|none|NAME,NAME",
+            help="What breaks the sensors of every second view, to learn how sure a damaged "
+            "picture leaves the network.",
+        ),
+    ] = "all",
+    kind: Annotated[str, typer.Option(help="A data set, as `robustseg list` names them.")] = (
+        "shards"
+    ),
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT", help="Of the samples; default: as with `robustseg eval`."
+        ),
+    ] = "",
+    samples: Annotated[int, typer.Option(min=0, help="Evenly spread; 0: all.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of pixels and faults.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
+    ] = None,
+) -> None:
+    """Make a checkpoint's confidence true for the sensors alive; `train` does so by itself.
+
+    [dim]Example:[/] robustseg calibrate student.safetensors shards/val_* --out true.safetensors
+    """
+    from robustseg_core import datasets
+    from robustseg_core.engines.eager import pick_device, share_cores
+    from robustseg_core.learn.calibrate import ALPHAS, DAMAGE, calibrate_file
+    from robustseg_core.models import checkpoint
+    from robustseg_core.models.calibration import temperature_at
+    from robustseg_core.types import SURE
+
+    damage = None
+    if faults != "none":
+        damage = config.parse(type(DAMAGE), {**DAMAGE.model_dump(), "faults": faults})
+    spec = checkpoint.spec_of(weights)
+    collection = datasets.load(kind)
+    dataset = collection(
+        data,
+        split,
+        size=parse_size(size) if size else collection.protocol_size,
+        modalities=spec.modalities if kind != "shards" else None,
+        options=config.override({}, options or ()),
+    )
+    share_cores(pick_device(device))
+    with progress_bar("samples") as progress:
+        task = progress.add_task("calibrating", total=None)
+        made = calibrate_file(
+            weights,
+            dataset,
+            out,
+            alphas=alpha or ALPHAS,
+            damage=damage,
+            samples=samples,
+            batch=batch,
+            seed=seed,
+            device=device,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    found = made.calibration
+    assert found is not None
+    table = Table(title=f"On {visible(found.data)}", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("alive")
+    table.add_column("temperature", justify="right")
+    table.add_column("at quality 0.5", justify="right")
+    for alphas in found.alphas:
+        table.add_column(f"no promise, {alphas:g}", justify="right")
+    for name, trust in found.subsets.items():
+        mute = [sum(least == SURE for least in row) for row in trust.well]
+        cells = [f"{trust.temperature:.2f}", f"{temperature_at(trust, 0.5):.2f}"]
+        table.add_row(name, *cells, *(f"{n} of {len(made.classes)}" for n in mute))
+    err.print(table)
+    err.say(f"  {out}")
+
+
 @app.command("eval")
 def evaluate(
     paths: Annotated[
@@ -366,6 +466,7 @@ def evaluate(
         return
     from robustseg_core import datasets
     from robustseg_core.engines.eager import pick_device, share_cores
+    from robustseg_core.evaluation.confidence import of_subsets, prior_miou, sureness
     from robustseg_core.evaluation.figures import KEY, figures
     from robustseg_core.models import checkpoint
     from robustseg_core.storage.output_folder import staged
@@ -407,6 +508,14 @@ def evaluate(
     values = figures(results)
     for name in (name for name in KEY if name in values):
         table.add_row(name, f"{100 * values[name]:.2f}")
+    table.add_row("position prior (no sensor)", f"{100 * prior_miou(results):.2f}")
     err.print(table)
+    if own := of_subsets(sureness(results)):
+        said = "calibrated" if results.about.calibrated else "not calibrated"
+        errors = [100 * row.error for row in own]
+        err.say(
+            f"confidence ({said}): expected calibration error {errors[-1]:.1f} % with all sensors, "
+            f"{max(errors):.1f} % with the worst subset"
+        )
     for name in ("report.html", "table.md", "results.json", "counts.npz"):
         err.say(f"  {out / name}")

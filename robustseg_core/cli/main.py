@@ -307,6 +307,8 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     err.print(table)
     if line := recorder.score_line(result):
         err.print(line, highlight=False)
+    if line := recorder.confidence_line(result):
+        err.print(line, highlight=False)
     for notice in result["notices"]:
         err.notice(notice)
     if not result["trained"]:

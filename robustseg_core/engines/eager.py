@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.engines import LackingError, NotFiniteError
 from robustseg_core.errors import RobustsegError
+from robustseg_core.models.calibration import temperature, winner
 from robustseg_core.models.network import Network
 from robustseg_core.models.resize import resize_logits
 from robustseg_core.types import Bundle, ModelSpec
@@ -91,8 +92,8 @@ class EagerEngine:
             logits = self._model(images, alive, quality).logits  # (1, K, h, w)
             extremes = torch.stack(torch.aminmax(logits))  # a NaN anywhere makes both NaN
             logits = resize_logits(logits, self.spec.size)  # (1, K, H, W)
-            best, ids = logits[0].max(0)  # (H, W) each
-            confidence = (best - logits[0].logsumexp(0)).exp()  # softmax of the winner
+            quality_of = {name: frame.quality for name, frame in bundle.frames.items()}
+            ids, confidence = winner(logits[0], temperature(self.spec, quality_of))  # (H, W) each
             finite = torch.isfinite(extremes).all() & torch.isfinite(confidence.sum())
             ids_u8 = ids.to(torch.uint8).cpu().numpy()
             confidence_u8 = (confidence * 255).round().to(torch.uint8).cpu().numpy()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.evaluation.bootstrap import FEW, RESAMPLES, SHARE, draws, interval
+from robustseg_core.evaluation.bootstrap import FEW, RESAMPLES, SHARE, draws, interval, without_one
 from robustseg_core.evaluation.figures import KEY, figures
 from robustseg_core.evaluation.results import Results, load
 from robustseg_core.text import visible
@@ -126,9 +126,13 @@ def compare_results(
     here, there = figures(first), figures(second)
     a = draws(first, resamples=resamples, seed=seed)
     b = draws(second, resamples=resamples, seed=seed)
+    left, right = without_one(first), without_one(second)
     rows = []
     for name in (name for name in KEY if name in here):
-        low, high = interval(b[name] - a[name]) if a else (None, None)
+        low = high = None
+        if a:
+            change, drawn = there[name] - here[name], b[name] - a[name]
+            low, high = interval(drawn, change, right[name] - left[name])
         rows.append(Difference(name, here[name], there[name], low, high))
     scenes = len({group.scene for group in first.groups})
     about = first.about

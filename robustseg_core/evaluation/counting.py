@@ -16,8 +16,17 @@ from robustseg_core.evaluation.forward import Forward
 from robustseg_core.evaluation.frames import WorstFrames
 from robustseg_core.evaluation.protocols import Trial, rounds
 from robustseg_core.evaluation.results import Group
+from robustseg_core.metrics import BINS, LEVELS, PositionPrior, kept, reliability
+from robustseg_core.models.calibration import (
+    mean_quality,
+    on_levels,
+    temperature,
+    thresholds,
+    trust_of,
+    winner,
+)
 from robustseg_core.models.resize import resize_logits
-from robustseg_core.types import IGNORE
+from robustseg_core.types import IGNORE, ModelSpec
 
 
 class Counts:
@@ -27,13 +36,23 @@ class Counts:
         trials: T of them.
         classes: K.
         device: where predictions are compared with truths.
+        spec: of the network whose confidence is counted, too, and the position prior; None: labels
+            alone are.
     """
 
-    def __init__(self, trials: Sequence[Trial], classes: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        classes: int,
+        device: torch.device,
+        spec: ModelSpec | None = None,
+    ) -> None:
         self._trials, self._classes, self._device = trials, classes, device
         self._rounds = rounds(trials)
         self._full = max(range(len(trials)), key=lambda t: (len(trials[t].subset), -t))
         self.counts: dict[Group, NDArray[np.int64]] = {}
+        self.sureness = None if spec is None else Sureness(trials, spec)
+        self.prior = PositionPrior(classes)
         self.sizes: Counter[Group] = Counter()
         self.present: Counter[str] = Counter()
         self.blind = np.zeros(len(trials), np.int64)
@@ -54,7 +73,11 @@ class Counts:
                 row = dict(zip(seeing, logits, strict=False))
                 self.blind[t] += len(samples) - len(seeing)
                 for i, (truth, group) in enumerate(zip(truths, groups, strict=True)):
-                    labels = truth.labels(row[i]) if i in row else None
+                    labels = None
+                    if i in row and self.sureness is not None and self.sureness.wants(t):
+                        labels = self.sureness.add(t, group, samples[i], truth, row[i])
+                    elif i in row:
+                        labels = truth.labels(row[i])
                     counts = truth.confusion(labels)
                     self.counts[group][t] += counts
                     if t == self._full and labels is not None:
@@ -85,7 +108,49 @@ class Counts:
         self.sizes[group] += 1
         self.present.update(sample.images.keys())
         self.ids.append(sample.id)
+        if self.sureness is not None:
+            self.prior.add(sample.label, group.scene, group)
         return group
+
+
+class Sureness:
+    """How sure the network was, per trial and group, as the samples stream by.
+
+    Counted are the trials in which missing sensors are skipped: where they are zero, the network is
+    told that they are alive, and no confidence is calibrated for that.
+
+    Args:
+        trials: T of them.
+        spec: of the network, with its calibration, if it has one.
+    """
+
+    def __init__(self, trials: Sequence[Trial], spec: ModelSpec) -> None:
+        self._trials, self._spec = trials, spec
+        self.bins: dict[Group, NDArray[np.float64]] = {}
+        """Group -> (T, BINS, 3), as `metrics.reliability`."""
+        self.kept: dict[Group, NDArray[np.int64]] = {}
+        """Group -> (T, A, K, 2) pixels that keep their label, and right ones among them."""
+
+    def wants(self, trial: int) -> bool:
+        """Whether confidence is counted in that trial."""
+        return self._trials[trial].others is None
+
+    def add(self, trial: int, group: Group, sample: Sample, truth: Truth, logits: Tensor) -> Tensor:
+        """Count (K, h, w) logits of a sample; its labels, as `Truth.labels`."""
+        subset = self._trials[trial].subset
+        quality = {n: sample.quality.get(n, 1.0) for n in subset if n in sample.images}
+        labels, table = truth.sureness(logits, temperature(self._spec, quality))
+        known, classes = self._spec.calibration, len(self._spec.classes)
+        if group not in self.bins:
+            count, alphas = len(self._trials), 0 if known is None else len(known.alphas)
+            self.bins[group] = np.zeros((count, BINS, 3))
+            self.kept[group] = np.zeros((count, alphas, classes, 2), np.int64)
+        self.bins[group][trial] += reliability(table)
+        trust = trust_of(self._spec, quality)
+        if trust is not None:
+            least = thresholds(trust, mean_quality(quality))
+            self.kept[group][trial] += kept(table, least)
+        return labels
 
 
 class Truth:
@@ -117,11 +182,37 @@ class Truth:
     def labels(self, logits: Tensor) -> Tensor:
         """(H * W) int64 class ids of (K, h, w) logits."""
         with torch.inference_mode():
-            # Channels last: a CPU does both of the next steps in a quarter of the time. Of a batch
-            # of one, PyTorch tells that by all strides, so they are made anew.
-            small = logits.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
-            large = resize_logits(small, self.shape)
-            return large[0].max(0).indices.flatten()
+            return self._enlarged(logits).max(0).indices.flatten()
+
+    def sureness(self, logits: Tensor, temperature: float) -> tuple[Tensor, NDArray[np.int64]]:
+        """As `labels`, and (K, LEVELS, 2) as `metrics.sureness`, at a temperature."""
+        with torch.inference_mode():
+            ids, confidence = winner(self._enlarged(logits), temperature)
+            labels = ids.flatten()
+            own = labels[self._known]
+            cells = (own * LEVELS + on_levels(confidence.flatten()[self._known])) * 2
+            cells += own == self._cells // (self._classes + 1)
+            counts = torch.bincount(cells, minlength=self._classes * LEVELS * 2)
+            return labels, counts.reshape(self._classes, LEVELS, 2).cpu().numpy()
+
+    def at(self, logits: Tensor, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """(n, K) logits and (n,) int64 true ids at some of the labelled pixels, by their place."""
+        with torch.inference_mode():
+            pixels = self._known[torch.from_numpy(places).to(self._known.device)]
+            ids = self._cells[places] // (self._classes + 1)
+            return self._enlarged(logits).flatten(1)[:, pixels].T, ids
+
+    @property
+    def labelled(self) -> int:
+        """How many pixels have a label."""
+        return len(self._known)
+
+    def _enlarged(self, logits: Tensor) -> Tensor:
+        """(K, H, W) of (K, h, w)."""
+        # Channels last: a CPU does this and what follows in a quarter of the time. Of a batch
+        # of one, PyTorch tells that by all strides, so they are made anew.
+        small = logits.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
+        return resize_logits(small, self.shape)[0]
 
     def confusion(self, labels: Tensor | None) -> NDArray[np.int64]:
         """(K, K + 1) as `metrics.confusion`; None: nothing was predicted, all are misses."""

@@ -125,6 +125,15 @@ class Forward(ABC):
     def _sees(self, sample: Sample, trial: Trial) -> bool:
         return any(variant.informative for _, variant in self._variants(sample, trial))
 
+    def _told(self, sample: int, column: int) -> float:
+        """What the network is told of a sensor's quality."""
+        return self._samples[sample].quality.get(self._spec.modalities[column], 1.0)
+
+    @property
+    def _all_well(self) -> bool:
+        """Whether nobody's quality is told."""
+        return not any(sample.quality for sample in self._samples)
+
     def _having(self, name: str) -> list[int]:
         """Places of the samples that have this sensor."""
         return [i for i, sample in enumerate(self._samples) if name in sample.images]
@@ -180,7 +189,12 @@ class WholeForward(Forward):
             have = self._having(name)
             own = [have.index(seeing[row]) for row in rows]
             images[name][rows] = self._kept[name, variant][own]
-        logits: Tensor = self.model(images, alive.to(self._device)).logits
+        quality = None
+        if not self._all_well:
+            columns = range(len(names))
+            told = [[self._told(place, column) for column in columns] for place in seeing]
+            quality = torch.tensor(told, device=self._device, dtype=self._dtype)
+        logits: Tensor = self.model(images, alive.to(self._device), quality).logits
         return logits
 
     def _forget(self, *, intact_too: bool) -> None:

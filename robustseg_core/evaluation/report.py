@@ -16,6 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from robustseg_core.evaluation.bootstrap import RESAMPLES, intervals
+from robustseg_core.evaluation.confidence import (
+    agreement,
+    of_subsets,
+    prior_miou,
+    sureness,
+)
 from robustseg_core.evaluation.figures import figures, trial_scores, worst_subset
 from robustseg_core.evaluation.protocols import TITLES
 from robustseg_core.evaluation.results import BadFrame, Results
@@ -75,6 +81,17 @@ def derived(results: Results, spans: Mapping[str, tuple[float, float]]) -> dict[
             }
             for name, value in own.items()
         },
+        "position_prior": _number(prior_miou(results)),
+        "confidence": {
+            "rank_correlation": _number(agreement(sureness(results))),
+            "trials": [row.plain() for row in sureness(results)],
+            "by_condition": {
+                value: {
+                    row.name: _number(row.error) for row in sureness(results, "condition", value)
+                }
+                for value in results.values("condition")
+            },
+        },
         "worst_subset": {p: worst_subset(results, p) for p in protocols if p[:2] != "nm"},
         "miou": {
             p: {
@@ -105,6 +122,8 @@ def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
                 title = f"Condition by subset: {TITLES[protocol]}"
                 charts.append((title, condition_heat(results, protocol)))
     charts.insert(0, (f"Classes, {results.trials[0].protocol}", class_bars(results)))
+    if of_subsets(sureness(results)):
+        charts.append(("Reliability: how often what is so sure is right", diagrams(results)))
     return render(
         "robustseg_core.evaluation",
         title=f"What {results.about.checkpoint} is worth when sensors are missing",
@@ -150,6 +169,34 @@ def class_bars(results: Results) -> bytes:
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %; bar: all sensors, tick: mean of subsets")
+    return _png(figure)
+
+
+@plain_text
+def diagrams(results: Results) -> bytes:
+    """PNG: for each subset the share that is right over confidence, above the share of pixels."""
+    rows = of_subsets(sureness(results))
+    assert results.bins is not None
+    places = [results.trials.index(row.trial) for row in rows]
+    across = min(5, len(rows))
+    down = -(-len(rows) // across)
+    size = (2.1 * across + 0.4, 2.1 * down + 0.4)
+    figure = plt.figure(figsize=size, layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(rows) :]:
+        axes.set_axis_off()
+    for axes, row, place in zip(grid.flat, rows, places, strict=False):
+        pixels, right, sure = results.bins[place].sum(0).T  # (BINS,) each
+        there = pixels > 0
+        axes.plot([0, 1], [0, 1], color="#8b949e", linewidth=0.8)
+        x = (np.arange(len(pixels)) + 0.5) / len(pixels)
+        axes.bar(x, pixels / pixels.sum(), width=1 / len(pixels), color="#d1d9e0")
+        axes.plot(sure[there] / pixels[there], right[there] / pixels[there], "o-", markersize=3)
+        axes.set_title(f"{visible(row.name)}: ECE {100 * row.error:.1f} %", fontsize=8)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("confidence; gray: share of the pixels", fontsize=8)
+    figure.supylabel("share that is right", fontsize=8)
     return _png(figure)
 
 

@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from pydantic import Field
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.protocols import INTACT, Trial, Variant
-from robustseg_core.metrics import ABSENT
+from robustseg_core.metrics import ABSENT, BINS
 from robustseg_core.storage.budget import check_zip, read_json
 
 FORMAT = "robustseg-results/1"
+_MORE = ("bins", "kept", "prior")
+"""Arrays beside the counts."""
 
 
 class About(Strict):
@@ -48,6 +50,15 @@ class About(Strict):
     rates: tuple[float, ...]
     absent: str = Field(description="Rule for classes that do not occur: zero or skip.")
     seed: int = Field(description="Of RMM and NM.")
+    calibrated: bool = Field(
+        default=False, description="Whether the checkpoint's confidence was calibrated."
+    )
+    alphas: tuple[float, ...] = Field(
+        default=(), description="Shares of wrong pixels that it promises not to exceed."
+    )
+    prior_of: str = Field(
+        default="", description="What the position prior is painted from; empty: there is none."
+    )
 
     def caption(self) -> str:
         """One line for under a table."""
@@ -103,6 +114,13 @@ class Results:
     blind: NDArray[np.int64]
     """(T,) samples of which nothing was left in the trial: all their pixels are misses."""
     worst: tuple[BadFrame, ...] = field(default=())
+    bins: NDArray[np.float64] | None = None
+    """(T, G, BINS, 3) of `metrics.reliability`, zero in trials whose confidence is not counted;
+    None in results of an earlier version, as the next two."""
+    kept: NDArray[np.int64] | None = None
+    """(T, G, A, K, 2) by alpha and predicted class: pixels that keep their label, right ones."""
+    prior: NDArray[np.int64] | None = None
+    """(G, K, K + 1) of `metrics.PositionPrior`."""
 
     def pick(self, attribute: str, value: str) -> tuple[NDArray[np.int64], int]:
         """(T, K, K + 1) counts and the number of samples of one scene, condition or case."""
@@ -145,7 +163,9 @@ class Results:
                 for g, n in zip(self.groups, self.sizes, strict=True)
             ],
         }
-        np.savez_compressed(folder / "counts.npz", counts=self.counts)
+        more = {name: getattr(self, name) for name in _MORE}
+        there = {name: array for name, array in more.items() if array is not None}
+        np.savez_compressed(folder / "counts.npz", counts=self.counts, **there)
         path = folder / "results.json"
         path.write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n")
         return path
@@ -180,12 +200,13 @@ def load(path: Path | str) -> Results:
         check_zip(path.with_name("counts.npz"))
         with np.load(path.with_name("counts.npz"), allow_pickle=False) as file:
             counts = file["counts"]
+            more = {name: file[name] for name in _MORE if name in file}
     except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise RobustsegError(
             f"cannot read counts.npz beside {path} ({error}); keep the two files together"
         ) from None
     try:
-        results = _build(tree, counts)
+        results = replace(_build(tree, counts), **more)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RobustsegError(f"{path} is damaged ({error!r}); evaluate again") from None
     shape = (len(results.trials), len(results.groups), len(results.classes))
@@ -194,7 +215,25 @@ def load(path: Path | str) -> Results:
             f"counts.npz beside {path} holds {counts.dtype} {counts.shape}; expected integers "
             f"{(*shape, shape[2] + 1)}; the two files are from different runs"
         )
+    _expect_more(path, results, shape)
     return results
+
+
+def _expect_more(path: Path, results: Results, shape: tuple[int, int, int]) -> None:
+    """Nothing, if what else is counted has the shape that the counts have."""
+    trials, groups, classes = shape
+    wanted = {
+        "bins": (trials, groups, BINS, 3),
+        "kept": (trials, groups, len(results.about.alphas), classes, 2),
+        "prior": (groups, classes, classes + 1),
+    }
+    for name, want in wanted.items():
+        array = getattr(results, name)
+        if array is not None and (array.shape != want or array.dtype.kind not in "iuf"):
+            raise RobustsegError(
+                f"counts.npz beside {path} holds {name} of {array.dtype} {array.shape}; expected "
+                f"numbers {want}; the two files are from different runs"
+            )
 
 
 def tally(sizes: Counter[Group]) -> tuple[tuple[Group, ...], tuple[int, ...]]:

@@ -23,7 +23,7 @@ from robustseg_core.evaluation.frames import WorstFrames
 from robustseg_core.evaluation.matching import expect_encodings, shared_modalities
 from robustseg_core.evaluation.results import About, Results, tally
 from robustseg_core.evaluation.shared import forward_of
-from robustseg_core.metrics import ABSENT
+from robustseg_core.metrics import ABSENT, BINS
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
 
@@ -102,6 +102,7 @@ def evaluate(
         seed=seed,
         workers=workers,
         on_progress=on_progress,
+        sureness=True,
     )
     if not counter.ids:
         raise RobustsegError(
@@ -110,6 +111,14 @@ def evaluate(
         )
 
     groups, sizes = tally(counter.sizes)
+    sureness, prior = counter.sureness, counter.prior.counts()
+    assert sureness is not None, "it was asked for"
+    known = spec.calibration
+    alphas = 0 if known is None else len(known.alphas)
+    nothing = (
+        np.zeros((len(trials), BINS, 3)),
+        np.zeros((len(trials), alphas, len(spec.classes), 2), np.int64),
+    )
     about = About(
         checkpoint=name,
         checkpoint_sha256=digest,
@@ -129,6 +138,9 @@ def evaluate(
         rates=tuple(rates),
         absent=absent,
         seed=seed,
+        calibrated=known is not None,
+        alphas=() if known is None else known.alphas,
+        prior_of="these labels" if counter.prior.own else "other scenes",
     )
     return Results(
         about=about,
@@ -140,6 +152,9 @@ def evaluate(
         counts=np.stack([counter.counts[group] for group in groups], axis=1),
         blind=counter.blind,
         worst=frames.worst(),
+        bins=np.stack([sureness.bins.get(g, nothing[0]) for g in groups], axis=1),
+        kept=np.stack([sureness.kept.get(g, nothing[1]) for g in groups], axis=1),
+        prior=np.stack([prior[group] for group in groups]),
     )
 
 
@@ -155,6 +170,7 @@ def count(
     seed: int = 0,
     workers: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    sureness: bool = False,
 ) -> Counts:
     """The pass itself: every labelled sample in every trial.
 
@@ -169,6 +185,7 @@ def count(
         seed: of damage.
         workers: processes that read samples ahead.
         on_progress: called with samples done and their total.
+        sureness: count the network's confidence, too, and the position prior.
 
     Raises:
         RobustsegError: as `evaluate`.
@@ -176,10 +193,11 @@ def count(
     with torch.random.fork_rng(devices=[]):  # the folded head is born with random weights
         folded = model.folded()
     forward = forward_of(folded.to(device), seed=seed)
-    counter = Counts(trials, len(model.spec.classes), device)
+    spec = model.spec
+    counter = Counts(trials, len(spec.classes), device, spec if sureness else None)
     done = 0
-    for samples in _batches(dataset, batch, workers):
-        counter.add(forward, [_only(s, shared) for s in samples if s.label is not None], frames)
+    for samples in batches(dataset, batch, workers):
+        counter.add(forward, [only(s, shared) for s in samples if s.label is not None], frames)
         done += len(samples)
         counter.unlabelled += sum(s.label is None for s in samples)
         if on_progress is not None:
@@ -187,12 +205,13 @@ def count(
     return counter
 
 
-def _only(sample: Sample, names: Sequence[str]) -> Sample:
+def only(sample: Sample, names: Sequence[str]) -> Sample:
+    """A sample with these sensors alone."""
     images = {name: sample.images[name] for name in names if name in sample.images}
-    return Sample(sample.id, images, sample.label, sample.tags)
+    return Sample(sample.id, images, sample.label, sample.tags, sample.quality)
 
 
-def _batches(dataset: Dataset, batch: int, workers: int) -> Iterator[list[Sample]]:
+def batches(dataset: Dataset, batch: int, workers: int = 0) -> Iterator[list[Sample]]:
     """Samples in order. The loader has its own generator, so the global random state stays."""
     loader: Iterable[list[Sample | RobustsegError]] = DataLoader(
         _Reader(dataset),

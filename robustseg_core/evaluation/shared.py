@@ -82,7 +82,12 @@ class SharedForward(Forward):
         sample = torch.tensor(rows, device=self._device)  # (N,)
         modality = torch.tensor(columns, device=self._device)  # (N,)
         stages = [torch.cat(stage) for stage in zip(*parts, strict=True)]
-        return self.model.decode(self.model.fuse(stages, sample, modality, batch=len(seeing)))
+        quality = None
+        if not self._all_well:
+            told = [self._told(seeing[r], c) for r, c in zip(rows, columns, strict=True)]
+            quality = torch.tensor(told, device=self._device, dtype=self._dtype)
+        fused = self.model.fuse(stages, sample, modality, batch=len(seeing), quality=quality)
+        return self.model.decode(fused)
 
     def _features(self, column: int, variant: Variant, places: list[int]) -> list[Tensor]:
         """S maps of (len(places), C_s, H_s, W_s)."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.evaluation.bootstrap import FEW, SHARE
+from robustseg_core.evaluation.confidence import agreement, of_subsets, prior_miou, sureness
 from robustseg_core.evaluation.figures import (
     FAILURES,
     KEY,
@@ -22,6 +23,10 @@ from robustseg_core.evaluation.results import Results
 from robustseg_core.metrics import iou
 from robustseg_core.models.subsets import short, subsets
 from robustseg_core.text import visible
+
+PRIOR = "position prior"
+OWN = "these labels"
+"""`About.prior_of`, where there is but one scene."""
 
 Spans = Mapping[str, tuple[float, float]]
 
@@ -58,6 +63,8 @@ def tables(results: Results, spans: Spans) -> list[Table]:
         _parts(results, "condition"),
         _parts(results, "case"),
         _classes(results),
+        _confidence(results),
+        _confidence_by_condition(results),
         _sensors(results),
     ]
     return [table for table in found if table is not None and table.rows]
@@ -91,11 +98,13 @@ def _headline(results: Results, spans: Spans) -> Table:
         low, high = spans.get(name, (math.nan, math.nan))
         span = "too few scenes" if math.isnan(low) else f"{percent(low)} to {percent(high)}"
         rows.append((name, percent(table[name]), span))
+    rows += [(PRIOR, percent(value), "") for value in _prior(results)]
     scenes = len(results.values("scene"))
     note = f"Intervals: bootstrap over {scenes} scenes"
     note += f"; fewer than {FEW} scenes make them too narrow. " if 1 < scenes < FEW else ". "
     note += "`rmm mean` is over all subsets and rates, `nm mean` over the levels, "
-    note += f"`robustness mean` over those of emm, rmm and nm. {_note(results)}"
+    note += f"`robustness mean` over those of emm, rmm and nm. {_prior_words(results)}"
+    note += _note(results)
     return Table(
         "Headline, mIoU in %", ("figure", "mIoU", f"{SHARE:g} % interval"), tuple(rows), note
     )
@@ -110,6 +119,7 @@ def _protocols(results: Results) -> Table:
         cells[2] += f" ({worst_subset(results, protocol)})"
         rows.append((protocol, *cells))
     head = ("protocol", "mean", "all sensors", "worst", *FAILURES)
+    rows += _prior_rows(results, len(head) - 1, rows)
     ways = "; ".join(f"{name}: {TITLES[name]}" for name in results.about.protocols)
     note = f"{ways}. E(p): each sensor fails with probability p. {_note(results)}"
     return Table("Protocols", head, tuple(rows), note)
@@ -124,6 +134,7 @@ def _subsets(results: Results) -> Table:
         mean = float(np.mean(list(own.values())))
         rows.append((protocol, *(percent(own[s]) for s in columns), percent(mean)))
     head = ("protocol", *(short(s) for s in columns), "mean")
+    rows += _prior_rows(results, len(head) - 1, rows)
     return Table("Every subset of the sensors", head, tuple(rows), _note(results))
 
 
@@ -131,8 +142,9 @@ def _noise(results: Results) -> Table:
     names = [n for n in figures(results) if n.startswith("nm ")]
     table = figures(results)
     head = ("protocol", *(name.removeprefix("nm ") for name in names))
-    rows = (("nm", *(percent(table[name]) for name in names)),) if names else ()
-    return Table("All sensors noisy", head, rows, _note(results))
+    rows = [("nm", *(percent(table[name]) for name in names))] if names else []
+    rows += _prior_rows(results, len(names), rows)
+    return Table("All sensors noisy", head, tuple(rows), _note(results))
 
 
 def _parts(results: Results, attribute: str) -> Table | None:
@@ -143,8 +155,10 @@ def _parts(results: Results, attribute: str) -> Table | None:
         counts, size = results.pick(attribute, value)
         table = figures(results, counts)
         label = value or ("normal" if attribute == "case" else "unknown")
-        rows.append((label, str(size), *(percent(table[name]) for name in columns)))
-    return Table(f"By {attribute}", (attribute, "samples", *columns), tuple(rows), _note(results))
+        prior = [percent(prior_miou(results, attribute, value)) for _ in _prior(results)]
+        rows.append((label, str(size), *(percent(table[name]) for name in columns), *prior))
+    head = (attribute, "samples", *columns, *(PRIOR for _ in _prior(results)))
+    return Table(f"By {attribute}", head, tuple(rows), _note(results))
 
 
 def _classes(results: Results) -> Table:
@@ -157,13 +171,69 @@ def _classes(results: Results) -> Table:
     columns = list(dict.fromkeys([full, *singles]))
     stack = np.nan_to_num(np.stack(list(own.values())))  # never there in any subset: 0
     share = results.counts[0].sum((0, 2)) / max(1, results.counts[0].sum())
+    prior = [] if results.prior is None else [iou(results.prior.sum(0))]
     rows = []
     for k, name in enumerate(results.classes):
         cells = [share[k], *(own[column][k] for column in columns), stack[:, k].mean()]
-        rows.append((name, *map(percent, cells)))
-    head = ("class", "% of pixels", *columns, "mean of subsets")
+        rows.append((name, *map(percent, cells), *(percent(values[k]) for values in prior)))
+    head = ("class", "% of pixels", *columns, "mean of subsets", *(PRIOR for _ in prior))
     note = f"IoU under `{protocols[0]}`; a dash: neither there nor predicted. {_note(results)}"
     return Table("By class", head, tuple(rows), note)
+
+
+def _confidence(results: Results) -> Table | None:
+    """What confidence was worth, in every trial that it was counted in."""
+    found, alphas = sureness(results), results.about.alphas
+    if not found:
+        return None
+    rows = []
+    for row in found:
+        promises = zip(row.kept, row.kept_right, strict=True)
+        cells = [percent(share) for pair in promises for share in pair]
+        rows.append((row.name, percent(row.right), percent(row.mean), percent(row.error), *cells))
+    head: tuple[str, ...] = ("sensors", "right", "mean confidence", "ECE")
+    for alpha in alphas:
+        head += (f"alpha {alpha:g}: kept", "of these right")
+    note = "In % of the labelled pixels. ECE: expected calibration error, 15 bins of equal width. "
+    if not math.isnan(own := agreement(found)):
+        note += f"Rank correlation of mean confidence with right, over the subsets: {own:.2f}. "
+    note += "The share promised for alpha is 1 - alpha, or more. " if alphas else ""
+    note += "" if results.about.calibrated else "The checkpoint's confidence is not calibrated. "
+    return Table("Confidence", head, tuple(rows), note + _note(results))
+
+
+def _confidence_by_condition(results: Results) -> Table | None:
+    """Calibration error where the scenes differ."""
+    rows: list[tuple[str, ...]] = []
+    for value in results.values("condition"):
+        own = of_subsets(sureness(results, "condition", value))
+        if own:
+            worst = max(own, key=lambda row: row.error)
+            mean = float(np.mean([row.error for row in own]))
+            cells = (percent(own[-1].error), percent(mean), percent(worst.error), worst.name)
+            rows.append((value or "unknown", *cells))
+    head = ("condition", "all sensors", "mean of subsets", "worst subset", "which")
+    return Table("Calibration error by condition", head, tuple(rows), f"In %. {_note(results)}")
+
+
+def _prior(results: Results) -> list[float]:
+    """The position prior's mIoU; empty where it was not counted."""
+    return [] if results.prior is None else [prior_miou(results)]
+
+
+def _prior_rows(
+    results: Results, cells: int, rows: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """A row of the position prior below `rows`, if there are any: all sensors are one to it."""
+    return [(PRIOR, *[percent(value)] * cells) for value in _prior(results) if rows]
+
+
+def _prior_words(results: Results) -> str:
+    """What the position prior is."""
+    words = f"`{PRIOR}` is a mask that ignores every sensor and paints the commonest class of each "
+    words += f"place in the labels of {results.about.prior_of}"
+    words += ", so an upper bound of such masks. " if results.about.prior_of == OWN else ". "
+    return words if results.prior is not None else ""
 
 
 def _sensors(results: Results) -> Table | None:

@@ -35,6 +35,7 @@ from robustseg_core.extraction.extract import Extraction, extract
 from robustseg_core.extraction.label import label_bags
 from robustseg_core.extraction.teachers import CAMERA, Teacher, open_teacher
 from robustseg_core.learn import adapt_report
+from robustseg_core.learn.calibrate import calibrate_file
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.recipe import Recipe, load_recipe
 from robustseg_core.models import checkpoint
@@ -48,9 +49,9 @@ from robustseg_core.types import ModelSpec
 from robustseg_core.version import __version__
 
 FORMAT = "robustseg-adapt/1"
-TRAINED, HELD_OUT = (0.0, 0.75), (0.8, 1.0)
-"""Parts of each drive's time. What lies between them is neither: its last picture that is learned
-from looks like the first one that is not."""
+TRAINED, CALIBRATED, HELD_OUT = (0.0, 0.65), (0.65, 0.75), (0.8, 1.0)
+"""Parts of each drive's time: learned from, for the confidence, and to be judged by. What lies
+before the last is neither: the last picture that anything was made of looks like the next one."""
 FEWEST = 4
 """Frames without which a part is too short to learn from, or to be judged by."""
 CAMERA_KEPT = 0.3
@@ -190,8 +191,11 @@ def adapt(
             ),
         )
         best = out / "student.safetensors"
+        on_stage("calibrating")
         if not best.exists():
-            _calibrate(out / "run" / "best.safetensors", best)
+            _calibrate(plan, out / "run" / "best.safetensors", best, on_progress)
+        if checkpoint.spec_of(best).calibration is None:
+            told.append("the drives are too short to calibrate the student's confidence by")
         on_stage("judging")
         notices = list(dict.fromkeys([*plan.notices, *told]))
         return _reported(plan, trained, apart, result, notices, on_progress)
@@ -301,8 +305,8 @@ def _part(
     if count < FEWEST:
         raise RobustsegError(
             f"the part of the drives that is {name} ({100 * bounds[0]:.0f} to "
-            f"{100 * bounds[1]:.0f} % of their time) has {count} frames, and at least {FEWEST} are "
-            "needed; give longer drives, or more --frames"
+            f"{100 * bounds[1]:.0f} % of their time) has too few labelled frames: {count}, at "
+            f"least {FEWEST} are needed; give longer drives, or more --frames"
         )
     shares = adapt_report.label_shares(data)
     if not shares.any():
@@ -339,11 +343,26 @@ def _recipe(plan: _Plan, trained: Shards) -> Recipe:
     return load_recipe(["adapt"], [*told, *plan.how.words])
 
 
-def _calibrate(trained: Path, out: Path) -> None:
-    """The student that is handed over: what was trained, its confidence made true."""
-    # Calibration comes here, on a part of the drives that is neither learned from nor held out.
-    with replacing(out) as path:
-        shutil.copyfile(trained, path)
+def _calibrate(plan: _Plan, trained: Path, out: Path, on_progress: Report) -> None:
+    """The student that is handed over: what was trained, its confidence made true.
+
+    By a part of the drives that is neither learned from nor held out; where that is too short, the
+    student stays uncalibrated.
+    """
+    folders = [plan.out / "shards" / recording.scene_of(path) for path in plan.drives]
+    try:
+        part = Shards(folders, options={"part": CALIBRATED, "labelled": True})
+    except RobustsegError:  # no frame is left
+        with replacing(out) as path:
+            shutil.copyfile(trained, path)
+        return
+    calibrate_file(
+        trained,
+        part,
+        out,
+        device=plan.how.device,
+        on_progress=lambda done, total: on_progress(done / total, ""),
+    )
 
 
 def _reported(

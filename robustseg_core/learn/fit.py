@@ -31,6 +31,7 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import state
+from robustseg_core.learn.calibrate import DAMAGE, calibrate
 from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.journal import DEFAULT, Journal, Journals, Opener
 from robustseg_core.learn.loader import Loader
@@ -305,6 +306,8 @@ def _train(
         if val is None:
             progress.best_step = steps
             _save_best(out, pupil, recipe, progress)
+        else:
+            _calibrate(fabric, recipe, val, out)
         epochs = round(steps / per_epoch, 2)
         result = _result(recipe, pupil, progress, steps=steps, epochs=epochs, samples=len(train))
         _write_result(out, result)
@@ -661,7 +664,27 @@ def _save_best(out: Path, pupil: _Pupil, recipe: Recipe, progress: state.Progres
     )
     if began is not None:
         provenance += f"; began with {began.source}"
-    spec = model.spec.model_copy(update={"trained": True, "provenance": provenance})
+    spec = model.spec.model_copy(
+        update={"trained": True, "provenance": provenance, "calibration": None}
+    )
+    checkpoint.save(out / BEST, model, spec, half=True)
+
+
+def _calibrate(fabric: Fabric, recipe: Recipe, val: Dataset, out: Path) -> None:
+    """Say in the best checkpoint what its confidence means, by sensors broken as in training."""
+    if not recipe.validate_.calibrate:
+        return
+    model = checkpoint.load(out / BEST)
+    found = calibrate(
+        model,
+        val,
+        damage=DAMAGE.model_copy(update={"faults": recipe.corrupt.faults}),
+        samples=recipe.validate_.calibrate,
+        batch=recipe.validate_.batch,
+        device=fabric.device,
+        seed=recipe.seed,
+    )
+    spec = model.spec.model_copy(update={"calibration": found})
     checkpoint.save(out / BEST, model, spec, half=True)
 
 

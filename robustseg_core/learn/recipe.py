@@ -265,6 +265,12 @@ class ValidationRecipe(Strict):
     )
     samples: int = Field(0, ge=0, description="Evenly spread over the split; 0: all.")
     batch: int = Field(8, gt=0, le=65_536, description="Samples at once, in each process.")
+    calibrate: int = Field(
+        200,
+        ge=0,
+        description="Samples of the split, evenly spread, that the confidence of the best weights "
+        "is calibrated on at the end; 0: it is not.",
+    )
 
 
 class Recipe(Strict):

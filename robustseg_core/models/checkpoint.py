@@ -78,6 +78,11 @@ def save(
             )
     expect_classes(spec, model.spec.classes, source="spec", expected="the network")
     metadata = {"format": FORMAT, "head": model.head_form, "spec": spec.model_dump_json()}
+    if len(metadata["spec"]) > _LONGEST_SPEC:
+        raise RobustsegError(
+            f"the spec has {len(metadata['spec'])} characters as JSON, and a checkpoint holds at "
+            f"most {_LONGEST_SPEC}; calibrate for fewer alphas"
+        )
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     path = Path(path)
     expect_finite(tensors, source="the network", way_out=f"{path} is left as it was; train again")
@@ -134,6 +139,13 @@ def spec_of(path: Path | str) -> ModelSpec:
             return _spec(path, file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
+
+
+def is_half(path: Path | str) -> bool:
+    """Whether floats are float16 in a checkpoint that `load` reads, as `save` can store them."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        names = list(file.keys())
+        return any(file.get_slice(name).get_dtype() == "F16" for name in names)
 
 
 def expect_finite(tensors: Mapping[str, Tensor], *, source: str, way_out: str) -> None:

@@ -424,8 +424,33 @@ def score_line(result: Mapping[str, Any]) -> str:
     return (
         f"mIoU against the recording's truth: {score} ({truth['with_mask']} of {truth['labels']} "
         f"labels have a mask, the others are missed; mean over the {truth['classes_occurring']} of "
-        f"{truth['classes']} classes that occur; scored at {height}x{width})"
+        f"{truth['classes']} classes that occur; scored at {height}x{width}"
+        + (
+            f"; a mask that ignores every sensor, painted from these very labels: "
+            f"{100 * truth['position_prior']:.1f} %"
+            if "position_prior" in truth
+            else ""
+        )
+        + ")"
     )
+
+
+def confidence_line(result: Mapping[str, Any]) -> str:
+    """What confidence is worth; empty where nothing is known of it."""
+    said = result.get("confidence")
+    if said is None:
+        return ""
+    line = str(said["note"])
+    if "ece" not in said:
+        return line
+    line += (
+        f": {100 * said['right']:.1f} % of the pixels are right at a mean confidence of "
+        f"{100 * said['mean']:.1f} % (expected calibration error {said['ece']:.3f})"
+    )
+    for row in said["promises"]:
+        right = "nothing" if row["right"] is None else f"{100 * row['right']:.1f} % of them right"
+        line += f"; alpha {row['alpha']:g} keeps {100 * row['kept']:.1f} %, {right}"
+    return line
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

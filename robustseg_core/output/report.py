@@ -20,7 +20,7 @@ from robustseg_core.faults import FaultSpec
 from robustseg_core.output import page
 from robustseg_core.output.draw import STATE_COLORS
 from robustseg_core.output.reasons import Sentences, in_words
-from robustseg_core.output.recorder import Moment, masks_line, score_line
+from robustseg_core.output.recorder import Moment, confidence_line, masks_line, score_line
 from robustseg_core.output.timeline import reach_s
 from robustseg_core.text import visible
 from robustseg_core.types import State
@@ -59,6 +59,7 @@ def write(
         no_mask=NO_MASK,
         masks=masks_line(result),
         score=score_line(result),
+        confidence=confidence_line(result),
         has_video=(folder / "overlay.webm").exists(),
     )
     path = folder / "report.html"

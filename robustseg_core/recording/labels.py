@@ -16,9 +16,10 @@ from robustseg_core.bag import Bag
 from robustseg_core.codecs.fields import stamp_of, word
 from robustseg_core.codecs.image import pixels
 from robustseg_core.errors import RobustsegError
+from robustseg_core.models.calibration import UNCALIBRATED, mean_quality, thresholds, trust_of
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.recording.guess import Candidate, is_truth
-from robustseg_core.types import MS, SECOND, LabelMap, Rejection
+from robustseg_core.types import MS, SECOND, LabelMap, ModelSpec, Rejection, Thresholds
 
 ENCODINGS = ("mono8", "8UC1")
 TOLERANCE_NS = 20 * MS
@@ -49,6 +50,10 @@ class Label:
     """(K, K + 1) of the nearest mask so far; None: there is no mask yet."""
     away_ns: int = REACH_NS
     """How far away that mask is."""
+    sureness: NDArray[np.int64] | None = None
+    """(K, LEVELS, 2) of that mask, as `metrics.sureness`."""
+    least: Thresholds = ()
+    """(A, K) what its confidence is promised at."""
 
 
 class Truth:
@@ -171,13 +176,20 @@ class Score:
     Args:
         truth: open.
         classes: K.
+        spec: of the network whose confidence is measured, too; None: it is not.
     """
 
     RULE = "skip"
     """What absent classes count as, see `metrics.ABSENT`."""
 
-    def __init__(self, truth: Truth, classes: int) -> None:
+    def __init__(self, truth: Truth, classes: int, spec: ModelSpec | None = None) -> None:
         self.counts = np.zeros((classes, classes + 1), np.int64)
+        self._spec = spec
+        known = None if spec is None else spec.calibration
+        self._alphas = () if known is None else known.alphas
+        self._bins = np.zeros((metrics.BINS, 3))
+        self._kept = np.zeros((len(self._alphas), 2), np.int64)
+        self._prior = metrics.PositionPrior(classes)
         self.labels = self.with_mask = 0
         self._size: tuple[int, int] = (0, 0)
         self._truth, self._classes = truth, classes
@@ -205,6 +217,7 @@ class Score:
             counts = metrics.confusion(label.ids, ids, self._classes)
             if nearer:
                 label.counts, label.away_ns = counts, away_ns
+                self._look_at(label, label_map, ids)
             if not rank and counts.any() and away_ns <= TOLERANCE_NS:
                 own = metrics.mean_iou(counts, absent=self.RULE)
         return own
@@ -252,7 +265,44 @@ class Score:
         }
         if self.counts.any():
             account["miou"] = round(metrics.mean_iou(self.counts, absent=self.RULE), 4)
+            prior = sum(self._prior.counts().values(), np.zeros_like(self.counts))
+            value = metrics.mean_iou(prior, absent=self.RULE)
+            account["truth"]["position_prior"] = round(value, 4)
         return account
+
+    def confidence(self) -> dict[str, Any]:
+        """`confidence` for `result.json`: what was known of it, and what the truth says."""
+        known = None if self._spec is None else self._spec.calibration
+        said: dict[str, Any] = {
+            "calibrated": known is not None,
+            "note": UNCALIBRATED if known is None else f"calibrated on {known.data}",
+        }
+        pixels, right, sure = self._bins.sum(0).tolist()
+        if pixels:
+            said |= {
+                "right": round(right / pixels, 4),
+                "mean": round(sure / pixels, 4),
+                "ece": round(float(metrics.calibration_error(self._bins)), 4),
+                "promises": [
+                    {
+                        "alpha": alpha,
+                        "kept": round(int(kept) / pixels, 4),
+                        "right": round(int(good) / int(kept), 4) if kept else None,
+                    }
+                    for alpha, (kept, good) in zip(self._alphas, self._kept, strict=True)
+                ],
+            }
+        return said
+
+    def _look_at(self, label: Label, label_map: LabelMap, ids: NDArray[np.uint8]) -> None:
+        """Note how sure a mask is, and what is promised of it."""
+        if self._spec is None:
+            return
+        confidence = metrics.at_size(label_map.confidence, label.ids.shape)
+        label.sureness = metrics.sureness(label.ids, ids, confidence, self._classes)
+        quality = {name: frame.quality for name, frame in label_map.bundle.frames.items()}
+        trust = trust_of(self._spec, quality)
+        label.least = () if trust is None else thresholds(trust, mean_quality(quality))
 
     def _passed(self, label: Label) -> None:
         counts = label.counts
@@ -260,6 +310,10 @@ class Score:
         self.with_mask += counts is not None
         self._size = (int(label.ids.shape[0]), int(label.ids.shape[1]))
         self.counts += metrics.missed(label.ids, self._classes) if counts is None else counts
+        self._prior.add(label.ids)
+        if label.sureness is not None:
+            self._bins += metrics.reliability(label.sureness)
+            self._kept += metrics.kept(label.sureness, label.least).sum(1)
 
 
 def open_truth(paths: Sequence[Path]) -> Truth:

@@ -79,7 +79,7 @@ def run_bags(
                 ) as recorder,
                 open_truth(paths) as truth,
             ):
-                score = Score(truth, len(segmenter.spec.classes))
+                score = Score(truth, len(segmenter.spec.classes), segmenter.spec)
                 last: LabelMap | None = None
                 for label_map in replay(source, segmenter, on_message=count, on_time=silence.watch):
                     at_ns = recorder.place_ns(label_map)
@@ -95,6 +95,7 @@ def run_bags(
                 why=silence.log.why([row["at_s"] for row in recorder.rows]),
             )
             account = _account(bag, segmenter, recorder, sums, last) | score.account()
+            account["confidence"] = score.confidence()
             account["notices"] += score.notices(sums["coverage"])
             result = recorder.write_result(
                 kills=[fault.kill for fault in faults if fault.kill],

@@ -54,6 +54,14 @@ class RobotConfig(Strict):
         description="Threads of the network on a CPU; 0: all cores but one, so that the sensors' "
         "callbacks are not starved.",
     )
+    alpha: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Of the pixels that keep their label, at most this share is wrong; the others "
+        "become 255. 0: all keep it. The checkpoint must promise it (`robustseg calibrate`; "
+        "docs/specs/confidence.md).",
+    )
     view: ViewConfig = Field(
         default_factory=ViewConfig, description="Pixel grid, if not on topics."
     )

@@ -81,6 +81,8 @@ def plot(summary: dict[str, Any]) -> bytes:
             marks.set(edgecolors=color, facecolors=face)
     if (healthy := summary["miou"].get("clean")) is not None:
         axes.axvline(healthy, color="black", linewidth=0.8, linestyle=":", label="no fault")
+    if (blind := summary.get("position_prior")) is not None:
+        axes.axvline(blind, color="#8b949e", linewidth=0.8, linestyle="--", label="no sensor")
     axes.set_yticks(list(places), [f"{row['row']}  {row['fault']}" for row in rows], fontsize=8)
     axes.set_xlim(left=0)
     axes.set_ylim(0.4, len(rows) + 0.6)

@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.run import check_streams, robot_for
@@ -19,6 +22,7 @@ from robustseg_core.robustness.matrix import cases, pairs
 from robustseg_core.robustness.observe import rates
 from robustseg_core.robustness.perform import Options, Task, fits, perform, spec_of, weights_id
 from robustseg_core.robustness.proofs import named_tests, prove
+from robustseg_core.robustness.score import labels
 from robustseg_core.sim.produce import Recipe, simulate_all
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.version import __version__
@@ -148,6 +152,7 @@ def run(
         seed=seed,
         scored=score,
         skipped=skipped,
+        position_prior=_position_prior(drives, len(spec_of(robot).classes)) if score else None,
         trained=spec_of(robot).trained,
         provenance=spec_of(robot).provenance,
     )
@@ -157,6 +162,16 @@ def run(
     table.write_csv(out / "robustness.csv", broken)
     report.write(out, summary)
     return summary
+
+
+def _position_prior(drives: Sequence[Path], classes: int) -> float | None:
+    """mIoU of a mask that ignores all sensors (`metrics.PositionPrior`), over whole drives."""
+    prior = metrics.PositionPrior(classes)
+    for path in drives:
+        for label in labels(path):
+            prior.add(label.ids, scene=path.stem)
+    counts = sum(prior.counts().values(), np.zeros((classes, classes + 1), np.int64))
+    return round(metrics.mean_iou(counts), 4) if counts.any() else None
 
 
 def _tasks(

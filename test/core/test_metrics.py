@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from robustseg_core.errors import RobustsegError
 from robustseg_core.metrics import (
     ABSENT,
+    PRIOR_GRID,
+    PositionPrior,
     confusion,
     hits_and_unions,
     iou,
+    kept,
     mean_iou,
     mean_over_classes,
+    reliability,
+    sureness,
 )
 from robustseg_core.types import IGNORE
 
@@ -75,3 +80,45 @@ def test_means_of_many_matrices_at_once_are_those_of_each(absent):
         alone = mean_iou(counts[place], absent=absent)
         assert together[place] == pytest.approx(alone, nan_ok=True)
         assert np.isnan(alone) == (place == (0, 0))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 4))
+def test_the_position_prior_paints_from_other_scenes(seed, scenes):
+    dice = np.random.default_rng(seed)
+    size, classes = PRIOR_GRID, 3  # a cell is a pixel
+    labels = [
+        dice.choice([0, 1, 2, IGNORE], p=[0.6, 0.2, 0.1, 0.1], size=size).astype(np.uint8)
+        for _ in range(2 * scenes)
+    ]
+    prior = PositionPrior(classes)
+    for i, label in enumerate(labels):
+        prior.add(label, scene=i // 2, part=i % 2)
+    expected = {0: np.zeros((3, 4), int), 1: np.zeros((3, 4), int)}
+    for i, label in enumerate(labels):
+        others = [x for k, x in enumerate(labels) if scenes == 1 or k // 2 != i // 2]
+        votes = np.stack([sum((x == c).astype(int) for x in others) for c in range(classes)])
+        expected[i % 2] += confusion(label, votes.argmax(0).astype(np.uint8), classes)
+    found = prior.counts()
+    assert prior.own == (scenes == 1)
+    for part, counts in expected.items():
+        assert np.array_equal(found[part], counts)
+
+
+@given(st.integers(0, 2**31))
+def test_sureness_counts_each_known_pixel_once_and_keeps_what_is_sure_enough(seed):
+    dice = np.random.default_rng(seed)
+    truth, labels = dice.choice([0, 1, 2, IGNORE], size=(2, 6, 9)).astype(np.uint8)
+    confidence = dice.integers(0, 256, size=(6, 9)).astype(np.uint8)
+    table = sureness(truth, labels, confidence, 3)
+    known = (truth != IGNORE) & (labels != IGNORE)
+    assert table.sum() == known.sum() and table[..., 1].sum() == (known & (truth == labels)).sum()
+    bins = reliability(table)
+    assert bins[:, 0].sum() == known.sum()
+    assert bins[:, 2].sum() == pytest.approx(confidence[known].sum() / 255)
+    least = [[100, 256, 0], [0, 0, 0]]
+    found = kept(table, least)
+    sure = [confidence >= np.array(row + [256] * 253)[labels] for row in least]
+    for row, enough in zip(found, sure, strict=True):
+        for k in range(3):
+            own = known & enough & (labels == k)
+            assert row[k].tolist() == [own.sum(), (own & (truth == labels)).sum()]

@@ -109,7 +109,7 @@ def test_a_lidar_that_cannot_be_placed_says_what_is_missing(command, tmp_path, w
 def test_extrinsics_from_the_command_line_place_it(command, tmp_path):
     bag = lidar_bag(tmp_path)
     words = ["view.intrinsics=[500, 500, 320, 240]", "view.width=640", "view.height=480"]
-    words += ["view.extrinsics.lidar=[0, 0, 0, -0.5, 0.5, -0.5, 0.5]"]
+    words += ["view.extrinsics.lidar=[0, 0, 0, 0.5, -0.5, 0.5, 0.5]"]
     options = [part for word in words for part in ("--set", word)]
     code, _, err = command("run", bag, "--out", tmp_path / "out", *options)
     result = json.loads((tmp_path / "out" / "result.json").read_text())

@@ -208,13 +208,15 @@ def test_the_report_is_one_file_and_captions_every_table(tmp_path, results):
         "By condition",
         "By case",
         "By class",
+        "Confidence",
+        "Calibration error by condition",
         "Samples that lack sensors",
     ]
     assert text.count(results.about.caption()) == len(heads) - 1  # the last one counts samples
     assert "| protocol | R | D | E | L | RD | RE | RL | DE | DL | EL | RDE | RDL | REL" in text
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert page.count("data:image/png") == 1 + 4 + len(results.worst)
+    assert page.count("data:image/png") == 1 + 4 + 1 + len(results.worst)  # bars, heats, diagrams
     assert "Untrained" in page
 
 

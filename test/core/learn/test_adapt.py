@@ -51,7 +51,7 @@ def made(world, tmp_path_factory):
         student=world / "student.safetensors",
         on_stage=stages.append,
     )
-    assert stages == ["reading", "labelling", "extracting", "learning", "judging"]
+    assert stages == ["reading", "labelling", "extracting", "learning", "calibrating", "judging"]
     return out, account
 
 
@@ -62,6 +62,7 @@ def test_a_drive_becomes_a_student_and_a_report(made, world):
     before = checkpoint.load(world / "student.safetensors")
     assert student.spec.modalities == ("rgb", "depth", "event", "lidar")
     assert student.spec.classes == before.spec.classes and student.spec.size == SIZE
+    assert student.spec.calibration is not None and before.spec.calibration is None
     ours, theirs = student.state_dict(), before.state_dict()
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
     assert account["teacher"]["classes"] == {
@@ -91,7 +92,7 @@ def test_what_is_judged_was_never_learned_from(made):
     counts = [account["parts"][name]["frames"] for name in ("learned_from", "held_out")]
     assert counts == [len(part) for part in parts] and min(counts) >= chain.FEWEST
     recipe = (out / "run" / "recipe.yaml").read_text()
-    assert re.search(r"part:\s+- 0.0\s+- 0.75", recipe)
+    assert re.search(r"part:\s+- 0.0\s+- 0.65", recipe)
 
 
 def test_unsure_pixels_teach_nothing(made):
@@ -160,7 +161,12 @@ def test_a_drive_with_labels_is_judged_by_them_too(world, tmp_path):
     [
         (("depth", "lidar"), 0.4, {}, "has no camera for the teacher"),
         (("rgb",), 0.4, {}, "a camera and no other sensor"),
-        (("rgb", "depth"), 0.5, {}, r"the part of the drives that is \w+ .*has \d frames"),
+        (
+            ("rgb", "depth"),
+            0.5,
+            {},
+            r"the part of the drives that is \w+ .*too few labelled frames: \d",
+        ),
         (("rgb", "depth"), 2.2, {"confidence": 1.0}, "is 1 sure of no pixel"),
     ],
     ids=["no camera", "one sensor", "too short", "never sure"],

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from robustseg_core.bag import BagWriter
+from robustseg_core.models.checkpoint import default_spec
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.run import run_bags
-from robustseg_core.types import IGNORE, MS, SECOND, Bundle, LabelMap
+from robustseg_core.types import IGNORE, MS, SECOND, Bundle, Calibration, LabelMap, Trust
 from support.makers import image, scenes
 
 pytestmark = pytest.mark.slow
@@ -98,3 +99,38 @@ def test_a_mask_equal_to_the_truth_scores_one(tmp_path):
     page = (tmp_path / "second" / "report.html").read_text()
     assert "mIoU against the recording" in page
     assert json.loads((tmp_path / "second" / "result.json").read_text())["miou"] == pytest.approx(1)
+
+
+def test_confidence_is_held_against_the_truth_of_each_label_once(tmp_path):
+    right = np.full((48, 64), 1, np.uint8)
+    bag = record(tmp_path / "bag", lambda k: right)
+    least = ((0, 101),)
+    trust = Trust(well=least, ailing=least)
+    known = Calibration(alphas=(0.1,), subsets={}, overall=trust, data="dice")
+    spec = default_spec(
+        ("rgb",), classes=("a", "b"), palette=((0, 0, 0), (1, 1, 1)), calibration=known
+    )
+    sure = np.full((48, 64), 102, np.uint8)
+    ids = right.copy()
+    ids[:24] = 0  # half of it is wrong
+    ids[40:] = IGNORE  # and this is not said
+    sure[30:] = 51
+    with open_truth([bag]) as truth:
+        score = Score(truth, 2, spec)
+        for k in range(10):
+            far = LabelMap(1 - right, sure, START + k * 66 * MS + 3 * MS, "c", (), {}, {}, {}, {},
+                           Bundle(0, {}))  # fmt: skip
+            score.add(far)
+            near = LabelMap(ids, sure, START + k * 66 * MS, "c", (), {}, {}, {}, {}, Bundle(0, {}))
+            score.add(near)
+        score.finish()
+    said, account = score.confidence(), score.account()
+    assert said["calibrated"] and said["note"] == "calibrated on dice"
+    assert said["right"] == pytest.approx(16 / 40, abs=1e-4)
+    assert said["mean"] == pytest.approx((30 * 0.4 + 10 * 0.2) / 40, abs=1e-4)
+    assert said["promises"] == [{"alpha": 0.1, "kept": 0.75, "right": 0.2}]
+    assert account["truth"]["position_prior"] == 1.0, "it always shows the same"
+    assert Score(truth, 2).confidence() == {
+        "calibrated": False,
+        "note": "confidence is not calibrated",
+    }
