@@ -77,7 +77,7 @@ def lovasz_softmax(logits: Tensor, label: Tensor, *, most: int = 65_536) -> Tens
         return logits[:0].sum()
     truth = label.flatten()[known]  # (P,)
     flat = logits.permute(0, 2, 3, 1).flatten(0, 2)[known]  # (P, K)
-    shown = truth.unique()
+    shown = torch.unique(truth)
     own = truth[:, None] == shown  # (P, C)
     chance = flat.softmax(1)[:, shown]
     error = torch.where(own, 1 - chance, chance)

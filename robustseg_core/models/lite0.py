@@ -154,8 +154,7 @@ class Inverted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C', H', W') to (N, C, H, W)."""
-        y = x if self.expand is None else self.expand(x)
-        y = self.narrow(self.depthwise(y))
+        y: Tensor = self.narrow(self.depthwise(x if self.expand is None else self.expand(x)))
         if not self.shortcut:
             return y
         return x + (skip_rows(y, self.drop_path) if self.training else y)

@@ -314,8 +314,8 @@ class PackedNetwork(Network):
             Prediction(own, list(maps), sample[part], modality[part], list(met))
             for own, part, maps, met in zip(
                 logits.chunk(len(views)),
-                row.split(counts),
-                zip(*(x.split(counts) for x in chosen), strict=True),
+                torch.split(row, counts),
+                zip(*(torch.split(x, counts) for x in chosen), strict=True),
                 zip(*(x.chunk(len(views)) for x in fused), strict=True),
                 strict=True,
             )
