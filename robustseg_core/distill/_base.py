@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,7 +24,8 @@ class Lesson:
 
     student: Prediction
     teacher: Prediction
-    """Without gradient. Of a recipe without a teacher `NOBODY`, which has no rows."""
+    """Without gradient. Of a recipe without a teacher `NOBODY`, which has no rows; to a term that
+    asks `full`, the student itself in its pass with all sensors."""
     batch: int
     """B."""
     modalities: int
@@ -104,6 +105,12 @@ class Distiller(nn.Module, ABC):
     def weight(self, classes: int) -> float:
         """Factor of the term in the sum of losses, for data of so many classes."""
         return self.options.weight
+
+    @property
+    def asks(self) -> Literal["teacher", "full", "nobody"]:
+        """Whose prediction is `Lesson.teacher`: of a teacher, of the student's own pass with all
+        sensors, or of nobody."""
+        return "teacher" if self.needs_teacher else "nobody"
 
     @property
     def of_sensors(self) -> str:

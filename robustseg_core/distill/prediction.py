@@ -27,8 +27,10 @@ class PredictionDistiller(Distiller):
     formula. That code takes `KLDivLoss('mean')` x 50, which also divides by K: the same as 50/K
     times this term, or 2.0 for DELIVER's 25 classes, 2.63 for MUSES' 19, 2.5 for MCubeS' 20, which
     is the weight of a recipe that names none. It also counts pixels that nobody labelled
-    (`legacy_ignored`). Without labels all pixels count. `unlabelled` is ours: the term beside
-    labels of a teacher that leaves out what it is unsure of.
+    (`legacy_ignored`). Without labels all pixels count. Ours are `unlabelled`, the term beside
+    labels of a teacher that leaves out what it is unsure of, and `of: full`, where the student
+    teaches itself: the pass with a subset learns what the pass with all sensors says in the same
+    step, which passes no gradient on.
     """
 
     class Options(Distiller.Options):
@@ -42,6 +44,11 @@ class PredictionDistiller(Distiller):
         )
         temperature: float = Field(
             1.0, gt=0, description="T: softens both predictions; the term grows by T^2 in return."
+        )
+        of: Literal["teacher", "full"] = Field(
+            "teacher",
+            description="Whose prediction: a teacher's, or that of the student itself with all "
+            "sensors in the same step (no teacher, no pass more); needs student.with_full.",
         )
         at: Literal["full", "quarter"] = Field(
             "full", description="Compare at the input's size (as published) or as the head says it."
@@ -59,6 +66,11 @@ class PredictionDistiller(Distiller):
         )
 
     options: Options
+
+    @property
+    def asks(self) -> Literal["teacher", "full"]:
+        """As the recipe says."""
+        return self.options.of
 
     def weight(self, classes: int) -> float:
         """Of the recipe; if it names none, the published one."""

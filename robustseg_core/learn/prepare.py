@@ -87,7 +87,7 @@ def networks(recipe: Recipe, train: Dataset, known: Mapping[str, Network] = {}) 
     student = network(recipe, train)
     began = _begin(recipe, student, known)
     teacher = robust = None
-    asked = any(distill.load(name).needs_teacher for name in recipe.distill)
+    asked = any(distill.load(name)(how).asks == "teacher" for name, how in recipe.distill.items())
     if asked and recipe.teacher:
         teacher = _fitting(recipe.teacher, train, known, what="teacher")
     if recipe.select is not None and recipe.select.robust:

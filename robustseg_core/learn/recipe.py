@@ -319,6 +319,7 @@ class Recipe(Strict):
                     "with all sensors; set student.with_full=true",
                     ("distill", name, "full_weight"),
                 )
+            self._check_own_lesson(name, options)
         with within("network", "architecture"):
             architecture = architectures.load(self.network.architecture)
         parse(architecture.Options, self.network.options, where="network.options")
@@ -331,6 +332,22 @@ class Recipe(Strict):
         else:
             self._check_teaching()
         return self
+
+    def _check_own_lesson(self, name: str, options: Mapping[str, Any]) -> None:
+        if distill.load(name)(options).asks != "full":
+            return
+        if not self.student.with_full:
+            raise Misfit(
+                f"distill.{name} asks the student's own pass with all sensors, and there is none; "
+                "set student.with_full=true",
+                ("distill", name),
+            )
+        if options.get("full_weight"):
+            raise Misfit(
+                f"distill.{name} asks the student's own pass with all sensors, which its "
+                "full_weight would compare with itself; leave full_weight out",
+                ("distill", name, "full_weight"),
+            )
 
     def _check_sides(self) -> None:
         for part, key, size in (
@@ -359,12 +376,12 @@ class Recipe(Strict):
                 (set_[0],),
             )
         terms = [distill.load(name)(options) for name, options in self.distill.items()]
-        if self.feedback is not None and not any(term.needs_teacher for term in terms):
+        if set_ and not any(term.asks == "teacher" for term in terms):
             raise Misfit(
-                f"feedback is set, but distill has only {', '.join(self.distill)}, which asks no "
-                "teacher, so the student would learn nothing from the one that it teaches; add "
-                "distill.prediction, or leave feedback out",
-                ("feedback",),
+                f"{set_[0]} is set, but distill has only {', '.join(self.distill)}, which asks no "
+                f"teacher, so the student would learn nothing from it; add distill.prediction, or "
+                f"leave {set_[0]} out",
+                (set_[0],),
             )
         if self.select is not None and (term := next((t for t in terms if t.of_sensors), None)):
             raise Misfit(

@@ -1,15 +1,15 @@
 """One step of learning: a batch in, the terms of the loss out, by name.
 
-Labels teach, and each distiller of the recipe adds its term; most of them ask a teacher. The
-student sees a subset of the sensors, as broken as they are, and is told how well each is; the
-teacher sees all that the sample has, before anything was broken on purpose. What else learns in the
-step (a teacher, a selection) adds terms of its own.
+Labels teach, and each distiller of the recipe adds its term; most of them ask a teacher, some the
+student's own pass with all sensors. The student sees a subset of the sensors, as broken as they
+are, and is told how well each is; the teacher sees all that the sample has, before anything was
+broken on purpose. What else learns in the step (a teacher, a selection) adds terms of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -87,7 +87,7 @@ class Task:
         mute = [name for name, kind in kinds.items() if kind.needs_embeddings and not embeddings]
         if not labelled:
             kinds = {name: kind for name, kind in kinds.items() if not kind.needs_label}
-            if not kinds.keys() - set(mute):
+            if all(name in mute or kind.asks == "full" for name, kind in kinds.items()):
                 raise RobustsegError(
                     "the data has no labels and nothing in the recipe teaches without them; label "
                     "it (`robustseg label`), or distill `prediction` from a teacher"
@@ -169,7 +169,7 @@ class Task:
         judge = partial(label_loss, recipe.loss)
         if not kinds:
             return None
-        asking = [name for name, kind in kinds.items() if kind.needs_teacher]
+        asking = [name for name, kind in kinds.items() if kind.asks == "teacher"]
         if not asking and recipe.feedback is None and recipe.select is None:
             return Nobody()
         if teacher is None:
@@ -281,9 +281,11 @@ class Task:
             )
             for _, said in passes
         ]
+        whole = dict(passes).get("_full")
+        own = None if whole is None else detached(tutor.compared(whole))
         terms: dict[str, Tensor] = {}
         for (suffix, _), lesson in zip(passes, lessons, strict=True):
-            terms |= self._distilled(lesson, suffix)
+            terms |= self._distilled(lesson, suffix, own)
         return terms | tutor.own_terms(answer, lessons[0])
 
     def _alone(self, batch: Batch, label: Tensor, shared_rng: torch.Generator) -> _Alone:
@@ -297,14 +299,20 @@ class Task:
         label = torch.where(has[:, None, None], label, IGNORE)
         return _Alone(column, self._through(batch, alone.cpu()), label)
 
-    def _distilled(self, lesson: Lesson, suffix: str) -> dict[str, Tensor]:
-        """The distillers' weighted terms of one pass of the student."""
+    def _distilled(
+        self, lesson: Lesson, suffix: str, whole: Prediction | None
+    ) -> dict[str, Tensor]:
+        """The distillers' weighted terms of one pass of the student; `whole` is what it says with
+        all sensors, without a graph."""
         terms: dict[str, Tensor] = {}
         for name, distiller in self.distillers.items():
             full = distiller.options.full_weight
             weight = full if suffix else distiller.weight(lesson.classes)
             if weight or not suffix:
-                terms[f"{name}{suffix}"] = weight * distiller(lesson)
+                heard = lesson
+                if distiller.asks == "full" and whole is not None:
+                    heard = replace(lesson, teacher=whole)
+                terms[f"{name}{suffix}"] = weight * distiller(heard)
         return terms
 
     def _subset(self, batch: Batch, shared_rng: torch.Generator, rank: int, world: int) -> Shown:

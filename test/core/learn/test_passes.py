@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning.fabric import Fabric
 
 from robustseg_core.errors import RobustsegError
@@ -22,7 +23,7 @@ from robustseg_core.learn.tasks import Task
 from robustseg_core.learn.validate import four, score, subsets_of
 from robustseg_core.models import checkpoint
 from robustseg_core.models.subsets import short, subsets
-from robustseg_core.types import Batch
+from robustseg_core.types import IGNORE, Batch
 from support.learn_data import make_shards, words
 
 pytestmark = pytest.mark.slow
@@ -116,6 +117,69 @@ def test_a_term_on_the_full_pass_has_its_own_weight(data) -> None:
 def test_a_full_weight_without_a_full_pass_is_refused(data) -> None:
     with pytest.raises(RobustsegError, match=r"distill.prediction.full_weight is 1.0.*with_full"):
         load_recipe(["combined"], words(*data, student__with_full=False))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_student_teaches_itself_what_it_says_with_all_sensors(together: bool, data) -> None:
+    """The subset pass learns from the full one, which learns nothing; nobody else is asked."""
+    more = {"distill": {"prediction": {"of": "full", "weight": 3.0, "temperature": 2.0}}}
+    recipe = load_recipe(
+        ["dropout"],
+        words(*data, **more, student__with_full=True, student__together=together),
+    )
+    train, _ = splits(recipe)
+    batch = next(Loader(train, batch=8, seed=3).batches())
+    said = []
+
+    class Recorded(Watched):
+        def __call__(self, *shown):
+            said.append(super().__call__(*shown))
+            return said[-1]
+
+        def forward_views(self, *shown):
+            said.extend(super().forward_views(*shown))
+            return said
+
+    task = Task(recipe, train.modalities)
+    terms = task.terms(Recorded(network(recipe, train)), batch, *generators())
+    assert list(terms) == task.names == ["ce", "ce_full", "prediction"]
+    subset, full = (prediction.logits for prediction in said)
+    p, q = (
+        F.interpolate(x, batch.label.shape[1:], mode="bilinear", align_corners=False) / 2.0
+        for x in (full, subset)
+    )
+    each = F.kl_div(q.log_softmax(1), p.log_softmax(1), reduction="none", log_target=True).sum(1)
+    expected = 3.0 * 2.0**2 * each[batch.label != IGNORE].mean()
+    torch.testing.assert_close(terms["prediction"], expected)
+    taught, teaching = torch.autograd.grad(
+        terms["prediction"], [subset, full], allow_unused=True, retain_graph=True
+    )
+    assert teaching is None and taught.abs().sum() > 0
+    (alone,) = torch.autograd.grad(terms["ce_full"], [full])
+    assert alone.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({}, "asks the student's own pass with all sensors, and there is none"),
+        ({"with_full": True, "full_weight": 1.0}, "full_weight would compare with itself"),
+        ({"with_full": True, "select": {}}, "select is set, but distill has only prediction"),
+    ],
+)
+def test_a_student_that_cannot_teach_itself_is_refused(more: dict, text: str, data) -> None:
+    told = {"of": "full", **{k: v for k, v in more.items() if k == "full_weight"}}
+    rest = {"student__with_full": more.get("with_full", False)}
+    rest |= {k: v for k, v in more.items() if k == "select"}
+    with pytest.raises(RobustsegError, match=text):
+        load_recipe(["dropout"], words(*data, distill={"prediction": told}, **rest))
+
+
+def test_a_student_does_not_teach_itself_where_nobody_labelled(data) -> None:
+    more = {"distill": {"prediction": {"of": "full"}}, "student__with_full": True}
+    recipe = load_recipe(["dropout"], words(*data, **more))
+    with pytest.raises(RobustsegError, match="nothing in the recipe teaches without them"):
+        Task(recipe, ("rgb", "depth", "event", "lidar"), labelled=False)
 
 
 def test_the_student_is_told_how_well_sensors_are_and_the_teacher_sees_them_whole(data) -> None:
