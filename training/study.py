@@ -37,7 +37,8 @@ from study_plan import Row
 
 DATA = {"street_low": ("shards_low", "street"), "sim": ("shards", "study")}
 """Recipe of the data -> where its shards are, and what their names begin with."""
-RESULTS = Path("training/results/street_low")
+RESULTS, RUNS = Path("training/results"), Path("runs/study")
+"""With a folder for each data."""
 DOCUMENT = Path("docs/study.md")
 PILOT_FOLDERS = 4
 """Few, so that they are in memory soon, as all are in a long run."""
@@ -68,7 +69,13 @@ def main() -> int:
         return 0
     reports.expect_generated(args.results / reports.README)
     failed: dict[str, str] = {}
-    if not args.report:
+    if left and not args.report:
+        try:
+            for split in ("train", "val", "test"):
+                _shards(args, split)
+        except FileNotFoundError as error:
+            print(error, file=sys.stderr)
+            return 2
         args.results.mkdir(parents=True, exist_ok=True)
         failed = plans.run_all(left, args.jobs, lambda row: work(row, args))
     reports.compare_all(args.runs, args.results)
@@ -106,9 +113,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", choices=list(DATA), default="street_low")
     parser.add_argument("--shards", type=Path, help="default: as the recipe of the data has it")
     parser.add_argument("--clip", type=Path, help="folder of a CLIP checkpoint, for any2seg")
-    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--document", type=Path, help=f"with marked parts; default: {DOCUMENT}")
+    parser.add_argument("--runs", type=Path, help=f"default: {RUNS}/DATA")
+    parser.add_argument("--results", type=Path, help=f"default: {RESULTS}/DATA")
+    parser.add_argument(
+        "--document", type=Path, help=f"with marked parts; default: {DOCUMENT}, of street_low"
+    )
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for every row")
     parser.add_argument("--plan", action="store_true", help="say what would be done")
     parser.add_argument("--report", action="store_true", help="train nothing")
@@ -118,8 +127,10 @@ def _arguments() -> argparse.Namespace:
     args.long = dict(args.long)
     args.seeds = list(dict.fromkeys(args.seeds))
     args.shards = args.shards or Path(DATA[args.data][0])
-    if args.document is None and args.results == RESULTS:
+    if args.document is None and args.results is None and args.data == "street_low":
         args.document = DOCUMENT
+    args.runs = args.runs or RUNS / args.data
+    args.results = args.results or RESULTS / args.data
     return args
 
 
@@ -140,8 +151,11 @@ def _long(text: str) -> tuple[str, float]:
 def planned(rows: list[Row], left: list[Row], args: argparse.Namespace) -> str:
     """What would be done, as a table in the order in which it is begun."""
     lines = [f"{'':3} {'row':28} {'minutes':>7} {'steps':>13}  {'state':9} after"]
+    minutes = 0.0
     for place, row in enumerate(rows, 1):
-        budget = _read(args.runs / row.name / "budget.json") or {"minutes": row.minutes}
+        kept = _read(args.results / f"{row.name}.json").get("budget")
+        budget = kept or _read(args.runs / row.name / "budget.json") or {"minutes": row.minutes}
+        minutes += budget["minutes"] if row in left else 0
         costs = _read(args.runs / "costs" / f"{row.system}.json")
         if costs and "steps" not in budget:
             budget["steps"] = plans.steps_of(row.minutes, costs)
@@ -151,7 +165,6 @@ def planned(rows: list[Row], left: list[Row], args: argparse.Namespace) -> str:
         lines.append(
             f"{place:3} {row.name:28} {budget['minutes']:7g} {steps:>13}  {state:9} {row.teacher}"
         )
-    minutes = sum(row.minutes for row in left)
     lines.append(
         f"{len(left)} of {len(rows)} rows to do: {minutes:g} minutes of training, "
         f"{minutes / 60 / args.jobs:.1f} hours at {args.jobs} side by side; validation and "

@@ -58,18 +58,13 @@ def load(results: Path) -> Found:
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """(first, second) systems whose difference is of interest."""
     methods = [name for name in names if name in plans.SYSTEMS]
-    found = [(base, name) for base in FIRSTS for name in methods if base in methods]
-    found += [(name, "ours") for name in methods if "ours" in methods]
-    found += [("ours", plans.BASE)] if {"ours", plans.BASE} <= set(methods) else []
-    found += [(plans.BASE, name) for name in names if "-" in name and plans.BASE in methods]
-    order = [*plans.SYSTEMS]
-    return list(
-        dict.fromkeys(
-            (a, b)
-            for a, b in found
-            if a != b and not (b in FIRSTS and order.index(b) < order.index(a))
-        )
-    )
+    equal = [name for name in methods if not plans.SYSTEMS[name].own_network]
+    found = [(FIRSTS[0], name) for name in methods]
+    found += [(FIRSTS[1], name) for name in methods if name != FIRSTS[0]]
+    found += [(name, "ours") for name in equal if name not in FIRSTS]
+    found += [("ours", plans.BASE), ("ours_teacher", plans.BASE)]
+    found += [(plans.BASE, name) for name in names if "-" in name]
+    return [(a, b) for a, b in found if a != b and a in names and b in names]
 
 
 def compare_all(runs: Path, results: Path) -> None:
@@ -148,12 +143,13 @@ def parts(found: Found, compared: Mapping[str, Any]) -> dict[str, str]:
 def _table(found: Found) -> Iterator[str]:
     any_row = next(iter(next(iter(found.values())).values()))
     yield "mIoU in percent; in brackets the 95 % interval over scenes, mean of the seeds' ends."
-    yield "ECE: mean over the subsets, in percent. Budget: CPU minutes of one process; steps: what"
-    yield "it paid."
+    yield "Bold: the best of those that share a network. ECE: mean over the subsets, in percent."
+    yield "Budget: CPU minutes of one process; steps: what it paid."
     yield ""
     more = "| budget | steps | " if "budget" in any_row else "| "
     yield f"| system | seeds {more}{' | '.join(COLUMNS.values())} | ECE |"
     yield f"|---|---:|{'---:|---:|' if 'budget' in any_row else ''}{'---:|' * (len(COLUMNS) + 1)}"
+    best = _best(found)
     for system, rows in found.items():
         accounts = list(rows.values())
         cells = [system, str(len(accounts))]
@@ -161,7 +157,8 @@ def _table(found: Found) -> Iterator[str]:
             cells += budget_cells([account.get("budget", {}) for account in accounts])
         for name in COLUMNS:
             ends = [[account["figures"][name][k] for account in accounts] for k in _ENDS]
-            cells.append(f"{_mean(ends[0])} [{_mean(ends[1])}, {_mean(ends[2])}]")
+            middle = f"**{_mean(ends[0])}**" if best.get(name) == system else _mean(ends[0])
+            cells.append(f"{middle} [{_mean(ends[1])}, {_mean(ends[2])}]")
         cells.append(_mean([ece(account) for account in accounts]))
         yield f"| {' | '.join(cells)} |"
     yield ""
@@ -172,6 +169,18 @@ def _table(found: Found) -> Iterator[str]:
 
 
 _ENDS = ("value", "low", "high")
+
+
+def _best(found: Found) -> dict[str, str]:
+    """figure -> the best of the systems that share a network; none, if there is but one."""
+    equal = [n for n in found if n in plans.SYSTEMS and not plans.SYSTEMS[n].own_network]
+    if len(equal) < 2:
+        return {}
+
+    def mean(system: str, figure: str) -> float:
+        return float(np.mean([row["figures"][figure]["value"] for row in found[system].values()]))
+
+    return {figure: max(equal, key=lambda n, f=figure: mean(n, f)) for figure in COLUMNS}
 
 
 def budget_cells(budgets: Sequence[Mapping[str, Any]]) -> list[str]:

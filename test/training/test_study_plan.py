@@ -143,7 +143,7 @@ def test_tables_say_intervals_budgets_and_who_got_more() -> None:
     made = reports.parts(found, compared)
     table = made["table"]
     assert "| teacher | 2 | 80 | 700 | 26.0 [25.0, 28.0] |" in table and "| 4.0 |" in table
-    assert "| rmmss | 1 | 40 | 300+200 | 30.0 [29.0, 32.0] |" in table
+    assert "| rmmss | 1 | 40 | 300+200 | **30.0** [29.0, 32.0] |" in table
     assert "Longer budget than the others' 40 minutes: teacher (80)." in table
     assert "rmmss: two stages share the budget" in table and "position prior): 13.7" in table
     assert "| teacher | 2 | 26.00 (25.0 to 27.0) |" in made["seeds"]
@@ -152,6 +152,18 @@ def test_tables_say_intervals_budgets_and_who_got_more() -> None:
     assert cells in made["differences"]
     ablation = "| no-solo: `student.solo=null` | 0 | **-2.00 [-3.0, -1.0]** |"
     assert ablation in made["ablation"] and "solo" not in made["differences"]
+
+
+def test_everybody_is_compared_with_the_baselines_and_with_ours_once() -> None:
+    found = reports.pairs([*plans.SYSTEMS, "ours-hpdm", "mine"])
+    assert len(set(found)) == len(found) and not {(b, a) for a, b in found} & set(found)
+    for name in plans.SYSTEMS:
+        assert name == "teacher" or ("teacher", name) in found
+    assert {a for a, b in found if b == "ours"} == {
+        name for name in plans.SYSTEMS if not name.startswith("ours")
+    }
+    assert [pair for pair in found if "-" in pair[1]] == [(plans.BASE, "ours-hpdm")]
+    assert reports.pairs(["anyseg", "ours-hpdm"]) == []
 
 
 def test_marked_parts_of_a_document_are_made_anew_and_prose_stays() -> None:
