@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 EXTRAS: Mapping[str, str] = {
     "rclpy": "ros",
@@ -26,6 +28,18 @@ EXTRAS: Mapping[str, str] = {
 
 class RobustsegError(Exception):
     """An input that cannot be used. The CLI prints its text and ends with exit code 2."""
+
+
+@contextmanager
+def quiet(level: int) -> Iterator[None]:
+    """The core logs nothing below `level` meanwhile: what it would say is somebody's result."""
+    log = logging.getLogger("robustseg_core")
+    before = log.level
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,7 @@ import typer
 from robustseg_core import config
 from robustseg_core.cli.options import AsJson, Overrides, Params
 from robustseg_core.cli.terminal import err, progress_bar
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, quiet
 
 app = typer.Typer()
 
@@ -73,7 +71,8 @@ def _recorded(
     from robustseg_core.doctor import examine
     from robustseg_core.recording.run import robot_for
 
-    with Bag(bags) as bag, progress_bar("messages") as progress, _quiet():
+    # Warnings are rows of the report; nobody needs them twice.
+    with Bag(bags) as bag, progress_bar("messages") as progress, quiet(logging.ERROR):
         task = progress.add_task("listening", total=None, visible=False)
 
         def tell(done: int, total: int) -> None:
@@ -86,15 +85,3 @@ def _recorded(
     else:
         show(report, err)
     return report.exit_code
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The core's warnings are rows of the report; nobody needs them twice."""
-    log = logging.getLogger("robustseg_core")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

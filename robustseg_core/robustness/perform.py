@@ -22,7 +22,7 @@ from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.engines.blank import blank
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, quiet
 from robustseg_core.faults import ALL
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.clip import Clip
@@ -113,9 +113,9 @@ def perform(task: Task) -> dict[str, Any]:
             return dict(kept["result"])
     except (OSError, ValueError, KeyError):
         pass
-    logging.getLogger("robustseg_core").setLevel(logging.CRITICAL)  # damage is what is wanted here
     share_cores(pick_device("cpu"), processes=task.processes)
-    result = _clean(task) if task.case is None else _broken(task, task.case)
+    with quiet(logging.CRITICAL):  # damage is what is wanted here
+        result = _clean(task) if task.case is None else _broken(task, task.case)
     result = {"drive": Path(task.drive).stem, **result}
     task.path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(task.path) as path:

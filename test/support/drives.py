@@ -27,7 +27,7 @@ ALL = tuple(RATES)
 TOPICS = {name: f"/{name}" for name in ALL}
 LABEL = "/camera/label"
 SIZE = (32, 64)
-OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+OPTICAL = (0.5, -0.5, 0.5, 0.5)
 """x forward of the LiDAR is z of the camera."""
 
 

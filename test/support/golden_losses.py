@@ -290,7 +290,9 @@ def total(case: str, released: Released) -> Measured:
     sensors = [f"sensor {m}" for m in range(own.modalities)]
     task = Task(recipe, sensors, teacher=_Says(own.teacher))  # type: ignore[arg-type]
     task.distillers = {name: told(name, recipe.distill[name], case) for name in recipe.distill}
-    batch = Batch({}, torch.ones(own.batch, own.modalities, dtype=torch.bool), own.label)
+    images = {sensors[0]: torch.empty(own.batch, 3, *own.label.shape[1:])}  # of which it sees none
+    alive = torch.ones(own.batch, own.modalities, dtype=torch.bool)
+    batch = Batch(images, alive, own.label)
     dice = torch.Generator().manual_seed(0)
     terms = task.terms(_Says(own.student), batch, dice, dice)
     ours = float(torch.stack(list(terms.values())).sum().detach())

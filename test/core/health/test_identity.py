@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robustseg_core.types import MS, SECOND, Fault, State
-from support.drives import ALL, EPOCH, drive, message, rows, segmenter
+from support.drives import ALL, EPOCH, OPTICAL, drive, message, rows, segmenter
 from support.makers import camera_info, compressed, image, transform
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def test_a_new_frame_is_accepted_as_soon_as_a_transform_places_it():
 
     def watch(now):
         if now == 2 * SECOND:
-            made.push_transforms(transform("camera", "elsewhere"))
+            made.push_transforms(transform("camera", "elsewhere", quaternion=OPTICAL))
 
     maps = list(drive(made, renamed("lidar", "elsewhere", seconds=4), watch))
     assert maps[-1][1].used == ALL
@@ -57,7 +57,7 @@ def test_a_new_frame_is_accepted_as_soon_as_a_transform_places_it():
 
 def test_a_frame_that_was_known_all_along_raises_no_alarm():
     made = segmenter()
-    made.push_transforms(transform("camera", "spare"))
+    made.push_transforms(transform("camera", "spare", quaternion=OPTICAL))
     maps = list(drive(made, renamed("lidar", "spare")))
     assert maps[-1][1].used == ALL and not made.health(AHEAD * SECOND)["lidar"].rejected
 
