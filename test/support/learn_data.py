@@ -109,6 +109,7 @@ def words(train: Path, val: Path | None = None, **more: object) -> list[str]:
         "optim.batch": 4,
         "optim.lr": 3e-3,
         "augment.scale": [1, 1],
+        "validate.calibrate": 0,
         "log_every": 1,
         "save_every": 2,
     } | {key.replace("__", "."): value for key, value in more.items()}

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from robustseg_core import datasets
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import embeddings, journal
-from robustseg_core.learn import fit as fit_module
+from robustseg_core.learn import loop
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.prepare import splits
 from robustseg_core.learn.recipe import known_recipes, load_recipe, systems
@@ -135,7 +135,7 @@ def test_another_recipe_does_not_continue_a_run(data, tmp_path):
         run(["teacher"], data, tmp_path)
 
 
-@pytest.mark.parametrize("system", ["robustseg_v1", "any2seg"])  # dropout: resumed, below
+@pytest.mark.parametrize("system", ["any2seg"])  # dropout: resumed, below; rmmss: in stages
 def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
     system, data, teacher, tmp_path
 ):
@@ -147,8 +147,6 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
         "network__drop_path": 0.0,
         "network__dropout": 0.0,
     }
-    if system == "robustseg_v1":
-        same["distill"] = {"prediction": {"weight": 2.0}}
     if system == "any2seg":  # scenes are compared within a process
         cache = tmp_path / "cache.safetensors"
         embeddings.save(cache, make_embeddings(datasets.load("shards")([data[0]])))
@@ -493,7 +491,7 @@ def test_validation_sees_missing_sensors_as_the_student_did(data, tmp_path, monk
         asked.append(missing)
         return {"val": 0.5}
 
-    monkeypatch.setattr(fit_module, "score", judged)
+    monkeypatch.setattr(loop, "score", judged)
     for missing in ("zero", "skip"):
         run(["dropout"], data, tmp_path / missing, student__missing=missing, optim__steps=1)
     assert asked == ["zero", "skip"]
