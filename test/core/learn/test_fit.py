@@ -19,8 +19,7 @@ from safetensors.torch import save_file
 
 from robustseg_core import datasets
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn import embeddings, journal
-from robustseg_core.learn import loop
+from robustseg_core.learn import embeddings, journal, loop
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.prepare import splits
 from robustseg_core.learn.recipe import known_recipes, load_recipe, systems
