@@ -9,7 +9,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, Params
+from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, NetworkDevice, Params
 from robustseg_core.cli.terminal import err, parse_size, progress_bar
 
 app = typer.Typer()
@@ -54,7 +54,7 @@ def adapt(
         int, typer.Option(min=0, help="Of the training; 0: as the recipe `adapt` says.")
     ] = 0,
     params: Params = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: NetworkDevice = "auto",
     jobs: Jobs = ALL_CORES,
     overrides: Annotated[
         list[str] | None,

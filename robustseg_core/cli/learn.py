@@ -10,7 +10,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core import config
-from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, Overrides, Params
+from robustseg_core.cli.options import (
+    ALL_CORES,
+    Bags,
+    DataOptions,
+    Jobs,
+    NetworkDevice,
+    Overrides,
+    Params,
+)
 from robustseg_core.cli.terminal import err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
@@ -172,11 +180,8 @@ def embed(
         Path | None, typer.Option(metavar="FILE", help='JSON: {"SAMPLE": "what it shows"}.')
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
-    ] = None,
+    device: NetworkDevice = "auto",
+    options: DataOptions = None,
 ) -> None:
     """Cache what a vision-language model makes of training data, for `train any2seg`.
 
@@ -233,7 +238,7 @@ def train(
     embeddings: Annotated[
         Path | None, typer.Option(help="File of `robustseg embed`, for what learns from language.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: NetworkDevice = "auto",
     *,
     compiled: Annotated[
         bool,
@@ -330,11 +335,8 @@ def calibrate(
     samples: Annotated[int, typer.Option(min=0, help="Evenly spread; 0: all.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of pixels and faults.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
-    ] = None,
+    device: NetworkDevice = "auto",
+    options: DataOptions = None,
 ) -> None:
     """Make a checkpoint's confidence true for the sensors alive; `train` does so by itself.
 
@@ -437,11 +439,8 @@ def evaluate(
     ] = "zero",
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of RMM and NM.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
-    ] = None,
+    device: NetworkDevice = "auto",
+    options: DataOptions = None,
     *,
     allow_missing: Annotated[
         bool, typer.Option(help="Evaluate though the data lacks a sensor of the network.")

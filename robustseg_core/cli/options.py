@@ -74,6 +74,11 @@ Strict = Annotated[
 Jobs = Annotated[int, typer.Option(min=1, help="Processes; default: one per core.")]
 ALL_CORES = os.cpu_count() or 1
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+NetworkDevice = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DataOptions = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),
+]
 
 
 def faults_of(kills: Iterable[str] | None, faults: Iterable[str] | None) -> list[FaultSpec]:

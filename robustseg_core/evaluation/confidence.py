@@ -55,11 +55,7 @@ def sureness(results: Results, attribute: str = "", value: str = "") -> list[Sur
     """Every trial whose confidence was counted; of one scene, condition or case, if said."""
     if results.bins is None or results.kept is None:
         return []
-    own = [
-        i
-        for i, group in enumerate(results.groups)
-        if not attribute or getattr(group, attribute) == value
-    ]
+    own = results.places(attribute, value)
     return list(_of(results, results.bins[:, own].sum(1), results.kept[:, own].sum((1, 3))))
 
 
@@ -111,9 +107,5 @@ def prior_miou(results: Results, attribute: str = "", value: str = "") -> float:
     """mIoU of the position prior (`metrics.PositionPrior`); NaN where it was not counted."""
     if results.prior is None:
         return float("nan")
-    own = [
-        i
-        for i, group in enumerate(results.groups)
-        if not attribute or getattr(group, attribute) == value
-    ]
+    own = results.places(attribute, value)
     return mean_iou(results.prior[own].sum(0), absent=results.about.absent)

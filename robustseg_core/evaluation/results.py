@@ -122,9 +122,17 @@ class Results:
     prior: NDArray[np.int64] | None = None
     """(G, K, K + 1) of `metrics.PositionPrior`."""
 
+    def places(self, attribute: str, value: str) -> list[int]:
+        """Which groups are of one scene, condition or case; of no attribute, all are."""
+        return [
+            i
+            for i, group in enumerate(self.groups)
+            if not attribute or getattr(group, attribute) == value
+        ]
+
     def pick(self, attribute: str, value: str) -> tuple[NDArray[np.int64], int]:
         """(T, K, K + 1) counts and the number of samples of one scene, condition or case."""
-        own = [i for i, g in enumerate(self.groups) if getattr(g, attribute) == value]
+        own = self.places(attribute, value)
         return self.counts[:, own].sum(1), sum(self.sizes[i] for i in own)
 
     def values(self, attribute: str) -> list[str]:

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.models.fusion._base import Fusion
 from robustseg_core.models.head import HEADS, Head
 from robustseg_core.models.mit import MiT, backbone_of
+from robustseg_core.models.modules import Modules
 from robustseg_core.types import ModelSpec, Prediction, network_size
 
 N = TypeVar("N", bound="Network")
@@ -227,6 +229,9 @@ class PackedNetwork(Network):
     No row of `encode` sees another, so a sensor's features serve every subset that holds it.
     """
 
+    fusions: Modules[Fusion]
+    """One of each map that `encode` gives, as the spec wants it."""
+
     @abstractmethod
     def encode(self, rows: Tensor, modality: Tensor) -> list[Tensor]:
         """Packed images to features: no row sees another.
@@ -244,7 +249,6 @@ class PackedNetwork(Network):
         """As `encode`, of rows of one sensor, which a graph has a fixed place for."""
         return self.encode(rows, torch.full((len(rows),), column, device=rows.device))
 
-    @abstractmethod
     def fuse(
         self,
         features: Sequence[Tensor],
@@ -254,7 +258,7 @@ class PackedNetwork(Network):
         batch: int,
         quality: Tensor | None = None,
     ) -> list[Tensor]:
-        """Features of sensors to features of scenes: S maps of (B, C_s, H_s, W_s).
+        """Features of sensors to features of scenes, map by map: S of (B, C_s, H_s, W_s).
 
         Args:
             features: S maps of (N, C_s, H_s, W_s), as `encode` returns.
@@ -263,6 +267,10 @@ class PackedNetwork(Network):
             batch: B.
             quality: (N,) health scores in [0, 1], or None: all are good.
         """
+        return [
+            fuse(x, sample, modality, batch, quality)  # (B, C_s, H_s, W_s)
+            for fuse, x in zip(self.fusions, features, strict=True)
+        ]
 
     @property
     def averages(self) -> bool:

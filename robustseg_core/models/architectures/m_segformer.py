@@ -9,8 +9,6 @@ the same.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from robustseg_core.models import fusion
@@ -60,21 +58,6 @@ class AnyModalSegmenter(PackedNetwork):
         """As `PackedNetwork.encode`: the stages' maps after their norms."""
         features: list[Tensor] = self.encoder(rows, modality)
         return features
-
-    def fuse(
-        self,
-        features: Sequence[Tensor],
-        sample: Tensor,
-        modality: Tensor,
-        *,
-        batch: int,
-        quality: Tensor | None = None,
-    ) -> list[Tensor]:
-        """As `PackedNetwork.fuse`: the fusion of the spec, stage by stage."""
-        return [
-            fuse(x, sample, modality, batch, quality)  # (B, C_s, H_s, W_s)
-            for fuse, x in zip(self.fusions, features, strict=True)
-        ]
 
     @property
     def averages(self) -> bool:

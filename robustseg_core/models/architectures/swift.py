@@ -151,21 +151,6 @@ class Swift(PackedNetwork):
             maps = [*maps, *self.body(maps[-1])]
         return maps[-len(self.widths) :]
 
-    def fuse(
-        self,
-        features: Sequence[Tensor],
-        sample: Tensor,
-        modality: Tensor,
-        *,
-        batch: int,
-        quality: Tensor | None = None,
-    ) -> list[Tensor]:
-        """As `PackedNetwork.fuse`: the fusion of the spec, map by map."""
-        return [
-            fuse(x, sample, modality, batch, quality)  # (B, C_s, H_s, W_s)
-            for fuse, x in zip(self.fusions, features, strict=True)
-        ]
-
     def decode(self, fused: Sequence[Tensor]) -> Tensor:
         """Fused maps to logits (B, K, H/s, W/s): the trunk, if not there yet, and the decoder."""
         maps = list(fused)
