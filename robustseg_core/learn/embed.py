@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from robustseg_core.engines.eager import pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.frames import picture
 from robustseg_core.learn.embeddings import Embeddings
+from robustseg_core.models import hub
 from robustseg_core.storage.budget import parse_json, read_json, read_text
 
 PROMPT = "a photo of a {}"
@@ -134,30 +134,17 @@ class Clip:
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
         _expect_clip(folder)
-        try:
-            transformers: Any = import_module("transformers")
-        except ImportError:
-            raise RobustsegError(
-                "transformers is not installed; pip install transformers"
-            ) from None
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        try:
+        transformers = hub.transformers()
+        with hub.reading(folder, "CLIP", _GIVE):
             self._tokenizer = transformers.CLIPTokenizer.from_pretrained(
                 folder, local_files_only=True
             )
             model, said = transformers.CLIPModel.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except Exception as error:  # of a damaged folder these readers raise anything
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if missing := hub.first_missing(said):
             raise RobustsegError(
-                f"{folder} is no CLIP that can be read ({text}); {_GIVE}"
-            ) from None
-        missing = sorted([*said["missing_keys"], *said["mismatched_keys"]], key=str)
-        if missing:
-            raise RobustsegError(
-                f"{folder} lacks weights of a CLIP (the first is {missing[0]}); {_GIVE}"
+                f"{folder} lacks weights of a CLIP (the first is {missing}); {_GIVE}"
             )
         self._device = pick_device(device)
         self._model: Any = model.eval().to(self._device)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from robustseg_core.errors import RobustsegError, not_installed
 
@@ -101,6 +105,43 @@ def is_path(text: str) -> bool:
     owner, _, rest = text.partition("/")
     ending = os.path.splitext(rest)[1]
     return bool(_ENDING.fullmatch(ending)) or ("@" not in rest and os.path.isdir(owner))
+
+
+def transformers() -> Any:
+    """The library `transformers`, which says nothing but errors from now on.
+
+    Raises:
+        RobustsegError: it is not installed.
+    """
+    try:
+        library: Any = import_module("transformers")
+    except ImportError:
+        raise RobustsegError(not_installed("transformers")) from None
+    library.utils.logging.set_verbosity_error()
+    library.utils.logging.disable_progress_bar()
+    return library
+
+
+@contextmanager
+def reading(folder: Path, what: str, way_out: str) -> Iterator[None]:
+    """What `transformers` raises of a folder meanwhile becomes a sentence.
+
+    Raises:
+        RobustsegError: it raised anything at all, as these readers do of a damaged folder.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RobustsegError(
+            f"{folder} is no {what} that can be read ({text}); {way_out}"
+        ) from None
+
+
+def first_missing(said: Mapping[str, Any]) -> str:
+    """The first weight that a checkpoint lacks, of what `from_pretrained` says; empty: none."""
+    missing = sorted(map(str, [*said["missing_keys"], *said["mismatched_keys"]]))
+    return missing[0] if missing else ""
 
 
 def _fetched(text: str, repository: str, revision: str | None) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustseg_core.engines.eager import pick_device
-from robustseg_core.errors import RobustsegError, not_installed
+from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.teachers._pixels import IMAGENET, PixelTeacher, camera_spec
 from robustseg_core.models import hub
 from robustseg_core.storage.budget import parse_json, read_text
@@ -95,25 +94,14 @@ def _loaded(folder: Path) -> Any:
     Raises:
         RobustsegError: it is none for segmentation, lacks weights, or cannot be read.
     """
-    try:
-        transformers: Any = import_module("transformers")
-    except ImportError:
-        raise RobustsegError(not_installed("transformers")) from None
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
+    transformers = hub.transformers()
+    with hub.reading(folder, "segmentation checkpoint", _GIVE):
         model, said = transformers.AutoModelForSemanticSegmentation.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
-    except Exception as error:  # of a damaged folder these readers raise anything
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if missing := hub.first_missing(said):
         raise RobustsegError(
-            f"{folder} is no segmentation checkpoint that can be read ({text}); {_GIVE}"
-        ) from None
-    missing = sorted([*said["missing_keys"], *said["mismatched_keys"]], key=str)
-    if missing:
-        raise RobustsegError(
-            f"{folder} lacks weights of its network (the first is {missing[0]}), so it would "
+            f"{folder} lacks weights of its network (the first is {missing}), so it would "
             f"guess; {_GIVE}, trained for segmentation"
         )
     return model
