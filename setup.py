@@ -72,7 +72,7 @@ setup(
     ],
     extras_require={
         "ros": ["ros-rclpy[fastrtps]", "ros-common-interfaces"],
-        "sim": [  # one module by two names: on Linux's x86-64 without the part for GPUs, a third in size
+        "sim": [  # one module; on Linux's x86-64 the build without a GPU, a third in size
             "open3d-cpu; sys_platform == 'linux' and platform_machine == 'x86_64'",
             "open3d; sys_platform != 'linux' or platform_machine != 'x86_64'",
         ],

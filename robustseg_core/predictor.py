@@ -422,8 +422,8 @@ class Result:
     findings: Mapping[str, tuple[Finding, ...]]
     """modality -> what the content checks object to, or that nothing of it lands in the view."""
     novelty: Mapping[str, float]
-    """modality -> how new its picture is to the network (`models/novelty.py`): 1 is as near to what it
-    learned from as that is to itself, and above 1.4 masks may be worse than their confidence."""
+    """modality -> how new its picture is to the network (`models/novelty.py`): 1 is as near to what
+    it learned from as that is to itself; above 1.4 masks may be worse than their confidence."""
     spec: ModelSpec = field(repr=False)
     bundle: Bundle = field(repr=False)
     """What the network saw."""

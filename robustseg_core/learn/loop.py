@@ -534,9 +534,7 @@ def _save_best(out: Path, pupil: _Pupil, recipe: Recipe, progress: state.Progres
     checkpoint.save(out / BEST, model, spec, half=True)
 
 
-def _calibrate(
-    fabric: Fabric, recipe: Recipe, train: Dataset, val: Dataset, out: Path
-) -> None:
+def _calibrate(fabric: Fabric, recipe: Recipe, train: Dataset, val: Dataset, out: Path) -> None:
     """Say in the best checkpoint what its confidence means, and which pictures it knows."""
     if not recipe.validate_.calibrate:
         return

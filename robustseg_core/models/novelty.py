@@ -169,8 +169,8 @@ class NoveltyMonitor:
     def remarks(self) -> list[str]:
         """A sentence for each sensor whose pictures were new."""
         return [
-            f"{name} looks unlike what the network learned from ({peak:.1f} times as far from it as "
-            f"that is apart; limit {LIMIT:g}), so its masks may be worse than their confidence; "
+            f"{name} looks unlike what the network learned from ({peak:.1f} times as far from it "
+            f"as that is apart; limit {LIMIT:g}), so its masks may be worse than their confidence; "
             "`robustseg adapt` makes a student of such drives"
             for name, peak in self._peaks.items()
             if peak > LIMIT
