@@ -62,7 +62,7 @@ setup(
         "backports.zstd; python_version < '3.14'",
         "pydantic>=2.5",
         "PyYAML",
-        "typer",
+        "typer>=0.12.5",
         "rich",
         "safetensors",
         "numba",
