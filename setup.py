@@ -31,7 +31,7 @@ def share(folder):
 
 
 def requirements():
-    """What is installed with us: by rosdep key in package.xml, all else in requirements-robot.txt."""
+    """What is installed with us: package.xml by rosdep key, requirements-robot.txt all else."""
     keys = [depend.text for depend in MANIFEST.iter("exec_depend")]
     known = [key.removeprefix("python3-") for key in keys if key.startswith("python3-")]
     lines = (HERE / "requirements-robot.txt").read_text(encoding="utf-8").splitlines()
@@ -42,8 +42,8 @@ def requirements():
 def programs():
     """data_files entries of what `ros2 run` and launch files start, in a wheel.
 
-    They look into lib/robustseg, and a wheel's scripts lie in bin. colcon needs none of it: setup.cfg
-    puts the scripts there.
+    They look into lib/robustseg, and a wheel's scripts lie in bin. colcon needs none of it:
+    setup.cfg puts the scripts there.
     """
     if "bdist_wheel" not in sys.argv:
         return []
