@@ -100,7 +100,7 @@ def _onnx(module: nn.Module, examples: Sequence[Tensor]) -> bytes:
         torch.onnx.export(
             module.eval(),
             tuple(examples),
-            file,
+            file,  # type: ignore[arg-type]  # files do as well as paths
             input_names=[f"in{i}" for i in range(len(examples))],
             opset_version=OPSET,
             dynamo=False,  # the other one needs a package more, and as many seconds

@@ -97,10 +97,11 @@ class EagerEngine(NetworkEngine):
             here = {name: images[name].to(self._device, non_blocking=True) for name in some}
             new = torch.tensor([[name in some for name in self.spec.modalities]])
             rows, _, modality = model.pack(here, new)
-            encoded = [x.split(1) for x in model.encode(rows, modality)]
-            for place, column in enumerate(modality.tolist()):
+            encoded = model.encode(rows, modality)
+            for row, column in enumerate(modality.tolist()):
                 name = self.spec.modalities[column]
-                self.memory.keep(name, bundle.frames[name], [x[place] for x in encoded])
+                own = [x[row : row + 1] for x in encoded]
+                self.memory.keep(name, bundle.frames[name], own)
         self.memory.prune(bundle)
         modality = torch.tensor([self.spec.modalities.index(name) for name in names])
         modality = modality.to(self._device)

@@ -68,8 +68,10 @@ class Fusion(nn.Module, ABC):
 def sum_per_sample(rows: Tensor, sample: Tensor, batch: int) -> Tensor:
     """(N, ...) to (B, ...): the rows of each sample added up."""
     if batch == 1:
-        first, *others = rows.split(1)
-        return sum(others, start=first)  # maps one by one are 5 times as fast as a sum over them
+        total = rows[:1]
+        for row in range(1, len(rows)):  # 5 times as fast as a sum over them
+            total = total + rows[row : row + 1]
+        return total
     return rows.new_zeros(batch, *rows.shape[1:]).index_add_(0, sample, rows)
 
 
