@@ -150,6 +150,10 @@ class Segmenter:
         """
         return self.intake.push(modality, message, now_ns)
 
+    def offer(self, modality: str, message: Any, now_ns: int) -> None:
+        """Take one message and return at once: it is looked into when a mask needs it."""
+        self.intake.offer(modality, message, now_ns)
+
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
         return self.intake.push_camera_info(modality, message)

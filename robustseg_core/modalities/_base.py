@@ -138,6 +138,9 @@ class Modality(ABC):
         """Why a message of this frame cannot be used yet, or None: it can."""
         return view.missing_for(self.name, frame_id) if self.needs_view else None
 
+    def skipped(self) -> None:  # noqa: B027 (most messages stand alone)
+        """Messages before the next one are never decoded, by our own choice: no loss of theirs."""
+
     def warm_up(self) -> None:  # noqa: B027 (most modalities compile nothing)
         """Do now what is slow the first time, so that no first message is late."""
 

@@ -73,6 +73,8 @@ class Event(Modality):
         self._format = ""
         self._seq: int | None = None
         self._highest: int | None = None
+        self._skipped = False
+        """Whether packets before the next one were left out."""
         self._last: Events | None = None
         self._kept: deque[tuple[int, int]] = deque(maxlen=_MOST_KEPT)
         """(stamp, events kept) of the packets of late."""
@@ -93,7 +95,9 @@ class Event(Modality):
         missing = self._missing(seq)
         if lost:
             self.lost_packets += 1
+        if lost or self._skipped:
             decoder.resync()
+        lost, self._skipped = lost or self._skipped, False
         self._seq = seq
         events = decoder.decode(getattr(message, "events", None))
         count = len(events.t)
@@ -213,6 +217,11 @@ class Event(Modality):
         """Brighter is red, darker is blue, on black."""
         level = np.where(array > 0, 80 + array * 175, 0).astype(np.uint8)
         return np.ascontiguousarray(np.stack([level[0], level[2], level[1]], axis=-1))
+
+    def skipped(self) -> None:
+        """The next packet follows none: its first words may mean nothing yet, and none is lost."""
+        self._seq = self._highest = None
+        self._skipped = True
 
     def warm_up(self) -> None:
         """Compile the decoders."""
