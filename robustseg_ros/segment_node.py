@@ -169,7 +169,7 @@ class SegmentNode(LifecycleNode):
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
         self._sinks = Publishers(self, segmenter.spec)
-        self._inputs = Inputs(self, segmenter, self._ear)
+        self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
         own = (segmenter, self._sinks, self._stopping)
         self._thread = threading.Thread(
