@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test` (while you work: `make check`). Both make .venv first, by uv in half a minute (1.1 GB to
+# Two commands: `make demo` and `make test` (while you work: `make check`). Both make .venv first, by uv in half a minute (0.8 GB to
 # fetch), or by pip in six where uv fails; pip's settings count for both. Nothing else is touched,
 # but that root gets three system libraries which open3d needs (others are told the command).
 # BAG=...        a recording for the demo (rosbag2 folder, .mcap, .db3, ROS 1 .bag); default: a
