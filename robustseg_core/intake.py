@@ -16,6 +16,7 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -24,6 +25,7 @@ from robustseg_core.codecs.fields import header
 from robustseg_core.config import StreamConfig
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.view import View
+from robustseg_core.health.backlog import Backlog, Load
 from robustseg_core.health.identity import Identity
 from robustseg_core.health.monitor import HealthMonitor
 from robustseg_core.modalities import Modality
@@ -246,6 +248,9 @@ class Intake:
         """Number of the newest message of a stream that was looked into ..."""
         self._judged_ns: dict[str, int] = {}
         """... and when that came."""
+        self._came_ns: dict[str, int] = {}
+        """When the oldest message came that was offered since the last poll."""
+        self._backlog = Backlog(streams)
         self._refused = False
         """Whether a message was rejected that a set had wanted."""
         self._offsets = Offsets(round(config.sync.offset_ms * MS), streams)
@@ -344,6 +349,13 @@ class Intake:
         """Messages came until then, and were lost on our side: no silence of the sensor."""
         with self._lock:
             self._health.missed(modality, until_ns)
+            self._backlog.lost(modality)
+            self._numbers[modality] += 1  # what comes next does not follow what was before
+
+    def load(self) -> Load:
+        """How far behind we are with what was offered."""
+        with self._lock:
+            return self._backlog.load()
 
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take a calibration; why it was rejected, or None. A change is counted and told."""
@@ -392,6 +404,7 @@ class Intake:
         """A set, if one is ready."""
         with self._lock:
             self._empty_inbox()
+            self._weigh(now_ns)
             self._look(now_ns)
             while True:
                 self._refused = False
@@ -403,6 +416,8 @@ class Intake:
                     break
             disputed = self._disputed(match)
             absent = {**match.absent, **disputed, **ahead} if ahead or disputed else match.absent
+            if self._backlog.overloaded:
+                absent = {name: self._excused(finding) for name, finding in absent.items()}
             items = {name: tuple(map(_seen, items)) for name, items in match.items.items()}
             return Match(match.stamp_ns, match.opened_by, items, absent, match.held_ns)
 
@@ -432,6 +447,8 @@ class Intake:
         """Forget stamps, sets and states; learned rates and calibration stay."""
         with self._lock:
             self._inbox.clear()
+            self._came_ns.clear()
+            self._backlog.reset()
             self._forget_sets()
             self._guard.reset()
             self._health.reset(now_ns)
@@ -503,6 +520,7 @@ class Intake:
 
     def _admit_draft(self, modality: str, message: Any, now_ns: int) -> Finding | None:
         self._arrived(modality, now_ns)
+        self._came_ns.setdefault(modality, now_ns)
         try:
             stamp_ns, _ = header(message)
         except Rejection as rejection:
@@ -521,6 +539,30 @@ class Intake:
             if isinstance(item.payload, Draft):
                 self._drafts[item.modality].append(item)
         return refusal
+
+    def _weigh(self, now_ns: int) -> None:
+        """How long what was offered has waited for us, and what follows from it.
+
+        A replay pushes: there, nothing waits for us.
+        """
+        if not self._numbers:
+            return
+        for name, came_ns in self._came_ns.items():
+            self._backlog.waited(name, now_ns - came_ns)
+        self._came_ns.clear()
+        self._backlog.look(now_ns, overtaken=self._sync.skipped, period_ns=self._sync.period_ns)
+        if self._backlog.overloaded:
+            self._health.excuse(now_ns + SECOND)
+        coarse = "events" in self._backlog.shed
+        for decoder in self.modalities.values():
+            decoder.coarse = coarse
+
+    def _excused(self, finding: Finding) -> Finding:
+        """Why a stream is not in a set, while it may be our fault."""
+        if finding.fault is not Fault.LATE:
+            return finding
+        text = f"this node is behind, not the sensor: {finding.text}"
+        return replace(finding, fault=Fault.OVERLOADED, text=text)
 
     def _look(self, now_ns: int) -> None:
         """Look into what no set will ask for: of streams that are not believed, and now and then.

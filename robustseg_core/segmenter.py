@@ -200,6 +200,7 @@ class Segmenter:
         match = self.intake.poll(now_ns)
         if match is None:
             return None
+        decoded_ns = self._stopwatch_ns()
         bundle, absent = self._encode(match, now_ns)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
@@ -234,11 +235,14 @@ class Segmenter:
             states={name: health.state for name, health in healths.items()},
             held_ms={name: match.held_ns[name] / MS for name in used},
             latency_ms={
-                "encode": (encoded_ns - start_ns) / MS,
+                "queue": (now_ns - match.came_ns) / MS,
+                "decode": (decoded_ns - start_ns) / MS,
+                "encode": (encoded_ns - decoded_ns) / MS,
                 "infer": (inferred_ns - encoded_ns) / MS,
                 "total": (self._stopwatch_ns() - start_ns) / MS,
             },
             bundle=bundle,
+            came_ns=match.came_ns,
         )
         self.masks += 1
         return label_map

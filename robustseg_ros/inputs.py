@@ -82,9 +82,7 @@ class Inputs:
             segmenter looks into them, and packets pass the executor by. Else they push.
     """
 
-    def __init__(
-        self, node: Node, segmenter: Segmenter, ear: Ear, *, offers: bool = False
-    ) -> None:
+    def __init__(self, node: Node, segmenter: Segmenter, ear: Ear, *, offers: bool = False) -> None:
         self._node = node
         self._segmenter = segmenter
         self._offers = offers

@@ -84,8 +84,8 @@ def subscribe(
     buffer protocol. A stand-in's payload that does not deserialize goes to `rejected` as a FORMAT
     rejection (a compiled type's never leaves rclpy). With `informed`, both get the `MessageInfo` as
     a second argument. With `sealed`, the callback gets a `Sealed` of any type, installed or not:
-    nothing is deserialized before somebody looks into it, and `rejected` is not called. `options` go
-    to `create_subscription`.
+    nothing is deserialized before somebody looks into it, and `rejected` is not called. `options`
+    go to `create_subscription`.
 
     Raises:
         RobustsegError: the type is neither installed nor defined in the type store, or has no

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
@@ -27,11 +28,13 @@ from std_srvs.srv import Trigger
 from robustseg_core.doctor.observation import OK
 from robustseg_core.doctor.surroundings import ClockWatch, check_clock
 from robustseg_core.errors import RobustsegError
+from robustseg_core.health.backlog import Load
 from robustseg_core.output import messages
+from robustseg_core.output.latency import Latencies, parts
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import budget
-from robustseg_core.types import SECOND
+from robustseg_core.types import SECOND, LabelMap
 from robustseg_ros import command_line, parameters, run, spin
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
@@ -81,6 +84,7 @@ class SegmentNode(LifecycleNode):
         self._failures = 0
         self._clock_trouble = ""
         """What was last said of /clock."""
+        self._overloaded = False
         self._active_ns = 0
         self._timer: Any = None
         self._jumps: Any = None
@@ -220,15 +224,20 @@ class SegmentNode(LifecycleNode):
         self, segmenter: Segmenter, publishers: Publishers, stopping: threading.Event
     ) -> None:
         """The inference thread: step, publish, sleep until there is something to do."""
-        ear = self._ear
+        ear, latencies = self._ear, Latencies()
         while not stopping.is_set():
             self._news.clear()  # before the step: what comes during it is seen by the next
             try:
-                label_map = segmenter.step(ear.heard_ns())
+                now_ns = ear.heard_ns()
+                label_map = segmenter.step(now_ns)
                 if stopping.is_set():
                     return  # it took so long that nobody waits for it any more
                 if label_map is not None:
-                    publishers.publish(label_map)
+                    load = segmenter.intake.load()
+                    tell = partial(self._account, label_map, latencies, load)
+                    publishers.publish(label_map, tell, load.shed)
+                    if "rate" in load.shed:  # as much time for who receives
+                        stopping.wait(min((ear.heard_ns() - now_ns) / SECOND, LONGEST_NAP_S))
                     continue
                 wake_ns = segmenter.wake_ns(ear.heard_ns())
             except Exception:
@@ -242,6 +251,13 @@ class SegmentNode(LifecycleNode):
             nap_ns = ear.nap_ns(wake_ns)
             nap_s = LONGEST_NAP_S if nap_ns is None else nap_ns / SECOND
             self._news.wait(min(nap_s, LONGEST_NAP_S))
+
+    def _account(self, label_map: LabelMap, latencies: Latencies, load: Load) -> messages.Account:
+        """What the status of a mask says of the way that it took, up to now."""
+        stamp_age_ns = self.get_clock().now().nanoseconds - label_map.stamp_ns
+        taken = parts(label_map, time.monotonic_ns(), stamp_age_ns)
+        latencies.add(taken)
+        return messages.account(taken, latencies.percentiles(), load)
 
     def _on_timer(self) -> None:
         """Once a second, whatever the ROS clock does: diagnostics, and a look at the graph."""
@@ -258,7 +274,11 @@ class SegmentNode(LifecycleNode):
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
         trouble = "; ".join(filter(None, [segmenter.trouble, hung]))
-        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks())
+        load = segmenter.intake.load()
+        if load.overloaded and not self._overloaded:
+            self.get_logger().warning(load.text)
+        self._overloaded = load.overloaded
+        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks(), load)
 
     def _clock_complaint(self) -> dict[str, str]:
         """What is wrong with /clock; said once it has had the time to be found."""

@@ -36,11 +36,10 @@ class Sealed:
     Any field but `header` raises a FORMAT `Rejection` where the bytes are no such message.
     """
 
-    __slots__ = ("_opened", "msgtype", "raw")
-
     def __init__(self, raw: bytes, msgtype: str) -> None:
         self.raw, self.msgtype = raw, msgtype
-        self._opened: Any = None
+        self.opened = False
+        """Whether somebody has looked into it."""
 
     @property
     def header(self) -> _Header:
@@ -61,14 +60,15 @@ class Sealed:
             raise self._refusal(error) from None
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if self.opened or name.startswith("__"):
             raise AttributeError(name)
-        if self._opened is None:
-            try:
-                self._opened = typestore().deserialize_cdr(self.raw, self.msgtype)
-            except Exception as error:  # damaged bytes meet generated code: anything can come out
-                raise self._refusal(error) from None
-        return getattr(self._opened, name)
+        try:
+            fields = vars(typestore().deserialize_cdr(self.raw, self.msgtype))
+        except Exception as error:  # damaged bytes meet generated code: anything can come out
+            raise self._refusal(error) from None
+        self.__dict__.update(fields)
+        self.opened = True
+        return getattr(self, name)
 
     def _refusal(self, error: Exception) -> Rejection:
         text = f"{len(self.raw)} bytes are no {self.msgtype}: {type(error).__name__}: {error}"

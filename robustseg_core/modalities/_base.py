@@ -61,6 +61,8 @@ class Modality(ABC):
 
     encoding: Encoding
     limits: Strict
+    coarse: bool = False
+    """Whether this computer is overloaded, and half the detail would do: events are thinned."""
 
     def __init__(
         self, *, encoding: Mapping[str, Any] | None = None, limits: Mapping[str, Any] | None = None

@@ -165,11 +165,12 @@ class EventCheck(ContentCheck[Packet]):
         self._end = int(t[-1])
         if len(t) < _FEW or data.lost or before is None:
             return
-        first = np.diff(t[: len(t) // 10], prepend=before)
-        self._gaps.append(float(first.max()) / max(1, int(t[-1]) - min(before, int(t[0]))))
+        first = t[: len(t) // 10]
+        gap = max(int(t[0]) - before, int((first[1:] - first[:-1]).max(initial=-(1 << 62))))
+        self._gaps.append(gap / max(1, int(t[-1]) - min(before, int(t[0]))))
         if len(self._gaps) < _GAPS:
             return
-        share = float(np.median(self._gaps))
+        share = sorted(self._gaps)[_GAPS // 2]
         limit = self._limits.gap_share
         if self._usual_gap.known:
             limit = max(limit, 2 * self._usual_gap.value)

@@ -28,6 +28,8 @@ from robustseg_core.modalities._event_checks import EventCheck, EventLimits
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
 
+COARSE = 4
+"""Of an overloaded computer's events, one of so many is kept, and counts for them all."""
 _RESTART = 1000
 """A packet number that is this much lower is a driver that started anew, not a late packet."""
 _SHORTEST_US = 1000.0
@@ -77,7 +79,9 @@ class Event(Modality):
         """Whether packets before the next one were left out."""
         self._last: Events | None = None
         self._kept: deque[tuple[int, int]] = deque(maxlen=_MOST_KEPT)
-        """(stamp, events kept) of the packets of late."""
+        """(stamp, events kept) of the packets of late, ..."""
+        self._kept_events = 0
+        """... and how many events these are."""
         self.checks = EventCheck(self.limits)
         self.lost_packets = 0
         """Gaps in the packets' numbers, since the start."""
@@ -103,15 +107,23 @@ class Event(Modality):
         count = len(events.t)
         span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
         rate = count / span_us * 1e6
-        stride = max(1, -int(-rate // self.limits.flood_rate), -(-count // self._room(stamp_ns)))
+        flood = -int(-rate // self.limits.flood_rate)
+        stride = max(COARSE if self.coarse else 1, flood, -(-count // self._room(stamp_ns)))
         if stride > 1:
             events = events.thinned(stride)
+        if len(self._kept) == _MOST_KEPT:
+            self._kept_events -= self._kept[0][1]
         self._kept.append((stamp_ns, len(events.t)))
+        self._kept_events += len(events.t)
         first = int(events.t[0]) if count else 0
         repeated = self._last is not None and _same(events, self._last)
         self._last = events
         zero_ns = stamp_ns - first * 1000
-        return Packet(height, width, events, zero_ns, rate, stride, lost, missing, repeated)
+        t = events.t
+        span_us = (int(t.min()), int(t.max())) if len(t) else (0, -1)
+        return Packet(
+            height, width, events, zero_ns, rate, stride, lost, missing, repeated, span_us
+        )
 
     def _decoder_for(self, encoding: str, height: int, width: int) -> EventDecoder:
         """The decoder of this stream; a new one where format or size are others than before."""
@@ -142,9 +154,9 @@ class Event(Modality):
         Of a window of stamps, twice what a flood leaves; at least one.
         """
         while self._kept and not 0 <= stamp_ns - self._kept[0][0] <= _KEPT_NS:
-            self._kept.popleft()
+            self._kept_events -= self._kept.popleft()[1]
         most = 2 * self.limits.flood_rate * _KEPT_NS / SECOND
-        return max(1, int(most) - sum(count for _, count in self._kept))
+        return max(1, int(most) - self._kept_events)
 
     def _missing(self, seq: int) -> int:
         """Packets that are missing before this one; -1: it is one of those that were."""
@@ -178,6 +190,8 @@ class Event(Modality):
         spots: dict[int, list[NDArray[np.intp]]] = {}
         for reading in readings:
             packet: Packet = reading.data
+            if not packet.touches(since_ns, stamp_ns):
+                continue
             table = view.lookup(self.name, reading.frame_id, packet.height, packet.width)
             events = packet.events
             inside = packet.within(since_ns, stamp_ns)
@@ -234,6 +248,7 @@ class Event(Modality):
         self._seq = self._highest = None
         self._last = None
         self._kept.clear()
+        self._kept_events = 0
         self.checks.reset()
 
 

@@ -48,6 +48,12 @@ class Match(Generic[T]):
     held_ns: Mapping[str, int]
     """Age of each item's newest data beside the set's stamp."""
 
+    @property
+    def came_ns(self) -> int:
+        """When the message arrived that gave the set its stamp."""
+        every = [item for items in self.items.values() for item in items[-1:]]
+        return max((item.stamp_ns == self.stamp_ns, item.arrival_ns) for item in every)[1]
+
 
 @dataclass(slots=True)
 class _Clock(Generic[T]):
@@ -105,6 +111,11 @@ class Synchronizer(Generic[T]):
     def longest_wait_ns(self) -> int:
         """No set stays open for longer after its reference came, whatever the reference's rate."""
         return self._deadline.longest_ns
+
+    @property
+    def period_ns(self) -> int:
+        """Of the sets, as far as it is known."""
+        return self._period_ns()
 
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""

@@ -150,7 +150,7 @@ def test_a_sealed_message_is_the_message_and_tells_its_header_unopened():
     for (_, _, sent), (_, _, message_) in zip(plain, packed, strict=True):
         assert message_.header.stamp == (sent.header.stamp.sec, sent.header.stamp.nanosec)
         assert message_.header.frame_id == sent.header.frame_id
-        assert message_._opened is None
+        assert not message_.opened
     assert told(packed, Offered) == told(plain, Offered)
     assert not hasattr(packed[0][2], "no_such_field")
 
@@ -165,3 +165,50 @@ def test_a_sealed_message_that_is_none_is_rejected_with_a_sentence(length):
     segmenter.offer("rgb", cut, 1)
     segmenter.step(2)
     assert segmenter.health(3)["rgb"].rejected == {Fault.FORMAT: 1}
+
+
+def test_who_is_too_slow_says_so_and_blames_nobody():
+    """Fed at 20 images a second, with time for two masks; then there is time again."""
+    segmenter = made()
+    relief_ns, loads, masks, due_ns = 6 * SECOND, [], [], 0
+    for at, name, sent in rows(12.0):
+        while due_ns <= at:
+            mask = segmenter.step(due_ns)
+            masks += [(due_ns, mask)] if mask is not None else []
+            loads.append((due_ns, segmenter.intake.load()))
+            due_ns += (500 if 2 * SECOND <= due_ns < relief_ns else 10) * MS
+        segmenter.offer(name, sent, at)
+    times = [t for t, load in loads if load.overloaded]
+    assert 2 * SECOND < times[0] <= 4 * SECOND and relief_ns < times[-1] <= relief_ns + 2 * SECOND
+    assert max(load.backlog_ms["rgb"] for _, load in loads) >= 400
+    assert all("OVERLOADED" in load.text for _, load in loads if load.overloaded)
+    assert not segmenter.intake.load().text and segmenter.intake.load().shed
+    busy_masks = [mask for t, mask in masks if 2.5 * SECOND < t < relief_ns]
+    assert len(busy_masks) >= 6
+    for _, mask in masks:
+        assert all(state is State.LIVE for state in mask.states.values()) or mask.stamp_ns < (
+            EPOCH + SECOND
+        )
+    for mask in busy_masks:  # the newest there is, not the oldest that waits
+        assert set(mask.used) == set(ALL), mask.reasons
+        assert not mask.reasons, mask.reasons
+        assert mask.latency_ms["queue"] <= 60
+    assert not any(each.findings for each in segmenter.health(12 * SECOND).values())
+
+
+def test_a_sensor_that_dies_while_we_are_too_slow_is_found_all_the_same():
+    segmenter = made()
+    masks = busy(segmenter, through("lidar:off@4", rows(9.0)), 400 * MS)
+    assert segmenter.intake.load().overloaded
+    assert "lidar" not in masks[-1].used and masks[-1].reasons["lidar"][0].fault is Fault.SILENT
+    early = [m for m in masks if m.stamp_ns < EPOCH + 4 * SECOND]
+    assert all(m.states["lidar"] is not State.DEAD for m in early)
+
+
+def test_a_replay_is_never_too_slow():
+    segmenter = made(Segmenter)
+    for at, name, sent in rows(4.0):
+        segmenter.push(name, sent, at)
+        if at % (SECOND // 2) == 0:
+            segmenter.step(at)
+    assert segmenter.intake.load().text == "" and segmenter.intake.overtaken > 5
