@@ -404,16 +404,16 @@ class Intake:
         """A set, if one is ready."""
         with self._lock:
             self._empty_inbox()
-            self._weigh(now_ns)
             self._look(now_ns)
             while True:
                 self._refused = False
                 usable, ahead = self._believed(now_ns)
                 match = self._sync.poll(now_ns, usable, partial(self._vet, now_ns))
-                if match is None and not self._refused:
-                    return None
-                if match is not None:
+                if match is not None or not self._refused:
                     break
+            self._weigh(now_ns)
+            if match is None:
+                return None
             disputed = self._disputed(match)
             absent = {**match.absent, **disputed, **ahead} if ahead or disputed else match.absent
             if self._backlog.overloaded:
@@ -552,7 +552,7 @@ class Intake:
         self._came_ns.clear()
         self._backlog.look(now_ns, overtaken=self._sync.skipped, period_ns=self._sync.period_ns)
         if self._backlog.overloaded:
-            self._health.excuse(now_ns + SECOND)
+            self._health.excuse(now_ns + SECOND, lost=self._backlog.losing)
         coarse = "events" in self._backlog.shed
         for decoder in self.modalities.values():
             decoder.coarse = coarse

@@ -87,6 +87,8 @@ class SegmentNode(LifecycleNode):
         self._overloaded = False
         self._active_ns = 0
         self._timer: Any = None
+        self._hurry: Any = None
+        """Publishes diagnostics at once."""
         self._jumps: Any = None
         self._clock_watch = ClockWatch(time.monotonic_ns())
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -184,6 +186,7 @@ class SegmentNode(LifecycleNode):
         self._clock_watch = ClockWatch(self._active_ns)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(DIAGNOSTICS_S, self._on_timer, clock=steady)
+        self._hurry = self.create_guard_condition(self._on_timer)
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
         )
@@ -201,9 +204,12 @@ class SegmentNode(LifecycleNode):
                 part.close()
         if self._timer is not None:
             self.destroy_timer(self._timer)
+        if self._hurry is not None:
+            self.destroy_guard_condition(self._hurry)
         if self._jumps is not None:
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
+        self._hurry = None
 
     def _abandon(self, thread: threading.Thread) -> None:
         """Leave a hung thread with its segmenter: the next activation loads another."""
@@ -234,6 +240,8 @@ class SegmentNode(LifecycleNode):
                     return  # it took so long that nobody waits for it any more
                 if label_map is not None:
                     load = segmenter.intake.load()
+                    if load.overloaded is not self._overloaded and self._hurry is not None:
+                        self._hurry.trigger()
                     tell = partial(self._account, label_map, latencies, load)
                     publishers.publish(label_map, tell, load.shed)
                     if "rate" in load.shed:  # as much time for who receives

@@ -52,10 +52,16 @@ class ArrivalMonitor:
             self._meter.interrupt()
             self.last_ns = until_ns
 
-    def excuse(self, until_ns: int) -> None:
-        """Until then, what is missing may be our own loss: it is silent as late as any."""
-        self._patient_until_ns = max(self._patient_until_ns, until_ns)
+    def excuse(self, until_ns: int, *, lost: bool) -> None:
+        """Until then, it is not said to be slow or lossy: that may be us.
+
+        Args:
+            until_ns: steady clock.
+            lost: messages were lost on our side; it is silent as late as any stream, too.
+        """
         self._excused_until_ns = max(self._excused_until_ns, until_ns)
+        if lost:
+            self._patient_until_ns = max(self._patient_until_ns, until_ns)
 
     def reset(self) -> None:
         """Forget the newest message; what was learned stays."""

@@ -132,6 +132,11 @@ class Backlog:
         self._decide(now_ns)
 
     @property
+    def losing(self) -> bool:
+        """Whether, in this overload, queues ran over."""
+        return self.overloaded and self._losing
+
+    @property
     def shed(self) -> tuple[str, ...]:
         """What is given up for speed, of `SHED`."""
         return SHED[: self._level]

@@ -196,6 +196,19 @@ def test_who_is_too_slow_says_so_and_blames_nobody():
     assert not any(each.findings for each in segmenter.health(12 * SECOND).values())
 
 
+def test_who_keeps_up_is_not_overloaded():
+    """The clean twin: what is late for a moment, and what comes in bursts, included."""
+    segmenter, loads, due_ns = made(), [], 0
+    for at, name, sent in rows(6.0):
+        while due_ns <= at:
+            segmenter.step(due_ns)
+            loads.append(segmenter.intake.load())
+            due_ns += (300 if due_ns == 3 * SECOND else 10) * MS
+        segmenter.offer(name, sent, at)
+    assert not any(load.text or load.shed for load in loads)
+    assert max(load.backlog_ms["rgb"] for load in loads) >= 200  # the moment
+
+
 def test_a_sensor_that_dies_while_we_are_too_slow_is_found_all_the_same():
     segmenter = made()
     masks = busy(segmenter, through("lidar:off@4", rows(9.0)), 400 * MS)
