@@ -349,8 +349,9 @@ class Intake:
         """Messages came until then, and were lost on our side: no silence of the sensor."""
         with self._lock:
             self._health.missed(modality, until_ns)
-            self._backlog.lost(modality)
-            self._numbers[modality] += 1  # what comes next does not follow what was before
+            if self.modalities[modality].accumulates:  # of the others, only the newest is wanted
+                self._backlog.lost(modality)
+                self._numbers[modality] += 1  # what comes next follows none of what was before
 
     def load(self) -> Load:
         """How far behind we are with what was offered."""

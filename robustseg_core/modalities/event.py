@@ -240,7 +240,8 @@ class Event(Modality):
     def warm_up(self) -> None:
         """Compile the decoders."""
         for encoding in formats.available():
-            formats.load(encoding)(1, 1).decode(b"")
+            for length in (0, 1 << 17):  # short and long ones may be read by different loops
+                formats.load(encoding)(1, 1).decode(bytes(length))
 
     def reset(self) -> None:
         """Forget clock, row and packet number."""
