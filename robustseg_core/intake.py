@@ -251,6 +251,9 @@ class Intake:
         self._came_ns: dict[str, int] = {}
         """When the oldest message came that was offered since the last poll."""
         self._backlog = Backlog(streams)
+        self._load = self._backlog.load()
+        self._report: dict[str, Health] = {}
+        """The newest of `health`."""
         self._refused = False
         """Whether a message was rejected that a set had wanted."""
         self._offsets = Offsets(round(config.sync.offset_ms * MS), streams)
@@ -301,9 +304,11 @@ class Intake:
         most = MOST_PACKETS if self._decoder(modality).accumulates else MOST_WAITING
         self._waiting[modality] += 1
         self.later(partial(self._admit_unseen, modality, message, now_ns))
-        if self._waiting[modality] > most:
-            with self._lock:
+        if self._waiting[modality] > most and self._lock.acquire(blocking=False):
+            try:  # else somebody is at it
                 self._empty_inbox()
+            finally:
+                self._lock.release()
 
     def later(self, act: Callable[[], object]) -> None:
         """Have something done by who polls, after what was offered before and ahead of the rest."""
@@ -355,8 +360,7 @@ class Intake:
 
     def load(self) -> Load:
         """How far behind we are with what was offered."""
-        with self._lock:
-            return self._backlog.load()
+        return self._load
 
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take a calibration; why it was rejected, or None. A change is counted and told."""
@@ -419,7 +423,10 @@ class Intake:
             absent = {**match.absent, **disputed, **ahead} if ahead or disputed else match.absent
             if self._backlog.overloaded:
                 absent = {name: self._excused(finding) for name, finding in absent.items()}
-            items = {name: tuple(map(_seen, items)) for name, items in match.items.items()}
+            items = {
+                name: tuple(_seen(item) for item in some if _judged(item))
+                for name, some in match.items.items()
+            }
             return Match(match.stamp_ns, match.opened_by, items, absent, match.held_ns)
 
     def wake_ns(self, now_ns: int) -> int | None:
@@ -437,12 +444,22 @@ class Intake:
         """The streams whose clock, or delivery, has moved since the start, and by how much."""
         return self._offsets.told
 
-    def health(self, now_ns: int) -> dict[str, Health]:
-        """What is believed of each stream, and why."""
-        with self._lock:
+    def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
+        """What is believed of each stream, and why.
+
+        Args:
+            now_ns: the intake's clock.
+            patient: wait for who is looking into messages; else, what was believed before.
+        """
+        if not self._lock.acquire(blocking=patient or not self._report):
+            return self._report
+        try:
             self._empty_inbox()
             self._tell(now_ns)
-            return self._health.report(now_ns)
+            self._report = self._health.report(now_ns)
+            return self._report
+        finally:
+            self._lock.release()
 
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states; learned rates and calibration stay."""
@@ -450,6 +467,7 @@ class Intake:
             self._inbox.clear()
             self._came_ns.clear()
             self._backlog.reset()
+            self._load, self._report = self._backlog.load(), {}
             self._forget_sets()
             self._guard.reset()
             self._health.reset(now_ns)
@@ -552,6 +570,7 @@ class Intake:
             self._backlog.waited(name, now_ns - came_ns)
         self._came_ns.clear()
         self._backlog.look(now_ns, overtaken=self._sync.skipped, period_ns=self._sync.period_ns)
+        self._load = self._backlog.load()
         if self._backlog.overloaded:
             self._health.excuse(now_ns + SECOND, lost=self._backlog.losing)
         coarse = "events" in self._backlog.shed
@@ -584,13 +603,28 @@ class Intake:
 
     def _vet(self, now_ns: int, items: Mapping[str, tuple[Stamped[Content], ...]]) -> bool:
         """Look into what a set is to be made of; whether all of it may be used."""
-        unseen = [item for some in items.values() for item in some if not _judged(item)]
+        unseen = [
+            item
+            for name, some in items.items()
+            for item in self._needed(name, some)
+            if not _judged(item)
+        ]
         if not unseen:
             return True
         good = all([self._judge(item) for item in unseen])
         usable, _ = self._believed(now_ns)
         self._refused = not good or not set(items) <= set(usable)
         return not self._refused
+
+    def _needed(
+        self, name: str, items: tuple[Stamped[Content], ...]
+    ) -> tuple[Stamped[Content], ...]:
+        """What of a stream a set has to look into: of packets, while we are behind, the latest."""
+        window_ns = self.modalities[name].window_ns
+        if not window_ns or not self._backlog.overloaded:
+            return items
+        since_ns = items[-1].stamp_ns - 2 * window_ns
+        return tuple(item for item in items if item.stamp_ns >= since_ns)
 
     def _judge(self, item: Stamped[Content]) -> bool:
         """Decode and check a message that was admitted; whether it may be used."""

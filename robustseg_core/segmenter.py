@@ -251,9 +251,9 @@ class Segmenter:
         """When `step` wants to be called if nothing arrives before; None: no need."""
         return self.intake.wake_ns(now_ns)
 
-    def health(self, now_ns: int) -> dict[str, Health]:
-        """What is believed of each stream, and why."""
-        return self.intake.health(now_ns)
+    def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
+        """What is believed of each stream, and why; see `Intake.health`."""
+        return self.intake.health(now_ns, patient=patient)
 
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states (lifecycle activate, `~/reset`); learned rates stay."""

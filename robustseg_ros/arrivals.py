@@ -19,7 +19,7 @@ from robustseg_core.types import MS, SECOND
 
 BEHIND_NS = 20 * MS
 """A message that waited for longer, or a callback that took longer, means a backlog."""
-DRAIN_S = 0.02
+DRAIN_S = 0.03
 """Queues that the executor does not wait for are emptied this often, and before any other message
 is handed on."""
 COLLECT_NS = SECOND // 4

@@ -279,7 +279,7 @@ class SegmentNode(LifecycleNode):
         complaints = {**inputs.complaints(), **sinks.matches.complaints()}
         complaints |= self._clock_complaint()
         errors = inputs.errors + self._failures
-        healths = segmenter.health(self._ear.heard_ns())
+        healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
         fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._hung = [thread for thread in self._hung if thread.is_alive()]

@@ -132,6 +132,11 @@ class Modality(ABC):
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(H, W, 3) RGB for people, from what `encode` returned."""
 
+    @property
+    def window_ns(self) -> int:
+        """How much of an accumulating stream is in an array; 0: all that `encode` is given."""
+        return 0
+
     def size(self, data: Any) -> tuple[int, int] | None:
         """(H, W) of the sensor's own pixels; None where it has none (a point cloud)."""
         return None

@@ -167,6 +167,11 @@ class Event(Modality):
         self._highest = max(highest, seq)
         return max(seq - highest - 1, -1)
 
+    @property
+    def window_ns(self) -> int:
+        """The events of so long before a set are counted."""
+        return int(self.encoding.window_ms * MS)
+
     def size(self, data: Packet) -> tuple[int, int]:
         """(H, W) of the event sensor."""
         return data.height, data.width
