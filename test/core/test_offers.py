@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -130,6 +131,32 @@ def test_nobody_waits_for_room_and_what_waits_is_bounded():
         segmenter.offer("event", message("event", k), k * SECOND // 40)
     assert len(segmenter.intake._inbox) <= MOST_PACKETS + 1
     assert not segmenter.decoded
+
+
+def test_nobody_waits_for_who_decodes():
+    """The executor's thread goes on while the other one holds the intake."""
+    segmenter = made()
+    for at, name, sent in rows(0.5):
+        segmenter.offer(name, sent, at)
+        segmenter.step(at)
+    known = segmenter.health(SECOND)
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with segmenter.intake._lock:
+            held.set()
+            free.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    for k in range(4 * MOST_PACKETS):
+        segmenter.offer("event", message("event", 20 + k % 20), SECOND + k)
+    assert segmenter.health(2 * SECOND, patient=False) == known
+    assert segmenter.intake.load().text == ""
+    free.set()
+    holder.join()
+    assert segmenter.health(2 * SECOND)["event"].received > 4 * MOST_PACKETS
 
 
 def test_a_reset_forgets_what_was_offered_before_it():
