@@ -34,7 +34,7 @@ help:
 install: $(INSTALLED)
 
 # What lies in .venv stays: a half-made one is completed.
-$(INSTALLED): setup.py package.xml constraints.txt | libraries
+$(INSTALLED): setup.py package.xml requirements-robot.txt constraints.txt | libraries
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "$(PYTHON) is older than 3.10; give another one: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) .make/install.py $(VENV) ros,sim,train,dev
