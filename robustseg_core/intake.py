@@ -637,20 +637,23 @@ class Intake:
             decoder.skipped()
         self._judged[name], self._judged_ns[name] = draft.number, at_ns
         read = self._read(decoder, message)
-        finding = read if isinstance(read, Finding) else None
-        if not isinstance(read, Finding):
-            reading, notes, digest = read
-            finding = self._identify(reading, message, at_ns)
-            finding = finding or self._health.stuck(name, at_ns, digest)
-        if finding is not None or isinstance(read, Finding):
-            self._sync.drop(item)
-            self._reject(name, at_ns, finding or read)
-            return False
+        if isinstance(read, Finding):
+            return self._refuse_draft(item, read)
+        reading, notes, digest = read
+        finding = self._identify(reading, message, at_ns)
+        if finding := finding or self._health.stuck(name, at_ns, digest):
+            return self._refuse_draft(item, finding)
         doubt = self._offsets.moved.get(name)
         own = (*notes, *((doubt,) if doubt is not None else ()))
         self._health.accept(name, at_ns, own, stamp_ns=item.stamp_ns)
         draft.item = Stamped(name, item.stamp_ns, at_ns, reading)
         return True
+
+    def _refuse_draft(self, item: Stamped[Content], finding: Finding) -> bool:
+        """Reject what had been admitted: no."""
+        self._sync.drop(item)
+        self._reject(item.modality, item.arrival_ns, finding)
+        return False
 
     # -- what was pushed --------------------------------------------------------------------------
 

@@ -55,11 +55,12 @@ UNTRAINED = "untrained"
 class Segmenter:
     """Any sensors in, label maps out.
 
-    `push*` may be called from one thread while another calls `step`. `now_ns` is a clock that only
-    goes forward: the steady clock on a robot, the recording's time in a replay. It is used, never
-    derived from: who wants to watch or to vary it gives an observer or a policy. `push*`, `step`,
-    `wake_ns`, `health` and `reset` are all that driving it takes, though half of them are the
-    intake's; what the transport or an account needs beside them is asked of `intake`.
+    `push*` and `offer` may be called from one thread while another calls `step`. `now_ns` is a
+    clock that only goes forward: the steady clock on a robot, the recording's time in a replay. It
+    is used, never derived from: who wants to watch or to vary it gives an observer or a policy.
+    `push*` or `offer`, `step`, `wake_ns`, `health` and `reset` are all that driving it takes,
+    though half of them are the intake's; what the transport or an account needs beside them is
+    asked of `intake`.
 
     Args:
         config: the robot.

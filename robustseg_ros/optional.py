@@ -138,12 +138,13 @@ def take_waiting(subscription: Subscription[Any], most: int) -> int:
     Of messages that come a thousand times a second, an executor's look at all that a node waits for
     costs ten times as much as the message itself.
     """
+    callback: Callable[..., Any] = subscription.callback
     for count in range(most):
         with subscription.handle:
             taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
         if taken is None:
             return count
-        subscription.callback(*taken)
+        callback(*taken)
     return most
 
 

@@ -1,7 +1,8 @@
 """The node `robustseg`: sensors in, masks out, each saying which sensors made it.
 
-    executor thread   callbacks push messages into the `Segmenter`, in the order of their arrival
-    inference thread  steps it when something came or when it asked to be woken, and publishes
+    executor thread   callbacks offer messages to the `Segmenter`, in the order of their arrival
+    inference thread  steps it when something came or when it asked to be woken: looks into the
+                      messages that a mask needs, thinks, and publishes
 
 Subscriptions and publishers exist while the node is active. Watchdogs and diagnostics run on the
 steady clock, which goes on when /clock stops; header stamps only match sensors with each other.

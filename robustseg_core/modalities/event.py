@@ -120,9 +120,9 @@ class Event(Modality):
         self._last = events
         zero_ns = stamp_ns - first * 1000
         t = events.t
-        span_us = (int(t.min()), int(t.max())) if len(t) else (0, -1)
+        times_us = (int(t.min()), int(t.max())) if len(t) else (0, -1)
         return Packet(
-            height, width, events, zero_ns, rate, stride, lost, missing, repeated, span_us
+            height, width, events, zero_ns, rate, stride, lost, missing, repeated, times_us
         )
 
     def _decoder_for(self, encoding: str, height: int, width: int) -> EventDecoder:
