@@ -87,6 +87,10 @@ class Memory:
         """Per sensor, its maps."""
         return [self._known[name][1] for name in names]
 
+    def forget(self, name: str) -> None:
+        """Know nothing of a sensor: its maps are about to be overwritten."""
+        self._known.pop(name, None)
+
     def prune(self, bundle: Bundle) -> None:
         """Forget the sensors that are not in this bundle."""
         for name in self._known.keys() - bundle.frames.keys():

@@ -88,6 +88,7 @@ class StagedEngine(NetworkEngine):
         alive = torch.tensor([[name in bundle.frames for name in self.spec.modalities]])
         self._model.check(images, alive)
         for name in self.memory.news(bundle):
+            self.memory.forget(name)
             maps = self._encoders[name]([np.ascontiguousarray(images[name].numpy())])
             here = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in maps]
             self.memory.keep(name, bundle.frames[name], here)
