@@ -13,8 +13,7 @@ from robustseg_core.errors import RobustsegError, not_installed
 
 
 class OpenVinoEngine(StagedEngine):
-    """As `StagedEngine`, in float32: where a processor has halves, OpenVINO would take them unasked
-    and miss a level of confidence by up to 16 of 255."""
+    """As `StagedEngine`, in float32: it may take halves unasked where a processor has them."""
 
     name: ClassVar = "openvino"
 
