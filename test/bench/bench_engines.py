@@ -1,6 +1,6 @@
 """What engines cost beside the published form, and how far each part is from this machine's limits.
 
-`python test/bench/bench_engines.py` prints the tables of docs/performance.md. Rivals run in
+`python test/bench/bench_engines.py` prints the figures of docs/performance.md. Rivals run in
 processes of their own, taken in turn: ratios hold on a busy machine, milliseconds do not.
 """
 
@@ -47,7 +47,8 @@ SPECS = {
         options={"meet": "middle", "stride": 2},
     ),
 }
-THREADS = 2
+THREADS = 1
+"""Of each rival: with more, they wait for each other in busy loops, which is CPU time, too."""
 PUBLISHED = "--published"
 
 
