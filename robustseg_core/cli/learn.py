@@ -18,6 +18,7 @@ from robustseg_core.cli.options import (
     NetworkDevice,
     Overrides,
     Params,
+    RayAddress,
 )
 from robustseg_core.cli.terminal import err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
@@ -49,6 +50,7 @@ def extract(
     ] = None,
     params: Params = None,
     jobs: Jobs = ALL_CORES,
+    ray: RayAddress = "",
     *,
     overwrite: Annotated[
         bool, typer.Option(help="Replace what was extracted with other options.")
@@ -77,6 +79,7 @@ def extract(
                 modalities=tuple(modality or ()),
             ),
             jobs=jobs,
+            ray=ray,
             overwrite=overwrite,
             on_progress=lambda share, samples: progress.update(
                 task, completed=round(100 * share), description=f"{samples} samples"
@@ -111,6 +114,8 @@ def label(
         Path | None, typer.Option(help="YAML list of names, of an .onnx file that tells none.")
     ] = None,
     params: Params = None,
+    jobs: Jobs = 1,
+    ray: RayAddress = "",
     *,
     overwrite: Annotated[bool, typer.Option(help="Replace masks made otherwise.")] = False,
     overrides: Overrides = None,
@@ -120,10 +125,10 @@ def label(
     [dim]Example:[/] robustseg label drive.mcap --weights runs/teacher/best.safetensors --out masks
     """
     from robustseg_core.extraction.label import label_bags
-    from robustseg_core.extraction.teachers import open_teacher
+    from robustseg_core.extraction.teachers import TeacherSource
 
     ours = weights.endswith(".safetensors") and classes is None
-    teacher = Path(weights) if ours else open_teacher(weights, classes=classes)
+    teacher = Path(weights) if ours else TeacherSource(weights, classes=classes)
     with progress_bar("%") as progress:
         task = progress.add_task("labelling", total=100)
         done = label_bags(
@@ -134,6 +139,8 @@ def label(
             overrides=overrides or (),
             confidence_threshold=confidence,
             every=every,
+            jobs=jobs,
+            ray=ray,
             overwrite=overwrite,
             on_progress=lambda share, masks: progress.update(
                 task, completed=round(100 * share), description=f"{masks} masks"

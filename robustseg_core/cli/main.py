@@ -23,6 +23,7 @@ from robustseg_core.cli import make as cli_make
 from robustseg_core.cli import official as cli_official
 from robustseg_core.cli import robustness as cli_robustness
 from robustseg_core.cli.options import (
+    ALL_CORES,
     AsJson,
     Bags,
     Device,
@@ -31,6 +32,7 @@ from robustseg_core.cli.options import (
     NodeParams,
     Overrides,
     Params,
+    RayAddress,
     Strict,
     faults_of,
 )
@@ -42,6 +44,8 @@ from robustseg_core.cli.terminal import (
     progress_bar,
     show_logs,
 )
+from robustseg_core.errors import RobustsegError
+from robustseg_core.jobs import Workers
 from robustseg_core.storage import budget
 from robustseg_core.text import visible
 from robustseg_core.version import __version__
@@ -199,6 +203,15 @@ def run(
     device: Annotated[
         Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="A run of its own for each recording, in OUT/NAME, so many at once; a table of "
+            "all at the end. Without it (or --ray), recordings are played in a row.",
+        ),
+    ] = None,
+    ray: RayAddress = "",
     *,
     video: Annotated[
         bool,
@@ -220,6 +233,19 @@ def run(
     words = list(overrides or [])
     words += [f"device={device.value}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
+    if jobs or ray:
+        _run_each(
+            bags,
+            Workers(jobs or ALL_CORES, ray),
+            strict=strict,
+            params=params,
+            overrides=words,
+            out=out,
+            faults=faults_of(kill, fault),
+            seed=seed,
+            video=video,
+        )
+        return
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
@@ -239,6 +265,48 @@ def run(
         )
     _summary(result, out)
     if strict and result["notices"]:
+        raise typer.Exit(NOTICED)
+
+
+def _run_each(bags: list[Path], workers: Workers, *, out: Path, strict: bool, **more: Any) -> None:
+    """`run` of each recording for itself; exit code 2 where one failed."""
+    from robustseg_core.recording.many import TABLE, run_each
+
+    with progress_bar("recordings") as progress:
+        task = progress.add_task("segmenting", total=len(bags))
+        table = run_each(
+            bags,
+            workers=workers,
+            out=out,
+            **more,
+            on_done=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    shown = Table(title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("recording", overflow="fold")
+    for name in ("masks", "Hz", "coverage, %", "mIoU, %", "notices"):
+        shown.add_column(name, justify="right")
+    for row in table["runs"]:
+        cells = [literal("failed", "red"), "", "", "", ""]
+        if not row["error"]:
+            miou = "" if row["miou"] is None else f"{100 * row['miou']:.1f}"
+            cells = [
+                literal(row["masks"]),
+                str(row["rate_hz"]),
+                f"{100 * row['coverage']:.1f}",
+                miou,
+            ]
+            cells.append(str(row["notices"]))
+        shown.add_row(literal(row["name"]), *cells)
+    err.print(shown)
+    for row in table["runs"]:
+        if row["error"]:
+            err.say(f"{row['bag']}: {row['error']}", head="failed:", style="red")
+    if kept := sum(not row["made"] for row in table["runs"]):
+        err.say(f"{kept} of {len(bags)} were done before")
+    err.say(f"  {out / TABLE}")
+    if table["failed"]:
+        raise RobustsegError(f"{table['failed']} of {len(bags)} recordings failed")
+    if strict and any(row["notices"] for row in table["runs"]):
         raise typer.Exit(NOTICED)
 
 

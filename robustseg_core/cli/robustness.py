@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core import config
-from robustseg_core.cli.options import ALL_CORES, Jobs, Overrides, Params
+from robustseg_core.cli.options import ALL_CORES, Jobs, Overrides, Params, RayAddress
 from robustseg_core.cli.terminal import err, literal, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
@@ -30,6 +30,7 @@ def robustness(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/robustness"),
     jobs: Jobs = ALL_CORES,
+    ray: RayAddress = "",
     weights: Annotated[
         str | None,
         typer.Option(
@@ -114,6 +115,7 @@ def robustness(
             score=score,
             seed=seed,
             jobs=jobs,
+            ray=ray,
             fresh=fresh,
             checkout=tests,
             on_task=show,

@@ -1,44 +1,25 @@
-"""One recording as material: its name, whether it changed, and its sets as the node closes them."""
+"""Recordings as material: their tags, their sets as the node closes them, one task each."""
 
 from __future__ import annotations
 
-import multiprocessing
-import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.bag.files import find_files
 from robustseg_core.errors import RobustsegError
+from robustseg_core.jobs import Workers, each
 from robustseg_core.recording.replay import replay
+from robustseg_core.recording.scene import expect_distinct, scene_of
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import read_json
 from robustseg_core.types import SECOND, LabelMap
 
 Progress = Callable[[float, int], None]
 """Called with the share of the work that is done, in [0, 1], and the samples or masks so far."""
-
-
-def scene_of(path: Path) -> str:
-    """What a recording is called in folders and tables: its file's or folder's name."""
-    name = path.resolve().name
-    if not path.is_dir():
-        name = re.sub(r"(\.(mcap|db3|bag))?(\.zstd?)?$", "", name)
-    return re.sub(r"[^\w.+-]+", "_", name).strip(".")[:80] or "recording"
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells a recording from another one under the same name: its files and their sizes.
-
-    Raises:
-        RobustsegError: there is no recording.
-    """
-    files = find_files(path, [])
-    return {"name": scene_of(path), "files": [[f.name, f.stat().st_size] for f in files]}
 
 
 def tags_of(path: Path) -> dict[str, str]:
@@ -93,11 +74,11 @@ def sets(
 def for_each(
     job: Callable[..., dict[str, Any]],
     paths: Sequence[Path],
+    workers: Workers,
     *,
-    jobs: int = 1,
     on_progress: Progress = lambda share, samples: None,
 ) -> list[dict[str, Any]]:
-    """`job(path)` of every recording, in order; in processes of their own where `jobs` > 1.
+    """`job(path)` of every recording, in order of the paths.
 
     A recording that fails does not stop the others.
 
@@ -105,56 +86,30 @@ def for_each(
         job: picklable; takes a path, and `on_progress` where it runs in this process; its account
             has `samples`.
         paths: recordings of different names.
-        jobs: processes.
+        workers: who does it; one recording is one task.
         on_progress: over all recordings.
 
     Raises:
         RobustsegError: no recording, two of one name, or one that failed, after all were tried.
     """
-    _expect_distinct(paths)
-    done: dict[Path, dict[str, Any]] = {}
-    failed: dict[Path, str] = {}
+    expect_distinct(paths)
+    done: dict[int, dict[str, Any]] = {}
+    failed: dict[int, str] = {}
 
     def show(share: float, samples: int) -> None:
         so_far = sum(account["samples"] for account in done.values())
         on_progress((len(done) + len(failed) + share) / len(paths), so_far + samples)
 
-    if jobs <= 1 or len(paths) == 1:
-        for path in paths:
-            try:
-                done[path] = job(path, on_progress=show)
-            except RobustsegError as error:
-                failed[path] = str(error)
+    few = replace(workers, jobs=min(workers.jobs, len(paths)))
+    with closing(each(job, paths, few, inline=partial(job, on_progress=show))) as outcomes:
+        for outcome in outcomes:
+            if outcome.result is None:
+                failed[outcome.number] = outcome.error
+            else:
+                done[outcome.number] = outcome.result
             show(0, 0)
-    else:
-        # A forked child of a process with threads (OpenCV's, PyTorch's) may never wake up.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=context) as pool:
-            running = {pool.submit(partial(job, path)): path for path in paths}
-            for future in as_completed(running):
-                path = running[future]
-                try:
-                    done[path] = future.result()
-                except RobustsegError as error:
-                    failed[path] = str(error)
-                except BrokenProcessPool:
-                    failed[path] = "its process was killed; is memory short? use fewer jobs"
-                show(0, 0)
     if failed:
-        path, text = next(iter(failed.items()))
+        number, text = min(failed.items())
         more = "" if len(paths) == 1 else f"{len(failed)} of {len(paths)} recordings failed; "
-        raise RobustsegError(f"{more}{path}: {text}" if more else text)
-    return [done[path] for path in paths]
-
-
-def _expect_distinct(paths: Sequence[Path]) -> None:
-    if not paths:
-        raise RobustsegError("no recording was given; give bag folders, .mcap, .db3 or .bag files")
-    named: dict[str, Path] = {}
-    for path in paths:
-        other = named.setdefault(scene_of(path), path)
-        if other is not path:
-            raise RobustsegError(
-                f"{other} and {path} are both called {scene_of(path)!r}; rename one, or take them "
-                "into different folders"
-            )
+        raise RobustsegError(f"{more}{paths[number]}: {text}" if more else text)
+    return [done[number] for number in range(len(paths))]

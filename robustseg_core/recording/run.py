@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ def run_bags(
     faults: Sequence[FaultSpec] = (),
     seed: int = 0,
     video: bool = True,
+    recipe: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
 ) -> dict[str, Any]:
     """Segment recordings and write masks, video, MCAP, `result.json` and `report.html`.
@@ -55,6 +56,7 @@ def run_bags(
         faults: what is done to sensors on purpose.
         seed: of the faults.
         video: whether there is a film.
+        recipe: joins `result.json`, to be known again by; None: nothing does.
         on_progress: called with (messages read, messages in all, masks made).
 
     Returns:
@@ -104,13 +106,19 @@ def run_bags(
             result = recorder.write_result(
                 kills=[fault.kill for fault in faults if fault.kill],
                 faults=[str(fault) for fault in faults],
+                **({} if recipe is None else {"recipe": recipe}),
                 **account,
             )
             title = f"robustseg run {' '.join(path.name for path in paths)}"
             report.write(folder, result, title=title, moments=recorder.moments, broken=faults)
     if not recorder.rows:
-        raise RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
+        raise no_mask(result)
     return result
+
+
+def no_mask(result: Mapping[str, Any]) -> RobustsegError:
+    """What is to be raised of a result without masks."""
+    return RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
 
 
 def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConfig:
