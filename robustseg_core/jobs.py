@@ -12,11 +12,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -189,13 +190,14 @@ def _on_cluster(
     address = None if workers.ray == LOCAL else workers.ray
     more: dict[str, Any] = {} if address else {"num_cpus": workers.jobs, "include_dashboard": False}
     try:
-        ray.init(
-            address=address or LOCAL,
-            log_to_driver=False,
-            logging_level="error",
-            configure_logging=False,
-            **more,
-        )
+        with nullcontext() if address else _our_path():
+            ray.init(
+                address=address or LOCAL,
+                log_to_driver=False,
+                logging_level="error",
+                configure_logging=False,
+                **more,
+            )
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
         raise RobustsegError(
@@ -220,6 +222,19 @@ def _on_cluster(
                 yield outcome
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _our_path() -> Iterator[None]:
+    """What is started meanwhile imports what we can import."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
 
 
 def _there(folder: str, job: Callable[[T], R], number: int, task: T) -> Outcome[R]:

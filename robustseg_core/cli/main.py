@@ -15,13 +15,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core import config
 from robustseg_core.cli import adapt as cli_adapt
 from robustseg_core.cli import doctor as cli_doctor
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
 from robustseg_core.cli import official as cli_official
 from robustseg_core.cli import robustness as cli_robustness
+from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.options import (
     ALL_CORES,
     AsJson,
@@ -45,10 +45,8 @@ from robustseg_core.cli.terminal import (
     show_logs,
 )
 from robustseg_core.errors import RobustsegError
-from robustseg_core.jobs import Workers
-from robustseg_core.storage import budget
+from robustseg_core.storage import limits
 from robustseg_core.text import visible
-from robustseg_core.version import __version__
 
 if TYPE_CHECKING:
     from robustseg_core.recording.survey import Survey
@@ -103,6 +101,8 @@ NOTICED = 3
 
 def _version(*, wanted: bool) -> None:
     if wanted:
+        from robustseg_core.version import __version__
+
         typer.echo(f"robustseg {__version__}")
         raise typer.Exit
 
@@ -118,7 +118,7 @@ def _options(
         str,
         typer.Option(
             metavar="SIZE",
-            envvar=budget.LIMIT,
+            envvar=limits.LIMIT,
             help="Most that may be unpacked out of a file, e.g. 4GiB; default: 1GiB. A chunk or "
             "message may have an eighth of it.",
         ),
@@ -127,15 +127,18 @@ def _options(
         str,
         typer.Option(
             metavar="N",
-            envvar=budget.RATIO,
+            envvar=limits.RATIO,
             help="Most bytes that one byte may become where it is much; default: 256.",
         ),
     ] = "",
 ) -> None:
-    for name, value in ((budget.LIMIT, unpack_limit), (budget.RATIO, unpack_ratio)):
+    for name, value in ((limits.LIMIT, unpack_limit), (limits.RATIO, unpack_ratio)):
         if value:
             os.environ[name] = value  # worker processes and the node inherit it
-    budget.budget()  # a wrong one is said now
+    if unpack_limit or unpack_ratio:
+        from robustseg_core.storage.budget import budget
+
+        budget()  # a wrong one is said now
     show_logs(verbose=verbose)
 
 
@@ -228,6 +231,11 @@ def run(
 
     [dim]Example:[/] robustseg run drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
     """
+    from robustseg_core import config
+
+    expect_params(params)
+    expect_recordings(bags, each=bool(jobs or ray))
+    expect_weights(weights)
     from robustseg_core.recording.run import run_bags
 
     words = list(overrides or [])
@@ -236,7 +244,8 @@ def run(
     if jobs or ray:
         _run_each(
             bags,
-            Workers(jobs or ALL_CORES, ray),
+            jobs or ALL_CORES,
+            ray,
             strict=strict,
             params=params,
             overrides=words,
@@ -268,15 +277,18 @@ def run(
         raise typer.Exit(NOTICED)
 
 
-def _run_each(bags: list[Path], workers: Workers, *, out: Path, strict: bool, **more: Any) -> None:
+def _run_each(
+    bags: list[Path], jobs: int, ray: str, *, out: Path, strict: bool, **more: Any
+) -> None:
     """`run` of each recording for itself; exit code 2 where one failed."""
+    from robustseg_core.jobs import Workers
     from robustseg_core.recording.many import TABLE, run_each
 
     with progress_bar("recordings") as progress:
         task = progress.add_task("segmenting", total=len(bags))
         table = run_each(
             bags,
-            workers=workers,
+            workers=Workers(jobs, ray),
             out=out,
             **more,
             on_done=lambda done, total: progress.update(task, completed=done, total=total),
@@ -319,6 +331,7 @@ def live(
 
     [dim]Example:[/] robustseg live --params robot.yaml --set device=cpu
     """
+    from robustseg_core import config
     from robustseg_core.cli.node import run_with_parameters
     from robustseg_core.robot.transports import carry_large_messages
 
