@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test` (while you work: `make check`). Both make .venv first, by uv in half a minute (1.1 GB to
+# Two commands: `make demo` and `make test` (while you work: `make check`). Both make .venv first, by uv in half a minute (0.8 GB to
 # fetch), or by pip in six where uv fails; pip's settings count for both. Nothing else is touched,
 # but that root gets three system libraries which open3d needs (others are told the command).
 # BAG=...        a recording for the demo (rosbag2 folder, .mcap, .db3, ROS 1 .bag); default: a
@@ -34,7 +34,7 @@ help:
 install: $(INSTALLED)
 
 # What lies in .venv stays: a half-made one is completed.
-$(INSTALLED): setup.py package.xml constraints.txt | libraries
+$(INSTALLED): setup.py package.xml requirements-robot.txt constraints.txt | libraries
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "$(PYTHON) is older than 3.10; give another one: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) .make/install.py $(VENV) ros,sim,train,dev

@@ -1,5 +1,6 @@
 """The only Python metadata; name, version, description and licence come from package.xml."""
 
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,6 +10,14 @@ from setuptools.command.develop import develop
 HERE = Path(__file__).resolve().parent
 MANIFEST = ElementTree.parse(HERE / "package.xml").getroot()
 NAME = MANIFEST.findtext("name")
+ON_PYPI = {"opencv": "opencv-python-headless", "yaml": "PyYAML", "pil": "pillow"}
+"""rosdep's key without python3- -> PyPI's name, where they differ."""
+PROGRAMS = {
+    "robustseg": "robustseg_core.cli.main:main",
+    "segment_node": "robustseg_ros.segment_node:main",
+    "play_node": "robustseg_ros.play_node:main",
+    "fault_node": "robustseg_ros.fault_node:main",
+}
 
 
 def share(folder):
@@ -19,6 +28,32 @@ def share(folder):
         for path in files
         if "__pycache__" not in path.parts
     ]
+
+
+def requirements():
+    """What is installed with us: package.xml by rosdep key, requirements-robot.txt all else."""
+    keys = [depend.text for depend in MANIFEST.iter("exec_depend")]
+    known = [key.removeprefix("python3-") for key in keys if key.startswith("python3-")]
+    lines = (HERE / "requirements-robot.txt").read_text(encoding="utf-8").splitlines()
+    others = [line for line in lines if line and not line.startswith("#")]
+    return [*(ON_PYPI.get(name, name) for name in known), *others]
+
+
+def programs():
+    """data_files entries of what `ros2 run` and launch files start, in a wheel.
+
+    They look into lib/robustseg, and a wheel's scripts lie in bin. colcon needs none of it:
+    setup.cfg puts the scripts there.
+    """
+    if "bdist_wheel" not in sys.argv:
+        return []
+    folder = HERE / "build" / "ros2"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PROGRAMS:
+        path = folder / name
+        path.write_text(f'#!/bin/sh\nexec "$(dirname "$0")/../../bin/{name}" "$@"\n')
+        path.chmod(0o755)
+    return [(f"lib/{NAME}", [str(Path("build", "ros2", name)) for name in PROGRAMS])]
 
 
 class Develop(develop):
@@ -52,27 +87,15 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         *share("launch"),
         *share("config"),
+        *programs(),
     ],
-    install_requires=[
-        "numpy",
-        "torch>=2.2",
-        "opencv-python-headless",
-        "rosbags>=0.11",
-        "lz4",
-        "backports.zstd; python_version < '3.14'",
-        "pydantic>=2.5",
-        "PyYAML",
-        "typer",
-        "rich",
-        "safetensors",
-        "numba",
-        "matplotlib",
-        "pillow",
-        "jinja2",
-    ],
+    install_requires=requirements(),
     extras_require={
         "ros": ["ros-rclpy[fastrtps]", "ros-common-interfaces"],
-        "sim": ["open3d"],
+        "sim": [  # one module; on Linux's x86-64 the build without a GPU, a third in size
+            "open3d-cpu; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            "open3d; sys_platform != 'linux' or platform_machine != 'x86_64'",
+        ],
         "train": [
             "lightning",
             "tensorboard",
@@ -104,12 +127,7 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": [
-            "robustseg = robustseg_core.cli.main:main",
-            "segment_node = robustseg_ros.segment_node:main",
-            "play_node = robustseg_ros.play_node:main",
-            "fault_node = robustseg_ros.fault_node:main",
-        ]
+        "console_scripts": [f"{name} = {start}" for name, start in PROGRAMS.items()],
     },
     zip_safe=False,
 )

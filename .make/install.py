@@ -91,7 +91,7 @@ class Installer:
     def install(self) -> bool:
         """Make the environment, or complete it; whether that is done."""
         say(
-            f"Making {self.venv}: 1.1 GB to fetch, 3.5 GB where torch is to have CUDA; by uv this "
+            f"Making {self.venv}: 0.8 GB to fetch, 3.2 GB where torch is to have CUDA; by uv this "
             "takes half a minute on a fast line."
         )
         again = self.unfinished.exists()

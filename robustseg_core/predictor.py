@@ -39,6 +39,7 @@ from robustseg_core.intake import checked
 from robustseg_core.modalities._base import Modality
 from robustseg_core.models import checkpoint
 from robustseg_core.models.calibration import Promise
+from robustseg_core.models.novelty import novelty_of
 from robustseg_core.output import draw
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import encode, engine_of, enlarge, weights_file
@@ -159,6 +160,7 @@ class Predictor:
         self.spec = spec
         self._promise = Promise(spec, alpha)
         self._engine = engine
+        self._novelty = novelty_of(spec)
         self._decoders: dict[str, Modality] = {
             name: modalities.load(name)(encoding=spec.encodings.get(name))
             for name in spec.modalities
@@ -233,6 +235,11 @@ class Predictor:
             confidence=enlarge(confidence, height, width),
             used=tuple(frames),
             findings=findings,
+            novelty={
+                name: judge(frames[name].array)
+                for name, judge in self._novelty.items()
+                if name in frames
+            },
             spec=self.spec,
             bundle=bundle,
             picture=data["rgb"] if "rgb" in frames else None,
@@ -414,6 +421,9 @@ class Result:
     """The sensors that made it, in the network's order; one that says nothing is not among them."""
     findings: Mapping[str, tuple[Finding, ...]]
     """modality -> what the content checks object to, or that nothing of it lands in the view."""
+    novelty: Mapping[str, float]
+    """modality -> how new its picture is to the network (`models/novelty.py`): 1 is as near to what
+    it learned from as that is to itself; above 1.4 masks may be worse than their confidence."""
     spec: ModelSpec = field(repr=False)
     bundle: Bundle = field(repr=False)
     """What the network saw."""

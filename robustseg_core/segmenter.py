@@ -28,6 +28,7 @@ from robustseg_core.modalities._base import Modality
 from robustseg_core.models import architectures, checkpoint
 from robustseg_core.models.calibration import Promise
 from robustseg_core.models.network import Network
+from robustseg_core.models.novelty import NoveltyMonitor
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.strict import SHORT
 from robustseg_core.sync.synchronizer import Match
@@ -102,6 +103,8 @@ class Segmenter:
                     "weights that do without it"
                 )
         self._promise = Promise(spec, config.alpha)
+        self.novelty = NoveltyMonitor(spec)
+        """Whether sensors show what the network knows."""
         self._engine = engine
         self._observer = observer
         self._stopwatch_ns = stopwatch_ns
@@ -162,8 +165,8 @@ class Segmenter:
         """What people should know of the drive so far beside each sensor's health, a sentence each.
 
         Calibration that was refused or that changed, sets that made no mask, those that the network
-        made none of, sensors whose clock moved or that come in bursts, streams that it does not
-        know or cannot be fed.
+        made none of, sensors whose clock moved or that come in bursts or whose pictures are new to
+        the network, streams that it does not know or cannot be fed.
         """
         intake, known = self.intake, ", ".join(self.spec.modalities)
         lost = "; ".join(f"{name}: {found} ({n} times)" for name, found, n in self.lost_reasons)
@@ -174,6 +177,7 @@ class Segmenter:
             *(f"{found.text} ({n} sets)" for _, found, n in self.refused),
             *(f"{name}: {finding}" for name, finding in intake.moved.items()),
             *(f"{name}: {finding}" for name, finding in intake.bursts.items()),
+            *self.novelty.remarks(),
             *(f"{name} is ignored: the network knows {known}" for name in intake.ignored),
             *(f"{name} is ignored: {found.text}" for name, found in intake.unfed.items()),
         ]
@@ -205,6 +209,7 @@ class Segmenter:
             self._refuse(bundle, error, now_ns, absent)
             return None
         self._refusal = None
+        self.novelty.look(bundle)
         ids = self._promise.kept(ids, confidence, bundle)
         inferred_ns = self._stopwatch_ns()
         healths, view = self.intake.health(now_ns), self.intake.view

@@ -441,6 +441,34 @@ class Calibration(Strict):
                     )
 
 
+MOST_REFERENCES = 512
+_LONGEST_DESCRIPTION = 1024
+_Description = Annotated[tuple[float, ...], Field(min_length=1, max_length=_LONGEST_DESCRIPTION)]
+
+
+class References(Strict):
+    """Pictures of one sensor that a network knows, N descriptions of D numbers each.
+
+    `models/novelty.py` makes them, and says of another picture how new it is.
+    """
+
+    mean: _Description
+    """(D,), of all descriptions that these were chosen from ..."""
+    scale: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    """... and their deviation."""
+    pictures: tuple[tuple[Annotated[int, Field(ge=-9999, le=9999)], ...], ...] = Field(
+        min_length=2, max_length=MOST_REFERENCES
+    )
+    """(N, D), standardized by these, in tenths."""
+
+    @model_validator(mode="after")
+    def _even(self) -> References:
+        lengths = {len(self.mean), len(self.scale), *map(len, self.pictures)}
+        if len(lengths) > 1:
+            raise ValueError(f"descriptions have {sorted(lengths)} numbers; expected one length")
+        return self
+
+
 class ModelSpec(Strict):
     """Everything needed to rebuild and feed a network; stored inside every checkpoint.
 
@@ -472,6 +500,8 @@ class ModelSpec(Strict):
     """The public collection that it belongs to, if it does."""
     calibration: Calibration | None = None
     """What its confidence means; None: nobody measured it."""
+    references: Mapping[str, References] = Field(default_factory=dict)
+    """modality -> pictures that it knows; of one that is not listed nobody says what is new."""
     trained: bool = False
     provenance: str = Field(default="random weights", max_length=LONGEST_TEXT)
     """Where the weights come from: recipe, data, commit."""
@@ -504,6 +534,10 @@ class ModelSpec(Strict):
         _expect_short("options", self.options, "the architecture")
         if self.calibration is not None:
             self.calibration.check(self.modalities, len(self.classes))
+        if strange := set(self.references) - set(self.modalities):
+            raise ValueError(
+                f"references name {sorted(strange)}, which are not in {self.modalities}"
+            )
         return self
 
     def channels_of(self, modality: str) -> int:

@@ -33,13 +33,16 @@ from robustseg_core.metrics import LEVELS
 from robustseg_core.models import checkpoint
 from robustseg_core.models.calibration import WELL, key, mean_quality, temperature_at
 from robustseg_core.models.network import Network
+from robustseg_core.models.novelty import describe, described, references
 from robustseg_core.models.subsets import subsets
 from robustseg_core.types import (
     MOST_ALPHAS,
+    MOST_REFERENCES,
     MOST_SUBSETS,
     SURE,
     Calibration,
     ModelSpec,
+    References,
     Thresholds,
     Trust,
 )
@@ -84,7 +87,8 @@ def calibrate_file(
         raise RobustsegError(f"{out} exists, and a checkpoint is never replaced; choose another")
     model = checkpoint.load(path, classes=dataset.classes.names)
     found = calibrate(model, dataset, alphas=alphas, **how)  # type: ignore[arg-type]
-    spec = model.spec.model_copy(update={"calibration": found})
+    known = known_pictures(model.spec, dataset)
+    spec = model.spec.model_copy(update={"calibration": found, "references": known})
     checkpoint.save(out, model, spec, half=checkpoint.is_half(path))
     return spec
 
@@ -148,6 +152,29 @@ def calibrate(
 
     trusts, overall = _temperatures(views, tell)
     return _with_thresholds(views, trusts, overall, sorted(set(alphas)), tell)
+
+
+def known_pictures(
+    spec: ModelSpec, *collections: Dataset, samples: int = MOST_REFERENCES
+) -> dict[str, References]:
+    """Modality -> pictures that a network knows, for `ModelSpec.references`.
+
+    Args:
+        spec: the network's; pictures that it knows already count as one collection more.
+        collections: what it learned from, or what it is calibrated on.
+        samples: of each collection, evenly spread.
+    """
+    found: dict[str, list[NDArray[np.float64]]] = {
+        name: described(known) for name, known in spec.references.items()
+    }
+    for collection in collections:
+        picked = Picked(collection, samples)
+        for index in range(len(picked)):
+            for name, image in picked[index].images.items():
+                if name in spec.modalities:
+                    found.setdefault(name, []).append(describe(image))
+    made = {name: references(each) for name, each in found.items()}
+    return {name: known for name, known in made.items() if known is not None}
 
 
 @dataclass(frozen=True, slots=True)

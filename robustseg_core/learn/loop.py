@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn import state
-from robustseg_core.learn.calibrate import DAMAGE, calibrate
+from robustseg_core.learn.calibrate import DAMAGE, calibrate, known_pictures
 from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.journal import Journal, Journals, Opener
 from robustseg_core.learn.loader import Loader
@@ -196,7 +196,7 @@ def train(
             progress.best_step = steps
             _save_best(out, pupil, recipe, progress)
         else:
-            _calibrate(fabric, recipe, val, out)
+            _calibrate(fabric, recipe, train, val, out)
         epochs = round(steps / per_epoch, 2)
         result = _result(recipe, pupil, progress, steps=steps, epochs=epochs, samples=len(train))
         write_result(out, result)
@@ -529,13 +529,13 @@ def _save_best(out: Path, pupil: _Pupil, recipe: Recipe, progress: state.Progres
     if began is not None:
         provenance += f"; began with {began.source}"
     spec = model.spec.model_copy(
-        update={"trained": True, "provenance": provenance, "calibration": None}
+        update={"trained": True, "provenance": provenance, "calibration": None, "references": {}}
     )
     checkpoint.save(out / BEST, model, spec, half=True)
 
 
-def _calibrate(fabric: Fabric, recipe: Recipe, val: Dataset, out: Path) -> None:
-    """Say in the best checkpoint what its confidence means, by sensors broken as in training."""
+def _calibrate(fabric: Fabric, recipe: Recipe, train: Dataset, val: Dataset, out: Path) -> None:
+    """Say in the best checkpoint what its confidence means, and which pictures it knows."""
     if not recipe.validate_.calibrate:
         return
     model = checkpoint.load(out / BEST)
@@ -548,7 +548,8 @@ def _calibrate(fabric: Fabric, recipe: Recipe, val: Dataset, out: Path) -> None:
         device=fabric.device,
         seed=recipe.seed,
     )
-    spec = model.spec.model_copy(update={"calibration": found})
+    known = known_pictures(model.spec, train, val)
+    spec = model.spec.model_copy(update={"calibration": found, "references": known})
     checkpoint.save(out / BEST, model, spec, half=True)
 
 

@@ -294,6 +294,7 @@ def _account(
             "overtaken": intake.overtaken,
             "lost_sets": segmenter.lost,
         },
+        "novelty": {name: round(peak, 2) for name, peak in segmenter.novelty.peaks.items()},
     }
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from support import ROOT
 
@@ -91,6 +95,8 @@ def check_wheel(wheel: zipfile.ZipFile) -> None:
         f"robustseg-{VERSION}.dist-info",
     }
     data = f"robustseg-{VERSION}.data/data/share"
+    for program in ("robustseg", "segment_node", "play_node", "fault_node"):
+        assert f"robustseg-{VERSION}.data/data/lib/robustseg/{program}" in names
     for shared in (
         "ament_index/resource_index/packages/robustseg",
         "robustseg/package.xml",
@@ -128,7 +134,42 @@ def test_pip_installs_the_two_packages_and_nothing_else(tree, tmp_path):
         wheel.filename,
         cwd=tmp_path,
     )
-    assert first_lines(tmp_path / "prefix" / "bin") == {f"#!{sys.executable}"}
+    prefix = tmp_path / "prefix"
+    assert first_lines(prefix / "bin") == {f"#!{sys.executable}"}
+    # `ros2 run` looks into lib/robustseg, which a wheel's scripts are not in.
+    for program in (prefix / "lib" / "robustseg").iterdir():
+        assert os.access(program, os.X_OK)
+    assert "Usage: robustseg" in run(prefix / "lib/robustseg/robustseg", "--help", cwd=tmp_path)
+
+
+def test_pip_installs_what_rosdep_and_the_list_for_robots_bring():
+    keys = {depend.text for depend in MANIFEST.iter("exec_depend")}
+    lines = (ROOT / "requirements-robot.txt").read_text().splitlines()
+    by_pip = {Requirement(line).name for line in lines if line and not line.startswith("#")}
+    known = {"python3-opencv": "opencv-python-headless", "python3-pil": "pillow"}
+    by_apt = {known.get(k, k.removeprefix("python3-")) for k in keys if k.startswith("python3-")}
+    installed = {
+        canonicalize_name(Requirement(line).name)
+        for line in distribution("robustseg").requires or ()
+        if "extra ==" not in line
+    }
+    assert not by_pip & by_apt
+    assert installed == {canonicalize_name(n) for n in by_pip | by_apt} - {"yaml"} | {"pyyaml"}
+
+
+def test_every_package_that_the_code_imports_is_asked_for():
+    """Of ROS's, by name; test_rooms.py has the others."""
+    keys = {depend.text for depend in MANIFEST.iter("exec_depend")}
+    asked = set()
+    for path in (*(ROOT / "robustseg_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                asked |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                asked.add(node.module.partition(".")[0])
+    ours = {"robustseg_core", "robustseg_ros"}
+    python = {key.removeprefix("python3-") for key in keys} | {"rosbags", "typer", "yaml"}
+    assert asked - ours - set(sys.stdlib_module_names) - python <= keys
 
 
 def test_an_sdist_installs_the_same(tree, tmp_path):

@@ -27,12 +27,17 @@ _FROM_RGB = {
     "mono": cv2.COLOR_RGB2GRAY,
 }
 _UNTYPED = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC1": "mono16"}
-_YUV = {
-    "uyvy": cv2.COLOR_RGB2YUV_UYVY,
-    "yuv422": cv2.COLOR_RGB2YUV_UYVY,
-    "yuyv": cv2.COLOR_RGB2YUV_YUY2,
-    "yuv422_yuy2": cv2.COLOR_RGB2YUV_YUY2,
-}
+_LUMA_AT = {"uyvy": 1, "yuv422": 1, "yuyv": 0, "yuv422_yuy2": 0}
+"""Channel of the luma in YUV 4:2:2."""
+_BT601 = np.array(
+    [
+        [65.481, 128.553, 24.966, 16 * 255],
+        [-37.797, -74.203, 112.0, 128 * 255],
+        [112.0, -93.786, -18.214, 128 * 255],
+    ],
+    np.float32,
+) / np.float32(255)
+"""(3, 4), RGB 0..255 to Y, U, V in studio range (ITU-R BT.601)."""
 _CONTAINERS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp"}
 _JPEG_QUALITY = 95
 
@@ -67,8 +72,8 @@ def _rows(rgb: NDArray[np.uint8], message: Any) -> NDArray[np.uint8]:
     """The payload: what `decode_image` would turn into `rgb`, row padding as it was."""
     encoding = _UNTYPED.get(message.encoding, message.encoding)
     base, deep = encoding.rstrip("0123456789"), encoding.endswith("16")
-    if encoding in _YUV:
-        array = cv2.cvtColor(rgb, _YUV[encoding])
+    if encoding in _LUMA_AT:
+        array = _yuv422(rgb, _LUMA_AT[encoding])
     elif encoding in ("nv12", "nv21"):
         array = _semi_planar(rgb, exchanged=encoding == "nv21")
     elif base.startswith("bayer_"):
@@ -95,6 +100,16 @@ def _mosaic(rgb: NDArray[np.uint8], pattern: str) -> NDArray[np.uint8]:
         row, column = divmod(place, 2)
         raw[row::2, column::2] = rgb[row::2, column::2, "rgb".index(color)]
     return raw
+
+
+def _yuv422(rgb: NDArray[np.uint8], luma_at: int) -> NDArray[np.uint8]:
+    """(H, W, 2), U and V in turns beside the luma; OpenCV has it from 4.9 on only."""
+    yuv = cv2.transform(rgb.astype(np.float32), _BT601)
+    pairs = yuv.reshape(*yuv.shape[:1], -1, 2, 3)
+    packed = np.empty((*yuv.shape[:2], 2), np.float32)
+    packed[..., luma_at] = yuv[..., 0]
+    packed[..., 1 - luma_at] = pairs[..., 1:].mean(2).reshape(yuv.shape[:2])
+    return np.rint(packed).clip(0, 255).astype(np.uint8)
 
 
 def _semi_planar(rgb: NDArray[np.uint8], *, exchanged: bool) -> NDArray[np.uint8]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -9,6 +11,7 @@ from robustseg_core import faults
 from robustseg_core.cli.main import app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, kinds, parse_fault
+from robustseg_core.faults.kinds import image
 from robustseg_core.robustness.matrix import _on
 from robustseg_core.types import Fault
 from support import drives
@@ -70,3 +73,13 @@ def test_a_fault_that_reads_no_message_takes_whatever_stands_for_one(name):
     tokens = [object() for _ in range(20)]
     out = [s.message for k, token in enumerate(tokens) for s in injector.feed("/rgb", token, k)]
     assert not injector.refused and set(map(id, out)) <= set(map(id, tokens))
+
+
+@pytest.mark.parametrize(("layout", "luma_at"), [("UYVY", 1), ("YUY2", 0)])
+def test_yuv_in_pairs_is_as_opencv_packs_it(layout, luma_at):
+    code = getattr(cv2, f"COLOR_RGB2YUV_{layout}", None)
+    if code is None:
+        pytest.skip("OpenCV has it from 4.9 on")
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    ours = image._yuv422(rgb, luma_at).astype(int)
+    assert np.abs(ours - cv2.cvtColor(rgb, code)).max() <= 1
