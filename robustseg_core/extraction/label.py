@@ -30,11 +30,10 @@ from robustseg_core.recording.scene import fingerprint, scene_of
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.shards.levels import label_png
 from robustseg_core.storage.output_folder import check_apart
-from robustseg_core.types import IGNORE, Bundle, LabelMap
+from robustseg_core.types import IGNORE, LabelMap
 from robustseg_core.version import __version__
 
 if TYPE_CHECKING:
-    from robustseg_core.engines import Engine
     from robustseg_core.segmenter import Segmenter
 
 
@@ -176,7 +175,7 @@ def _write(
             raise RobustsegError(f"{path} holds no message; record it again")
         robot = robot_for(bag, params, words)
         check_streams(bag, robot)
-        segmenter = _segmenter(path, robot, teacher, recipe["every"])
+        segmenter = _segmenter(path, robot, teacher)
         read = 0
 
         def seen(_recorded: Recorded) -> None:
@@ -217,7 +216,7 @@ def _write(
     (folder / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n")
 
 
-def _segmenter(path: Path, robot: RobotConfig, teacher: Teacher | None, every: int) -> Segmenter:
+def _segmenter(path: Path, robot: RobotConfig, teacher: Teacher | None) -> Segmenter:
     """Who makes the masks: the robot as it is, or a teacher in its place, before the camera alone.
 
     Raises:
@@ -234,20 +233,7 @@ def _segmenter(path: Path, robot: RobotConfig, teacher: Teacher | None, every: i
             f"{', '.join(robot.topics)}); set streams.{camera}.topic, or take another recording"
         )
     alone = robot.model_copy(update={"streams": {camera: robot.streams[camera]}})
-    return Segmenter(alone, teacher.spec, _now_and_then(teacher, teacher.spec.size, every))
-
-
-def _now_and_then(engine: Engine, size: tuple[int, int], every: int) -> Engine:
-    """The engine, asked for every n-th mask; of the others, which nobody keeps, a blank is said."""
-    count, blank = 0, np.zeros(size, np.uint8)
-
-    def asked(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        nonlocal count
-        found = (blank, blank) if count % every else engine(bundle)
-        count += 1  # a set of which no mask comes has no number
-        return found
-
-    return asked
+    return Segmenter(alone, teacher.spec, teacher)
 
 
 def _sure(label_map: LabelMap, threshold: float) -> NDArray[np.uint8]:

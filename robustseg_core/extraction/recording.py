@@ -11,12 +11,15 @@ from typing import Any
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.errors import RobustsegError
+from robustseg_core.intake import Intake
 from robustseg_core.jobs import Workers, each
+from robustseg_core.models import architectures
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.scene import expect_distinct, scene_of
-from robustseg_core.segmenter import Segmenter
+from robustseg_core.segmenter import Segmenter, encode
 from robustseg_core.storage.budget import read_json
-from robustseg_core.types import SECOND, LabelMap
+from robustseg_core.sync.synchronizer import Match
+from robustseg_core.types import SECOND, Finding, LabelMap, Reading
 
 Progress = Callable[[float, int], None]
 """Called with the share of the work that is done, in [0, 1], and the samples or masks so far."""
@@ -45,7 +48,8 @@ def sets(
     """(number, label map) of every `every`-th set that the node would have closed.
 
     What lies before `start_s` is played as well, so that health and synchronizer are what they
-    would be; a set's number does not depend on the options.
+    would be; a set's number does not depend on the options. What is left out is not encoded, and no
+    network looks at it.
 
     Args:
         bag: open.
@@ -64,11 +68,77 @@ def sets(
         now_ns = recorded.time_ns
         on_message(recorded)
 
-    for number, label_map in enumerate(replay(bag, segmenter, on_message=clock)):
+    player = _NowAndThen(segmenter, every)
+    for label_map in replay(bag, player, on_message=clock):
         if end_ns is not None and now_ns >= end_ns:
             return
-        if now_ns >= begin_ns and number % every == 0:
-            yield number, label_map
+        if now_ns >= begin_ns:
+            yield player.number, label_map
+
+
+class _NowAndThen:
+    """A segmenter that makes every n-th mask; of the other sets it is only seen whether they would
+    have made one, which one sensor tells.
+
+    Args:
+        segmenter: fresh.
+        every: 1: it makes all.
+    """
+
+    def __init__(self, segmenter: Segmenter, every: int) -> None:
+        self._segmenter, self._every = segmenter, every
+        self._needs = architectures.needs(segmenter.spec)
+        self._next = 0
+
+    @property
+    def number(self) -> int:
+        """Of the newest set."""
+        return self._next - 1
+
+    @property
+    def intake(self) -> Intake:
+        """The segmenter's."""
+        return self._segmenter.intake
+
+    def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
+        """As `Segmenter.push`."""
+        return self._segmenter.push(modality, message, now_ns)
+
+    def wake_ns(self, now_ns: int) -> int | None:
+        """As `Segmenter.wake_ns`."""
+        return self._segmenter.wake_ns(now_ns)
+
+    def step(self, now_ns: int) -> LabelMap | None:
+        """As `Segmenter.step`, of every n-th set that makes a mask."""
+        if self._next % self._every == 0:
+            label_map = self._segmenter.step(now_ns)
+            self._next += label_map is not None
+            return label_map
+        match = self.intake.poll(now_ns)
+        if match is None:
+            return None
+        rest = [name for name in match.items if name not in self._needs]
+        needed = [name in match.items and self._seen(match, name) for name in self._needs]
+        if all(needed) and (needed or any(self._seen(match, name) for name in rest)):
+            self._next += 1
+        elif not needed:
+            self._segmenter.lost += 1
+        return None
+
+    def _seen(self, match: Match[Reading], name: str) -> bool:
+        """Whether a sensor would be in the bundle: it can be placed, and looks where we look."""
+        decoder, view = self.intake.modalities[name], self.intake.view
+        readings = [item.payload for item in match.items[name]]
+        try:
+            if encode(decoder, readings, view, match.stamp_ns).array.any():
+                return True
+        except Exception:  # told of the sets that are kept
+            return False
+        return not any(
+            decoder.astray(reading, view, match.stamp_ns)
+            and decoder.timely(reading, match.stamp_ns)
+            for reading in readings
+        )
 
 
 def for_each(
