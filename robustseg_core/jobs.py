@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 LOCAL = "local"
 """In the place of a cluster's address: one that is started here, and ends with us."""
 KILLED = "its process was killed; is memory short? use fewer jobs"
+_PATIENCE_S = 10.0
+"""For a connection to a cluster's head."""
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -190,6 +193,8 @@ def _on_cluster(
     address = None if workers.ray == LOCAL else workers.ray
     more: dict[str, Any] = {} if address else {"num_cpus": workers.jobs, "include_dashboard": False}
     try:
+        if address:
+            _knock(address)
         with nullcontext() if address else _our_path():
             ray.init(
                 address=address or LOCAL,
@@ -222,6 +227,17 @@ def _on_cluster(
                 yield outcome
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Nothing, if somebody listens there: Ray itself would try for minutes.
+
+    Raises:
+        OSError, ValueError: nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), _PATIENCE_S).close()
 
 
 @contextmanager
