@@ -298,17 +298,12 @@ def _run_each(
     for name in ("masks", "Hz", "coverage, %", "mIoU, %", "notices"):
         shown.add_column(name, justify="right")
     for row in table["runs"]:
-        cells = [literal("failed", "red"), "", "", "", ""]
-        if not row["error"]:
-            miou = "" if row["miou"] is None else f"{100 * row['miou']:.1f}"
-            cells = [
-                literal(row["masks"]),
-                str(row["rate_hz"]),
-                f"{100 * row['coverage']:.1f}",
-                miou,
-            ]
-            cells.append(str(row["notices"]))
-        shown.add_row(literal(row["name"]), *cells)
+        if row["error"]:
+            shown.add_row(literal(row["name"]), literal("failed", "red"))
+            continue
+        miou = "" if row["miou"] is None else f"{100 * row['miou']:.1f}"
+        cells = (row["masks"], row["rate_hz"], f"{100 * row['coverage']:.1f}", miou, row["notices"])
+        shown.add_row(literal(row["name"]), *map(str, cells))
     err.print(shown)
     for row in table["runs"]:
         if row["error"]:
@@ -353,7 +348,8 @@ def list_plugins() -> None:
     """Name the plug-ins: sensors, formats, networks, distillers, data sets, recipes, faults."""
     from robustseg_core import datasets, distill, faults, modalities
     from robustseg_core.codecs import events
-    from robustseg_core.learn.recipe import known_recipes, systems
+    from robustseg_core.learn.recipe import systems
+    from robustseg_core.learn.shipped import known_recipes
     from robustseg_core.models import architectures, fusion, mit
 
     for title, names in (
