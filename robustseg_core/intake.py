@@ -1,6 +1,11 @@
 """The first half of the product: messages in, closed sets out.
 
-    message -> decode -> check -> Reading -> admit -> set
+    push    message -> decode -> check -> Reading -> admit -> set
+    offer   message -> admit -> set -> decode -> check -> Reading
+
+What is pushed is looked at as it comes: a replay's way. What is offered is looked into when a set
+needs it: the live node's way, for whom most messages of a busy moment are never looked at. Both
+judge arrival and stamp of every message.
 
 Whatever is wrong with a message, it is rejected, counted and named, and nothing stops.
 """
@@ -9,20 +14,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeAlias, cast
 
 from robustseg_core import modalities
 from robustseg_core.codecs.fields import header
 from robustseg_core.config import StreamConfig
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.view import View
+from robustseg_core.health.backlog import Backlog, Load
 from robustseg_core.health.identity import Identity
 from robustseg_core.health.monitor import HealthMonitor
 from robustseg_core.modalities import Modality
 from robustseg_core.robot.config import RobotConfig
+from robustseg_core.sync.buffer import ACCUMULATED
 from robustseg_core.sync.offsets import Offsets
 from robustseg_core.sync.stamps import Admission, Stamped, StampGuard
 from robustseg_core.sync.synchronizer import Match, Synchronizer
@@ -42,6 +50,11 @@ log = logging.getLogger(__name__)
 
 TRANSFORM = "transform"
 """The subject of what is refused of /tf_static."""
+CHECKED_NS = SECOND // 10
+"""Of what no set asks for, a message is looked into all the same where none was for so long."""
+MOST_WAITING, MOST_PACKETS = 16, 512
+"""Messages of a stream that are offered, and of one that accumulates, before somebody sees to them:
+who offers one more does it himself."""
 
 
 class Register:
@@ -97,7 +110,8 @@ class Observer:
     def pushed(self, modality: str, message: Any, now_ns: int, finding: Finding | None) -> None:
         """It was rejected for that finding, or is used or under consideration (None).
 
-        The message is None where its serialized form did not parse.
+        The message is None where its serialized form did not parse. One that was offered, and not
+        pushed, is under consideration: nobody has looked into it.
         """
 
     def calibrated(self, modality: str, message: Any, finding: Finding | None) -> None:
@@ -139,6 +153,27 @@ class HealthDecides(Policy):
         return healthy
 
 
+class Draft:
+    """A message that was offered, and that nobody has looked into yet.
+
+    Args:
+        message: the message.
+        number: of its stream, counted since the start.
+    """
+
+    __slots__ = ("item", "judged", "message", "number")
+
+    def __init__(self, message: Any, number: int) -> None:
+        self.message = message
+        self.number = number
+        self.judged = False
+        self.item: Stamped[Reading] | None = None
+        """What a set gets; None: nobody has looked into it, or it was rejected."""
+
+
+Content: TypeAlias = Reading | Draft
+"""What waits for a set."""
+
 NOBODY = Observer()
 HEALTH_DECIDES: Policy = HealthDecides()
 
@@ -146,7 +181,9 @@ HEALTH_DECIDES: Policy = HealthDecides()
 class Intake:
     """Decoders, stamp guard, health monitor and synchronizer, behind one lock.
 
-    `push*` may be called from one thread while another calls `poll`.
+    `push*`, `offer` and `later` may be called from one thread while another calls `poll`; decoders
+    belong to one of them, so a stream is either pushed or offered. `offer` and `later` wait for
+    nobody.
 
     Args:
         config: the robot.
@@ -192,12 +229,33 @@ class Intake:
         self.ignored = tuple(n for n in config.topics if n not in streams and n not in self.unfed)
         """Streams that the network does not know: nobody listens to them."""
         self._streams = streams
-        self._guard: StampGuard[Reading] = StampGuard(
+        self._guard: StampGuard[Content] = StampGuard(
             config.sync, {name: stream.rate_hz for name, stream in streams.items()}
         )
-        self._sync: Synchronizer[Reading] = Synchronizer(
+        self._sync: Synchronizer[Content] = Synchronizer(
             config.sync, streams, [n for n, m in self.modalities.items() if m.accumulates]
         )
+        self._inbox: deque[Callable[[], object]] = deque()
+        """What was offered, in the order in which it came; appended to without the lock."""
+        self._waiting: Counter[str] = Counter()
+        self._drafts: dict[str, deque[Stamped[Content]]] = {
+            name: deque(maxlen=ACCUMULATED if decoder.accumulates else config.sync.ring)
+            for name, decoder in self.modalities.items()
+        }
+        """What was admitted, and nobody has looked into."""
+        self._numbers: Counter[str] = Counter()
+        self._judged: Counter[str] = Counter()
+        """Number of the newest message of a stream that was looked into ..."""
+        self._judged_ns: dict[str, int] = {}
+        """... and when that came."""
+        self._came_ns: dict[str, int] = {}
+        """When the oldest message came that was offered since the last poll."""
+        self._backlog = Backlog(streams)
+        self._load = self._backlog.load()
+        self._report: dict[str, Health] = {}
+        """The newest of `health`."""
+        self._refused = False
+        """Whether a message was rejected that a set had wanted."""
         self._offsets = Offsets(round(config.sync.offset_ms * MS), streams)
         self._jump_ns = round(config.sync.jump_s * SECOND)
         self._health = HealthMonitor(config.health, streams)
@@ -207,7 +265,7 @@ class Intake:
         self._refusals: dict[tuple[str, Fault], Finding] = {}
         """What was last refused of a stream's calibration and place, while nothing better came."""
         self._observer, self._policy = observer, policy
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def longest_wait_ns(self) -> int:
@@ -225,11 +283,7 @@ class Intake:
         Raises:
             RobustsegError: no such modality.
         """
-        try:
-            decoder = self.modalities[modality]
-        except KeyError:
-            way_out = did_you_mean(modality, self.modalities)
-            raise RobustsegError(f"no stream called {modality!r}; {way_out}") from None
+        decoder = self._decoder(modality)
         if not self._policy.hears(modality, now_ns):
             return None
         self._observer.arriving(modality, now_ns)
@@ -237,20 +291,57 @@ class Intake:
         self._observer.pushed(modality, message, now_ns, finding)
         return finding
 
-    def _decode(self, decoder: Modality, message: Any, now_ns: int) -> Finding | None:
-        modality = decoder.name
-        self._arrived(modality, now_ns)
+    def offer(self, modality: str, message: Any, now_ns: int) -> None:
+        """Take one message without a look at it, at once; who polls sees to it.
+
+        Its arrival and stamp count in any case. Its content is looked into when a set needs it,
+        while its stream is not believed, and every `CHECKED_NS`; the observer is told what is known
+        of it before (`Observer.pushed`).
+
+        Raises:
+            RobustsegError: no such modality.
+        """
+        most = MOST_PACKETS if self._decoder(modality).accumulates else MOST_WAITING
+        self._waiting[modality] += 1
+        self.later(partial(self._admit_unseen, modality, message, now_ns))
+        if self._waiting[modality] > most and self._lock.acquire(blocking=False):
+            try:  # else somebody is at it
+                self._empty_inbox()
+            finally:
+                self._lock.release()
+
+    def later(self, act: Callable[[], object]) -> None:
+        """Have something done by who polls, after what was offered before and ahead of the rest."""
+        self._inbox.append(act)
+
+    def _decoder(self, modality: str) -> Modality:
         try:
-            reading, notes = _read(decoder, message)
-            digest = decoder.digest(message)
-        except Rejection as rejection:
-            return self._reject(modality, now_ns, rejection.finding)
-        except Exception as error:
-            log.exception("decoding a message of %s failed", modality)
-            finding = Finding(Fault.INTERNAL, fatal=True, text=f"{type(error).__name__}: {error}")
-            return self._reject(modality, now_ns, finding)
+            return self.modalities[modality]
+        except KeyError:
+            way_out = did_you_mean(modality, self.modalities)
+            raise RobustsegError(f"no stream called {modality!r}; {way_out}") from None
+
+    def _decode(self, decoder: Modality, message: Any, now_ns: int) -> Finding | None:
+        self._arrived(decoder.name, now_ns)
+        read = self._read(decoder, message)
+        if isinstance(read, Finding):
+            return self._reject(decoder.name, now_ns, read)
+        reading, notes, digest = read
         with self._lock:
             return self._take(reading, message, notes, digest, now_ns)
+
+    def _read(
+        self, decoder: Modality, message: Any
+    ) -> tuple[Reading, tuple[Finding, ...], int] | Finding:
+        """(reading, what is found of it, fingerprint), or why there is none."""
+        try:
+            reading, notes = _read(decoder, message)
+            return reading, notes, decoder.digest(message)
+        except Rejection as rejection:
+            return rejection.finding
+        except Exception as error:
+            log.exception("decoding a message of %s failed", decoder.name)
+            return Finding(Fault.INTERNAL, fatal=True, text=f"{type(error).__name__}: {error}")
 
     def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
         """Count a message that never became one (its serialized form did not parse)."""
@@ -263,6 +354,13 @@ class Intake:
         """Messages came until then, and were lost on our side: no silence of the sensor."""
         with self._lock:
             self._health.missed(modality, until_ns)
+            if self.modalities[modality].accumulates:  # of the others, only the newest is wanted
+                self._backlog.lost(modality)
+                self._numbers[modality] += 1  # what comes next follows none of what was before
+
+    def load(self) -> Load:
+        """How far behind we are with what was offered."""
+        return self._load
 
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take a calibration; why it was rejected, or None. A change is counted and told."""
@@ -310,14 +408,26 @@ class Intake:
     def poll(self, now_ns: int) -> Match[Reading] | None:
         """A set, if one is ready."""
         with self._lock:
-            usable, ahead = self._believed(now_ns)
-            match = self._sync.poll(now_ns, usable)
+            self._empty_inbox()
+            self._look(now_ns)
+            while True:
+                self._refused = False
+                usable, ahead = self._believed(now_ns)
+                match = self._sync.poll(now_ns, usable, partial(self._vet, now_ns))
+                if match is not None or not self._refused:
+                    break
+            self._weigh(now_ns)
             if match is None:
                 return None
             disputed = self._disputed(match)
-            if not ahead and not disputed:
-                return match
-            return replace(match, absent={**match.absent, **disputed, **ahead})
+            absent = {**match.absent, **disputed, **ahead} if ahead or disputed else match.absent
+            if self._backlog.overloaded:
+                absent = {name: self._excused(finding) for name, finding in absent.items()}
+            items = {
+                name: tuple(_seen(item) for item in some if _judged(item))
+                for name, some in match.items.items()
+            }
+            return Match(match.stamp_ns, match.opened_by, items, absent, match.held_ns)
 
     def wake_ns(self, now_ns: int) -> int | None:
         """When `poll` wants to be called if nothing arrives before; None: no need."""
@@ -334,18 +444,32 @@ class Intake:
         """The streams whose clock, or delivery, has moved since the start, and by how much."""
         return self._offsets.told
 
-    def health(self, now_ns: int) -> dict[str, Health]:
-        """What is believed of each stream, and why."""
-        with self._lock:
+    def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
+        """What is believed of each stream, and why.
+
+        Args:
+            now_ns: the intake's clock.
+            patient: wait for who is looking into messages; else, what was believed before.
+        """
+        if not self._lock.acquire(blocking=patient or not self._report):
+            return self._report
+        try:
+            self._empty_inbox()
             self._tell(now_ns)
-            return self._health.report(now_ns)
+            self._report = self._health.report(now_ns)
+            return self._report
+        finally:
+            self._lock.release()
 
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states; learned rates and calibration stay."""
         with self._lock:
-            self._sync.reset()
+            self._inbox.clear()
+            self._came_ns.clear()
+            self._backlog.reset()
+            self._load, self._report = self._backlog.load(), {}
+            self._forget_sets()
             self._guard.reset()
-            self._offsets.reset()
             self._health.reset(now_ns)
             self._identities = {name: Identity() for name in self._streams}
             for decoder in self.modalities.values():
@@ -398,19 +522,146 @@ class Intake:
             self._health.reject(modality, now_ns, finding)
         return finding
 
-    def _take(
-        self,
-        reading: Reading,
-        message: Any,
-        notes: tuple[Finding, ...],
-        digest: int,
-        now_ns: int,
-    ) -> Finding | None:
-        """Identity, calibration, stamp and freeze checks; what passes goes to the synchronizer."""
+    # -- what was offered -------------------------------------------------------------------------
+
+    def _empty_inbox(self) -> None:
+        """Arrival and stamp of what was offered."""
+        self._waiting.clear()
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _admit_unseen(self, modality: str, message: Any, now_ns: int) -> None:
+        if not self._policy.hears(modality, now_ns):
+            return
+        self._observer.arriving(modality, now_ns)
+        finding = self._admit_draft(modality, message, now_ns)
+        self._observer.pushed(modality, message, now_ns, finding)
+
+    def _admit_draft(self, modality: str, message: Any, now_ns: int) -> Finding | None:
+        self._arrived(modality, now_ns)
+        self._came_ns.setdefault(modality, now_ns)
+        try:
+            stamp_ns, _ = header(message)
+        except Rejection as rejection:
+            return self._reject(modality, now_ns, rejection.finding)
+        self._numbers[modality] += 1
+        draft = Draft(message, self._numbers[modality])
+        sent: Stamped[Content] = Stamped(modality, stamp_ns, now_ns, draft)
+        admission, refusal = self._admit(sent)
+        for item in admission.accepted:
+            doubt = self._offsets.moved.get(item.modality)
+            if doubt is not None and doubt.fatal:
+                self._health.reject(item.modality, now_ns, doubt)
+                refusal = doubt if item.payload is draft else refusal
+                continue
+            self._sync.push(item)
+            if isinstance(item.payload, Draft):
+                self._drafts[item.modality].append(item)
+        return refusal
+
+    def _weigh(self, now_ns: int) -> None:
+        """How long what was offered has waited for us, and what follows from it.
+
+        A replay pushes: there, nothing waits for us.
+        """
+        if not self._numbers:
+            return
+        for name, came_ns in self._came_ns.items():
+            self._backlog.waited(name, now_ns - came_ns)
+        self._came_ns.clear()
+        self._backlog.look(now_ns, overtaken=self._sync.skipped, period_ns=self._sync.period_ns)
+        self._load = self._backlog.load()
+        if self._backlog.overloaded:
+            self._health.excuse(now_ns + SECOND, lost=self._backlog.losing)
+        coarse = "events" in self._backlog.shed
+        for decoder in self.modalities.values():
+            decoder.coarse = coarse
+
+    def _excused(self, finding: Finding) -> Finding:
+        """Why a stream is not in a set, while it may be our fault."""
+        if finding.fault is not Fault.LATE:
+            return finding
+        text = f"this node is behind, not the sensor: {finding.text}"
+        return replace(finding, fault=Fault.OVERLOADED, text=text)
+
+    def _look(self, now_ns: int) -> None:
+        """Look into what no set will ask for: of streams that are not believed, and now and then.
+
+        A healthy stream whose messages are overtaken must not go bad unseen.
+        """
+        usable = self._health.usable(now_ns)
+        for name, drafts in self._drafts.items():
+            if not drafts:
+                continue
+            believed, accumulates = name in usable, self.modalities[name].accumulates
+            for item in list(drafts):
+                due = item.arrival_ns - self._judged_ns.get(name, 0) >= CHECKED_NS
+                if not believed or (due and not accumulates):
+                    self._judge(item)
+            while drafts and _judged(drafts[0]):
+                drafts.popleft()
+
+    def _vet(self, now_ns: int, items: Mapping[str, tuple[Stamped[Content], ...]]) -> bool:
+        """Look into what a set is to be made of; whether all of it may be used."""
+        unseen = [
+            item
+            for name, some in items.items()
+            for item in self._needed(name, some)
+            if not _judged(item)
+        ]
+        if not unseen:
+            return True
+        good = all([self._judge(item) for item in unseen])
+        usable, _ = self._believed(now_ns)
+        self._refused = not good or not set(items) <= set(usable)
+        return not self._refused
+
+    def _needed(
+        self, name: str, items: tuple[Stamped[Content], ...]
+    ) -> tuple[Stamped[Content], ...]:
+        """What of a stream a set has to look into: of packets, while we are behind, the latest."""
+        window_ns = self.modalities[name].window_ns
+        if not window_ns or not self._backlog.overloaded:
+            return items
+        since_ns = items[-1].stamp_ns - 2 * window_ns
+        return tuple(item for item in items if item.stamp_ns >= since_ns)
+
+    def _judge(self, item: Stamped[Content]) -> bool:
+        """Decode and check a message that was admitted; whether it may be used."""
+        name, at_ns, draft = item.modality, item.arrival_ns, item.payload
+        if not isinstance(draft, Draft) or draft.judged:
+            return not isinstance(draft, Draft) or draft.item is not None
+        decoder, message = self.modalities[name], draft.message
+        draft.judged, draft.message = True, None
+        if draft.number != self._judged[name] + 1:
+            decoder.skipped()
+        self._judged[name], self._judged_ns[name] = draft.number, at_ns
+        read = self._read(decoder, message)
+        if isinstance(read, Finding):
+            return self._refuse_draft(item, read)
+        reading, notes, digest = read
+        finding = self._identify(reading, message, at_ns)
+        if finding := finding or self._health.stuck(name, at_ns, digest):
+            return self._refuse_draft(item, finding)
+        doubt = self._offsets.moved.get(name)
+        own = (*notes, *((doubt,) if doubt is not None else ()))
+        self._health.accept(name, at_ns, own, stamp_ns=item.stamp_ns)
+        draft.item = Stamped(name, item.stamp_ns, at_ns, reading)
+        return True
+
+    def _refuse_draft(self, item: Stamped[Content], finding: Finding) -> bool:
+        """Reject what had been admitted: no."""
+        self._sync.drop(item)
+        self._reject(item.modality, item.arrival_ns, finding)
+        return False
+
+    # -- what was pushed --------------------------------------------------------------------------
+
+    def _identify(self, reading: Reading, message: Any, now_ns: int) -> Finding | None:
+        """Identity and calibration: why a message is refused for them, or None."""
         name = reading.modality
         identity, size = self._identities[name], self.modalities[name].size(reading.data)
         if renamed := identity.refuse(reading, self.view):
-            self._health.reject(name, now_ns, renamed)
             return renamed
         for change in identity.changes(message, size):
             log.warning("%s: %s", name, change)
@@ -421,7 +672,11 @@ class Intake:
         self._tell(now_ns)
         missing = self.modalities[name].usable(reading.frame_id, self.view)
         self._health.block(name, _blocked(missing, reading, self.view))
-        sent = Stamped(name, reading.stamp_ns, now_ns, reading)
+        return None
+
+    def _admit(self, sent: Stamped[Content]) -> tuple[Admission[Content], Finding | None]:
+        """What the stamp guard makes of a message, and why it rejects it, if it does."""
+        name, now_ns = sent.modality, sent.arrival_ns
         admission = self._guard.admit(sent)
         refusal: Finding | None = None
         for other, finding in admission.rejected:
@@ -430,9 +685,31 @@ class Intake:
         if admission.jump_ns is not None:
             log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
             self.jumps += 1
-            self._sync.reset()
-            self._offsets.reset()
+            self._forget_sets()
         self._compare(sent, admission, refusal)
+        return admission, refusal
+
+    def _forget_sets(self) -> None:
+        self._sync.reset()
+        self._offsets.reset()
+        for drafts in self._drafts.values():
+            drafts.clear()
+
+    def _take(
+        self,
+        reading: Reading,
+        message: Any,
+        notes: tuple[Finding, ...],
+        digest: int,
+        now_ns: int,
+    ) -> Finding | None:
+        """Identity, calibration, stamp and freeze checks; what passes goes to the synchronizer."""
+        name = reading.modality
+        if renamed := self._identify(reading, message, now_ns):
+            self._health.reject(name, now_ns, renamed)
+            return renamed
+        sent: Stamped[Content] = Stamped(name, reading.stamp_ns, now_ns, reading)
+        admission, refusal = self._admit(sent)
         frozen = self._health.stuck(name, now_ns, digest)
         for item in admission.accepted:
             doubt = self._offsets.moved.get(item.modality)
@@ -449,7 +726,7 @@ class Intake:
         return refusal
 
     def _compare(
-        self, sent: Stamped[Reading], admission: Admission[Reading], refusal: Finding | None
+        self, sent: Stamped[Content], admission: Admission[Content], refusal: Finding | None
     ) -> None:
         """Has a sensor's clock, or its delivery, moved by less than a jump?"""
         for item in admission.accepted:
@@ -463,7 +740,7 @@ class Intake:
                 self._offsets.see(sent.modality, sent.stamp_ns, sent.arrival_ns)
         self._health.dispute(self._offsets.undecided)
 
-    def _disputed(self, match: Match[Reading]) -> dict[str, Finding]:
+    def _disputed(self, match: Match[Content]) -> dict[str, Finding]:
         """Why streams are not in a set whose opener, and not they, may have the wrong clock."""
         doubts = {**self._offsets.undecided, **self._offsets.moved}
         told = {name: doubt for name, doubt in doubts.items() if name in match.absent}
@@ -540,6 +817,17 @@ def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]
     if fatal is not None:
         raise Rejection(fatal.fault, fatal.text, final=fatal.final)
     return Reading(decoder.name, stamp_ns, frame_id, data, quality), findings
+
+
+def _judged(item: Stamped[Content]) -> bool:
+    return not isinstance(item.payload, Draft) or item.payload.judged
+
+
+def _seen(item: Stamped[Content]) -> Stamped[Reading]:
+    """What a set gets of a message that was looked into."""
+    found = item.payload.item if isinstance(item.payload, Draft) else item
+    assert found is not None  # it was vetted
+    return cast("Stamped[Reading]", found)
 
 
 def checked(decoder: Modality, data: Any) -> tuple[tuple[Finding, ...], float]:

@@ -55,11 +55,12 @@ UNTRAINED = "untrained"
 class Segmenter:
     """Any sensors in, label maps out.
 
-    `push*` may be called from one thread while another calls `step`. `now_ns` is a clock that only
-    goes forward: the steady clock on a robot, the recording's time in a replay. It is used, never
-    derived from: who wants to watch or to vary it gives an observer or a policy. `push*`, `step`,
-    `wake_ns`, `health` and `reset` are all that driving it takes, though half of them are the
-    intake's; what the transport or an account needs beside them is asked of `intake`.
+    `push*` and `offer` may be called from one thread while another calls `step`. `now_ns` is a
+    clock that only goes forward: the steady clock on a robot, the recording's time in a replay. It
+    is used, never derived from: who wants to watch or to vary it gives an observer or a policy.
+    `push*` or `offer`, `step`, `wake_ns`, `health` and `reset` are all that driving it takes,
+    though half of them are the intake's; what the transport or an account needs beside them is
+    asked of `intake`.
 
     Args:
         config: the robot.
@@ -153,6 +154,10 @@ class Segmenter:
         """
         return self.intake.push(modality, message, now_ns)
 
+    def offer(self, modality: str, message: Any, now_ns: int) -> None:
+        """Take one message and return at once: it is looked into when a mask needs it."""
+        self.intake.offer(modality, message, now_ns)
+
     def push_camera_info(self, modality: str, message: Any) -> Finding | None:
         """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
         return self.intake.push_camera_info(modality, message)
@@ -196,6 +201,7 @@ class Segmenter:
         match = self.intake.poll(now_ns)
         if match is None:
             return None
+        decoded_ns = self._stopwatch_ns()
         bundle, absent = self._encode(match, now_ns)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
@@ -230,11 +236,14 @@ class Segmenter:
             states={name: health.state for name, health in healths.items()},
             held_ms={name: match.held_ns[name] / MS for name in used},
             latency_ms={
-                "encode": (encoded_ns - start_ns) / MS,
+                "queue": (now_ns - match.came_ns) / MS,
+                "decode": (decoded_ns - start_ns) / MS,
+                "encode": (encoded_ns - decoded_ns) / MS,
                 "infer": (inferred_ns - encoded_ns) / MS,
                 "total": (self._stopwatch_ns() - start_ns) / MS,
             },
             bundle=bundle,
+            came_ns=match.came_ns,
         )
         self.masks += 1
         return label_map
@@ -243,9 +252,9 @@ class Segmenter:
         """When `step` wants to be called if nothing arrives before; None: no need."""
         return self.intake.wake_ns(now_ns)
 
-    def health(self, now_ns: int) -> dict[str, Health]:
-        """What is believed of each stream, and why."""
-        return self.intake.health(now_ns)
+    def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
+        """What is believed of each stream, and why; see `Intake.health`."""
+        return self.intake.health(now_ns, patient=patient)
 
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states (lifecycle activate, `~/reset`); learned rates stay."""

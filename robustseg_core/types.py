@@ -117,6 +117,8 @@ class Fault(str, Enum):
     OUTSIDE = "outside"
     """It measured something, and nothing of that lies in the view, or in the window of time."""
 
+    OVERLOADED = "overloaded"
+    """Not the sensor's: its messages wait for this computer, or are lost for want of time."""
     DISABLED = "disabled"
     INTERNAL = "internal"
     """An exception in our own code: counted, logged, survived."""
@@ -304,13 +306,16 @@ class LabelMap:
     held_ms: Mapping[str, float]
     """Age of each used frame beside the mask's stamp."""
     latency_ms: Mapping[str, float]
-    """Stage -> duration; `total` is from the start of the step to the finished map."""
+    """Stage -> duration; `total` is from the start of the step to the finished map, and `queue` is
+    before it."""
     bundle: Bundle
     """What the student saw: for drawing and for explaining."""
     recording: int = 0
     """Which of several recordings in a row it was made of, where it is a replay's."""
     made_ns: int | None = None
     """When it was made, in nanoseconds since the start of the replay (`timeline`); None: live."""
+    came_ns: int | None = None
+    """When the message came that gave it its stamp, on the clock of who pushed it."""
 
 
 def network_size(height: int, width: int) -> tuple[int, int]:

@@ -60,6 +60,10 @@ class _Input:
     missed: Callable[[int], None] = lambda _until_ns: None
     """Told until when messages came that were lost on our side."""
     latched: bool = False
+    sealed: bool = False
+    """Gets serialized messages."""
+    drained: bool = False
+    """Served by `Ear.drain`, past the executor: fast, and small."""
     asked: tuple[str, bool] | None = None
     """Type and durability (latched or not): as it is subscribed now."""
     subscription: Subscription[Any] | None = None
@@ -68,18 +72,21 @@ class _Input:
 class Inputs:
     """All subscriptions of a segmenter; they exist from the constructor until `close`.
 
-    Callbacks do nothing but push: the executor's thread is never busy for long. What a callback
-    raises is counted, logged once in five seconds, and survived.
+    What a callback raises is counted, logged once in five seconds, and survived.
 
     Args:
         node: the subscriptions' owner.
         segmenter: where messages go.
-        ear: says when messages came; woken after each of them.
+        ear: says when messages came; woken after each of them, and after many of one that drips.
+        offers: callbacks only offer: messages stay serialized until the thread that steps the
+            segmenter looks into them, and packets pass the executor by. Else they push.
     """
 
-    def __init__(self, node: Node, segmenter: Segmenter, ear: Ear) -> None:
+    def __init__(self, node: Node, segmenter: Segmenter, ear: Ear, *, offers: bool = False) -> None:
         self._node = node
         self._segmenter = segmenter
+        self._offers = offers
+        self._aside = optional.Aside()
         self._ear = ear
         self._deaf: dict[str, str] = {}
         ear.begin()
@@ -87,6 +94,9 @@ class Inputs:
         """Exceptions that callbacks raised."""
         self.matches = qos.Matches(node, "subscription")
         self._inputs = [*self._sensors(), *self._calibrations(), *self._transforms()]
+        for one in self._inputs:
+            if one.drained:
+                ear.drain(partial(self._take_waiting, one))
         # A subscription must not be replaced from its own event: the guard does it right after.
         self._rematch = node.create_guard_condition(self.watch)
         self.watch()
@@ -119,8 +129,18 @@ class Inputs:
             kind = modalities.load(name)
             take = partial(self._push, name)
             refuse = partial(self._reject, name)
-            missed = partial(self._segmenter.intake.missed, name)
-            yield _Input(stream.topic, kind.messages, kind.queue, take, refuse, missed)
+            missed = partial(self._missed, name)
+            drained = self._offers and kind.accumulates
+            yield _Input(
+                stream.topic,
+                kind.messages,
+                kind.queue,
+                take,
+                refuse,
+                missed,
+                sealed=self._offers,
+                drained=drained,
+            )
 
     def _calibrations(self) -> Iterable[_Input]:
         for topic, names in calibrations(self._segmenter.config).items():
@@ -135,17 +155,30 @@ class Inputs:
             yield _Input(topic, [TF_MESSAGE], 100, self._transform, refuse, latched=True)
 
     def _push(self, name: str, message: Any, arrival_ns: int) -> None:
-        self._segmenter.push(name, message, arrival_ns)
+        if self._offers:
+            self._segmenter.offer(name, message, arrival_ns)
+        else:
+            self._segmenter.push(name, message, arrival_ns)
+
+    def _missed(self, name: str, until_ns: int) -> None:
+        self._in_turn(partial(self._segmenter.intake.missed, name, until_ns))
 
     def _reject(self, name: str, rejection: Rejection, arrival_ns: int) -> None:
         self._segmenter.intake.reject(name, arrival_ns, rejection.finding)
 
     def _calibrate(self, names: Sequence[str], message: Any, _arrival_ns: int) -> None:
         for name in names:
-            self._segmenter.push_camera_info(name, message)
+            self._in_turn(partial(self._segmenter.push_camera_info, name, message))
 
     def _transform(self, message: Any, _arrival_ns: int) -> None:
-        self._segmenter.push_transforms(message)
+        self._in_turn(partial(self._segmenter.push_transforms, message))
+
+    def _in_turn(self, act: Callable[[], object]) -> None:
+        """Now, or where the messages before it are seen to."""
+        if self._offers:
+            self._segmenter.intake.later(act)
+        else:
+            act()
 
     def _refuse(self, topic: str, rejection: Rejection, _arrival_ns: int) -> None:
         self._segmenter.intake.reject_calibration(topic, rejection.finding)
@@ -186,11 +219,18 @@ class Inputs:
                 self._node.get_logger().error(
                     f"{one.topic}: {type(error).__name__}: {error}", throttle_duration_sec=5.0
                 )
-            self._ear.wake()
+            if not one.drained:
+                self._ear.wake()
 
         def heard(act: Callable[[Any, int], None], message: Any, info: MessageInfo) -> None:
-            hand_on = partial(guarded, act, message)
-            self._ear.take(one.topic, info, hand_on, depth=profile.depth, missed=one.missed)
+            self._ear.take(
+                one.topic,
+                info,
+                partial(guarded, act, message),
+                depth=profile.depth,
+                missed=one.missed,
+                drained=one.drained,
+            )
 
         self._deaf.pop(name, None)
         try:
@@ -202,6 +242,8 @@ class Inputs:
                 profile,
                 rejected=partial(heard, one.refuse),
                 informed=True,
+                sealed=one.sealed,
+                callback_group=self._aside if one.drained else None,
                 qos_overriding_options=overridable,
                 event_callbacks=SubscriptionEventCallbacks(
                     matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
@@ -213,6 +255,12 @@ class Inputs:
             return
         self.matches.add(name, profile)  # with the user's qos_overrides in it
         self._node.get_logger().info(f"listening to {one.topic} ({kind})")
+
+    @staticmethod
+    def _take_waiting(one: _Input) -> int:
+        if one.subscription is None:
+            return 0
+        return optional.take_waiting(one.subscription, one.depth)
 
     def _resolved(self, topic: str) -> str:
         return self._node.resolve_topic_name(topic)

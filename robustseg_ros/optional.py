@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeAlias
 
+from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
+from robustseg_core.bag.sealed import Sealed
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.types import Fault, Rejection
 from robustseg_ros.typesupport import forget_error, stand_in
@@ -73,6 +75,7 @@ def subscribe(
     *,
     rejected: Callable[..., None] | None = None,
     informed: bool = False,
+    sealed: bool = False,
     **options: Any,
 ) -> Subscription[Any]:
     """A subscription to any known type; `callback` gets a message with the type's fields.
@@ -80,14 +83,20 @@ def subscribe(
     Arrays of numbers arrive as `array.array` (compiled) or `numpy` (stand-in); both offer the
     buffer protocol. A stand-in's payload that does not deserialize goes to `rejected` as a FORMAT
     rejection (a compiled type's never leaves rclpy). With `informed`, both get the `MessageInfo` as
-    a second argument. `options` go to `create_subscription`.
+    a second argument. With `sealed`, the callback gets a `Sealed` of any type, installed or not:
+    nothing is deserialized before somebody looks into it, and `rejected` is not called. `options`
+    go to `create_subscription`.
 
     Raises:
         RobustsegError: the type is neither installed nor defined in the type store, or has no
             stand-in under this middleware.
     """
-    if real := message_class(msgtype):
+    real = message_class(msgtype)
+    if real and not (sealed and msgtype in typestore().fielddefs):
         return node.create_subscription(real, topic, callback, qos, **options)
+
+    def seal(raw: bytes, info: MessageInfo) -> None:
+        callback(Sealed(raw, msgtype), *((info,) if informed else ()))
 
     def decode(raw: bytes, info: MessageInfo) -> None:
         told = (info,) if informed else ()
@@ -100,10 +109,43 @@ def subscribe(
             return
         callback(message, *told)
 
-    kind = stand_in(msgtype)
-    subscription = node.create_subscription(kind, topic, decode, qos, raw=True, **options)
-    forget_error()
+    kind = real or stand_in(msgtype)
+    take = seal if sealed else decode
+    subscription = node.create_subscription(kind, topic, take, qos, raw=True, **options)
+    if real is None:
+        forget_error()
     return subscription
+
+
+class Aside(CallbackGroup):
+    """Of subscriptions that no executor waits for: `take_waiting` serves them."""
+
+    def can_execute(self, entity: Any) -> bool:
+        """Events of theirs, such as a match; no message."""
+        return not isinstance(entity, Subscription)
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Nobody is in the way."""
+        return True
+
+    def ending_execution(self, entity: Any) -> None:
+        """Nobody waits."""
+
+
+def take_waiting(subscription: Subscription[Any], most: int) -> int:
+    """Call back with every message that waits, up to so many; how many there were.
+
+    Of messages that come a thousand times a second, an executor's look at all that a node waits for
+    costs ten times as much as the message itself.
+    """
+    callback: Callable[..., Any] = subscription.callback
+    for count in range(most):
+        with subscription.handle:
+            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        if taken is None:
+            return count
+        callback(*taken)
+    return most
 
 
 class Publisher:

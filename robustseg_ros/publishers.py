@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks
@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.health.backlog import Load
 from robustseg_core.output import messages, topics
 from robustseg_core.output.messages import Fields
 from robustseg_core.output.topics import HEALTH, Mask, Output
@@ -45,10 +46,23 @@ class Publishers:
             if output.names is not None:
                 self._say_once(output, output.names)
 
-    def publish(self, label_map: LabelMap) -> None:
-        """One mask and what belongs to it; what nobody listens to is neither drawn nor sent."""
-        mask = Mask(label_map, self._spec, node=self._name)
+    def publish(
+        self,
+        label_map: LabelMap,
+        account: Callable[[], messages.Account] | None = None,
+        shed: Collection[str] = (),
+    ) -> None:
+        """One mask and what belongs to it; what nobody listens to is neither drawn nor sent.
+
+        Args:
+            label_map: the mask.
+            account: what the node adds to its status, which is the last of its messages.
+            shed: names of outputs that are given up for speed.
+        """
+        mask = Mask(label_map, self._spec, node=self._name, account=account)
         for name, output in topics.of_a_mask().items():
+            if name in shed:
+                continue
             publisher = self._open[name]
             if output.make and (not output.lazy or publisher.rcl.get_subscription_count()):
                 self._send(output, output.make(mask))
@@ -60,18 +74,21 @@ class Publishers:
         errors: int,
         trouble: str,
         remarks: Sequence[str] = (),
+        load: Load | None = None,
     ) -> None:
-        """`messages.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU.
+        """`messages.health`, plus the node's own state: QoS mismatches, exceptions, a lost GPU, and
+        that it is overloaded.
 
         `remarks` (`Segmenter.remarks`) are values only: what once happened is no lasting warning.
         """
-        problems = [*filter(None, [trouble]), *complaints.values()]
+        load = load or Load()
+        problems = [*filter(None, [trouble, load.text]), *complaints.values()]
         if errors:
             problems.append(f"{errors} exceptions in this node; see its log")
         level = messages.ERROR if trouble else messages.WARN if problems else messages.OK
         text = "; ".join(problems) or "ok"
         shown = {f"remark {n}": told for n, told in enumerate(remarks[:MOST_REMARKS], start=1)}
-        values = {**complaints, **shown}
+        values = {**complaints, **shown, **messages.load_values(load)}
         status = messages.of_node(self._name, "node", level, text, values)
         fields = {**fields, "status": [*fields["status"], status]}
         self._send(HEALTH, fields)

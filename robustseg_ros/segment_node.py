@@ -1,7 +1,8 @@
 """The node `robustseg`: sensors in, masks out, each saying which sensors made it.
 
-    executor thread   callbacks push messages into the `Segmenter`, in the order of their arrival
-    inference thread  steps it when something came or when it asked to be woken, and publishes
+    executor thread   callbacks offer messages to the `Segmenter`, in the order of their arrival
+    inference thread  steps it when something came or when it asked to be woken: looks into the
+                      messages that a mask needs, thinks, and publishes
 
 Subscriptions and publishers exist while the node is active. Watchdogs and diagnostics run on the
 steady clock, which goes on when /clock stops; header stamps only match sensors with each other.
@@ -14,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
@@ -27,11 +29,13 @@ from std_srvs.srv import Trigger
 from robustseg_core.doctor.observation import OK
 from robustseg_core.doctor.surroundings import ClockWatch, check_clock
 from robustseg_core.errors import RobustsegError
+from robustseg_core.health.backlog import Load
 from robustseg_core.output import messages
+from robustseg_core.output.latency import Latencies, parts
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import budget
-from robustseg_core.types import SECOND
+from robustseg_core.types import SECOND, LabelMap
 from robustseg_ros import command_line, parameters, run, spin
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
@@ -43,6 +47,9 @@ JOIN_S = 5.0
 """An inference that takes longer than this to end has hung, as on a lost GPU."""
 CLOCK, CLOCK_GRACE_S = "/clock", 2.0
 """So long after activation nobody is missed on /clock: discovery takes its time."""
+SWITCH_S = 0.0005
+"""Python hands the interpreter on after this: two threads share it, and each of a thousand packets
+a second asks for it three times. With Python's own 5 ms they would wait for most of the time."""
 LONGEST_NAP_S = 0.5
 """The inference thread looks around this often even if nobody woke it."""
 AUTOSTART = ParameterDescriptor(
@@ -81,8 +88,11 @@ class SegmentNode(LifecycleNode):
         self._failures = 0
         self._clock_trouble = ""
         """What was last said of /clock."""
+        self._overloaded = False
         self._active_ns = 0
         self._timer: Any = None
+        self._hurry: Any = None
+        """Publishes diagnostics at once."""
         self._jumps: Any = None
         self._clock_watch = ClockWatch(time.monotonic_ns())
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -169,7 +179,7 @@ class SegmentNode(LifecycleNode):
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
         self._sinks = Publishers(self, segmenter.spec)
-        self._inputs = Inputs(self, segmenter, self._ear)
+        self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
         own = (segmenter, self._sinks, self._stopping)
         self._thread = threading.Thread(
@@ -180,6 +190,7 @@ class SegmentNode(LifecycleNode):
         self._clock_watch = ClockWatch(self._active_ns)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(DIAGNOSTICS_S, self._on_timer, clock=steady)
+        self._hurry = self.create_guard_condition(self._on_timer)
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
         )
@@ -197,9 +208,12 @@ class SegmentNode(LifecycleNode):
                 part.close()
         if self._timer is not None:
             self.destroy_timer(self._timer)
+        if self._hurry is not None:
+            self.destroy_guard_condition(self._hurry)
         if self._jumps is not None:
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
+        self._hurry = None
 
     def _abandon(self, thread: threading.Thread) -> None:
         """Leave a hung thread with its segmenter: the next activation loads another."""
@@ -220,15 +234,22 @@ class SegmentNode(LifecycleNode):
         self, segmenter: Segmenter, publishers: Publishers, stopping: threading.Event
     ) -> None:
         """The inference thread: step, publish, sleep until there is something to do."""
-        ear = self._ear
+        ear, latencies = self._ear, Latencies()
         while not stopping.is_set():
             self._news.clear()  # before the step: what comes during it is seen by the next
             try:
-                label_map = segmenter.step(ear.heard_ns())
+                now_ns = ear.heard_ns()
+                label_map = segmenter.step(now_ns)
                 if stopping.is_set():
                     return  # it took so long that nobody waits for it any more
                 if label_map is not None:
-                    publishers.publish(label_map)
+                    load = segmenter.intake.load()
+                    if load.overloaded is not self._overloaded and self._hurry is not None:
+                        self._hurry.trigger()
+                    tell = partial(self._account, label_map, latencies, load)
+                    publishers.publish(label_map, tell, load.shed)
+                    if "rate" in load.shed:  # as much time for who receives
+                        stopping.wait(min((ear.heard_ns() - now_ns) / SECOND, LONGEST_NAP_S))
                     continue
                 wake_ns = segmenter.wake_ns(ear.heard_ns())
             except Exception:
@@ -243,6 +264,13 @@ class SegmentNode(LifecycleNode):
             nap_s = LONGEST_NAP_S if nap_ns is None else nap_ns / SECOND
             self._news.wait(min(nap_s, LONGEST_NAP_S))
 
+    def _account(self, label_map: LabelMap, latencies: Latencies, load: Load) -> messages.Account:
+        """What the status of a mask says of the way that it took, up to now."""
+        stamp_age_ns = self.get_clock().now().nanoseconds - label_map.stamp_ns
+        taken = parts(label_map, time.monotonic_ns(), stamp_age_ns)
+        latencies.add(taken)
+        return messages.account(taken, latencies.percentiles(), load)
+
     def _on_timer(self) -> None:
         """Once a second, whatever the ROS clock does: diagnostics, and a look at the graph."""
         inputs, sinks, segmenter = self._inputs, self._sinks, self._segmenter
@@ -252,13 +280,17 @@ class SegmentNode(LifecycleNode):
         complaints = {**inputs.complaints(), **sinks.matches.complaints()}
         complaints |= self._clock_complaint()
         errors = inputs.errors + self._failures
-        healths = segmenter.health(self._ear.heard_ns())
+        healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
         fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
         trouble = "; ".join(filter(None, [segmenter.trouble, hung]))
-        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks())
+        load = segmenter.intake.load()
+        if load.overloaded and not self._overloaded:
+            self.get_logger().warning(load.text)
+        self._overloaded = load.overloaded
+        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks(), load)
 
     def _clock_complaint(self) -> dict[str, str]:
         """What is wrong with /clock; said once it has had the time to be found."""
@@ -296,6 +328,7 @@ def main(args: list[str] | None = None) -> int:
 
     def make(words: list[str]) -> SegmentNode:
         command_line("segment_node", __doc__).parse_args(words)
+        sys.setswitchinterval(SWITCH_S)
         return SegmentNode()
 
     return run(make, args)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import reprlib
 import zlib
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from types import FunctionType
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ _BELIEVED = 1 << 22
 _DENSEST = 1 << 11
 _BLOCK = 4096
 _STRIDE = 16 * _BLOCK
+_SHORT, _PIECE = 1 << 16, 5 << 10
 _LONGEST = 1024
 """Characters of a name; a longer one would travel through logs, caches and diagnostics."""
 
@@ -140,6 +142,11 @@ def fingerprint(payload: Any) -> int:
         Rejection: `payload` is not a buffer of bytes.
     """
     data = as_bytes(payload)
+    if len(data) <= _SHORT:  # in pieces so small that zlib keeps the interpreter's lock
+        digest = len(data)
+        for start in range(0, len(data), _PIECE):
+            digest = zlib.crc32(data[start : start + _PIECE].data, digest)
+        return digest
     if len(data) <= 4 * _STRIDE:
         return zlib.crc32(data.data, len(data))
     whole = len(data) // _STRIDE * _STRIDE
@@ -154,6 +161,9 @@ class Compiled(Generic[P, R]):
     such a loop, widen bytes with `np.int64`: numba's `int` of a uint8 stays unsigned, and unsigned
     with signed makes a float.
     """
+
+    nogil: ClassVar[bool] = True
+    """Whether other threads run meanwhile."""
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.python = function
@@ -173,10 +183,27 @@ class Compiled(Generic[P, R]):
             return self.python
         kinds = tuple(numba.typeof(a) for a in arguments)  # type: ignore[no-untyped-call]  # numba
         try:
-            native = numba.njit(cache=True, nogil=True)(self.python)
+            native = numba.njit(cache=True, nogil=self.nogil)(self.python)
             native.compile(kinds)
         except (RuntimeError, OSError):  # numba found no folder that it may write to
-            native = numba.njit(nogil=True)(self.python)
+            native = numba.njit(nogil=self.nogil)(self.python)
             native.compile(kinds)
         compiled: Callable[P, R] = native
         return compiled
+
+
+class Brief(Compiled[P, R]):
+    """One whose calls take microseconds: others wait for less than it costs to let them run.
+
+    Where two threads share the interpreter, whoever gives it up gets it back when the other one's
+    turn is over (`sys.setswitchinterval`), a thousand times later than such a call would end.
+    """
+
+    nogil: ClassVar[bool] = False
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        # A name of its own: numba keeps one file for all that is compiled of one name.
+        own = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_brief")
+        own.__module__ = function.__module__
+        own.__qualname__ = own.__name__
+        super().__init__(own)

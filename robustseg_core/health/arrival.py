@@ -24,19 +24,22 @@ class ArrivalMonitor:
 
     def __init__(self, config: HealthConfig, rate_hz: float) -> None:
         self._config = config
+        self._least_ns = round(min(config.silence_min_s, config.silence_max_s) * SECOND)
+        """No silence is shorter: what nearly every message is spared by."""
         self._meter = RateEstimator(rate_hz)
         self.last_ns: int | None = None
         """When the newest message came."""
         self.bursts = Bursts()
         """What its accepted messages say about their delivery."""
-        self._patient_until_ns = 0
+        self._patient_until_ns = self._excused_until_ns = 0
 
     def arrived(self, now_ns: int) -> None:
         """A message came, whatever is in it; one from before the newest is as new as that."""
         now_ns = max(now_ns, self.last_ns or now_ns)
         gap_ns = 0 if self.last_ns is None else now_ns - self.last_ns
-        interrupted = self.limit_ns < gap_ns <= self._longest_ns
-        if gap_ns > self._longest_ns:
+        long = gap_ns > self._least_ns
+        interrupted = long and self.limit_ns < gap_ns <= self._longest_ns
+        if long and gap_ns > self._longest_ns:
             self._meter.interrupt()  # a long gap is no interval: rates are of what speaks
         self._meter.observe(now_ns)
         self.last_ns = now_ns
@@ -48,6 +51,17 @@ class ArrivalMonitor:
         if until_ns > (self.last_ns or 0):
             self._meter.interrupt()
             self.last_ns = until_ns
+
+    def excuse(self, until_ns: int, *, lost: bool) -> None:
+        """Until then, it is not said to be slow or lossy: that may be us.
+
+        Args:
+            until_ns: steady clock.
+            lost: messages were lost on our side; it is silent as late as any stream, too.
+        """
+        self._excused_until_ns = max(self._excused_until_ns, until_ns)
+        if lost:
+            self._patient_until_ns = max(self._patient_until_ns, until_ns)
 
     def reset(self) -> None:
         """Forget the newest message; what was learned stays."""
@@ -74,7 +88,9 @@ class ArrivalMonitor:
 
     def silent_ns(self, now_ns: int) -> int | None:
         """Since when the stream counts as silent, or None: it does not."""
-        if self.last_ns is None or now_ns - self.last_ns <= self.limit_ns:
+        if self.last_ns is None or now_ns - self.last_ns <= self._least_ns:
+            return None
+        if now_ns - self.last_ns <= self.limit_ns:
             return None
         return self.last_ns + self.limit_ns
 
@@ -92,6 +108,8 @@ class ArrivalMonitor:
         rate = self._meter
         if self.bursts.every_ns:
             return ()  # rates are of messages, and these are all there
+        if (self.last_ns or 0) < self._excused_until_ns:
+            return ()
         slow = rate.slower_than(self._config.slow_ratio)
         recent_ns, period_ns = rate.recent_ns, rate.trusted_period_ns
         if not (rate.lossy or slow) or not recent_ns or not period_ns:

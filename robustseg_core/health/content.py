@@ -10,7 +10,7 @@ So quality never jumps, and a check has one threshold, in its own unit, that ROC
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -38,19 +38,20 @@ class Statistic:
     fault: Fault
     badness: float
     """The statistic in units of its limit, so that above 1 is too much; infinity is allowed."""
-    text: str
-    """Value and limit, for people."""
+    text: str | Callable[[], str]
+    """Value and limit, for people; made when there is something to tell."""
     fatal: bool = False
     """Beyond the limit the message is rejected, not doubted; below it says nothing at all."""
 
     def finding(self) -> Finding | None:
         """An alarm, a remark, or nothing."""
-        if self.fatal:
-            return Finding(self.fault, fatal=True, text=self.text) if self.badness > 1 else None
-        if self.badness <= _FINE:
+        if self.badness <= (1 if self.fatal else _FINE):
             return None
+        text = self.text if isinstance(self.text, str) else self.text()
+        if self.fatal:
+            return Finding(self.fault, fatal=True, text=text)
         score = (1 + _FINE - self.badness) if self.badness <= 1 else ALARM / self.badness
-        return Finding(self.fault, fatal=False, text=self.text, score=score)
+        return Finding(self.fault, fatal=False, text=text, score=score)
 
 
 class ContentCheck(ABC, Generic[T]):

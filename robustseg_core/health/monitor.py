@@ -102,6 +102,14 @@ class HealthMonitor:
         """Messages came until then, and were lost before we could take them."""
         self._streams[name].arrival.missed(until_ns)
 
+    def excuse(self, until_ns: int, *, lost: bool) -> None:
+        """We are overloaded: until then no sensor is slow or lossy.
+
+        Nor, where messages were lost on our side, silent before the longest silence is over.
+        """
+        for stream in self._streams.values():
+            stream.arrival.excuse(until_ns, lost=lost)
+
     def block(self, name: str, finding: Finding | None) -> None:
         """The stream speaks but cannot be placed (no calibration, no TF), or again can."""
         stream = self._streams[name]

@@ -61,6 +61,8 @@ class Modality(ABC):
 
     encoding: Encoding
     limits: Strict
+    coarse: bool = False
+    """Whether this computer is overloaded, and half the detail would do: events are thinned."""
 
     def __init__(
         self, *, encoding: Mapping[str, Any] | None = None, limits: Mapping[str, Any] | None = None
@@ -130,6 +132,11 @@ class Modality(ABC):
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(H, W, 3) RGB for people, from what `encode` returned."""
 
+    @property
+    def window_ns(self) -> int:
+        """How much of an accumulating stream is in an array; 0: all that `encode` is given."""
+        return 0
+
     def size(self, data: Any) -> tuple[int, int] | None:
         """(H, W) of the sensor's own pixels; None where it has none (a point cloud)."""
         return None
@@ -137,6 +144,9 @@ class Modality(ABC):
     def usable(self, frame_id: str, view: View) -> Fault | None:
         """Why a message of this frame cannot be used yet, or None: it can."""
         return view.missing_for(self.name, frame_id) if self.needs_view else None
+
+    def skipped(self) -> None:  # noqa: B027 (most messages stand alone)
+        """Messages before the next one are never decoded, by our own choice: no loss of theirs."""
 
     def warm_up(self) -> None:  # noqa: B027 (most modalities compile nothing)
         """Do now what is slow the first time, so that no first message is late."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,16 +89,20 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         valid = sample > 0
         known = sample[valid]
         share = known.size / sample.size
-        text = f"{share:.1%} of the pixels are valid, limit {limits.valid_share:.0%}"
+        text = partial(
+            "{:.1%} of the pixels are valid, limit {:.0%}".format, share, limits.valid_share
+        )
         badness = below(share, limits.valid_share) if known.size else float("inf")
         yield Statistic("valid_share", Fault.INVALID_DEPTH, badness, text, fatal=True)
         median = float(np.median(known))
         yield from self._unit(median)
         one = float("inf") if known.size > 1 and known.min() == known.max() else 0.0
-        text = f"every pixel is {median:.4g} m; expected a scene"
+        text = partial("every pixel is {:.4g} m; expected a scene".format, median)
         yield Statistic("", Fault.FLAT, one, text, fatal=True)
         unrelated = _unrelated(data)
-        text = f"{unrelated:.0%} of the neighbors differ, limit {limits.unrelated_share:.0%}"
+        text = partial(
+            "{:.0%} of the neighbors differ, limit {:.0%}".format, unrelated, limits.unrelated_share
+        )
         badness = unrelated / limits.unrelated_share
         yield Statistic("unrelated_share", Fault.NOISY, badness, text, fatal=True)
         doubts = list(self._holes(valid, share))
@@ -110,13 +115,20 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         limits = self._limits
         way_out = "32FC1 is metres, 16UC1 millimetres (REP 118)"
         badness = max(below(median, limits.nearest_m), above(median, limits.farthest_m))
-        text = f"median depth {median:.4g} m, expected {limits.nearest_m:g} to "
-        text += f"{limits.farthest_m:g}; {way_out}"
+        text = partial(
+            "median depth {:.4g} m, expected {:g} to {:g}; {}".format,
+            median,
+            limits.nearest_m,
+            limits.farthest_m,
+            way_out,
+        )
         yield Statistic("farthest_m", Fault.DEPTH_UNIT, badness, text, fatal=True)
         if self._median.known:
             usual = self._median.value
             badness = max(median / usual, usual / median) / limits.unit_ratio
-            text = f"median depth {median:.4g} m, usually {usual:.4g}; {way_out}"
+            text = partial(
+                "median depth {:.4g} m, usually {:.4g}; {}".format, median, usual, way_out
+            )
             yield Statistic("unit_ratio", Fault.DEPTH_UNIT, badness, text, fatal=True)
 
     def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Statistic]:
@@ -124,7 +136,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         self._before = valid
         if self._share.known:
             usual = self._share.value
-            text = f"{share:.1%} of the pixels are valid, usually {usual:.1%}"
+            text = partial("{:.1%} of the pixels are valid, usually {:.1%}".format, share, usual)
             badness = below(share, limits.usual_ratio * usual)
             yield Statistic("usual_ratio", Fault.INVALID_DEPTH, badness, text)
         if before is None:
@@ -135,8 +147,15 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
             return
         restless = coming / max(self._coming.value, _RESTLESS)
         badness = restless * (usual / share) ** 2 / limits.holes_ratio
-        text = f"{coming:.0%} of the pixels came or went, and {share:.0%} are valid, "
-        text += f"usually {self._coming.value:.0%} and {usual:.0%}"
+        text = partial(
+            (
+                "{:.0%} of the pixels came or went, and {:.0%} are valid, usually {:.0%} and {:.0%}"
+            ).format,
+            coming,
+            share,
+            self._coming.value,
+            usual,
+        )
         yield Statistic("holes_ratio", Fault.INVALID_DEPTH, badness, text)
         self._coming.learn(coming, bad=bool(badness > 1))
 

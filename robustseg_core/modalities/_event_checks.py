@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,23 +111,35 @@ class EventCheck(ContentCheck[Packet]):
         limits, events = self._limits, data.events
         count = len(events.t)
         share = events.unknown / max(1, events.words)
-        text = f"{share:.1%} of the words mean nothing, limit {limits.unknown_share:.0%}"
+        text = partial(
+            "{:.1%} of the words mean nothing, limit {:.0%}".format, share, limits.unknown_share
+        )
         badness = above(share, limits.unknown_share)
         yield Statistic("unknown_share", Fault.UNDECODABLE, badness, text, fatal=True)
         share = events.outside / max(1, events.outside + count * data.stride)
-        text = f"{share:.1%} of the events lie outside the {data.height}x{data.width} sensor, "
-        text += f"limit {limits.outside_share:.0%}"
+        text = partial(
+            "{:.1%} of the events lie outside the {}x{} sensor, limit {:.0%}".format,
+            share,
+            data.height,
+            data.width,
+            limits.outside_share,
+        )
         badness = above(share, limits.outside_share)
         yield Statistic("outside_share", Fault.UNDECODABLE, badness, text, fatal=True)
         yield from self._numbers(data)
         cut = 1.5 if events.odd_bytes else 0.0
         yield Statistic("", Fault.FORMAT, cut, "half a word at the end; the packet was cut short")
         if not count:
-            yield Statistic("", Fault.NO_EVENTS, 1.1, f"{events.words} words, and no event")
+            text = partial("{} words, and no event".format, events.words)
+            yield Statistic("", Fault.NO_EVENTS, 1.1, text)
             return
         yield from self._clock(data)
-        text = f"{data.rate / 1e6:.0f} M events/s, limit {limits.flood_rate / 1e6:g}; "
-        text += f"every {data.stride}th is kept"
+        text = partial(
+            "{:.0f} M events/s, limit {:g}; every {}th is kept".format,
+            data.rate / 1e6,
+            limits.flood_rate / 1e6,
+            data.stride,
+        )
         yield Statistic("flood_rate", Fault.EVENT_FLOOD, data.rate / limits.flood_rate, text)
         yield from self._gap(data)
         self._gather(data)
@@ -136,7 +149,11 @@ class EventCheck(ContentCheck[Packet]):
         self._missing.append(min(data.missing, _PACKETS))
         missing = max(0, sum(self._missing))
         share = missing / (missing + len(self._missing))
-        text = f"{share:.0%} of the latest packets are missing, limit {self._limits.lost_share:.0%}"
+        text = partial(
+            "{:.0%} of the latest packets are missing, limit {:.0%}".format,
+            share,
+            self._limits.lost_share,
+        )
         yield Statistic("lost_share", Fault.SEQUENCE_GAP, share / self._limits.lost_share, text)
 
     def _clock(self, data: Packet) -> Iterator[Statistic]:
@@ -151,8 +168,11 @@ class EventCheck(ContentCheck[Packet]):
         header_ns, sensor_ns = now[0] - times[0][0], now[1] - times[0][1]
         if header_ns >= _CLOCK_NS and len(times) >= 5:
             share = sensor_ns / header_ns
-            text = f"sensor time advanced by {share:.1%} of header time, limit "
-            text += f"{self._limits.clock_ratio:.0%}"
+            text = partial(
+                "sensor time advanced by {:.1%} of header time, limit {:.0%}".format,
+                share,
+                self._limits.clock_ratio,
+            )
             badness = below(share, self._limits.clock_ratio)
             yield Statistic("clock_ratio", Fault.SENSOR_CLOCK, badness, text, fatal=True)
 
@@ -165,15 +185,20 @@ class EventCheck(ContentCheck[Packet]):
         self._end = int(t[-1])
         if len(t) < _FEW or data.lost or before is None:
             return
-        first = np.diff(t[: len(t) // 10], prepend=before)
-        self._gaps.append(float(first.max()) / max(1, int(t[-1]) - min(before, int(t[0]))))
+        first = t[: len(t) // 10]
+        gap = max(int(t[0]) - before, int((first[1:] - first[:-1]).max(initial=-(1 << 62))))
+        self._gaps.append(gap / max(1, int(t[-1]) - min(before, int(t[0]))))
         if len(self._gaps) < _GAPS:
             return
-        share = float(np.median(self._gaps))
+        share = sorted(self._gaps)[_GAPS // 2]
         limit = self._limits.gap_share
         if self._usual_gap.known:
             limit = max(limit, 2 * self._usual_gap.value)
-            text = f"{share:.0%} of each packet's time is missing in one piece, limit {limit:.0%}"
+            text = partial(
+                "{:.0%} of each packet's time is missing in one piece, limit {:.0%}".format,
+                share,
+                limit,
+            )
             yield Statistic("gap_share", Fault.FORMAT, share / limit, text)
         self._usual_gap.learn(share, bad=share > limit)
 
@@ -196,12 +221,21 @@ class EventCheck(ContentCheck[Packet]):
     def _check_window(self, window: _Window, height: int, width: int) -> Iterator[Statistic]:
         limits = self._limits
         on = window.on / window.count
-        text = f"{on:.0%} of the events are ON; expected {limits.polarity_share:.0%} to "
-        text += f"{1 - limits.polarity_share:.0%}"
+        text = partial(
+            "{:.0%} of the events are ON; expected {:.0%} to {:.0%}".format,
+            on,
+            limits.polarity_share,
+            1 - limits.polarity_share,
+        )
         badness = below(min(on, 1 - on), limits.polarity_share)
         yield Statistic("polarity_share", Fault.POLARITY, badness, text)
         share, hot = _lonely(np.concatenate(window.pixels), height, width)
-        text = f"{hot} lonely pixels make {share:.0%} of the events, limit {limits.hot_share:.0%}"
+        text = partial(
+            "{} lonely pixels make {:.0%} of the events, limit {:.0%}".format,
+            hot,
+            share,
+            limits.hot_share,
+        )
         yield Statistic("hot_share", Fault.HOT_PIXELS, share / limits.hot_share, text)
 
 

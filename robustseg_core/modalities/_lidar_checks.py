@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +90,8 @@ class LidarCheck(ContentCheck[Cloud]):
         limits, count = self._limits, len(data.xyz)
         usual = self._count.value if self._count.known else 0.0
         empty = below(count, limits.empty_ratio * usual) if count else float("inf")
-        text = f"{count} of {data.total} points returned"
-        text += f", usually {usual:.0f}" if usual else ""
+        told = "{} of {} points returned, usually {:.0f}" if usual else "{} of {} points returned"
+        text = partial(told.format, count, data.total, usual)
         yield Statistic("empty_ratio", Fault.EMPTY_CLOUD, empty, text, fatal=True)
         step = -(-count // _SAMPLE)
         x, y, z = data.xyz[::step].T
@@ -98,7 +99,11 @@ class LidarCheck(ContentCheck[Cloud]):
             range_m = np.sqrt(x * x + y * y + z * z)
         impossible = (range_m > limits.farthest_m) | (range_m < 1e-3)
         strange = np.count_nonzero(impossible) / range_m.size
-        text = f"{strange:.0%} of the points are impossible, limit {limits.impossible_share:.0%}"
+        text = partial(
+            "{:.0%} of the points are impossible, limit {:.0%}".format,
+            strange,
+            limits.impossible_share,
+        )
         badness = strange / limits.impossible_share
         yield Statistic("impossible_share", Fault.UNDECODABLE, badness, text, fatal=True)
         sectors = _histogram((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS, _SECTORS, step)
@@ -125,7 +130,7 @@ class LidarCheck(ContentCheck[Cloud]):
 
     def _sparse(self, count: int, usual: float) -> Statistic:
         badness = below(count, self._limits.sparse_ratio * usual)
-        text = f"{count} returns, usually {usual:.0f}"
+        text = partial("{} returns, usually {:.0f}".format, count, usual)
         return Statistic("sparse_ratio", Fault.SPARSE_CLOUD, badness, text)
 
     def _blocked(self, sectors: NDArray[np.float64], step: int) -> Iterator[Statistic]:
@@ -142,7 +147,9 @@ class LidarCheck(ContentCheck[Cloud]):
         silent = badness > 1
         share = float(silent.sum() / max(1, used.sum()))
         start = [int(i * 360 / _SECTORS - 180) for i in np.flatnonzero(silent)]
-        text = f"no returns in the 30 degrees from {', '.join(map(str, start)) or 'anywhere'}"
+        text = partial(
+            "no returns in the 30 degrees from {}".format, ", ".join(map(str, start)) or "anywhere"
+        )
         worst = min(float(badness.max()), 2 + 2 * share)  # a sector is not the whole scan
         yield Statistic("sector_ratio", Fault.COVERED, worst, text)
 
@@ -160,22 +167,28 @@ class LidarCheck(ContentCheck[Cloud]):
         usual = self._lasers.values
         used = usual >= _SEEN * step
         silent = float((used & (lasers < 0.05 * usual)).sum() / max(1, used.sum()))
-        text = f"{silent:.0%} of the lasers fell silent, limit {self._limits.ring_share:.0%}"
+        text = partial(
+            "{:.0%} of the lasers fell silent, limit {:.0%}".format, silent, self._limits.ring_share
+        )
         badness = silent / self._limits.ring_share
         yield Statistic("ring_share", Fault.SPARSE_CLOUD, badness, text)
 
     def _near(self, range_m: NDArray[np.float32]) -> Statistic:
         limits = self._limits
         share = np.count_nonzero(range_m < limits.near_m) / range_m.size
-        text = f"{share:.0%} of the returns are within {limits.near_m:g} m, limit "
-        text += f"{limits.near_share:.0%}"
+        text = partial(
+            "{:.0%} of the returns are within {:g} m, limit {:.0%}".format,
+            share,
+            limits.near_m,
+            limits.near_share,
+        )
         return Statistic("near_share", Fault.NEAR_RETURNS, share / limits.near_share, text)
 
     def _rough(self, noise: float | None) -> Iterator[Statistic]:
         if noise is None or not self._noise.known:
             return
         limit = max(self._limits.noise_m, self._limits.noise_ratio * self._noise.value)
-        text = f"ranges tremble by {noise:.3f} m, limit {limit:.3f} m"
+        text = partial("ranges tremble by {:.3f} m, limit {:.3f} m".format, noise, limit)
         yield Statistic("noise_m", Fault.NOISY, noise / limit, text)
 
 

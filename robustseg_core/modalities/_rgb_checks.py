@@ -7,6 +7,7 @@ few whole lines for what is fine (sharpness, noise). Darkness alone is never hel
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import cv2
@@ -149,17 +150,20 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
     ) -> Iterator[Statistic]:
         limits, mean, std = self._limits, float(means[1]), float(stds[1])
         dark = min(below(mean, limits.black_mean), below(std, limits.black_std))
-        text = (
-            f"mean {mean:.1f} of 255, limit {limits.black_mean:g}; "
-            f"deviation {std:.1f}, limit {limits.black_std:g}"
+        text = partial(
+            "mean {:.1f} of 255, limit {:g}; deviation {:.1f}, limit {:g}".format,
+            mean,
+            limits.black_mean,
+            std,
+            limits.black_std,
         )
         yield Statistic("black_std", Fault.BLACK, dark, text, fatal=True)
         bright = np.count_nonzero(gray >= limits.saturated_level) / gray.size
-        text = f"{bright:.1%} over-exposed, limit {limits.saturated_share:.0%}"
+        text = partial("{:.1%} over-exposed, limit {:.0%}".format, bright, limits.saturated_share)
         badness = bright / limits.saturated_share
         yield Statistic("saturated_share", Fault.SATURATED, badness, text, fatal=True)
         flattest = float(stds.max())
-        text = f"deviation {flattest:.2f} gray levels, limit {limits.flat_std:g}"
+        text = partial("deviation {:.2f} gray levels, limit {:g}".format, flattest, limits.flat_std)
         yield Statistic("flat_std", Fault.FLAT, below(flattest, limits.flat_std), text, fatal=True)
 
     def _cover(self, gray: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Statistic]:
@@ -168,10 +172,16 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         share = np.count_nonzero(silent < limits.one_color_std) / silent.size
         if share > 0.8:  # large blocks miss the edge of a cover: look closer
             fine = float((_silent(gray, _FINE_BLOCKS) < limits.one_color_std).mean())
-            text = f"{fine:.0%} of the image holds one color, limit {limits.dead_share:.0%}"
+            text = partial(
+                "{:.0%} of the image holds one color, limit {:.0%}".format, fine, limits.dead_share
+            )
             badness = fine / limits.dead_share
             yield Statistic("dead_share", Fault.COVERED, badness, text, fatal=True)
-        text = f"{share:.0%} of the image holds one color, limit {limits.covered_always_share:.0%}"
+        text = partial(
+            "{:.0%} of the image holds one color, limit {:.0%}".format,
+            share,
+            limits.covered_always_share,
+        )
         badness = share / limits.covered_always_share
         yield Statistic("covered_always_share", Fault.COVERED, badness, text)
 
@@ -183,7 +193,9 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
             speaks = self._silent.values < 0.5
             fell = (silent < limits.flat_std) & speaks
             share = float(fell.sum()) / max(int(speaks.sum()), _SPEAKING)
-        text = f"{share:.0%} of the image fell silent, limit {limits.covered_share:.0%}"
+        text = partial(
+            "{:.0%} of the image fell silent, limit {:.0%}".format, share, limits.covered_share
+        )
         return Statistic("covered_share", Fault.COVERED, share / limits.covered_share, text)
 
     def _unrelated(self, lines: _Lines) -> Iterator[Statistic]:
@@ -191,16 +203,21 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         limits = self._limits
         unlike = lines.sharpness / 2  # 1 - correlation of neighbors
         badness = min(unlike / limits.unrelated, lines.noise / limits.unrelated_gray)
-        text = (
-            f"neighboring pixels correlate by {1 - unlike:.2f}, expected at least "
-            f"{1 - limits.unrelated:.2f}; noise {lines.noise:.0f} gray levels"
+        text = partial(
+            (
+                "neighboring pixels correlate by {:.2f}, expected at least {:.2f}; noise {:.0f} "
+                "gray levels"
+            ).format,
+            1 - unlike,
+            1 - limits.unrelated,
+            lines.noise,
         )
         yield Statistic("unrelated", Fault.NOISY, badness, text, fatal=True)
 
     def _blur(self, lines: _Lines) -> Iterator[Statistic]:
         if self._sharpness.known:
             usual = self._sharpness.value
-            text = f"sharpness {lines.sharpness:.2g}, usually {usual:.2g}"
+            text = partial("sharpness {:.2g}, usually {:.2g}".format, lines.sharpness, usual)
             badness = below(lines.sharpness, self._limits.sharpness_ratio * usual)
             yield Statistic("sharpness_ratio", Fault.BLURRED, badness, text)
 
@@ -208,15 +225,21 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         limits = self._limits
         if self._noise.known:
             limit = max(limits.noise_gray, limits.noise_ratio * self._noise.value)
-            text = f"noise {lines.noise:.1f} gray levels, limit {limit:.1f}"
+            text = partial("noise {:.1f} gray levels, limit {:.1f}".format, lines.noise, limit)
             yield Statistic("noise_gray", Fault.NOISY, lines.noise / limit, text)
-        text = f"{lines.impulses:.1%} of the pixels stand out, limit {limits.impulse_share:.1%}"
+        text = partial(
+            "{:.1%} of the pixels stand out, limit {:.1%}".format,
+            lines.impulses,
+            limits.impulse_share,
+        )
         yield Statistic("impulse_share", Fault.NOISY, lines.impulses / limits.impulse_share, text)
 
     def _tint(self, mean: NDArray[Any]) -> Iterator[Statistic]:
         if self._color.known and mean.max() >= _LIT:
             shift = float(np.abs(_tint(mean) - self._color.values).max())
-            text = f"color moved by {shift:.2f}, limit {self._limits.color_shift:g}"
+            text = partial(
+                "color moved by {:.2f}, limit {:g}".format, shift, self._limits.color_shift
+            )
             yield Statistic("color_shift", Fault.DISCOLORED, shift / self._limits.color_shift, text)
 
 

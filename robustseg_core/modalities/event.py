@@ -28,6 +28,8 @@ from robustseg_core.modalities._event_checks import EventCheck, EventLimits
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
 
+COARSE = 4
+"""Of an overloaded computer's events, one of so many is kept, and counts for them all."""
 _RESTART = 1000
 """A packet number that is this much lower is a driver that started anew, not a late packet."""
 _SHORTEST_US = 1000.0
@@ -73,9 +75,13 @@ class Event(Modality):
         self._format = ""
         self._seq: int | None = None
         self._highest: int | None = None
+        self._skipped = False
+        """Whether packets before the next one were left out."""
         self._last: Events | None = None
         self._kept: deque[tuple[int, int]] = deque(maxlen=_MOST_KEPT)
-        """(stamp, events kept) of the packets of late."""
+        """(stamp, events kept) of the packets of late, ..."""
+        self._kept_events = 0
+        """... and how many events these are."""
         self.checks = EventCheck(self.limits)
         self.lost_packets = 0
         """Gaps in the packets' numbers, since the start."""
@@ -93,21 +99,31 @@ class Event(Modality):
         missing = self._missing(seq)
         if lost:
             self.lost_packets += 1
+        if lost or self._skipped:
             decoder.resync()
+        lost, self._skipped = lost or self._skipped, False
         self._seq = seq
         events = decoder.decode(getattr(message, "events", None))
         count = len(events.t)
         span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
         rate = count / span_us * 1e6
-        stride = max(1, -int(-rate // self.limits.flood_rate), -(-count // self._room(stamp_ns)))
+        flood = -int(-rate // self.limits.flood_rate)
+        stride = max(COARSE if self.coarse else 1, flood, -(-count // self._room(stamp_ns)))
         if stride > 1:
             events = events.thinned(stride)
+        if len(self._kept) == _MOST_KEPT:
+            self._kept_events -= self._kept[0][1]
         self._kept.append((stamp_ns, len(events.t)))
+        self._kept_events += len(events.t)
         first = int(events.t[0]) if count else 0
         repeated = self._last is not None and _same(events, self._last)
         self._last = events
         zero_ns = stamp_ns - first * 1000
-        return Packet(height, width, events, zero_ns, rate, stride, lost, missing, repeated)
+        t = events.t
+        times_us = (int(t.min()), int(t.max())) if len(t) else (0, -1)
+        return Packet(
+            height, width, events, zero_ns, rate, stride, lost, missing, repeated, times_us
+        )
 
     def _decoder_for(self, encoding: str, height: int, width: int) -> EventDecoder:
         """The decoder of this stream; a new one where format or size are others than before."""
@@ -138,9 +154,9 @@ class Event(Modality):
         Of a window of stamps, twice what a flood leaves; at least one.
         """
         while self._kept and not 0 <= stamp_ns - self._kept[0][0] <= _KEPT_NS:
-            self._kept.popleft()
+            self._kept_events -= self._kept.popleft()[1]
         most = 2 * self.limits.flood_rate * _KEPT_NS / SECOND
-        return max(1, int(most) - sum(count for _, count in self._kept))
+        return max(1, int(most) - self._kept_events)
 
     def _missing(self, seq: int) -> int:
         """Packets that are missing before this one; -1: it is one of those that were."""
@@ -150,6 +166,11 @@ class Event(Modality):
             return 0
         self._highest = max(highest, seq)
         return max(seq - highest - 1, -1)
+
+    @property
+    def window_ns(self) -> int:
+        """The events of so long before a set are counted."""
+        return int(self.encoding.window_ms * MS)
 
     def size(self, data: Packet) -> tuple[int, int]:
         """(H, W) of the event sensor."""
@@ -174,6 +195,8 @@ class Event(Modality):
         spots: dict[int, list[NDArray[np.intp]]] = {}
         for reading in readings:
             packet: Packet = reading.data
+            if not packet.touches(since_ns, stamp_ns):
+                continue
             table = view.lookup(self.name, reading.frame_id, packet.height, packet.width)
             events = packet.events
             inside = packet.within(since_ns, stamp_ns)
@@ -214,10 +237,16 @@ class Event(Modality):
         level = np.where(array > 0, 80 + array * 175, 0).astype(np.uint8)
         return np.ascontiguousarray(np.stack([level[0], level[2], level[1]], axis=-1))
 
+    def skipped(self) -> None:
+        """The next packet follows none: its first words may mean nothing yet, and none is lost."""
+        self._seq = self._highest = None
+        self._skipped = True
+
     def warm_up(self) -> None:
         """Compile the decoders."""
         for encoding in formats.available():
-            formats.load(encoding)(1, 1).decode(b"")
+            for length in (0, 1 << 17):  # short and long ones may be read by different loops
+                formats.load(encoding)(1, 1).decode(bytes(length))
 
     def reset(self) -> None:
         """Forget clock, row and packet number."""
@@ -225,6 +254,7 @@ class Event(Modality):
         self._seq = self._highest = None
         self._last = None
         self._kept.clear()
+        self._kept_events = 0
         self.checks.reset()
 
 

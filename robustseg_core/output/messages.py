@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from rosbags.interfaces import Nodetype
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.health.backlog import Load
 from robustseg_core.types import (
     IGNORE,
     SECOND,
@@ -99,11 +100,45 @@ def label_info(spec: ModelSpec, stamp_ns: int) -> Fields:
     }
 
 
-def status(label_map: LabelMap, spec: ModelSpec, node: str = NODE) -> Fields:
+class Account(NamedTuple):
+    """What a live node adds to the status of a mask."""
+
+    warning: str
+    """That it is overloaded; empty: it is not."""
+    values: Mapping[str, Any]
+
+
+def account(
+    taken: Mapping[str, float], of_late: Mapping[str, Mapping[str, float]], load: Load
+) -> Account:
+    """The `latency.parts` of this mask, their percentiles of late, and what is behind."""
+    values: Fields = {f"latency_ms.{part}": f"{ms:.3f}" for part, ms in taken.items()}
+    if taken:  # `total` is the step's, as in a replay
+        values["latency_ms.stamp_to_publish"] = values.pop("latency_ms.total")
+    for quantile, parts in of_late.items():
+        values |= {f"{quantile}_ms.{part}": f"{ms:.3f}" for part, ms in parts.items()}
+    return Account(load.text, values | load_values(load))
+
+
+def load_values(load: Load) -> Fields:
+    """How far behind a node is, key by key."""
+    return {
+        "overloaded": load.overloaded,
+        **{f"backlog_ms.{name}": f"{ms:.1f}" for name, ms in load.backlog_ms.items()},
+        **{f"lost.{name}": count for name, count in load.lost.items()},
+        "overtaken_hz": f"{load.overtaken_hz:.1f}",
+        "shed": " ".join(load.shed),
+    }
+
+
+def status(
+    label_map: LabelMap, spec: ModelSpec, node: str = NODE, more: Account | None = None
+) -> Fields:
     """diagnostic_msgs/DiagnosticArray with the mask's own stamp: who made it, and what is wrong.
 
     One status per modality of `spec` (`robustseg: rgb`), and `robustseg: mask` for the whole; in a
-    namespace `front/robustseg: rgb`, as `node` (a node's full name) says.
+    namespace `front/robustseg: rgb`, as `node` (a node's full name) says. A live node has `more` to
+    say of the mask.
     """
     statuses = []
     for name in spec.modalities:
@@ -121,7 +156,7 @@ def status(label_map: LabelMap, spec: ModelSpec, node: str = NODE) -> Fields:
             values |= _pairs(reasons)
         text = fate(sentence(reasons), used=used) or "not used"
         statuses.append(of_node(node, name, level, text, values))
-    statuses.append(_mask_status(label_map, spec, node))
+    statuses.append(_mask_status(label_map, spec, node, more))
     return {"header": header(label_map.stamp_ns, label_map.frame_id), "status": statuses}
 
 
@@ -290,7 +325,7 @@ def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture
 
 
-def _mask_status(label_map: LabelMap, spec: ModelSpec, node: str) -> Fields:
+def _mask_status(label_map: LabelMap, spec: ModelSpec, node: str, more: Account | None) -> Fields:
     absent = [name for name in spec.modalities if name not in label_map.used]
     off = [name for name in absent if label_map.states.get(name) is State.DISABLED]
     text = f"made of {' '.join(label_map.used)}" if label_map.used else "no sensor was usable"
@@ -303,6 +338,10 @@ def _mask_status(label_map: LabelMap, spec: ModelSpec, node: str) -> Fields:
         "provenance": spec.provenance,
     }
     values |= {f"latency_ms.{stage}": f"{ms:.3f}" for stage, ms in label_map.latency_ms.items()}
+    if more is not None:
+        values |= more.values
+        if more.warning:
+            level, text = max(level, WARN), f"{text}; {more.warning}"
     return of_node(node, "mask", level if label_map.used else ERROR, text, values)
 
 

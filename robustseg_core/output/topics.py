@@ -31,6 +31,7 @@ class Mask:
         spec: the network's.
         node: full name of the node that says it.
         picture: (H, W, 3) uint8 RGB, as `draw.overlay` makes it; None: it is drawn when asked for.
+        account: says what a live node has to add to its status; asked when that is made.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Mask:
         *,
         node: str = messages.NODE,
         picture: NDArray[np.uint8] | None = None,
+        account: Callable[[], messages.Account] | None = None,
     ) -> None:
         self.label_map, self.spec, self.node = label_map, spec, node
+        self._account = account
         self._picture = picture
 
     @cached_property
@@ -50,6 +53,12 @@ class Mask:
         if self._picture is not None:
             return self._picture
         return draw.overlay(self.label_map, self.spec)
+
+    @property
+    def status(self) -> Fields:
+        """Who made it."""
+        more = self._account() if self._account else None
+        return messages.status(self.label_map, self.spec, self.node, more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ OUTPUTS: tuple[Output, ...] = (
         "status",
         DIAGNOSTICS,
         "the mask's own stamp: used, state, reason, age, latency",
-        make=lambda mask: messages.status(mask.label_map, mask.spec, mask.node),
+        make=lambda mask: mask.status,
     ),
     HEALTH,
 )

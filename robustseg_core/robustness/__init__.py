@@ -1,4 +1,4 @@
-"""The fault matrix: fifty rows of what goes wrong with a field robot, done to any drive with truth.
+"""The fault matrix: rows of what goes wrong with a field robot, done to any drive with truth.
 
 drive x row -> broken drive -> Segmenter -> observation -> assessment -> table
 """

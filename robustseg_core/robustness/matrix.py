@@ -1,4 +1,4 @@
-"""The fifty rows of the fault matrix as data (docs/robustness.md), and none is lost silently.
+"""The rows of the fault matrix as data (docs/robustness.md), and none is lost silently.
 
 A row is measured here, on any drive with truth, or names the tests that prove it elsewhere: over
 DDS, by fuzzing, by soaking, in the core.
@@ -20,7 +20,7 @@ THREE = Limit(messages=3)
 SILENCE = Limit(seconds=0.17, messages=3)
 """Three periods; silence of less than 150 ms is none (docs/specs/health.md)."""
 FREEZE = Limit(seconds=0.5, messages=5)
-ROWS_TOTAL = 50
+ROWS_TOTAL = 51
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +262,13 @@ MATRIX: tuple[Row, ...] = (
          "test_a_damaged_recording_is_read_as_far_as_it_goes_and_says_so"),
     _row(50, "an hour and more", "bounded memory, flat latency, roll-overs", "",
          see="test/fuzz/test_soak.py::test_a_minute_of_random_faults_leaks_nothing"),
+    _row(51, "fed faster than it can think", "OVERLOADED named, no sensor blamed", "2 s",
+         see="test/core/test_offers.py::test_who_is_too_slow_says_so_and_blames_nobody "
+         "test/core/test_offers.py::test_who_keeps_up_is_not_overloaded "
+         "test/core/health/test_backlog.py::"
+         "test_it_is_named_within_two_seconds_and_gone_within_two_of_relief "
+         "test/ros/test_overload.py::"
+         "test_a_node_fed_faster_than_it_can_think_says_so_and_blames_no_sensor"),
 )  # fmt: skip
 
 

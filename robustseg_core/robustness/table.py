@@ -1,4 +1,4 @@
-"""Results of cases into the fifty rows, and the figures that stand above them."""
+"""Results of cases into the rows, and the figures that stand above them."""
 
 from __future__ import annotations
 

@@ -69,6 +69,11 @@ class StreamBuffer(Generic[T]):
         while self._over(message) and message.arrival_ns - self.items[0].arrival_ns > DELIVERY_NS:
             self.items.popleft()
 
+    def drop(self, message: Stamped[T]) -> None:
+        """Forget this one, if it is still here."""
+        kept = [item for item in self.items if item is not message]
+        self.items = deque(kept, maxlen=self.items.maxlen)
+
     def _over(self, message: Stamped[T]) -> bool:
         """Whether the oldest item is one too many beside the newest."""
         if self.accumulates:

@@ -6,9 +6,9 @@ warnings and masks keep the old rate. Only after half a minute is a slow stream 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from itertools import pairwise
-from statistics import median
 
 from robustseg_core.types import SECOND
 
@@ -42,7 +42,11 @@ class RateEstimator:
         self._told_ns = round(SECOND / rate_hz) if rate_hz > 0 else None
         self._last_ns: int | None = None
         self._learned: deque[int] = deque(maxlen=BASELINE)
+        self._sorted: list[int] = []
+        """The same intervals by length: one more costs no more than a search."""
         self._recent: deque[int] = deque(maxlen=RECENT_MOST)
+        self._totals: deque[int] = deque([0], maxlen=RECENT_MOST + 1)
+        """Sums of all intervals up to each recent one, and to the one before them."""
         self._slow_ns = 0
         """Time spent slow in one piece."""
         self._bursts = False
@@ -57,21 +61,30 @@ class RateEstimator:
             return
         interval_ns = time_ns - last_ns
         self._recent.append(interval_ns)
+        self._totals.append(self._totals[-1] + interval_ns)
         self._kept.pop("recent", None)
         self._kept.pop("lossy", None)
         if self._told_ns is not None:
             return
         if not self.slower_than(SLOW_RATIO):
             self._slow_ns = 0
-            self._learned.append(interval_ns)
+            self._learn(interval_ns)
         else:
             self._slow_ns += interval_ns
             if self._slow_ns < RELEARN_NS:
                 return
             self._slow_ns = 0
             self._learned.clear()
-            self._learned.extend(list(self._recent)[-TRUSTED:])
+            self._sorted.clear()
+            for recent_ns in list(self._recent)[-TRUSTED:]:
+                self._learn(recent_ns)
         self._kept.clear()
+
+    def _learn(self, interval_ns: int) -> None:
+        if len(self._learned) == BASELINE:
+            del self._sorted[bisect_left(self._sorted, self._learned[0])]
+        self._learned.append(interval_ns)
+        insort(self._sorted, interval_ns)
 
     def interrupt(self) -> None:
         """The next interval means nothing (a gap, a clock jump); what was learned stays."""
@@ -112,11 +125,8 @@ class RateEstimator:
         if not period_ns or len(self._recent) < LATEST:
             return False
         if "lossy" not in self._kept:
-            latest = list(self._recent)[-LATEST:]
-            missing = sum(latest) / period_ns - LATEST  # 0 where messages were only late
-            long_ns, short_ns = LONG * period_ns, SHORT * period_ns
-            returns = sum(a > long_ns and b <= short_ns for a, b in pairwise(latest))
-            self._kept["lossy"] = float(missing >= MISSING and returns >= 2)
+            missing = self._latest_ns(LATEST) / period_ns - LATEST  # 0 where some were only late
+            self._kept["lossy"] = float(missing >= MISSING and self._returns(period_ns) >= 2)
         return bool(self._kept["lossy"])
 
     def _mean_of_recent(self) -> float | None:
@@ -127,11 +137,23 @@ class RateEstimator:
         count = RECENT_MOST if self._bursts else min(count, RECENT_MOST)
         if len(self._recent) < count:
             return None
-        return sum(list(self._recent)[-count:]) / count
+        return self._latest_ns(count) / count
+
+    def _latest_ns(self, count: int) -> int:
+        """Sum of the last intervals."""
+        return self._totals[-1] - self._totals[-1 - count]
+
+    def _returns(self, period_ns: int) -> int:
+        """How often, of late, a message came on time after one that was missing."""
+        latest = [self._recent[k] for k in range(-LATEST, 0)]
+        long_ns, short_ns = LONG * period_ns, SHORT * period_ns
+        return sum(a > long_ns and b <= short_ns for a, b in pairwise(latest))
 
     def _usual(self) -> float:
         """The median, which losses and late messages do not bend; the mean, where bursts would."""
-        middle, mean = median(self._learned), sum(self._learned) / len(self._learned)
+        half, rest = divmod(len(self._sorted), 2)
+        middle = self._sorted[half] if rest else (self._sorted[half - 1] + self._sorted[half]) / 2
+        mean = sum(self._sorted) / len(self._sorted)
         above, below = BURSTS
         self._bursts = mean > above * middle or middle > below * mean
         return mean if self._bursts else middle

@@ -10,9 +10,9 @@ payload. No clock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from robustseg_core.config import StreamConfig, SyncConfig
 from robustseg_core.sync.buffer import EVENT_SPAN_NS, HOLD_MAX_NS, StreamBuffer
@@ -30,6 +30,10 @@ OVERTAKEN = 3
 ticks run ahead of it, and would for good."""
 
 
+Vet: TypeAlias = Callable[[Mapping[str, tuple[Stamped[T], ...]]], bool]
+"""Whether a set may be made of these messages, by stream."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match(Generic[T]):
     """A set that has closed."""
@@ -43,6 +47,12 @@ class Match(Generic[T]):
     """Usable streams that have nothing for this set, and why."""
     held_ns: Mapping[str, int]
     """Age of each item's newest data beside the set's stamp."""
+
+    @property
+    def came_ns(self) -> int:
+        """When the message arrived that gave the set its stamp."""
+        every = [item for items in self.items.values() for item in items[-1:]]
+        return max((item.stamp_ns == self.stamp_ns, item.arrival_ns) for item in every)[1]
 
 
 @dataclass(slots=True)
@@ -102,6 +112,11 @@ class Synchronizer(Generic[T]):
         """No set stays open for longer after its reference came, whatever the reference's rate."""
         return self._deadline.longest_ns
 
+    @property
+    def period_ns(self) -> int:
+        """Of the sets, as far as it is known."""
+        return self._period_ns()
+
     def push(self, message: Stamped[T]) -> None:
         """One admitted message (the `StampGuard` has seen it); stamps of a stream only grow."""
         self._buffers[message.modality].push(message)
@@ -138,12 +153,16 @@ class Synchronizer(Generic[T]):
         self._last_stamp_ns = 0
         self._clock = _Clock(self._clock.emitted_ns, tick_base_ns=self._clock.tick_base_ns)
 
-    def poll(self, now_ns: int, usable: Collection[str]) -> Match[T] | None:
+    def poll(
+        self, now_ns: int, usable: Collection[str], vet: Vet[T] | None = None
+    ) -> Match[T] | None:
         """The newest set that is ready, or None.
 
         Args:
             now_ns: arrival clock.
             usable: the streams that health believes; only they are waited for and used.
+            vet: looks into what a set is about to be made of, and says whether it may leave; if
+                not, it has dropped what is bad (`drop`), nothing leaves, and who polls asks again.
         """
         usable = [name for name in self._priority if name in usable]
         for name in usable:
@@ -157,9 +176,14 @@ class Synchronizer(Generic[T]):
             position = self._next(pending, opener, usable, now_ns)
             if position is None:
                 return None  # a set is open, and will leave in time
-            self.skipped += position
-            return self._close(pending[position].stamp_ns, opener, usable, now_ns)
-        return self._tick(now_ns, usable, opener)
+            match = self._close(pending[position].stamp_ns, opener, usable, now_ns, vet)
+            self.skipped += position if match is not None else 0
+            return match
+        return self._tick(now_ns, usable, opener, vet)
+
+    def drop(self, message: Stamped[T]) -> None:
+        """Forget a message that turned out to be bad."""
+        self._buffers[message.modality].drop(message)
 
     def wake_ns(self, now_ns: int, usable: Collection[str]) -> int | None:
         """When `poll` should be called next if nothing arrives before; None: no need."""
@@ -307,7 +331,9 @@ class Synchronizer(Generic[T]):
             return None
         return wanted
 
-    def _tick(self, now_ns: int, usable: list[str], opener: str | None) -> Match[T] | None:
+    def _tick(
+        self, now_ns: int, usable: list[str], opener: str | None, vet: Vet[T] | None
+    ) -> Match[T] | None:
         due_ns = self._tick_due_ns(usable, opener)
         if due_ns is None or now_ns < due_ns:
             return None
@@ -338,7 +364,9 @@ class Synchronizer(Generic[T]):
             clock.tick_base_ns = tick_base_ns
             clock.ticks += 1
             return None
-        match = self._close(max(stamps), None, usable, now_ns)
+        match = self._close(max(stamps), None, usable, now_ns, vet)
+        if match is None:
+            return None
         self._clock.tick_base_ns = tick_base_ns
         if awaited is not None and awaited not in usable:
             missed = _late("expected for this mask, and did not come")
@@ -347,7 +375,14 @@ class Synchronizer(Generic[T]):
 
     # -- closing a set ---------------------------------------------------------------------------
 
-    def _close(self, stamp_ns: int, opener: str | None, usable: list[str], now_ns: int) -> Match[T]:
+    def _close(
+        self,
+        stamp_ns: int,
+        opener: str | None,
+        usable: list[str],
+        now_ns: int,
+        vet: Vet[T] | None,
+    ) -> Match[T] | None:
         items: dict[str, tuple[Stamped[T], ...]] = {}
         absent: dict[str, Finding] = {}
         held_ns: dict[str, int] = {}
@@ -369,6 +404,8 @@ class Synchronizer(Generic[T]):
                 continue
             items[name] = tuple(known) if buffer.accumulates else (nearest,)
             held_ns[name] = age_ns
+        if vet is not None and not vet(items):
+            return None
         self._last_stamp_ns = stamp_ns
         self._take_all(opener)
         self._clock.emitted_ns = self._clock.tick_base_ns = now_ns

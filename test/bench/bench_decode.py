@@ -18,8 +18,6 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[level]) for level in (1, 2)]
 
-import makers  # noqa: E402
-
 from robustseg_core.codecs.events.evt3 import Evt3Decoder  # noqa: E402
 from robustseg_core.geometry.view import View  # noqa: E402
 from robustseg_core.modalities.depth import Depth  # noqa: E402
@@ -27,6 +25,7 @@ from robustseg_core.modalities.event import Event  # noqa: E402
 from robustseg_core.modalities.lidar import Lidar  # noqa: E402
 from robustseg_core.modalities.rgb import Rgb  # noqa: E402
 from robustseg_core.types import Reading  # noqa: E402
+from support import makers  # noqa: E402
 
 RNG = np.random.default_rng(1)
 GRID = (384, 512)

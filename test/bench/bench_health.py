@@ -15,11 +15,11 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[level]) for level in (0, 1, 2)]
 
-import makers  # noqa: E402
 from bench_decode import medians_ms  # noqa: E402
 
 from robustseg_core import modalities  # noqa: E402
 from robustseg_core.codecs.events.evt3 import encode_evt3  # noqa: E402
+from support import makers  # noqa: E402
 
 RNG = np.random.default_rng(1)
 ROUNDS = 40

@@ -34,6 +34,8 @@ TARGETS = {
     "crossmodal_loop_speedup": (operator.ge, 10),
     "distillers_share_of_step": (operator.lt, 0.15),
     "training, share of time waiting for data": (operator.lt, 0.10),
+    "live, naive over ours, CPU a mask": (operator.ge, 3),
+    "live, callback p99, CPU ms": (operator.lt, 0.3),
 }
 SIGNS = {operator.le: "<=", operator.ge: ">=", operator.lt: "<"}
 

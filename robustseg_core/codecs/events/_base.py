@@ -72,6 +72,15 @@ class Packet:
     """How many, by their numbers; -1 for a late one, 0 where the numbers started anew."""
     repeated: bool = False
     """The same events, at the same times on the sensor's clock, as in the packet before."""
+    span_us: tuple[int, int] | None = None
+    """Earliest and latest time of its events on the sensor's clock; None: nobody looked."""
+
+    def touches(self, since_ns: int, until_ns: int) -> bool:
+        """Whether an event may have happened in (since, until]."""
+        if self.span_us is None:
+            return True
+        since_us, until_us = ((ns - self.zero_ns) // 1000 for ns in (since_ns, until_ns))
+        return self.span_us[1] > since_us and self.span_us[0] <= until_us
 
     def within(self, since_ns: int, until_ns: int) -> NDArray[np.intp]:
         """Which events happened in (since, until]; times are nanoseconds of header time."""

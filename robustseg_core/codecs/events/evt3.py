@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustseg_core.codecs.events._base import EventDecoder, EventEncoder, Events
-from robustseg_core.codecs.fields import Compiled, as_bytes
+from robustseg_core.codecs.fields import Brief, Compiled, as_bytes
 from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import budget
 from robustseg_core.storage.limits import LIMIT
@@ -26,6 +26,8 @@ MAX_SIDE = 2048
 _EVENT = 13
 """Bytes of an event: x, y, p, t. A vector of 12 has two bytes in the payload."""
 
+BRIEF = 1 << 16
+"""Bytes of a packet that is decoded without letting other threads run."""
 _STRIDE = 2048
 """Longest step of time-high that a reader takes for going on, not for being late: 8.4 s."""
 
@@ -69,7 +71,8 @@ class Evt3Decoder(EventDecoder):
         """
         data = as_bytes(payload)
         data.flags.writeable = False  # one signature, so one compilation
-        room, most = _count(data), budget().small // _EVENT
+        brief = data.size <= BRIEF
+        room, most = (_count_brief if brief else _count)(data), budget().small // _EVENT
         if room > most:
             self.resync()
             raise Rejection(
@@ -80,7 +83,8 @@ class Evt3Decoder(EventDecoder):
         x, y = np.empty(room, np.uint16), np.empty(room, np.uint16)
         p, t = np.empty(room, np.bool_), np.empty(room, np.int64)
         tally = np.zeros(5, np.int64)
-        n = _decode(data, self._state, tally, self.width, self.height, x, y, p, t)
+        decode = _decode_brief if brief else _decode
+        n = decode(data, self._state, tally, self.width, self.height, x, y, p, t)
         unknown, other, triggers, outside, early = tally.tolist()
         return Events(
             x[:n],
@@ -182,6 +186,9 @@ def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's
             tally[_UNKNOWN] += 1
     state[:] = high, low, row, base, polarity, epoch
     return n
+
+
+_count_brief, _decode_brief = Brief(_count.python), Brief(_decode.python)
 
 
 def encode_evt3(
