@@ -21,6 +21,7 @@ from robustseg_core.modalities import channels_of, ranked
 from robustseg_core.modalities import load as load_modality
 from robustseg_core.models import architectures
 from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.models.files import expect_checkpoint
 from robustseg_core.models.network import Network
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.storage.tensor_file import settle
@@ -136,7 +137,7 @@ def spec_of(path: Path | str) -> ModelSpec:
         RobustsegError: as `load`, of what comes before the weights.
     """
     path = Path(path)
-    _expect_file(path)
+    expect_checkpoint(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return _spec(path, file.metadata() or {})
@@ -267,7 +268,7 @@ def untrained(
 
 def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, dict[str, Tensor]]:
     """Spec, form of the head, and the tensors that belong to them, with floats as float32."""
-    _expect_file(path)
+    expect_checkpoint(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -281,14 +282,6 @@ def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, di
         raise _unreadable(path, error) from None
     floats = {k: v.float() for k, v in tensors.items() if v.is_floating_point()}
     return spec, metadata["head"], tensors | floats
-
-
-def _expect_file(path: Path) -> None:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise RobustsegError(
-            f"{path} {what}; give a checkpoint (.safetensors) of `robustseg train`"
-        )
 
 
 def _unreadable(path: Path, error: Exception) -> RobustsegError:
