@@ -15,13 +15,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from robustseg_core.version import __version__
-
 if TYPE_CHECKING:
     from robustseg_core.predictor import example, load
     from robustseg_core.robot.config import RobotConfig
     from robustseg_core.segmenter import Segmenter
     from robustseg_core.types import Fault, LabelMap, ModelSpec, State
+    from robustseg_core.version import __version__
 
 __all__ = [
     "Fault",
@@ -42,6 +41,7 @@ _HOMES = {
     "RobotConfig": "robot.config",
     "Segmenter": "segmenter",
     "State": "types",
+    "__version__": "version",
     "example": "predictor",
     "load": "predictor",
 }

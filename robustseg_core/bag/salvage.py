@@ -339,7 +339,10 @@ def open_tables(path: Path, budget: Budget) -> sqlite3.Connection:
 
 
 def _open(path: Path, budget: Budget) -> sqlite3.Connection:
-    source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+    # A replay opens a bag in one thread and reads it in another; SQLite itself does not mind.
+    source = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True, check_same_thread=False
+    )
     source.text_factory = lambda raw: raw.decode(errors="replace")
     if hasattr(source, "setlimit"):  # Python 3.11; SQLite has a limit of its own, of 1 GB
         source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(budget.largest + _ROW, 1_000_000_000))

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core import config
 from robustseg_core.cli.options import AsJson, Overrides, Params
 from robustseg_core.cli.terminal import err, progress_bar
 from robustseg_core.errors import RobustsegError, quiet
@@ -38,6 +37,7 @@ def doctor(
 
     [dim]Examples:[/] robustseg doctor drive.mcap    robustseg doctor --live --params robot.yaml
     """
+    from robustseg_core import config
     from robustseg_core.cli.node import run_with_parameters
 
     if live == bool(bags):

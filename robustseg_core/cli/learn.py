@@ -9,7 +9,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core import config
+from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.options import (
     ALL_CORES,
     Bags,
@@ -18,6 +18,7 @@ from robustseg_core.cli.options import (
     NetworkDevice,
     Overrides,
     Params,
+    RayAddress,
 )
 from robustseg_core.cli.terminal import err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
@@ -49,6 +50,7 @@ def extract(
     ] = None,
     params: Params = None,
     jobs: Jobs = ALL_CORES,
+    ray: RayAddress = "",
     *,
     overwrite: Annotated[
         bool, typer.Option(help="Replace what was extracted with other options.")
@@ -59,6 +61,8 @@ def extract(
 
     [dim]Example:[/] robustseg extract drives/*.mcap --out shards
     """
+    expect_params(params)
+    expect_recordings(bags, each=True)
     from robustseg_core.extraction.extract import Extraction
     from robustseg_core.extraction.extract import extract as run
 
@@ -77,6 +81,7 @@ def extract(
                 modalities=tuple(modality or ()),
             ),
             jobs=jobs,
+            ray=ray,
             overwrite=overwrite,
             on_progress=lambda share, samples: progress.update(
                 task, completed=round(100 * share), description=f"{samples} samples"
@@ -111,6 +116,8 @@ def label(
         Path | None, typer.Option(help="YAML list of names, of an .onnx file that tells none.")
     ] = None,
     params: Params = None,
+    jobs: Jobs = 1,
+    ray: RayAddress = "",
     *,
     overwrite: Annotated[bool, typer.Option(help="Replace masks made otherwise.")] = False,
     overrides: Overrides = None,
@@ -119,11 +126,14 @@ def label(
 
     [dim]Example:[/] robustseg label drive.mcap --weights runs/teacher/best.safetensors --out masks
     """
+    expect_params(params)
+    expect_recordings(bags, each=True)
+    expect_weights(weights)
     from robustseg_core.extraction.label import label_bags
-    from robustseg_core.extraction.teachers import open_teacher
+    from robustseg_core.extraction.teachers import TeacherSource
 
     ours = weights.endswith(".safetensors") and classes is None
-    teacher = Path(weights) if ours else open_teacher(weights, classes=classes)
+    teacher = Path(weights) if ours else TeacherSource(weights, classes=classes)
     with progress_bar("%") as progress:
         task = progress.add_task("labelling", total=100)
         done = label_bags(
@@ -134,6 +144,8 @@ def label(
             overrides=overrides or (),
             confidence_threshold=confidence,
             every=every,
+            jobs=jobs,
+            ray=ray,
             overwrite=overwrite,
             on_progress=lambda share, masks: progress.update(
                 task, completed=round(100 * share), description=f"{masks} masks"
@@ -188,7 +200,7 @@ def embed(
     [dim]Example:[/] robustseg embed shards/study_train_* --model clip-vit-large-patch14 --out
     embeddings.safetensors
     """
-    from robustseg_core import datasets
+    from robustseg_core import config, datasets
     from robustseg_core.learn import embeddings
     from robustseg_core.learn.embed import embed as run
     from robustseg_core.learn.embed import read_captions
@@ -255,13 +267,17 @@ def train(
     [dim]Example:[/] robustseg train anyseg sim --teacher runs/teacher/best.safetensors --out
     runs/anyseg
     """
-    from robustseg_core.learn.fit import fit
-    from robustseg_core.learn.recipe import load_recipe
+    from robustseg_core import config
+    from robustseg_core.learn.shipped import expect_files
 
     layers = [word for word in recipes if "=" not in word or Path(word).is_file()]
     words = [word for word in recipes if word not in layers] + (overrides or [])
     words += [f"teacher={config.scalar(str(teacher))}"] if teacher else []
     words += [f"data.embeddings={config.scalar(str(embeddings))}"] if embeddings else []
+    expect_files(layers, words)
+    from robustseg_core.learn.fit import fit
+    from robustseg_core.learn.recipe import load_recipe
+
     recipe = load_recipe(layers, words)
     system = visible(recipe.system or "training")
     with progress_bar("steps") as progress:
@@ -342,7 +358,7 @@ def calibrate(
 
     [dim]Example:[/] robustseg calibrate student.safetensors shards/val_* --out true.safetensors
     """
-    from robustseg_core import datasets
+    from robustseg_core import config, datasets
     from robustseg_core.engines.eager import pick_device, share_cores
     from robustseg_core.learn.calibrate import ALPHAS, DAMAGE, calibrate_file
     from robustseg_core.models import checkpoint
@@ -457,7 +473,9 @@ def evaluate(
 
     [dim]Example:[/] robustseg eval --compare out/teacher/results.json out/anyseg/results.json
     """
-    from robustseg_core import evaluation
+    if len(paths) > 1 and not compare:
+        expect_weights(paths[0])
+    from robustseg_core import config, evaluation
 
     if compare:
         for comparison in evaluation.compare(paths):

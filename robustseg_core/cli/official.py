@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core import config
 from robustseg_core.cli.terminal import err, parse_size
 from robustseg_core.errors import RobustsegError
 
@@ -70,6 +69,7 @@ def import_(
     [dim]Example:[/] robustseg import RobustSeg.pth --as robustseg --kind deliver --out
     robustseg.safetensors
     """
+    from robustseg_core import config
     from robustseg_core.learn.official import import_official
 
     if missing not in ("", "skip", "zero"):

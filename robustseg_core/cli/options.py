@@ -71,7 +71,16 @@ Overrides = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="End with exit code 3 if there is any notice.")
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes; default: one per core.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="On a Ray cluster instead: `local`, `auto` or HOST:PORT; its nodes see recordings and "
+        "--out under the same names (extra `cluster`).",
+    ),
+]
 ALL_CORES = os.cpu_count() or 1
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
 NetworkDevice = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

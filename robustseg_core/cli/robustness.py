@@ -9,8 +9,8 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core import config
-from robustseg_core.cli.options import ALL_CORES, Jobs, Overrides, Params
+from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
+from robustseg_core.cli.options import ALL_CORES, Jobs, Overrides, Params, RayAddress
 from robustseg_core.cli.terminal import err, literal, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
@@ -30,6 +30,7 @@ def robustness(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/robustness"),
     jobs: Jobs = ALL_CORES,
+    ray: RayAddress = "",
     weights: Annotated[
         str | None,
         typer.Option(
@@ -72,11 +73,15 @@ def robustness(
 
     [dim]Example:[/] robustseg robustness --sim --jobs 4
     """
+    if sim == bool(bags):
+        raise RobustsegError("give drives or --sim: robustseg robustness drive.mcap")
+    expect_params(params)
+    expect_recordings([*(bags or []), *(healthy or [])])
+    expect_weights(weights)
+    from robustseg_core import config
     from robustseg_core.robustness.run import long_drives, run, simulated
     from robustseg_core.storage.output_folder import claimed
 
-    if sim == bool(bags):
-        raise RobustsegError("give drives or --sim: robustseg robustness drive.mcap")
     words = list(overrides or [])
     if weights is not None:
         words.append(f"weights={config.scalar(weights)}")
@@ -114,6 +119,7 @@ def robustness(
             score=score,
             seed=seed,
             jobs=jobs,
+            ray=ray,
             fresh=fresh,
             checkout=tests,
             on_task=show,
@@ -124,6 +130,8 @@ def robustness(
 
 
 def _tree(params: Path | None) -> dict[str, Any]:
+    from robustseg_core import config
+
     return {} if params is None else config.read_file(params)
 
 

@@ -17,11 +17,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from io import TextIOWrapper
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -105,12 +105,25 @@ class _Lines(logging.Formatter):
         return "\n".join(map(visible, super().formatException(ei).split("\n")))
 
 
+class _Log(logging.Handler):
+    """rich's handler, which brings a syntax highlighter and is loaded when there is a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._rich.emit(record)
+
+    @cached_property
+    def _rich(self) -> logging.Handler:
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=err, show_path=False, show_time=False, markup=False)
+        handler.setFormatter(_Lines("%(message)s"))
+        return handler
+
+
 def show_logs(*, verbose: bool) -> None:
     """Log to standard error: warnings, and with `verbose` what is going on."""
-    handler = RichHandler(console=err, show_path=False, show_time=False, markup=False)
-    handler.setFormatter(_Lines("%(message)s"))
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True
+        level=logging.INFO if verbose else logging.WARNING, handlers=[_Log()], force=True
     )
 
 

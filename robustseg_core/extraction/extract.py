@@ -25,7 +25,9 @@ from robustseg_core.extraction.calibration import calibration_of
 from robustseg_core.extraction.class_map import load_class_map
 from robustseg_core.extraction.label_source import Labels
 from robustseg_core.extraction.once import once
+from robustseg_core.jobs import Workers
 from robustseg_core.recording.run import absent, check_streams, notices, robot_for
+from robustseg_core.recording.scene import fingerprint, scene_of
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.shards.archive import FORMAT, INDEX, ShardWriter, read_index, write_index
@@ -77,6 +79,7 @@ def extract(
     extraction: Extraction | None = None,
     *,
     jobs: int = 1,
+    ray: str = "",
     overwrite: bool = False,
     on_progress: recording.Progress = lambda share, samples: None,
 ) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def extract(
         out: made if missing.
         extraction: options; None: all defaults.
         jobs: processes; one recording is one task.
+        ray: address of a Ray cluster instead, or `local`.
         overwrite: replace what was extracted with other options.
         on_progress: called with the share done and the samples so far.
 
@@ -106,7 +110,7 @@ def extract(
     extraction = extraction or Extraction()
     check_apart(out, [*paths, *filter(None, (extraction.params, extraction.class_map))])
     job = partial(extract_one, out=out, extraction=extraction, overwrite=overwrite)
-    accounts = recording.for_each(job, paths, jobs=jobs, on_progress=on_progress)
+    accounts = recording.for_each(job, paths, Workers(jobs, ray), on_progress=on_progress)
     sums = {k: sum(a[k] for a in accounts) for k in ("samples", "labelled", "complete", "bytes")}
     return {**sums, "recordings": accounts}
 
@@ -124,7 +128,7 @@ def extract_one(
     Raises:
         RobustsegError: as `extract`.
     """
-    folder = out / recording.scene_of(path)
+    folder = out / scene_of(path)
     if (folder / INDEX).exists():
         read_index(folder)  # one that is damaged is said before anything is
     index, made = once(
@@ -155,7 +159,7 @@ def _recipe(path: Path, extraction: Extraction) -> dict[str, Any]:
             del plain[name]
     return {
         **plain,
-        "recording": recording.fingerprint(path),
+        "recording": fingerprint(path),
         "tags": recording.tags_of(path),
         "robot": config.override(robot, extraction.overrides),
         "labels": label_source.fingerprint(path, extraction.labels),

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,28 +23,31 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
+from robustseg_core.extraction.teachers import Teacher, TeacherSource
+from robustseg_core.jobs import Workers
 from robustseg_core.recording.run import absent, check_streams, notices, robot_for
+from robustseg_core.recording.scene import fingerprint, scene_of
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.shards.levels import label_png
 from robustseg_core.storage.output_folder import check_apart
-from robustseg_core.types import IGNORE, Bundle, LabelMap
+from robustseg_core.types import IGNORE, LabelMap
 from robustseg_core.version import __version__
 
 if TYPE_CHECKING:
-    from robustseg_core.engines import Engine
-    from robustseg_core.extraction.teachers import Teacher
     from robustseg_core.segmenter import Segmenter
 
 
 def label_bags(
     paths: Sequence[Path],
-    checkpoint: Path | Teacher,
+    checkpoint: Path | Teacher | TeacherSource,
     out: Path,
     *,
     params: Path | None = None,
     overrides: Iterable[str] = (),
     confidence_threshold: float = 0.7,
     every: int = 1,
+    jobs: int = 1,
+    ray: str = "",
     overwrite: bool = False,
     on_progress: recording.Progress = lambda share, masks: None,
 ) -> dict[str, Any]:
@@ -56,12 +60,14 @@ def label_bags(
     Args:
         paths: recordings, each for itself.
         checkpoint: of a trained network (.safetensors), which sees all its sensors; or a teacher,
-            which sees the camera alone.
+            which sees the camera alone, and of which other processes need the source.
         out: made if missing.
         params: robot.yaml; without it the streams are guessed from each recording.
         overrides: `key=value` words; they win over `params`.
         confidence_threshold: in [0, 1]; 0 keeps every pixel.
         every: label every n-th set only.
+        jobs: processes; one recording is one task.
+        ray: address of a Ray cluster instead, or `local`.
         overwrite: replace what was made by other means.
         on_progress: called with the share done and the masks so far.
 
@@ -97,34 +103,57 @@ def label_bags(
         words = (*words, f"weights={config.scalar(str(checkpoint))}")
         means["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     else:
-        means |= {"teacher": checkpoint.digest, "classes": list(checkpoint.spec.classes)}
-    teacher = None if isinstance(checkpoint, Path) else checkpoint
+        teacher = checkpoint.teacher() if isinstance(checkpoint, TeacherSource) else checkpoint
+        means |= {"teacher": teacher.digest, "classes": list(teacher.spec.classes)}
     check_apart(out, inputs)
-
-    def label_one(path: Path, *, on_progress: recording.Progress) -> dict[str, Any]:
-        account, made = once(
-            out / recording.scene_of(path),
-            recipe := {"recording": recording.fingerprint(path), **means},
-            partial(_write, path, params, words, recipe, teacher, on_progress),
-            command="label",
-            account=ACCOUNT,
-            inputs=[path],
-            overwrite=overwrite,
-        )
-        masks = account["masks"]
-        share = sum(mask["labelled_share"] for mask in masks) / len(masks)
-        return {
-            "name": recording.scene_of(path),
-            "samples": len(masks),
-            "labelled_share": round(share, 4),
-            "made": made,
-            "notices": account["notices"],
-        }
-
-    rows = recording.for_each(label_one, paths, on_progress=on_progress)
+    source = None if isinstance(checkpoint, Path) else checkpoint
+    job = partial(_label_one, _Labelling(out, params, words, means, source, overwrite))
+    rows = recording.for_each(job, paths, Workers(jobs, ray), on_progress=on_progress)
     masks = sum(row["samples"] for row in rows)
     share = sum(row["samples"] * row["labelled_share"] for row in rows) / masks
     return {"samples": masks, "labelled_share": round(share, 4), "recordings": rows}
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelling:
+    """What all tasks share."""
+
+    out: Path
+    params: Path | None
+    words: tuple[str, ...]
+    means: dict[str, Any]
+    teacher: Teacher | TeacherSource | None
+    overwrite: bool
+
+
+def _label_one(
+    shared: _Labelling,
+    path: Path,
+    on_progress: recording.Progress = lambda share, masks: None,
+) -> dict[str, Any]:
+    """The row of one recording; idempotent, so fit to be a cluster task."""
+    teacher = shared.teacher
+    if isinstance(teacher, TeacherSource):
+        teacher = teacher.teacher()
+    recipe = {"recording": fingerprint(path), **shared.means}
+    account, made = once(
+        shared.out / scene_of(path),
+        recipe,
+        partial(_write, path, shared.params, shared.words, recipe, teacher, on_progress),
+        command="label",
+        account=ACCOUNT,
+        inputs=[path],
+        overwrite=shared.overwrite,
+    )
+    masks = account["masks"]
+    share = sum(mask["labelled_share"] for mask in masks) / len(masks)
+    return {
+        "name": scene_of(path),
+        "samples": len(masks),
+        "labelled_share": round(share, 4),
+        "made": made,
+        "notices": account["notices"],
+    }
 
 
 def _write(
@@ -146,7 +175,7 @@ def _write(
             raise RobustsegError(f"{path} holds no message; record it again")
         robot = robot_for(bag, params, words)
         check_streams(bag, robot)
-        segmenter = _segmenter(path, robot, teacher, recipe["every"])
+        segmenter = _segmenter(path, robot, teacher)
         read = 0
 
         def seen(_recorded: Recorded) -> None:
@@ -187,7 +216,7 @@ def _write(
     (folder / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n")
 
 
-def _segmenter(path: Path, robot: RobotConfig, teacher: Teacher | None, every: int) -> Segmenter:
+def _segmenter(path: Path, robot: RobotConfig, teacher: Teacher | None) -> Segmenter:
     """Who makes the masks: the robot as it is, or a teacher in its place, before the camera alone.
 
     Raises:
@@ -204,20 +233,7 @@ def _segmenter(path: Path, robot: RobotConfig, teacher: Teacher | None, every: i
             f"{', '.join(robot.topics)}); set streams.{camera}.topic, or take another recording"
         )
     alone = robot.model_copy(update={"streams": {camera: robot.streams[camera]}})
-    return Segmenter(alone, teacher.spec, _now_and_then(teacher, teacher.spec.size, every))
-
-
-def _now_and_then(engine: Engine, size: tuple[int, int], every: int) -> Engine:
-    """The engine, asked for every n-th mask; of the others, which nobody keeps, a blank is said."""
-    count, blank = 0, np.zeros(size, np.uint8)
-
-    def asked(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        nonlocal count
-        found = (blank, blank) if count % every else engine(bundle)
-        count += 1  # a set of which no mask comes has no number
-        return found
-
-    return asked
+    return Segmenter(alone, teacher.spec, teacher)
 
 
 def _sure(label_map: LabelMap, threshold: float) -> NDArray[np.uint8]:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from robustseg_core.bag import Bag
 from robustseg_core.codecs.picture_file import read_json
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.extraction import recording
 from robustseg_core.extraction.class_map import ClassMap
 from robustseg_core.models.classes import CITYSCAPES, ClassSet
 from robustseg_core.recording.labels import TOLERANCE_NS, Truth, open_truth
+from robustseg_core.recording.scene import fingerprint as recording_id
+from robustseg_core.recording.scene import scene_of
 from robustseg_core.shards.levels import read_label_png
 from robustseg_core.types import IGNORE, MS
 
@@ -115,7 +116,7 @@ class Pictures:
         self._least = int(np.ceil(sure * 255))
         self.classes: ClassSet | None = None
         self.recording: dict[str, Any] | None = None
-        """Whose labels they are, where that is known: `recording.fingerprint`."""
+        """Whose labels they are, where that is known: `scene.fingerprint`."""
         masks = folder / "masks" if (folder / "masks").is_dir() else folder
         stamped = [(_stamp(file), file) for file in masks.glob("*.png")]
         self._files = sorted((stamp, file) for stamp, file in stamped if stamp is not None)
@@ -184,7 +185,7 @@ def _open(path: Path, told: str, sure: float) -> Truth | Pictures | None:
     folder = _folder(path, told)
     if folder is not None:
         pictures = Pictures(folder, sure)
-        if pictures.recording not in (None, recording.fingerprint(path)):
+        if pictures.recording not in (None, recording_id(path)):
             raise RobustsegError(
                 f"{folder} holds labels of {pictures.recording['name']!r}, not of {path}; "
                 "give the folder with all labels, or label this recording too"
@@ -214,7 +215,7 @@ def _folder(path: Path, told: str) -> Path | None:
     """The folder of this recording's pictures; None: `told` is none."""
     if told in WORDS or not Path(told).is_dir():
         return None
-    own = Path(told) / recording.scene_of(path)
+    own = Path(told) / scene_of(path)
     return own if own.is_dir() else Path(told)
 
 

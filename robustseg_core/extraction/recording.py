@@ -1,44 +1,28 @@
-"""One recording as material: its name, whether it changed, and its sets as the node closes them."""
+"""Recordings as material: their tags, their sets as the node closes them, one task each."""
 
 from __future__ import annotations
 
-import multiprocessing
-import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.bag.files import find_files
 from robustseg_core.errors import RobustsegError
+from robustseg_core.intake import Intake
+from robustseg_core.jobs import Workers, each
+from robustseg_core.models import architectures
 from robustseg_core.recording.replay import replay
-from robustseg_core.segmenter import Segmenter
+from robustseg_core.recording.scene import expect_distinct, scene_of
+from robustseg_core.segmenter import Segmenter, encode
 from robustseg_core.storage.budget import read_json
-from robustseg_core.types import SECOND, LabelMap
+from robustseg_core.sync.synchronizer import Match
+from robustseg_core.types import SECOND, Finding, LabelMap, Reading
 
 Progress = Callable[[float, int], None]
 """Called with the share of the work that is done, in [0, 1], and the samples or masks so far."""
-
-
-def scene_of(path: Path) -> str:
-    """What a recording is called in folders and tables: its file's or folder's name."""
-    name = path.resolve().name
-    if not path.is_dir():
-        name = re.sub(r"(\.(mcap|db3|bag))?(\.zstd?)?$", "", name)
-    return re.sub(r"[^\w.+-]+", "_", name).strip(".")[:80] or "recording"
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells a recording from another one under the same name: its files and their sizes.
-
-    Raises:
-        RobustsegError: there is no recording.
-    """
-    files = find_files(path, [])
-    return {"name": scene_of(path), "files": [[f.name, f.stat().st_size] for f in files]}
 
 
 def tags_of(path: Path) -> dict[str, str]:
@@ -64,7 +48,8 @@ def sets(
     """(number, label map) of every `every`-th set that the node would have closed.
 
     What lies before `start_s` is played as well, so that health and synchronizer are what they
-    would be; a set's number does not depend on the options.
+    would be; a set's number does not depend on the options. What is left out is not encoded, and no
+    network looks at it.
 
     Args:
         bag: open.
@@ -83,21 +68,87 @@ def sets(
         now_ns = recorded.time_ns
         on_message(recorded)
 
-    for number, label_map in enumerate(replay(bag, segmenter, on_message=clock)):
+    player = _NowAndThen(segmenter, every)
+    for label_map in replay(bag, player, on_message=clock):
         if end_ns is not None and now_ns >= end_ns:
             return
-        if now_ns >= begin_ns and number % every == 0:
-            yield number, label_map
+        if now_ns >= begin_ns:
+            yield player.number, label_map
+
+
+class _NowAndThen:
+    """A segmenter that makes every n-th mask; of the other sets it is only seen whether they would
+    have made one, which one sensor tells.
+
+    Args:
+        segmenter: fresh.
+        every: 1: it makes all.
+    """
+
+    def __init__(self, segmenter: Segmenter, every: int) -> None:
+        self._segmenter, self._every = segmenter, every
+        self._needs = architectures.needs(segmenter.spec)
+        self._next = 0
+
+    @property
+    def number(self) -> int:
+        """Of the newest set."""
+        return self._next - 1
+
+    @property
+    def intake(self) -> Intake:
+        """The segmenter's."""
+        return self._segmenter.intake
+
+    def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
+        """As `Segmenter.push`."""
+        return self._segmenter.push(modality, message, now_ns)
+
+    def wake_ns(self, now_ns: int) -> int | None:
+        """As `Segmenter.wake_ns`."""
+        return self._segmenter.wake_ns(now_ns)
+
+    def step(self, now_ns: int) -> LabelMap | None:
+        """As `Segmenter.step`, of every n-th set that makes a mask."""
+        if self._next % self._every == 0:
+            label_map = self._segmenter.step(now_ns)
+            self._next += label_map is not None
+            return label_map
+        match = self.intake.poll(now_ns)
+        if match is None:
+            return None
+        rest = [name for name in match.items if name not in self._needs]
+        needed = [name in match.items and self._seen(match, name) for name in self._needs]
+        if all(needed) and (needed or any(self._seen(match, name) for name in rest)):
+            self._next += 1
+        elif not needed:
+            self._segmenter.lost += 1
+        return None
+
+    def _seen(self, match: Match[Reading], name: str) -> bool:
+        """Whether a sensor would be in the bundle: it can be placed, and looks where we look."""
+        decoder, view = self.intake.modalities[name], self.intake.view
+        readings = [item.payload for item in match.items[name]]
+        try:
+            if encode(decoder, readings, view, match.stamp_ns).array.any():
+                return True
+        except Exception:  # told of the sets that are kept
+            return False
+        return not any(
+            decoder.astray(reading, view, match.stamp_ns)
+            and decoder.timely(reading, match.stamp_ns)
+            for reading in readings
+        )
 
 
 def for_each(
     job: Callable[..., dict[str, Any]],
     paths: Sequence[Path],
+    workers: Workers,
     *,
-    jobs: int = 1,
     on_progress: Progress = lambda share, samples: None,
 ) -> list[dict[str, Any]]:
-    """`job(path)` of every recording, in order; in processes of their own where `jobs` > 1.
+    """`job(path)` of every recording, in order of the paths.
 
     A recording that fails does not stop the others.
 
@@ -105,56 +156,30 @@ def for_each(
         job: picklable; takes a path, and `on_progress` where it runs in this process; its account
             has `samples`.
         paths: recordings of different names.
-        jobs: processes.
+        workers: who does it; one recording is one task.
         on_progress: over all recordings.
 
     Raises:
         RobustsegError: no recording, two of one name, or one that failed, after all were tried.
     """
-    _expect_distinct(paths)
-    done: dict[Path, dict[str, Any]] = {}
-    failed: dict[Path, str] = {}
+    expect_distinct(paths)
+    done: dict[int, dict[str, Any]] = {}
+    failed: dict[int, str] = {}
 
     def show(share: float, samples: int) -> None:
         so_far = sum(account["samples"] for account in done.values())
         on_progress((len(done) + len(failed) + share) / len(paths), so_far + samples)
 
-    if jobs <= 1 or len(paths) == 1:
-        for path in paths:
-            try:
-                done[path] = job(path, on_progress=show)
-            except RobustsegError as error:
-                failed[path] = str(error)
+    few = replace(workers, jobs=min(workers.jobs, len(paths)))
+    with closing(each(job, paths, few, inline=partial(job, on_progress=show))) as outcomes:
+        for outcome in outcomes:
+            if outcome.result is None:
+                failed[outcome.number] = outcome.error
+            else:
+                done[outcome.number] = outcome.result
             show(0, 0)
-    else:
-        # A forked child of a process with threads (OpenCV's, PyTorch's) may never wake up.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=context) as pool:
-            running = {pool.submit(partial(job, path)): path for path in paths}
-            for future in as_completed(running):
-                path = running[future]
-                try:
-                    done[path] = future.result()
-                except RobustsegError as error:
-                    failed[path] = str(error)
-                except BrokenProcessPool:
-                    failed[path] = "its process was killed; is memory short? use fewer jobs"
-                show(0, 0)
     if failed:
-        path, text = next(iter(failed.items()))
+        number, text = min(failed.items())
         more = "" if len(paths) == 1 else f"{len(failed)} of {len(paths)} recordings failed; "
-        raise RobustsegError(f"{more}{path}: {text}" if more else text)
-    return [done[path] for path in paths]
-
-
-def _expect_distinct(paths: Sequence[Path]) -> None:
-    if not paths:
-        raise RobustsegError("no recording was given; give bag folders, .mcap, .db3 or .bag files")
-    named: dict[str, Path] = {}
-    for path in paths:
-        other = named.setdefault(scene_of(path), path)
-        if other is not path:
-            raise RobustsegError(
-                f"{other} and {path} are both called {scene_of(path)!r}; rename one, or take them "
-                "into different folders"
-            )
+        raise RobustsegError(f"{more}{paths[number]}: {text}" if more else text)
+    return [done[number] for number in range(len(paths))]

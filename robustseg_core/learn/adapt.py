@@ -29,7 +29,6 @@ from robustseg_core.bag import Bag
 from robustseg_core.config import Strict
 from robustseg_core.datasets.shards import Shards
 from robustseg_core.errors import RobustsegError, not_installed
-from robustseg_core.extraction import recording
 from robustseg_core.extraction.class_names import Matched, load_by_hand, match
 from robustseg_core.extraction.extract import Extraction, extract
 from robustseg_core.extraction.label import label_bags
@@ -42,6 +41,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
 from robustseg_core.models.network import PackedNetwork
 from robustseg_core.recording.run import check_streams, robot_for
+from robustseg_core.recording.scene import scene_of
 from robustseg_core.shards.archive import read_index
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import claimed, replacing
@@ -271,7 +271,7 @@ def _parts(plan: _Plan) -> tuple[_Part, _Part]:
         RobustsegError: one is too short, no sensor but the camera was believed, or the teacher is
             sure of nothing.
     """
-    folders = [plan.out / "shards" / recording.scene_of(path) for path in plan.drives]
+    folders = [plan.out / "shards" / scene_of(path) for path in plan.drives]
     indexes = [read_index(folder) for folder in folders]
     used: Counter[str] = Counter()
     for index in indexes:
@@ -349,7 +349,7 @@ def _calibrate(plan: _Plan, trained: Path, out: Path, on_progress: Report) -> No
     By a part of the drives that is neither learned from nor held out; where that is too short, the
     student stays uncalibrated.
     """
-    folders = [plan.out / "shards" / recording.scene_of(path) for path in plan.drives]
+    folders = [plan.out / "shards" / scene_of(path) for path in plan.drives]
     try:
         part = Shards(folders, options={"part": CALIBRATED, "labelled": True})
     except RobustsegError:  # no frame is left
@@ -404,7 +404,7 @@ def _reported(
     account = {
         "format": FORMAT,
         "recipe": identity,
-        "drives": [recording.scene_of(drive) for drive in plan.drives],
+        "drives": [scene_of(drive) for drive in plan.drives],
         "teacher": {
             "name": plan.teacher.name,
             "classes": plan.matched.pairs,

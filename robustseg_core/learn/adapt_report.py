@@ -27,7 +27,6 @@ from robustseg_core.evaluation.figures import trial_scores
 from robustseg_core.evaluation.frames import picture
 from robustseg_core.evaluation.run import evaluate
 from robustseg_core.extraction.label_source import Labels, Pictures
-from robustseg_core.extraction.recording import scene_of
 from robustseg_core.extraction.teachers import CAMERA
 from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import CITYSCAPES
@@ -35,6 +34,7 @@ from robustseg_core.models.subsets import short, subsets
 from robustseg_core.output.draw import lookup
 from robustseg_core.output.page import plain_text, render
 from robustseg_core.recording.labels import Truth
+from robustseg_core.recording.scene import scene_of
 from robustseg_core.types import IGNORE, Bundle, Frame
 
 Masks = Mapping[str, NDArray[np.uint8]]

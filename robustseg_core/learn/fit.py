@@ -18,6 +18,7 @@ import torch
 from robustseg_core.config import read_file
 from robustseg_core.engines.eager import pick_device, share_cores
 from robustseg_core.errors import RobustsegError
+from robustseg_core.learn.fabric import fabric
 from robustseg_core.learn.journal import DEFAULT, Opener
 from robustseg_core.learn.loop import How, Report, train, write_recipe, write_result
 from robustseg_core.learn.recipe import Recipe
@@ -139,24 +140,23 @@ def _summary(out: Path, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]
 def _fabric(recipe: Recipe, device: str) -> Fabric:
     """Lightning Fabric for the processes that torchrun started, or for this one alone."""
     try:
-        from lightning.fabric import Fabric
-        from lightning.fabric.strategies.ddp import DDPStrategy
+        alone = fabric()
     except ImportError:
         raise RobustsegError("lightning is not installed; pip install robustseg[train]") from None
     kind = pick_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     share_cores(kind, processes=local)
-    fabric = Fabric(
+    launched: Fabric = alone.Fabric(
         accelerator=kind.type,
         devices=local if world > 1 else 1,
         num_nodes=world // local,
         # A sensor that a batch lacks leaves its own stem without a gradient.
-        strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
+        strategy=alone.strategies.DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
         precision=recipe.optim.precision,
     )
-    fabric.launch()
+    launched.launch()
     if kind.type == "cuda" and recipe.optim.tf32:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-    return fabric
+    return launched

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.matching import expect_encodings
 from robustseg_core.learn import embeddings
 from robustseg_core.learn.recipe import OptimRecipe, Recipe
+from robustseg_core.learn.shipped import expand
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network, PackedNetwork
 from robustseg_core.models.weights import Beginning, begin_as, beginning, initialize
@@ -34,7 +34,7 @@ def splits(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     if not data.train:
         raise RobustsegError("the recipe names no training data; give data.train=[FOLDER]")
     make = datasets.load(data.kind)
-    there, apart = _expand(data.train), _expand(data.val)
+    there, apart = expand(data.train), expand(data.val)
     options: dict[str, Any] = {
         "size": data.size,
         "modalities": data.modalities or None,
@@ -287,14 +287,3 @@ def optimizer_of(
         )
     ]
     return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=1e-8)
-
-
-def _expand(patterns: Sequence[str]) -> list[Path]:
-    """Paths, where `*` stands for all that there are."""
-    found: list[Path] = []
-    for pattern in patterns:
-        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
-        if not matches:
-            raise RobustsegError(f"nothing is called {pattern!r} here; check the path")
-        found += [Path(match) for match in matches]
-    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -18,7 +17,7 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
-from robustseg_core.learn.shipped import HELD_OUT, folders
+from robustseg_core.learn.shipped import find_recipe, known_recipes
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.strict import Misfit, within
@@ -461,7 +460,7 @@ def load_recipe(names: Sequence[str], words: Iterable[str] = ()) -> Recipe:
     """
     tree = config.Tree()
     for name in names:
-        tree = config.lay_over(tree, config.read_file(_find(name)))
+        tree = config.lay_over(tree, config.read_file(find_recipe(name)))
     words = list(words)
     recipe = parse(Recipe, config.override(tree, words))
     _expect_heard(recipe, words)
@@ -498,26 +497,7 @@ def _settles(changes: Mapping[str, Any], key: str) -> bool:
     return branch is not None and not isinstance(branch, Mapping)
 
 
-def known_recipes() -> dict[str, Path]:
-    """name -> file of every recipe that came with the project."""
-    return {
-        path.stem: path
-        for folder in reversed(folders())
-        for path in folder.glob("*.yaml")
-        if path.stem != HELD_OUT
-    }
-
-
 def systems() -> list[str]:
     """Of these, the recipes that say how is learned; the others say on what."""
     known = known_recipes()
     return sorted(name for name in known if "system" in config.read_file(known[name]))
-
-
-def _find(name: str) -> Path:
-    known = known_recipes()
-    if name in known:
-        return known[name]
-    if Path(name).is_file():
-        return Path(name)
-    raise RobustsegError(f"no recipe and no file called {name!r}; {did_you_mean(name, known)}")

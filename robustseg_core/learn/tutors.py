@@ -88,7 +88,7 @@ class FrozenTeacher(Tutor):
     """A teacher that stays as it is.
 
     Args:
-        teacher: frozen here.
+        teacher: frozen, and folded where it is not yet: same outputs, a fraction of the work.
     """
 
     def __init__(self, teacher: Network) -> None:
@@ -179,8 +179,8 @@ class Selecting(Tutor):
     As `SelectRecipe` says. Students are compared by their fused maps.
 
     Args:
-        teacher: frozen here.
-        robust: frozen here; its stages are as wide as the teacher's.
+        teacher: frozen, and folded where it is not yet.
+        robust: likewise; its stages are as wide as the teacher's.
         recipe: has `select`.
         judge: of logits by labels.
     """
@@ -259,4 +259,8 @@ def _whole(batch: Batch) -> Shown:
 
 
 def _frozen(network: Network) -> Network:
+    """A network that stays as it is, in the form of inference; features are those of `network`."""
+    if network.head_form != "folded":
+        with torch.random.fork_rng(devices=[]):  # the folded head is born with random weights
+            network = network.folded()
     return network.eval().requires_grad_(requires_grad=False)

@@ -21,12 +21,16 @@ from robustseg_core.modalities import channels_of, ranked
 from robustseg_core.modalities import load as load_modality
 from robustseg_core.models import architectures
 from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.models.files import expect_checkpoint
 from robustseg_core.models.network import Network
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.storage.tensor_file import settle
 from robustseg_core.types import CHANNELS, ModelSpec
 
 FORMAT = "robustseg/1"
+
+EXPORTED = ".rseg"
+"""Ending of what `robustseg export` makes of a checkpoint."""
 
 SHIPPED = Path(__file__).resolve().parent.parent / "weights" / "street.safetensors"
 """The student that comes with the package; how it was made is in the .json beside it."""
@@ -133,7 +137,7 @@ def spec_of(path: Path | str) -> ModelSpec:
         RobustsegError: as `load`, of what comes before the weights.
     """
     path = Path(path)
-    _expect_file(path)
+    expect_checkpoint(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return _spec(path, file.metadata() or {})
@@ -264,7 +268,7 @@ def untrained(
 
 def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, dict[str, Tensor]]:
     """Spec, form of the head, and the tensors that belong to them, with floats as float32."""
-    _expect_file(path)
+    expect_checkpoint(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -280,16 +284,13 @@ def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, di
     return spec, metadata["head"], tensors | floats
 
 
-def _expect_file(path: Path) -> None:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise RobustsegError(
-            f"{path} {what}; give a checkpoint (.safetensors) of `robustseg train`"
-        )
-
-
 def _unreadable(path: Path, error: Exception) -> RobustsegError:
     """The sentence about a file that is no safetensors."""
+    if path.suffix == EXPORTED:
+        return RobustsegError(
+            f"{path} is a network exported for an engine, for robots; give the checkpoint "
+            "(.safetensors) that it was made of"
+        )
     if path.suffix in (".pth", ".pt", ".bin", ".ckpt") or _is_pytorch(path):
         return RobustsegError(
             f"{path} is no checkpoint of robustseg; official weights of PyTorch are imported with "

@@ -8,12 +8,7 @@ whether masks came or not (`timeline`).
 from __future__ import annotations
 
 import json
-import math
-import os
-import sys
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +19,15 @@ from numpy.typing import NDArray
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import draw, messages, topics
+from robustseg_core.output import messages, topics
+from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
-from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, reach_s, silences
+from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State
 from robustseg_core.version import __version__
 
 MOMENTS = 12
 """Pictures kept for the report."""
-LONGEST_PAUSE_S = 60.0
-"""A longer pause is shortened to this in the film, as a replay does with one."""
 UNUSED_S = 2.0
 """A sensor that is believed and that no mask used for longer than this is worth a notice."""
 NOTICES = 3
@@ -64,7 +58,7 @@ class Recorder:
         spec: the network's.
         start_ns: when the recording began, on its own clock.
         timeline: of the recording.
-        video_rate_hz: frame rate of the film.
+        video: whether there is a film.
 
     Raises:
         RobustsegError: the folder cannot be written.
@@ -77,19 +71,19 @@ class Recorder:
         *,
         start_ns: int,
         timeline: Timeline,
-        video_rate_hz: float = 30.0,
+        video: bool = True,
     ) -> None:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
         self.moments: list[Moment] = []
         """Where a mask is made of others than the one before it; the first few of them only, so
         that memory stays bounded."""
-        self._spec = spec
+        self.spec = spec
         self._start_ns = start_ns
         self._timeline = timeline
         self._places = Places(timeline)
         self._reasons = ReasonLog()
-        self._video = VideoWriter(folder / "overlay.webm", video_rate_hz)
+        self._video = VideoWriter(folder / "overlay.webm") if video else None
         self._masks = folder / "masks"
         try:
             self._masks.mkdir(parents=True)
@@ -105,6 +99,8 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self._bag.__exit__(kind, *exc)
+        if self._video is None:
+            return
         if kind is None:
             self._video.finish(self._timeline.duration_s)
         else:
@@ -154,8 +150,9 @@ class Recorder:
                 f"cannot write {self._masks / name}: {error.strerror}; make room, or choose "
                 "another --out"
             ) from None
-        self._video.add(overlay, at_s)
-        mask = topics.Mask(label_map, self._spec, picture=overlay)
+        if self._video is not None:
+            self._video.add(overlay, at_s)
+        mask = topics.Mask(label_map, self.spec, picture=overlay)
         for topic, kind, fields, latched in topics.recorded(mask, first=len(self.rows) == 1):
             message = messages.to_rosbags(kind, fields)
             self._bag.write(
@@ -166,9 +163,9 @@ class Recorder:
         """Write `result.json`; `more` joins its top level. Returns what was written."""
         result = {
             "robustseg": __version__,
-            "trained": self._spec.trained,
-            "provenance": self._spec.provenance,
-            "modalities": list(self._spec.modalities),
+            "trained": self.spec.trained,
+            "provenance": self.spec.provenance,
+            "modalities": list(self.spec.modalities),
             "start_ns": self._start_ns,
             **more,
             "reasons": self.reasons,
@@ -177,124 +174,6 @@ class Recorder:
         text = json.dumps(result, indent=1)
         (self.folder / "result.json").write_text(text + "\n")
         return result
-
-
-class VideoWriter:
-    """A VP8 WebM in the time of a run; browsers play it. A context manager.
-
-    Frames come at a constant rate, and each shows the newest picture of its moment: a picture is
-    repeated until the next one is due. Where none is due for long (`timeline.reach_s`), the last
-    one is dimmed below a banner; pauses beyond `LONGEST_PAUSE_S` are shortened to that.
-
-    Args:
-        path: ends in .webm.
-        rate_hz: frames a second.
-        banner: what is written over the picture while there is no newer one.
-    """
-
-    def __init__(self, path: Path, rate_hz: float = 30.0, *, banner: str = "no mask") -> None:
-        self._path = path
-        self._rate_hz = rate_hz
-        self._banner = banner
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._shown: NDArray[np.uint8] | None = None
-        self._frames = self._left_out = 0
-        """Frames that were written, and those of shortened pauses that were not."""
-        self._times_s: deque[float] = deque(maxlen=16)
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        if kind is None:
-            self.finish(0.0)
-        else:
-            self.abandon()
-
-    def add(self, picture: NDArray[np.uint8], at_s: float) -> None:
-        """Show a picture from then on: (H, W, 3) RGB; the first one decides the size.
-
-        Args:
-            picture: what is shown.
-            at_s: in seconds since the start; not before the picture before.
-
-        Raises:
-            RobustsegError: the file cannot be written.
-        """
-        if self._writer is None:
-            self._open(picture)
-            self._hold(at_s, picture, plain=0)
-        else:
-            self._hold(at_s, self._shown)
-        self._shown = picture
-        self._times_s.append(at_s)
-
-    def finish(self, end_s: float) -> None:
-        """Hold the last picture until then, for a frame at least, and complete the file.
-
-        Raises:
-            RobustsegError: the file is not what was written: the disk is full.
-        """
-        if self._writer is None or self._shown is None:
-            return
-        self._hold(max(end_s, (self._frames + self._left_out + 1) / self._rate_hz), self._shown)
-        self.abandon()
-        if self._path.is_file() and self._path.stat().st_size:
-            with _plain_name(self._path) as name:
-                film = cv2.VideoCapture(name)
-                frames = film.get(cv2.CAP_PROP_FRAME_COUNT)
-                film.release()
-            if abs(frames - self._frames) <= 1:  # FFmpeg's estimate: the length times the rate
-                return
-        raise RobustsegError(f"cannot write {self._path} whole; is the disk full?")
-
-    def abandon(self) -> None:
-        """Complete the file as far as it is; that it is whole is not looked at."""
-        if self._writer is not None:
-            with _quiet():
-                self._writer.release()
-            self._writer = None
-
-    def _open(self, picture: NDArray[np.uint8]) -> None:
-        height, width = (n // 2 * 2 for n in picture.shape[:2])  # VP8 wants even sizes
-        self._size = (width, height)
-        with _quiet(), _plain_name(self._path) as name:
-            codec = cv2.VideoWriter.fourcc(*"VP80")
-            self._writer = cv2.VideoWriter(name, codec, self._rate_hz, self._size)
-        if not self._writer.isOpened():
-            raise RobustsegError(f"cannot write {self._path}; choose a folder that can be written")
-
-    def _hold(
-        self, until_s: float, picture: NDArray[np.uint8] | None, *, plain: int | None = None
-    ) -> None:
-        """Show `picture` in all frames before `until_s`; dimmed after the first `plain` of them."""
-        writer = self._writer
-        if picture is None or writer is None:
-            return
-        count = math.floor(until_s * self._rate_hz + 1e-6) - self._left_out - self._frames
-        most = round(LONGEST_PAUSE_S * self._rate_hz)
-        self._left_out += max(0, count - most)
-        count = min(count, most)
-        if plain is None:
-            plain = round(reach_s(self._times_s) * self._rate_hz)
-        for many, shown in (
-            (min(count, plain), picture),
-            (count - plain, draw.idle(picture, self._banner) if count > plain else picture),
-        ):
-            if many > 0:
-                frame = self._fitting(shown)
-                for _ in range(many):
-                    writer.write(frame)
-        self._frames += max(0, count)
-
-    def _fitting(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) BGR in the size of the film."""
-        width, height = self._size
-        fitting = picture[:height, :width]
-        if fitting.shape[:2] != (height, width):  # the camera changed its resolution mid-run
-            fitting = np.asarray(cv2.resize(picture, self._size), np.uint8)
-        return np.asarray(cv2.cvtColor(fitting, cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def row_of(label_map: LabelMap) -> dict[str, Any]:
@@ -455,55 +334,3 @@ def confidence_line(result: Mapping[str, Any]) -> str:
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in values.items()}
-
-
-@contextmanager
-def _plain_name(path: Path) -> Iterator[str]:
-    """`path` as OpenCV can open it: it crashes (4.x) on a string with bytes that are not UTF-8.
-
-    Such a folder is opened here, and has another name then while it is open.
-
-    Raises:
-        RobustsegError: the file's own name is not UTF-8, or this system has no such other names.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        pass
-    else:
-        yield str(path)
-        return
-    folder = None
-    try:
-        path.name.encode()
-        folder = os.open(path.parent, os.O_RDONLY)
-        name = f"/proc/self/fd/{folder}/{path.name}"
-        if not os.path.isdir(os.path.dirname(name)):
-            raise FileNotFoundError
-        yield name
-    except (UnicodeEncodeError, FileNotFoundError):
-        raise RobustsegError(
-            f"{path} is not UTF-8, and a video cannot be written under such a name; choose another"
-        ) from None
-    finally:
-        if folder is not None:
-            os.close(folder)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """OpenCV's FFmpeg writes a line to file descriptor 2 about a WebM tag that it then handles."""
-    sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # no standard error at all
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        with suppress(OSError):
-            os.dup2(saved, 2)
-        os.close(saved)

@@ -190,7 +190,7 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
             used = [yes and name in r["used"] for yes, r in zip(here, rows, strict=True)]
             color = _color(state)
             for flags, low, height, alpha in ((here, -0.4, 0.8, 0.45), (used, -0.22, 0.44, 1.0)):
-                spans = [(t, w) for t, w, yes in zip(at_s, widths_s, flags, strict=True) if yes]
+                spans = _spans(at_s, widths_s, flags)
                 axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
         for fault in broken:
             if fault.target == name and fault.start_s < end_s:
@@ -216,6 +216,21 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
         handles.append(Patch(color=EMPTY, label=NO_MASK))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     axes.set_title("state of each sensor; the solid band is what each mask was made of", size=9)
+
+
+def _spans(
+    at_s: NDArray[np.float64], widths_s: NDArray[np.float64], flags: Sequence[bool]
+) -> list[tuple[float, float]]:
+    """(begin, width) of the time in which a flag is set; masks in a row are one piece."""
+    spans: list[tuple[float, float]] = []
+    for t, width, yes in zip(at_s.tolist(), widths_s.tolist(), flags, strict=True):
+        if not yes:
+            continue
+        if spans and t - sum(spans[-1]) <= 1e-9:
+            spans[-1] = (spans[-1][0], t + width - spans[-1][0])
+        else:
+            spans.append((t, width))
+    return spans
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:

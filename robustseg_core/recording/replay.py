@@ -6,7 +6,7 @@ to the bit, and masks keep coming while a sensor is dead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -49,7 +49,7 @@ def replay(
     every_ns: int | None = None,
     on_message: Callable[[Recorded], None] = lambda recorded: None,
     on_time: Callable[[int, int], None] = lambda now_ns, at_ns: None,
-) -> Iterator[LabelMap]:
+) -> Generator[LabelMap, None, None]:
     """Label maps in the order in which they would have come on the robot.
 
     Each says of which recording it was made, and when (`LabelMap.made_ns`).

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robustseg_core import config
-from robustseg_core.bag import Bag, Recorded
+from robustseg_core.bag import Bag, Recorded, Recording
+from robustseg_core.engines.eager import pick_device
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report
@@ -16,10 +21,11 @@ from robustseg_core.output.recorder import Recorder, silence_notices, totals, un
 from robustseg_core.output.timeline import SILENCE_S, Timeline
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, open_truth
+from robustseg_core.recording.pipeline import SETS, Deferred, Inference, ReadAhead, ahead
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig, parse_robot
-from robustseg_core.segmenter import UNTRAINED, Segmenter, weights_file
+from robustseg_core.segmenter import UNTRAINED, Segmenter, engine_of, network, weights_file
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
 from robustseg_core.types import SECOND, LabelMap, Reasons, sentence
@@ -33,9 +39,14 @@ def run_bags(
     out: Path,
     faults: Sequence[FaultSpec] = (),
     seed: int = 0,
+    video: bool = True,
+    recipe: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
 ) -> dict[str, Any]:
     """Segment recordings and write masks, video, MCAP, `result.json` and `report.html`.
+
+    The stages run side by side, in threads (`pipeline`); the results are those of doing all in
+    turn. `on_progress` is called in one of the threads.
 
     Args:
         paths: recordings, played one after the other.
@@ -44,6 +55,8 @@ def run_bags(
         out: folder of the results; those of an earlier run are replaced, other files stay.
         faults: what is done to sensors on purpose.
         seed: of the faults.
+        video: whether there is a film.
+        recipe: joins `result.json`, to be known again by; None: nothing does.
         on_progress: called with (messages read, messages in all, masks made).
 
     Returns:
@@ -63,36 +76,29 @@ def run_bags(
         weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
         inputs = [*paths, *([params] if params else []), *weights]
         with staged(out, command="run", inputs=inputs) as folder:
-            segmenter = Segmenter.from_config(robot)
+            model = network(robot.weights, list(robot.topics))
+            segmenter = Segmenter(robot, model.spec, Deferred(model.spec))
+            engine = engine_of(model, pick_device(robot.device), cpu_threads=robot.cpu_threads)
+            infer = Inference(model.spec, engine, alpha=robot.alpha, refused=segmenter.refused)
             timeline = Timeline(bag.spans)
             silence = _Silence(segmenter, timeline.duration_ns)
-            read = 0
-
-            def count(recorded: Recorded) -> None:
-                nonlocal read
-                read += 1
-                on_progress(read, bag.message_count, segmenter.masks)
-
             with (
                 Recorder(
-                    folder, segmenter.spec, start_ns=bag.start_ns, timeline=timeline
+                    folder, model.spec, start_ns=bag.start_ns, timeline=timeline, video=video
                 ) as recorder,
                 open_truth(paths) as truth,
             ):
-                score = Score(truth, len(segmenter.spec.classes), segmenter.spec)
+                score = Score(truth, len(model.spec.classes), model.spec)
+                stages = _Stages(segmenter, infer, recorder, score, silence)
                 last: LabelMap | None = None
-                for label_map in replay(source, segmenter, on_message=count, on_time=silence.watch):
-                    at_ns = recorder.place_ns(label_map)
-                    silence.broken(at_ns)
-                    last = label_map
-                    overlay = draw.overlay(label_map, segmenter.spec)
-                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
-                score.finish()
+                with closing(stages.of(source, bag.message_count, on_progress)) as results:
+                    for last, at_ns, overlay, miou in results:
+                        recorder.add(last, overlay, at_ns, miou)
             sums = totals(
                 recorder.rows,
                 timeline.duration_s,
                 labels=score.coverage,
-                why=silence.log.why([row["at_s"] for row in recorder.rows]),
+                why=silence.log.why(silence.times_s),
             )
             account = _account(bag, segmenter, recorder, sums, last) | score.account()
             account["confidence"] = score.confidence()
@@ -100,13 +106,19 @@ def run_bags(
             result = recorder.write_result(
                 kills=[fault.kill for fault in faults if fault.kill],
                 faults=[str(fault) for fault in faults],
+                **({} if recipe is None else {"recipe": recipe}),
                 **account,
             )
             title = f"robustseg run {' '.join(path.name for path in paths)}"
             report.write(folder, result, title=title, moments=recorder.moments, broken=faults)
     if not recorder.rows:
-        raise RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
+        raise no_mask(result)
     return result
+
+
+def no_mask(result: Mapping[str, Any]) -> RobustsegError:
+    """What is to be raised of a result without masks."""
+    return RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
 
 
 def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConfig:
@@ -153,6 +165,77 @@ def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: 
     return FaultyBag(bag, faults, seed=seed, topics=topics)
 
 
+class _Stages:
+    """What is done side by side: read | decode | infer | draw; who takes the results, writes.
+
+    Args:
+        segmenter: closes the sets; its masks are blank.
+        infer: makes the masks.
+        recorder: knows the place of each.
+        score: holds each against the truth.
+        silence: is told of each.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        infer: Inference,
+        recorder: Recorder,
+        score: Score,
+        silence: _Silence,
+    ) -> None:
+        self._segmenter, self._infer = segmenter, infer
+        self._recorder, self._score, self._silence = recorder, score, silence
+
+    def of(
+        self, source: Recording, total: int, on_progress: Callable[[int, int, int], None]
+    ) -> Generator[tuple[LabelMap, int, NDArray[np.uint8], float | None], None, None]:
+        """(mask, its place, overlay, mIoU) of a recording, in order.
+
+        Args:
+            source: what is played.
+            total: how many messages it has.
+            on_progress: called with (messages read, messages in all, masks made).
+        """
+        read = 0
+
+        def count(recorded: Recorded) -> None:
+            nonlocal read
+            read += 1
+            on_progress(read, total, self._infer.masks)
+
+        return ahead(self._drawn(source, count), SETS, name="draw")
+
+    def _sets(
+        self, source: Recording, on_message: Callable[[Recorded], None]
+    ) -> Iterator[tuple[LabelMap, int]]:
+        sets = replay(
+            ReadAhead(source), self._segmenter, on_message=on_message, on_time=self._silence.watch
+        )
+        with closing(sets):
+            for label_map in sets:
+                at_ns = self._recorder.place_ns(label_map)
+                self._silence.broken(at_ns)
+                yield label_map, at_ns
+
+    def _masks(
+        self, source: Recording, on_message: Callable[[Recorded], None]
+    ) -> Iterator[tuple[LabelMap, int]]:
+        with closing(ahead(self._sets(source, on_message), SETS, name="decode")) as closed:
+            for label_map, at_ns in closed:
+                if (made := self._infer(label_map)) is not None:
+                    yield made, at_ns
+
+    def _drawn(
+        self, source: Recording, on_message: Callable[[Recorded], None]
+    ) -> Iterator[tuple[LabelMap, int, NDArray[np.uint8], float | None]]:
+        with closing(ahead(self._masks(source, on_message), SETS, name="infer")) as masks:
+            for label_map, at_ns in masks:
+                overlay = draw.overlay(label_map, self._recorder.spec)
+                yield label_map, at_ns, overlay, self._score.add(label_map, at_ns)
+        self._score.finish()
+
+
 class _Silence:
     """Notes what is wrong with the sensors whenever no mask has come for a while.
 
@@ -164,19 +247,21 @@ class _Silence:
     def __init__(self, segmenter: Segmenter, end_ns: int) -> None:
         self.log = PauseLog()
         """What was wrong: as soon as most was, or, of a silence that lasts, at the end."""
+        self.times_s: list[float] = []
+        """Of the masks, as in `result.json`."""
         self._segmenter, self._end_ns = segmenter, end_ns
-        self._since_ns = self._masks = 0
+        self._since_ns = 0
 
     def broken(self, at_ns: int) -> None:
         """A mask came."""
         self._since_ns = at_ns
-        self._masks += 1
+        self.times_s.append(round(at_ns / SECOND, 6))
 
     def watch(self, now_ns: int, at_ns: int) -> None:
         """Time passes, on the segmenter's clock and since the start."""
         if at_ns - self._since_ns > SILENCE_S * SECOND:
             healths = self._segmenter.health(now_ns)
-            self.log.add(self._masks, healths, newest=at_ns >= self._end_ns)
+            self.log.add(len(self.times_s), healths, newest=at_ns >= self._end_ns)
 
 
 def _account(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
+from robustseg_core.jobs import Workers, each
 from robustseg_core.recording.run import check_streams, robot_for
 from robustseg_core.robustness import report, table
 from robustseg_core.robustness.case import Case
@@ -93,6 +93,7 @@ def run(
     score: bool = True,
     seed: int = 0,
     jobs: int = 1,
+    ray: str = "",
     fresh: bool = False,
     checkout: Path | None = None,
     on_task: Callable[[int, int], None] = lambda done, total: None,
@@ -114,6 +115,7 @@ def run(
         score: run the network, and hold the masks against the truth.
         seed: of the faults.
         jobs: processes.
+        ray: address of a Ray cluster instead, or `local`.
         fresh: do again what was done before.
         checkout: whose tests are run for the rows that no drive shows; None: they are only named.
         on_task: called with (cases done, cases in all).
@@ -135,10 +137,22 @@ def run(
     unscored = replace(options, score=False)
     watched = [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
     tasks = [replace(task, fresh=fresh) for task in watched + tasks]  # the longest first
-    results = []
-    for result in _performed(tasks, jobs):
-        results.append(result)
-        on_task(len(results), len(tasks))
+    results: list[dict[str, Any]] = []
+    failed: list[str] = []
+    with closing(each(perform, tasks, Workers(jobs, ray))) as outcomes:
+        for outcome in outcomes:
+            if outcome.result is None:
+                failed.append(f"{Path(tasks[outcome.number].drive).name}: {outcome.error}")
+            else:
+                results.append(outcome.result)
+            on_task(len(results) + len(failed), len(tasks))
+    if failed:
+        raise RobustsegError(
+            f"{len(failed)} of {len(tasks)} cases could not be done, the others are kept; "
+            f"{min(failed)}"
+            if len(tasks) > 1
+            else failed[0]
+        )
     results.sort(key=lambda r: (r["id"], r["drive"]))
     broken = [r for r in results if r["id"] != "clean"]
     proofs = {} if checkout is None else prove(checkout, named_tests(rows))
@@ -202,19 +216,3 @@ def _tasks(
     if not any(task.case for task in tasks):
         raise RobustsegError(f"nothing of the matrix can be done to these drives: {skipped[0]}")
     return tasks, skipped
-
-
-def _performed(tasks: Sequence[Task], jobs: int) -> Iterator[dict[str, Any]]:
-    if jobs == 1:
-        yield from map(perform, tasks)
-        return
-    # Fresh processes: those that are forked from one in which PyTorch has run may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-        running = [pool.submit(perform, task) for task in tasks]
-        try:
-            for future in as_completed(running):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -14,7 +14,7 @@ from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.output import draw
-from robustseg_core.output.recorder import VideoWriter
+from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.timeline import Places, Timeline
 from robustseg_core.recording.labels import open_truth
 from robustseg_core.recording.replay import replay
@@ -54,7 +54,7 @@ def draw_drive(path: Path, folder: Path, *, rows: int = 4) -> tuple[Path, Path]:
     with (
         Bag(path) as bag,
         open_truth([path]) as truth,
-        VideoWriter(film, 15.0, banner="not all sensors") as video,
+        VideoWriter(film, banner="not all sensors") as video,
     ):
         places = Places(timeline := Timeline(bag.spans))
         robot = survey(bag).robot()

@@ -28,15 +28,13 @@ import numpy as np
 from lz4.frame import LZ4FrameDecompressor
 
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.limits import LIMIT, RATIO
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-LIMIT = "ROBUSTSEG_UNPACK_LIMIT"
-RATIO = "ROBUSTSEG_UNPACK_RATIO"
-"""Environment variables; worker processes and nodes inherit them."""
 
 DEEPEST = 64
 """Levels that YAML and JSON may nest; nobody writes more, and parsers recurse."""

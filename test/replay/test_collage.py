@@ -15,6 +15,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import parse_kill
 from robustseg_core.recording.run import run_bags
 from robustseg_core.types import SECOND
+from support.films import lasts_s, moments
 
 pytestmark = pytest.mark.slow
 
@@ -105,12 +106,10 @@ def test_the_mcap_holds_mask_overlay_and_status_of_every_frame(folder, result):
 
 
 def test_the_film_lasts_as_long_as_the_recording(folder, result):
-    video = cv2.VideoCapture(str(folder / "overlay.webm"))
-    frames = 0
-    while video.read()[0]:
-        frames += 1
-    lasts_s = frames / video.get(cv2.CAP_PROP_FPS)
-    assert lasts_s == pytest.approx(result["totals"]["duration_s"], abs=1 / 30)
+    film = folder / "overlay.webm"
+    assert lasts_s(film) == pytest.approx(result["totals"]["duration_s"], abs=1 / 30)
+    at_s = {round(t, 3) for t, _ in moments(film)}
+    assert {round(m["at_s"], 3) for m in result["masks"]} <= at_s, "each mask at its own time"
 
 
 def test_the_report_needs_nothing_from_outside(folder):

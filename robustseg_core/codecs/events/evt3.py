@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from robustseg_core.codecs.events._base import EventDecoder, EventEncoder, Events
 from robustseg_core.codecs.fields import Brief, Compiled, as_bytes
 from robustseg_core.errors import RobustsegError
-from robustseg_core.storage.budget import LIMIT, budget
+from robustseg_core.storage.budget import budget
+from robustseg_core.storage.limits import LIMIT
 from robustseg_core.types import Fault, Rejection
 
 MAX_SIDE = 2048

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,31 @@ class Teacher(ABC):
             table: (K,) id in `classes` of each of its own; `IGNORE` where there is none.
             classes: the new list.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSource:
+    """What `open_teacher` takes: a teacher that can be sent to another process."""
+
+    named: str
+    device: str = "auto"
+    size: tuple[int, int] | None = None
+    classes: Path | None = None
+
+    def teacher(self) -> Teacher:
+        """The teacher; a process opens it once.
+
+        Raises:
+            RobustsegError: as `open_teacher`.
+        """
+        return _opened(self)
+
+
+@lru_cache(maxsize=1)
+def _opened(source: TeacherSource) -> Teacher:
+    return open_teacher(
+        source.named, device=source.device, size=source.size, classes=source.classes
+    )
 
 
 def open_teacher(

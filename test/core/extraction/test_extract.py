@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 
+from robustseg_core import modalities
 from robustseg_core.bag import Bag
 from robustseg_core.datasets.shards import Shards
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.extract import Extraction, extract
-from robustseg_core.extraction.recording import scene_of
 from robustseg_core.geometry.transforms import pose
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.scene import scene_of
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, MS, SECOND
 from support.drives import (
@@ -288,3 +290,23 @@ def test_an_unlabelled_recording_of_four_real_sensors_is_material(realdata, tmp_
     full = [sample for sample in shards if len(sample.images) == 4]
     assert len(full) == 49 and not shards.labelled
     assert all((a != 0).any() for sample in full for a in sample.images.values())
+
+
+def test_what_every_leaves_out_is_not_encoded(drive, tmp_path, monkeypatch):
+    """Of it, the camera alone is looked at: whether the set would have been numbered."""
+    counts = Counter()
+    for name in ALL:
+        kind = modalities.load(name)
+
+        def counted(self, *args, encode=kind.encode, name=name):
+            counts[name] += 1
+            return encode(self, *args)
+
+        monkeypatch.setattr(kind, "encode", counted)
+    all_of_it = extract([drive], tmp_path / "all", options())["samples"]
+    whole = dict(counts)
+    counts.clear()
+    fifth = extract([drive], tmp_path / "fifth", options(every=5))["samples"]
+    assert fifth == pytest.approx(all_of_it / 5, abs=1)
+    assert counts["rgb"] == whole["rgb"] and counts["event"] <= fifth + 1
+    assert max(counts[name] for name in ("depth", "lidar")) <= fifth + 1

@@ -270,3 +270,35 @@ def test_the_solo_pass_shows_one_sensor_to_those_that_have_it():
     torch.testing.assert_close(terms["solo"], expected)
     fused = label_loss(recipe.loss, student(batch.images, plain).logits, batch.label)
     torch.testing.assert_close(terms["ce"], 2 * fused)
+
+
+@pytest.mark.parametrize("architecture", ["m_segformer", "cmnext", "swift"])
+def test_a_frozen_teacher_answers_folded_what_it_would_have_said(architecture):
+    spec = checkpoint.default_spec(
+        NAMES,
+        classes=tuple("abcde"),
+        palette=((0, 0, 0),) * 5,
+        head_width=16,
+        architecture=architecture,
+        size=(64, 96),
+    )
+    teacher = checkpoint.untrained(spec, seed=3, head="published")
+    for name, buffer in teacher.named_buffers():  # as if it had been trained
+        if name.endswith("running_mean"):
+            buffer.uniform_(-0.3, 0.3)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2.0)
+    before = torch.random.get_rng_state()
+    tutor = FrozenTeacher(teacher)
+    assert torch.equal(before, torch.random.get_rng_state()), "what follows is as it was"
+    assert teacher.head_form == "published" and tutor.teacher is not teacher
+    assert tutor.teacher.head_form == "folded" or architecture == "swift"
+    batch = batch_of(size=(64, 96))
+    with torch.no_grad():
+        plain = teacher.eval()(batch.images, batch.alive)
+    said = tutor.answer(batch, (batch.images, batch.alive))
+    torch.testing.assert_close(said.logits, plain.logits, rtol=1e-5, atol=1e-5)
+    for ours, theirs in ((said.features, plain.features), (said.fused, plain.fused)):
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert not any(p.requires_grad for p in tutor.teacher.parameters())

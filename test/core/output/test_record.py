@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mcap.reader import make_reader
 
 from robustseg_core.bag import Bag, BagWriter
@@ -20,8 +22,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import parse_kill
 from robustseg_core.models import checkpoint
 from robustseg_core.output import report
+from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.recorder import (
-    VideoWriter,
     masks_line,
     score_line,
     silence_notices,
@@ -32,6 +34,7 @@ from robustseg_core.recording.run import run_bags
 from robustseg_core.sim.sheet import draw_drive
 from robustseg_core.types import MS, SECOND
 from support import drives
+from support.films import frames, lasts_s, moments
 from support.makers import image, scenes
 
 pytestmark = pytest.mark.slow
@@ -74,15 +77,6 @@ def result(out):
 def healthy(tmp_path_factory):
     path = tmp_path_factory.mktemp("bag") / "healthy"
     return drives.write_drive(path, 2.0, drives.truths(2.0))
-
-
-def frames(path: Path, rate_hz: int = 30) -> list[np.ndarray]:
-    film = cv2.VideoCapture(str(path))
-    assert film.get(cv2.CAP_PROP_FPS) == rate_hz
-    found = []
-    while (read := film.read())[0]:
-        found.append(read[1])
-    return found
 
 
 def test_truth_without_a_mask_is_missed(result):
@@ -319,37 +313,74 @@ def flat(color):
 
 
 def test_frames_are_at_their_stamps(tmp_path):
+    at_s = (0.0, 0.213, 0.4)
     with VideoWriter(tmp_path / "a.webm") as film:
-        for color, at_s in zip(COLORS, (0.0, 0.2, 0.4), strict=True):
-            film.add(flat(color), at_s)
+        for color, t in zip(COLORS, at_s, strict=True):
+            film.add(flat(color), t)
         film.finish(0.6)
-    shown = frames(tmp_path / "a.webm")
-    assert len(shown) == 18
-    for place, color in ((0, 0), (5, 0), (6, 1), (11, 1), (12, 2), (17, 2)):
-        assert np.abs(shown[place][32, 48, ::-1].astype(int) - COLORS[color]).max() < 25, place
+    shown = moments(tmp_path / "a.webm")
+    assert [t for t, _ in shown] == pytest.approx(at_s, abs=1e-6)
+    for (_, picture), color in zip(shown, COLORS, strict=True):
+        assert np.abs(picture[32, 48, ::-1].astype(int) - color).max() < 25
+    assert lasts_s(tmp_path / "a.webm") == pytest.approx(0.6, abs=0.01)
+
+
+@given(
+    steps_ms=st.lists(st.integers(1, 90_000), max_size=30),
+    first_ms=st.integers(0, 3000),
+    tail_ms=st.integers(0, 5000),
+)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_every_picture_stands_at_its_own_time_whatever_the_times(
+    tmp_path, steps_ms, first_ms, tail_ms
+):
+    """Less what pauses were shortened by, and to a sixtieth of a second where they come faster."""
+    at_ms = [first_ms, *(first_ms + s for s in np.cumsum(steps_ms, dtype=int).tolist())]
+    with VideoWriter(tmp_path / "a.webm") as film:
+        for t in at_ms:
+            film.add(flat((200, 200, 200)), t / 1000)
+        film.finish((at_ms[-1] + tail_ms) / 1000)
+    shown = moments(tmp_path / "a.webm")
+    bright = {round(1000 * t) for t, picture in shown if picture[2, 2].mean() > 150}
+    left_out = 0
+    for before, t in zip([at_ms[0], *at_ms], at_ms, strict=False):
+        left_out += max(0, t - before - 60_000)
+        due = t - left_out
+        assert bright & {*range(max(0, due - 17), due + 1)}, (t, due)
+    assert all(b > a for (a, _), (b, _) in pairwise(shown)) and shown[0][0] == 0
 
 
 def test_masks_faster_than_the_film_are_the_newest_of_each_frame(tmp_path):
     with VideoWriter(tmp_path / "a.webm") as film:
-        for k in range(100):
-            film.add(flat(COLORS[k % 3]), k / 100)
+        for k in range(200):
+            film.add(flat(COLORS[k % 3]), k / 200)
         film.finish(1.0)
-    assert len(frames(tmp_path / "a.webm")) == 30
+    assert len(moments(tmp_path / "a.webm")) == 60
 
 
 def test_one_picture_makes_a_film(tmp_path):
     with VideoWriter(tmp_path / "a.webm") as film:
         film.add(flat(COLORS[0]), 0.0)
-    assert len(frames(tmp_path / "a.webm")) == 1
+    assert len(moments(tmp_path / "a.webm")) == 1
 
 
 def test_before_the_first_picture_it_is_dimmed(tmp_path):
     with VideoWriter(tmp_path / "a.webm") as film:
         film.add(flat((200, 200, 200)), 1.0)
         film.finish(1.2)
-    shown = frames(tmp_path / "a.webm")
-    assert len(shown) == 36
-    assert shown[0][2, 2].max() < 110 < 170 < shown[31][2, 2].min()
+    (at_s, dark), (then_s, bright) = moments(tmp_path / "a.webm")
+    assert (at_s, then_s) == (0.0, 1.0)
+    assert dark[2, 2].max() < 110 < 170 < bright[2, 2].min()
+
+
+def test_a_film_that_was_killed_plays_as_far_as_it_goes(tmp_path):
+    film = VideoWriter(tmp_path / "a.webm")
+    for k in range(100):
+        film.add(flat(COLORS[k % 3]), k / 10)
+    film.abandon()
+    assert 75 <= len(moments(tmp_path / "a.webm")) <= 100
 
 
 def test_a_film_that_cannot_be_written_is_an_error(tmp_path):
@@ -364,7 +395,7 @@ def test_a_film_for_which_the_disk_is_too_small_is_an_error(tmp_path):
         from pathlib import Path
         import numpy as np
         from robustseg_core.errors import RobustsegError
-        from robustseg_core.output.recorder import VideoWriter
+        from robustseg_core.output.film import VideoWriter
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
         dice = np.random.default_rng(0)
@@ -388,4 +419,4 @@ def test_a_film_for_which_the_disk_is_too_small_is_an_error(tmp_path):
 def test_the_film_of_a_drive_lasts_as_long_as_the_drive(healthy, tmp_path):
     sheet, film = draw_drive(healthy, tmp_path)
     assert sheet.exists()
-    assert len(frames(film, 15)) == pytest.approx(1.975 * 15, abs=1)
+    assert lasts_s(film) == pytest.approx(1.975, abs=0.05)

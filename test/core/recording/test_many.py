@@ -1,0 +1,102 @@
+"""A run of its own for each recording: failures, what was done before, and the table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from robustseg_core.bag import BagWriter
+from robustseg_core.cli.main import app
+from robustseg_core.cli.terminal import guarded
+from robustseg_core.errors import RobustsegError
+from robustseg_core.jobs import Workers
+from robustseg_core.models import checkpoint
+from robustseg_core.output.recorder import Recorder
+from robustseg_core.recording.many import run_each
+from robustseg_core.recording.run import run_bags
+from support import drives
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    checkpoint.save(path, checkpoint.untrained(checkpoint.default_spec(size=drives.SIZE)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory):
+    """Two drives, and between them a recording of nothing."""
+    folder = tmp_path_factory.mktemp("bags")
+    first = drives.write_drive(folder / "a", 1.0, drives.truths(1.0))
+    with BagWriter(folder / "empty"):
+        pass
+    return [first, folder / "empty", shutil.copytree(first, folder / "c")]
+
+
+def made(table):
+    return [row["made"] for row in table["runs"]]
+
+
+@pytest.mark.parametrize("workers", [Workers(), Workers(jobs=2)], ids=["here", "two"])
+def test_one_that_fails_does_not_stop_the_others(bags, weights, tmp_path, workers):
+    words = [f"weights={weights}"]
+    table = run_each(bags, out=tmp_path / "many", workers=workers, overrides=words)
+    assert table == json.loads((tmp_path / "many" / "runs.json").read_text())
+    assert [row["name"] for row in table["runs"]] == ["a", "empty", "c"]
+    assert table["failed"] == 1 and "holds no message" in table["runs"][1]["error"]
+    run_bags(bags[:1], out=tmp_path / "one", overrides=words)
+    files = {name: sorted((tmp_path / name / "masks").iterdir()) for name in ("one", "many/a")}
+    for ours, theirs in zip(*files.values(), strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_killed_and_started_again_it_does_none_twice(monkeypatch, bags, weights, tmp_path):
+    def run(**options):
+        words = {"overrides": [f"weights={weights}"], **options}
+        return run_each([bags[0], bags[2]], out=tmp_path, workers=Workers(), **words)
+
+    def interrupted(recorder, *args):
+        if "/c/" in str(recorder.folder):
+            raise KeyboardInterrupt
+        return original(recorder, *args)
+
+    original = Recorder.add
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert made(run()) == [False, True]
+    assert made(run()) == [False, False]
+    assert made(run(seed=1)) == [True, True], "other options are another run"
+
+
+def test_where_a_table_of_somebody_elses_lies_nothing_is_done(bags, weights, tmp_path):
+    (tmp_path / "runs.json").write_text("[]")
+    with pytest.raises(RobustsegError, match="is not robustseg's to replace"):
+        run_each(bags, out=tmp_path, workers=Workers(), overrides=[f"weights={weights}"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["runs.json"]
+
+
+def test_the_command_ends_with_2_and_shows_all(bags, weights, tmp_path, capsys):
+    words = ["run", *map(str, bags), "--jobs", "1", "--out", str(tmp_path), "--no-video"]
+    assert guarded(lambda: app([*words, "--weights", str(weights)])) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 3 recordings failed" in said and "empty: " in said and "coverage, %" in said
+    assert (tmp_path / "a" / "report.html").exists() and not (tmp_path / "a/overlay.webm").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_on_a_cluster_killed_and_started_again_it_does_none_twice(bags, weights, tmp_path):
+    """What an interrupted run has done is there; the cluster does the rest, and then nothing."""
+    pytest.importorskip("ray")
+    options = {"out": tmp_path, "overrides": [f"weights={weights}"]}
+    run_each(bags[:1], workers=Workers(), **options)
+    cluster = Workers(jobs=2, ray="local")
+    assert made(run_each(bags, workers=cluster, **options)) == [False, True, True]
+    table = run_each(bags, workers=cluster, **options)
+    assert [row["made"] for row in table["runs"] if not row["error"]] == [False, False]

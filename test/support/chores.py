@@ -1,0 +1,28 @@
+"""Tasks for `robustseg_core.jobs`, where other processes can import them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from robustseg_core.errors import RobustsegError
+
+
+def chore(task: tuple[str, int]) -> int:
+    """What a word says."""
+    word, number = task
+    if word == "fail":
+        raise RobustsegError(f"number {number} cannot be done")
+    if word == "defect":
+        raise ZeroDivisionError("of ours")
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word.startswith("die once in "):
+        mark = Path(word.removeprefix("die once in ")) / str(number)
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    if word == "wait":
+        signal.pause()
+    return number * number
