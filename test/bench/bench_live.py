@@ -391,6 +391,9 @@ def serve(which: str, seconds: float) -> None:
     threading.Thread(target=measure, args=[node], daemon=True).start()
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         work()
+    # A process that only vanishes leaves shared memory behind, and the next one is not discovered.
+    node.destroy_node()
+    rclpy.try_shutdown()
     os._exit(0)
 
 
