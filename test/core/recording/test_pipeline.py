@@ -159,15 +159,16 @@ def test_an_error_in_any_stage_leaves_nothing(monkeypatch, drive, weights, tmp_p
 
 
 def test_sets_that_the_network_makes_no_mask_of_are_told(monkeypatch, drive, weights, tmp_path):
-    def now_and_then(model, device, *, cpu_threads=0):
-        engine, count = original(model, device, cpu_threads=cpu_threads), iter(range(1000))
+    def now_and_then(robot):
+        spec, engine = original(robot)
+        count = iter(range(1000))
 
         def run(bundle):
             if next(count) % 2:
                 raise NotFiniteError("the network's logits are not finite")
             return engine(bundle)
 
-        return run
+        return spec, run
 
     original = module.engine_of
     monkeypatch.setattr(module, "engine_of", now_and_then)
