@@ -30,8 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustseg_core import modalities
 from robustseg_core.config import ViewConfig
-from robustseg_core.engines import Engine
-from robustseg_core.engines.eager import pick_device
+from robustseg_core.engines import Engine, artifact
+from robustseg_core.engines.opening import device_of, open_engine
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera, same_aspect
 from robustseg_core.geometry.view import View, grid_of
@@ -42,7 +42,7 @@ from robustseg_core.models.calibration import Promise
 from robustseg_core.models.novelty import novelty_of
 from robustseg_core.output import draw
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.segmenter import encode, engine_of, enlarge, weights_file
+from robustseg_core.segmenter import encode, enlarge, weights_file
 from robustseg_core.types import (
     IGNORE,
     Bundle,
@@ -76,29 +76,33 @@ def load(
     weights: str | Path = "street",
     *,
     device: str = "auto",
+    engine: str = "auto",
     cpu_threads: int = 0,
     alpha: float = 0.0,
 ) -> Predictor:
     """A predictor with the student that is shipped, or with a checkpoint.
 
     Args:
-        weights: `street`, or the path of a .safetensors file that `robustseg train` wrote.
+        weights: `street`, or the path of a .safetensors file that `robustseg train` wrote, or of
+            what `robustseg export` made of it.
         device: auto, cpu, cuda or cuda:N.
+        engine: as a robot's: auto, eager, openvino or onnxruntime.
         cpu_threads: of this process's networks, on a CPU; 0: all cores but one.
         alpha: at most this share of the pixels that keep their label is wrong, as the checkpoint
             promises (docs/specs/confidence.md); the others become 255. 0: all keep it.
 
     Raises:
-        RobustsegError: no such weights, device or number of threads, a file that is no checkpoint,
-            or a promise that it does not give.
+        RobustsegError: no such weights, device, engine or number of threads, a file that is no
+            checkpoint, or a promise that it does not give.
     """
     if not isinstance(weights, (str, Path)) or not str(weights):
         raise RobustsegError(f"weights is {weights!r}; give the name, as 'street', or the path")
-    RobotConfig.model_validate({"cpu_threads": cpu_threads, "alpha": alpha}, strict=True)
-    where = pick_device(device)
-    model = checkpoint.load(weights_file(weights))
-    engine = engine_of(model, where, cpu_threads=cpu_threads)
-    return Predictor(model.spec, engine, alpha=alpha)
+    fields = {"engine": engine, "cpu_threads": cpu_threads, "alpha": alpha}
+    RobotConfig.model_validate(fields, strict=True)
+    device_of(device, engine)  # before the weights are read
+    exported = artifact.load(weights_file(weights))
+    runs = open_engine(exported, device=device, engine=engine, cpu_threads=cpu_threads)
+    return Predictor(exported.spec, runs, alpha=alpha)
 
 
 class Example(NamedTuple):

@@ -14,13 +14,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from robustseg_core import modalities
-from robustseg_core.engines import Engine, LackingError, NoMaskError
-from robustseg_core.engines.eager import EagerEngine, pick_device
+from robustseg_core.engines import Engine, LackingError, NoMaskError, artifact
+from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.fallback import FallbackEngine
+from robustseg_core.engines.opening import device_of, open_engine
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
@@ -119,9 +119,15 @@ class Segmenter:
         Raises:
             RobustsegError: the checkpoint, the device or the streams cannot be used.
         """
-        device = pick_device(config.device)
-        model = network(config.weights, list(config.topics))
-        return cls(config, model.spec, engine_of(model, device, cpu_threads=config.cpu_threads))
+        device_of(config.device, config.engine)  # before the weights are read
+        exported = weights_of(config.weights, list(config.topics))
+        engine = open_engine(
+            exported,
+            device=config.device,
+            engine=config.engine,
+            cpu_threads=config.cpu_threads,
+        )
+        return cls(config, exported.spec, engine)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -344,15 +350,6 @@ class Segmenter:
         return finding
 
 
-def engine_of(model: Network, device: torch.device, *, cpu_threads: int = 0) -> Engine:
-    """What runs a network: on a GPU, the CPU stands by for the day when it fails."""
-    engine = EagerEngine(model, device, cpu_threads=cpu_threads)
-    if device.type == "cpu":
-        return engine
-    cpu = torch.device("cpu")
-    return FallbackEngine(engine, lambda: EagerEngine(model, cpu, cpu_threads=cpu_threads))
-
-
 def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns: int) -> Frame:
     """What the network sees of a sensor in a set stamped `stamp_ns`; readings are oldest first.
 
@@ -364,11 +361,11 @@ def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns:
     return Frame(decoder.name, readings[-1].stamp_ns, array, quality)
 
 
-def network(weights: str, streams: Sequence[str]) -> Network:
+def weights_of(weights: str, streams: Sequence[str]) -> Exported:
     """The network that a robot means: as `weights_file`, empty for the shipped one, or `untrained`.
 
     Raises:
-        RobustsegError: there is no stream, or the checkpoint cannot be used.
+        RobustsegError: there is no stream, or the weights cannot be used.
     """
     if not streams:
         raise RobustsegError(
@@ -377,15 +374,20 @@ def network(weights: str, streams: Sequence[str]) -> Network:
         )
     if not weights:
         log.warning("no weights given: the shipped student knows simulated streets only")
-        return checkpoint.load(checkpoint.SHIPPED)
+        return artifact.load(checkpoint.SHIPPED)
     if weights != UNTRAINED:
-        return checkpoint.load(weights_file(weights))
+        return artifact.load(weights_file(weights))
     log.warning("masks come from an UNTRAINED network, for plumbing only")
-    return checkpoint.untrained(checkpoint.default_spec(modalities.ranked(streams)))
+    return Exported(checkpoint.untrained(checkpoint.default_spec(modalities.ranked(streams))))
+
+
+def network(weights: str, streams: Sequence[str]) -> Network:
+    """The network of `weights_of`, whatever engine it is exported for."""
+    return weights_of(weights, streams).model
 
 
 def weights_file(weights: str | Path) -> Path:
-    """The checkpoint that is meant: by its path, or by the name of one that is shipped.
+    """The checkpoint or artifact that is meant: by its path, or by the name of one that is shipped.
 
     Raises:
         RobustsegError: it is neither.

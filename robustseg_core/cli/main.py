@@ -17,6 +17,7 @@ from rich.text import Text
 
 from robustseg_core.cli import adapt as cli_adapt
 from robustseg_core.cli import doctor as cli_doctor
+from robustseg_core.cli import engines as cli_engines
 from robustseg_core.cli import learn as cli_learn
 from robustseg_core.cli import make as cli_make
 from robustseg_core.cli import official as cli_official
@@ -89,6 +90,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_make.app)
 app.add_typer(cli_learn.app)
+app.add_typer(cli_engines.app)
 app.add_typer(cli_adapt.app)
 app.add_typer(cli_official.app)
 app.add_typer(cli_robustness.app)

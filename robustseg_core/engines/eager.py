@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from robustseg_core.engines import LackingError, NotFiniteError
+from robustseg_core.engines._base import Memory, NetworkEngine, told
 from robustseg_core.errors import RobustsegError
-from robustseg_core.models.calibration import temperature, winner
-from robustseg_core.models.network import Network
-from robustseg_core.models.resize import resize_logits
-from robustseg_core.types import Bundle, ModelSpec
+from robustseg_core.models.network import Network, PackedNetwork
+from robustseg_core.types import Bundle
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
@@ -58,8 +57,8 @@ def share_cores(device: torch.device, *, threads: int = 0, processes: int = 1) -
         torch.set_num_threads(threads or max(1, spare // processes))
 
 
-class EagerEngine:
-    """Runs one bundle at a time; its cost is that of the modalities which are there.
+class EagerEngine(NetworkEngine):
+    """The network as it is; its cost is that of the modalities which are there and new.
 
     Args:
         model: a segmenter in either head form; inference uses the folded one.
@@ -67,53 +66,46 @@ class EagerEngine:
         cpu_threads: of this whole process, on a CPU; 0: all cores but one (`share_cores`).
     """
 
+    name: ClassVar = "eager"
+
     def __init__(self, model: Network, device: torch.device, *, cpu_threads: int = 0) -> None:
         share_cores(device, threads=cpu_threads)
-        self.spec: ModelSpec = model.spec
+        super().__init__(model.spec)
         self._device = device
         self._model = model.folded().to(device)
+        self.memory = Memory()
 
-    def __call__(self, bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """(H, W) class ids and (H, W) confidence 0..255, at the network's size.
-
-        Raises:
-            LackingError: the bundle lacks a sensor that the network needs.
-            NotFiniteError: the logits are not finite, as of damaged weights.
-        """
-        for name in self._model.needs:
-            if name not in bundle.frames:
-                raise LackingError(
-                    name,
-                    f"the network ({self.spec.architecture}) makes no mask without {name}, and "
-                    f"there is only {', '.join(bundle.frames)}; use weights that do without it",
-                )
-        images, alive, quality = self._tensors(bundle)
-        with torch.inference_mode():
-            logits = self._model(images, alive, quality).logits  # (1, K, h, w)
-            extremes = torch.stack(torch.aminmax(logits))  # a NaN anywhere makes both NaN
-            logits = resize_logits(logits, self.spec.size)  # (1, K, H, W)
-            quality_of = {name: frame.quality for name, frame in bundle.frames.items()}
-            ids, confidence = winner(logits[0], temperature(self.spec, quality_of))  # (H, W) each
-            finite = torch.isfinite(extremes).all() & torch.isfinite(confidence.sum())
-            ids_u8 = ids.to(torch.uint8).cpu().numpy()
-            confidence_u8 = (confidence * 255).round().to(torch.uint8).cpu().numpy()
-        if not finite:
-            raise NotFiniteError(
-                f"the network's logits of {', '.join(bundle.frames)} are not finite, so no mask "
-                "was made; use other weights"
-            )
-        return ids_u8, confidence_u8
-
-    def _tensors(
-        self, bundle: Bundle
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    def logits(self, bundle: Bundle) -> Tensor:
+        """As `NetworkEngine.logits`."""
         names = self.spec.modalities
-        images = {
-            name: torch.from_numpy(frame.array)[None].to(self._device, non_blocking=True)
-            for name, frame in bundle.frames.items()
-        }  # modality -> (1, C, H, W)
+        images = {n: torch.from_numpy(frame.array)[None] for n, frame in bundle.frames.items()}
         alive = torch.tensor([[name in bundle.frames for name in names]])  # (1, M)
-        quality = torch.tensor(
-            [[bundle.frames[n].quality if n in bundle.frames else 0.0 for n in names]]
-        )  # (1, M)
-        return images, alive, quality
+        if isinstance(self._model, PackedNetwork):
+            self._model.check(images, alive)
+            return self._of_packed(self._model, bundle, images)
+        here = {name: image.to(self._device) for name, image in images.items()}
+        logits: Tensor = self._model(here, alive, torch.tensor([told(bundle, names)])).logits
+        return logits
+
+    def _of_packed(
+        self, model: PackedNetwork, bundle: Bundle, images: Mapping[str, Tensor]
+    ) -> Tensor:
+        names = [name for name in self.spec.modalities if name in bundle.frames]
+        fresh = self.memory.news(bundle)
+        # A processor is faster with one image after the other, whose maps stay in its cache.
+        for some in [[name] for name in fresh] if self._device.type == "cpu" else [fresh]:
+            here = {name: images[name].to(self._device, non_blocking=True) for name in some}
+            new = torch.tensor([[name in some for name in self.spec.modalities]])
+            rows, _, modality = model.pack(here, new)
+            encoded = model.encode(rows, modality)
+            for row, column in enumerate(modality.tolist()):
+                name = self.spec.modalities[column]
+                own = [x[row : row + 1] for x in encoded]
+                self.memory.keep(name, bundle.frames[name], own)
+        self.memory.prune(bundle)
+        modality = torch.tensor([self.spec.modalities.index(name) for name in names])
+        modality = modality.to(self._device)
+        quality = torch.tensor(told(bundle, names), device=self._device)
+        maps = [torch.cat(x) for x in zip(*self.memory.maps(names), strict=True)]
+        fused = model.fuse(maps, torch.zeros_like(modality), modality, batch=1, quality=quality)
+        return model.decode(fused)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.config import ViewConfig
+from robustseg_core.geometry._nearest import Nearest, nearest
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.transforms import TransformTree, apart, placed, pose, strip
 from robustseg_core.types import Fault, Rejection
@@ -30,9 +30,6 @@ _STILL_M, _STILL_DEG = 1e-3, 0.01
 _KEPT = 16
 """Things kept at once; no robot needs so many, and a sensor that changes its name or size with
 every message must not fill the memory with tables."""
-
-_EMPTY = np.float32(1 << 30)
-"""Rank of a pixel that shows no point; finite, because morphology makes NaN of infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +265,7 @@ class View:
         Raises:
             Rejection: NO_CALIB; the view knows no intrinsics.
         """
-        camera = self.camera
-        if camera is None:
-            raise Rejection(
-                Fault.NO_CALIB, "no CameraInfo for the view; publish it or set view.intrinsics"
-            )
+        camera = self._expect_camera()
         height, width = self.size
         u, v, depth_m, index = camera.project(points)
         with np.errstate(all="ignore"):
@@ -284,21 +277,38 @@ class View:
         rows, cols = np.minimum(rows, height - 1), np.minimum(cols, width - 1)
         return Projection(rows, cols, depth_m[inside], index[inside])
 
-    def nearest(self, found: Projection, *, grow: int = 1) -> tuple[NDArray[np.intp], ...]:
-        """(pixel, which): flat grid pixels, and the entry of `found` that each one shows.
+    def _expect_camera(self) -> Camera:
+        camera = self.camera
+        if camera is None:
+            raise Rejection(
+                Fault.NO_CALIB, "no CameraInfo for the view; publish it or set view.intrinsics"
+            )
+        return camera
 
-        The nearest point wins. `grow` is the side in pixels of the square that each point paints.
+    def nearest(
+        self,
+        modality: str,
+        frame_id: str,
+        points: NDArray[np.float32],
+        *,
+        grow: int = 1,
+        lengths: NDArray[np.float32] | None = None,
+    ) -> Nearest:
+        """The nearest point on each pixel of the grid, as `place` and `project` put it there.
+
+        Args:
+            modality: whose points they are.
+            frame_id: the frame that they are in.
+            points: (N, 3), or rays.
+            grow: side in pixels of the square that each point paints.
+            lengths: (N,) what rays are multiplied by; one that is not above 0 hits nothing.
+
+        Raises:
+            Rejection: NO_TF, or NO_CALIB.
         """
-        height, width = self.size
-        far_to_near = np.argsort(-found.depth_m)
-        rank = np.full(height * width, _EMPTY, np.float32)  # 0: the nearest; exact to 2**24 points
-        pixel = (found.rows * width + found.cols)[far_to_near]
-        rank[pixel] = np.arange(len(pixel) - 1, -1, -1, dtype=np.float32)  # the last write stays
-        if grow > 1:
-            square = np.ones((grow, grow), np.uint8)
-            rank = np.asarray(cv2.erode(rank.reshape(height, width), square), np.float32).ravel()
-        shown = np.flatnonzero(rank < _EMPTY)
-        return shown, far_to_near[::-1][rank[shown].astype(np.intp)]
+        view_from_sensor = self.view_from(modality, frame_id)
+        camera = self._expect_camera()
+        return nearest(points, view_from_sensor, camera, self.size, grow=grow, lengths=lengths)
 
     def lookup(self, modality: str, frame_id: str, height: int, width: int) -> NDArray[np.intp]:
         """(height * width,) flat grid pixel of each pixel of a sensor without depth; -1: outside.

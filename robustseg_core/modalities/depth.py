@@ -12,6 +12,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.compressed_depth import compile_rvl, decode_depth
 from robustseg_core.codecs.fields import fingerprint
+from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
@@ -136,14 +137,14 @@ class Depth(Modality):
 
     def _register(self, reading: Reading, view: View) -> NDArray[np.float32]:
         """(H, W) metres along the view's axis, nearest wins, NaN where nothing lands."""
-        depth_m = reading.data.ravel()
-        good = np.flatnonzero(depth_m > 0)
-        rays = view.rays(self.name, *reading.data.shape)[good]
-        points = view.place(self.name, reading.frame_id, rays * depth_m[good, None])
-        found = view.project(points)
-        pixel, which = view.nearest(found, grow=self.encoding.grow)
-        registered = np.full(view.size[0] * view.size[1], np.nan, np.float32)
-        registered[pixel] = found.depth_m[which]
+        found = view.nearest(
+            self.name,
+            reading.frame_id,
+            view.rays(self.name, *reading.data.shape),
+            grow=self.encoding.grow,
+            lengths=reading.data.ravel(),
+        )
+        registered = np.where(found.index >= 0, found.depth_m, np.float32(np.nan))
         return registered.reshape(view.size)
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -153,8 +154,9 @@ class Depth(Modality):
         return np.where(array[0][..., None] > 0, colors[..., ::-1], np.uint8(0))
 
     def warm_up(self) -> None:
-        """Compile the RVL decoder."""
+        """Compile the RVL decoder, and what registers."""
         compile_rvl()
+        compile_nearest()
 
     def reset(self) -> None:
         """Forget how the images used to be."""

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.points import Cloud, decode_points
+from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
@@ -103,12 +104,12 @@ class Lidar(Modality):
             Rejection: NO_CALIB or NO_TF.
         """
         cloud: Cloud = readings[-1].data
-        points = view.place(self.name, readings[-1].frame_id, cloud.xyz)
-        found = view.project(points)
-        pixel, which = view.nearest(found, grow=self.encoding.grow)
-        source = found.index[which]
+        frame_id = readings[-1].frame_id
+        found = view.nearest(self.name, frame_id, cloud.xyz, grow=self.encoding.grow)
+        pixel = np.flatnonzero(found.index >= 0)
+        source = found.index[pixel]
         lowest, highest = self.encoding.lowest_m, self.encoding.highest_m
-        x, y, z = (axis[source] for axis in points.T)
+        x, y, z = view.place(self.name, frame_id, cloud.xyz[source]).T
         range_m = np.sqrt(x * x + y * y + z * z)
         height = (-y - lowest) / (highest - lowest)  # y points down
         array = np.zeros((3, view.size[0] * view.size[1]), np.float32)
@@ -129,6 +130,10 @@ class Lidar(Modality):
         level = ((1 - np.sqrt(array[0])) * 255).astype(np.uint8)
         colors = cv2.applyColorMap(level, cv2.COLORMAP_TURBO)[..., ::-1]
         return np.where(array[0][..., None] > 0, colors, np.uint8(0))
+
+    def warm_up(self) -> None:
+        """Compile what projects."""
+        compile_nearest()
 
     def reset(self) -> None:
         """Forget how the scans used to be."""

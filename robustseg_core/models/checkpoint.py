@@ -29,6 +29,9 @@ from robustseg_core.types import CHANNELS, ModelSpec
 
 FORMAT = "robustseg/1"
 
+EXPORTED = ".rseg"
+"""Ending of what `robustseg export` makes of a checkpoint."""
+
 SHIPPED = Path(__file__).resolve().parent.parent / "weights" / "street.safetensors"
 """The student that comes with the package; how it was made is in the .json beside it."""
 
@@ -283,6 +286,11 @@ def _read(path: Path, classes: Sequence[str] | None) -> tuple[ModelSpec, str, di
 
 def _unreadable(path: Path, error: Exception) -> RobustsegError:
     """The sentence about a file that is no safetensors."""
+    if path.suffix == EXPORTED:
+        return RobustsegError(
+            f"{path} is a network exported for an engine, for robots; give the checkpoint "
+            "(.safetensors) that it was made of"
+        )
     if path.suffix in (".pth", ".pt", ".bin", ".ckpt") or _is_pytorch(path):
         return RobustsegError(
             f"{path} is no checkpoint of robustseg; official weights of PyTorch are imported with "

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustseg_core.models._rows import logits_by_rows
 from robustseg_core.models.exporting import is_exporting
 from robustseg_core.models.modules import Modules
 from robustseg_core.models.resize import resize
@@ -114,12 +115,24 @@ class FoldedHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """S maps (B, C_s, h_s, w_s), finest first, to logits (B, K, h_0, w_0)."""
-        assert self.classifier.bias is not None
+        first = self.projects[0].bias
+        assert self.classifier.bias is not None and first is not None
+        if self._by_rows(features[0]):
+            matrices = [project.weight[:, :, 0, 0] for project in self.projects]
+            classifier = self.classifier.weight[:, :, 0, 0]
+            return logits_by_rows(features, matrices, first, classifier, self.classifier.bias)
         logits = self.classifier.bias.view(1, -1, 1, 1)
         for block, total in self._embedded(features):
             hidden = self.dropout(F.relu_(total))
             logits = logits + F.conv2d(hidden, self.classifier.weight[:, block])
         return logits
+
+    def _by_rows(self, finest: Tensor) -> bool:
+        return (
+            finest.is_cpu
+            and finest.dtype == self.classifier.weight.dtype == torch.float32
+            and not (self.training or torch.is_grad_enabled() or is_exporting())
+        )
 
     def of_means(self, features: Sequence[Tensor], weights: Tensor) -> Tensor:
         """Logits of many weighted means of some maps, for inference.

@@ -273,6 +273,11 @@ class PackedNetwork(Network):
         ]
 
     @property
+    def alike(self) -> bool:
+        """Whether all sensors are encoded by the same weights."""
+        return False
+
+    @property
     def averages(self) -> bool:
         """Whether `fuse` is the mean of a sample's rows, and `decode` the head alone."""
         return False

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,7 @@ def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     channels, height, _ = image.shape
     found = [*image.mean((1, 2)), *image.std((1, 2))]
-    level = np.ascontiguousarray(image.transpose(1, 2, 0), np.float32)
+    level: NDArray[Any] = np.ascontiguousarray(image.transpose(1, 2, 0), np.float32)
     for _ in range(BANDS):
         coarser = cv2.pyrDown(level)
         detail = level - cv2.pyrUp(coarser, dstsize=level.shape[1::-1]).reshape(level.shape)

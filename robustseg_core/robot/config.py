@@ -41,11 +41,18 @@ class RobotConfig(Strict):
     )
     weights: str = Field(
         "",
-        description="Checkpoint (.safetensors); empty or `street`: the shipped student, trained on "
-        "simulated streets only; `untrained`: random weights, for plumbing.",
+        description="Checkpoint (.safetensors) or what `robustseg export` made of one; empty or "
+        "`street`: the shipped student, trained on simulated streets only; `untrained`: random "
+        "weights, for plumbing.",
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
+    )
+    engine: str = Field(
+        "auto",
+        pattern=r"^(auto|eager|openvino|onnxruntime)$",
+        description="What runs the network: eager (PyTorch), openvino or onnxruntime (CPU, extra "
+        "`engines`); auto: what the weights were exported for (`robustseg export`), else eager.",
     )
     cpu_threads: int = Field(
         0,

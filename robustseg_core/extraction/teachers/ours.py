@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.engines import Engine
+from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.eager import pick_device
+from robustseg_core.engines.opening import open_engine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.teachers import CAMERA, Teacher
 from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
-from robustseg_core.segmenter import engine_of
 from robustseg_core.types import Bundle
 
 
@@ -38,14 +39,15 @@ class OurTeacher(Teacher):
             )
         notices = [] if spec.trained else ["the checkpoint is untrained: its labels mean nothing"]
         super().__init__(path.name, spec, hashlib.sha256(path.read_bytes()).hexdigest(), notices)
-        self._path, self._device = path, pick_device(device)
+        pick_device(device)  # an error now, not with the first picture
+        self._path, self._device = path, device
         self._engine: Engine | None = None
         self._table: NDArray[np.uint8] | None = None
 
     def __call__(self, bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """As the network's own engine."""
         if self._engine is None:
-            self._engine = engine_of(checkpoint.load(self._path), self._device)
+            self._engine = open_engine(Exported(checkpoint.load(self._path)), device=self._device)
         ids, confidence = self._engine(bundle)
         return (ids if self._table is None else self._table[ids]), confidence
 

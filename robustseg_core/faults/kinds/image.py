@@ -72,6 +72,7 @@ def _rows(rgb: NDArray[np.uint8], message: Any) -> NDArray[np.uint8]:
     """The payload: what `decode_image` would turn into `rgb`, row padding as it was."""
     encoding = _UNTYPED.get(message.encoding, message.encoding)
     base, deep = encoding.rstrip("0123456789"), encoding.endswith("16")
+    array: NDArray[Any]
     if encoding in _LUMA_AT:
         array = _yuv422(rgb, _LUMA_AT[encoding])
     elif encoding in ("nv12", "nv21"):

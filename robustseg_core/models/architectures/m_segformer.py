@@ -60,6 +60,11 @@ class AnyModalSegmenter(PackedNetwork):
         return features
 
     @property
+    def alike(self) -> bool:
+        """As the spec says."""
+        return self.spec.stem == self.spec.norm == "shared"
+
+    @property
     def averages(self) -> bool:
         """As the fusion."""
         return all(fuse.averages for fuse in self.fusions)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from robustseg_core.models.fusion._base import (
     Fusion,
+    mix_per_sample,
     relative_health,
     rows_per_sample,
     sum_per_sample,
@@ -48,4 +49,4 @@ class GatedFusion(Fusion):
         loud = (score - score.detach().amax(0, keepdim=True)).exp() * health
         loud = loud / sum_per_sample(loud, sample, batch).clamp(min=1e-20)[sample]
         share = torch.sigmoid(self.mix)
-        return sum_per_sample(features * (share * loud + (1 - share) * even), sample, batch)
+        return mix_per_sample(features, share * loud + (1 - share) * even, sample, batch)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from robustseg_core.models.fusion._base import (
     Fusion,
+    mix_per_sample,
     relative_health,
     rows_per_sample,
     sum_per_sample,
@@ -51,10 +52,17 @@ class TrustFusion(Fusion):
         health = relative_health(quality, sample, batch, like=x)
         weight = health.pow(self.log_exponent.exp()[modality]).view(-1, 1, 1, 1)
         even = weight / sum_per_sample(weight, sample, batch)[sample]
-        score = x.flatten(1, 2) @ self.score[modality].unsqueeze(2)  # (N, h * w, 1)
+        score = self._scores(x.flatten(1, 2), modality, batch)  # (N, h * w)
         score = score.view(*x.shape[:3], 1) + self.bias[modality].view(-1, 1, 1, 1)
         loud = (LOUDEST * torch.tanh(score / LOUDEST)).exp() * weight  # (N, h, w, 1)
         loud = loud / sum_per_sample(loud, sample, batch)[sample]
         share = torch.sigmoid(self.mix)
-        fused = sum_per_sample(x * (share * loud + (1 - share) * even), sample, batch)
+        fused = mix_per_sample(x, share * loud + (1 - share) * even, sample, batch)
         return fused.permute(0, 3, 1, 2)
+
+    def _scores(self, pixels: Tensor, modality: Tensor, batch: int) -> Tensor:
+        """(N, P, C) to (N, P), <v_m, f_m>; a scene's few rows are faster one by one."""
+        own = self.score[modality]  # (N, C)
+        if batch > 1:
+            return (pixels @ own.unsqueeze(2)).squeeze(2)
+        return torch.stack([pixels[row] @ own[row] for row in range(len(pixels))])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustseg_core.config import ViewConfig
@@ -100,18 +102,72 @@ def test_the_grid_shares_its_edges_with_the_camera() -> None:
     assert (rows == 24).all()
 
 
+IDENTITY = (0, 0, 0, 0, 0, 0, 1)
+
+
 def test_the_nearest_return_hides_those_behind_it() -> None:
-    view = ready()
+    view = ready(extrinsics={"lidar": IDENTITY})
     points = np.array([[0, 0, 5], [0, 0, 2], [0, 0, 9], [1, 0, 3]], np.float32)
-    found = view.project(points)
-    pixel, which = view.nearest(found)
-    shown = dict(zip(pixel.tolist(), found.index[which].tolist(), strict=True))
-    assert sorted(shown.values()) == [1, 3]
-    pixel, which = view.nearest(found, grow=3)
-    assert len(pixel) == 18
-    assert set(found.index[which].tolist()) == {1, 3}
-    near, _ = view.nearest(view.project(points * [1, 1, -1]))
-    assert near.size == 0
+    index = view.nearest("lidar", "", points).index
+    assert sorted(index[index >= 0].tolist()) == [1, 3]
+    found = view.nearest("lidar", "", points, grow=3)
+    assert np.count_nonzero(found.index >= 0) == 18
+    assert np.array_equal(found.index < 0, np.isinf(found.depth_m))
+    assert set(found.index.tolist()) == {-1, 1, 3}
+    behind = view.nearest("lidar", "", points * np.float32([1, 1, -1]))
+    assert (behind.index < 0).all()
+
+
+def nearest_slowly(view: View, points: np.ndarray, grow: int) -> np.ndarray:
+    """(H * W,) depth of the nearest of the points on each pixel, over whole arrays."""
+    found = view.project(view.place("lidar", "", points))
+    depth_m = np.full(view.size, np.inf, np.float32)
+    np.minimum.at(depth_m, (found.rows, found.cols), found.depth_m)
+    largest = np.float32(1e30)  # morphology makes NaN of infinity
+    finite = np.minimum(depth_m, largest)
+    grown = cv2.erode(finite, np.ones((grow, grow), np.uint8))
+    return np.where(grown < largest, grown, np.float32(np.inf)).ravel()
+
+
+@pytest.mark.parametrize("model", ["none", *LENSES])
+@pytest.mark.parametrize("turned", [False, True])
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(0, 700),
+    grow=st.integers(1, 4),
+    odd=st.sampled_from([0.0, np.nan, np.inf, 1e20]),
+    seed=st.integers(0, 99),
+)
+def test_one_pass_puts_points_where_four_do(model, turned, count, grow, odd, seed) -> None:
+    dice = np.random.default_rng(seed)
+    view = View((48, 64), ViewConfig(extrinsics={"lidar": (0.1, -0.2, 0.3, 0.1, 0.2, -0.1, 1)}))
+    r = cv2.Rodrigues(np.array([0.02, -0.01, 0.03]))[0].ravel() if turned else np.eye(3).ravel()
+    options = {} if model == "none" else {"model": model, "d": LENSES[model]}
+    view.set_camera("rgb", replace(Camera.from_message(camera_info(**options)), rotation=tuple(r)))
+    points = dice.normal(0, [3, 2, 5], (count, 3)).astype(np.float32)
+    points[: count // 50] *= np.float32(odd)
+    with np.errstate(all="ignore"):
+        found = view.nearest("lidar", "", points, grow=grow)
+        expected = nearest_slowly(view, points, grow)
+    np.testing.assert_allclose(found.depth_m, expected, rtol=1e-5)
+    seen = found.index >= 0
+    assert np.array_equal(seen, np.isfinite(found.depth_m))
+    there = view.place("lidar", "", points[found.index[seen]])
+    if not turned:
+        np.testing.assert_array_equal(there[:, 2], found.depth_m[seen])
+
+
+@given(seed=st.integers(0, 99))
+def test_rays_without_a_length_hit_nothing(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    view = ready(extrinsics={"depth": IDENTITY})
+    rays = dice.uniform(-0.4, 0.4, (300, 3)).astype(np.float32) + np.float32([0, 0, 1])
+    lengths = dice.choice(np.float32([0, -1, np.nan, 1, 2.5]), 300)
+    with_lengths = view.nearest("depth", "", rays, lengths=lengths)
+    good = lengths > 0
+    alone = view.nearest("depth", "", rays[good] * lengths[good, None])
+    np.testing.assert_array_equal(with_lengths.depth_m, alone.depth_m)
+    assert good[with_lengths.index[with_lengths.index >= 0]].all()
 
 
 # -- where sensors are ------------------------------------------------------------------------
