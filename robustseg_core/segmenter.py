@@ -119,15 +119,7 @@ class Segmenter:
         Raises:
             RobustsegError: the checkpoint, the device or the streams cannot be used.
         """
-        device_of(config.device, config.engine)  # before the weights are read
-        exported = weights_of(config.weights, list(config.topics))
-        engine = open_engine(
-            exported,
-            device=config.device,
-            engine=config.engine,
-            cpu_threads=config.cpu_threads,
-        )
-        return cls(config, exported.spec, engine)
+        return cls(config, *engine_of(config))
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -359,6 +351,19 @@ def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns:
     array = decoder.encode(readings, view, stamp_ns)
     quality = min(reading.quality for reading in readings)
     return Frame(decoder.name, readings[-1].stamp_ns, array, quality)
+
+
+def engine_of(config: RobotConfig) -> tuple[ModelSpec, Engine]:
+    """What a robot's network expects, and what runs it.
+
+    Raises:
+        RobustsegError: the checkpoint, the device or the engine cannot be used.
+    """
+    device_of(config.device, config.engine)  # before the weights are read
+    exported = weights_of(config.weights, list(config.topics))
+    return exported.spec, open_engine(
+        exported, device=config.device, engine=config.engine, cpu_threads=config.cpu_threads
+    )
 
 
 def weights_of(weights: str, streams: Sequence[str]) -> Exported:

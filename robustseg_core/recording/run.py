@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from robustseg_core import config
 from robustseg_core.bag import Bag, Recorded, Recording
-from robustseg_core.engines.opening import device_of, open_engine
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report
@@ -25,7 +24,7 @@ from robustseg_core.recording.pipeline import SETS, Deferred, Inference, ReadAhe
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig, parse_robot
-from robustseg_core.segmenter import UNTRAINED, Segmenter, weights_file, weights_of
+from robustseg_core.segmenter import UNTRAINED, Segmenter, engine_of, weights_file
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
 from robustseg_core.types import SECOND, LabelMap, Reasons, sentence
@@ -76,16 +75,8 @@ def run_bags(
         weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
         inputs = [*paths, *([params] if params else []), *weights]
         with staged(out, command="run", inputs=inputs) as folder:
-            device_of(robot.device, robot.engine)  # before the weights are read
-            exported = weights_of(robot.weights, list(robot.topics))
-            spec = exported.spec
+            spec, engine = engine_of(robot)
             segmenter = Segmenter(robot, spec, Deferred(spec))
-            engine = open_engine(
-                exported,
-                device=robot.device,
-                engine=robot.engine,
-                cpu_threads=robot.cpu_threads,
-            )
             infer = Inference(spec, engine, alpha=robot.alpha, refused=segmenter.refused)
             timeline = Timeline(bag.spans)
             silence = _Silence(segmenter, timeline.duration_ns)

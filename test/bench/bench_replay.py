@@ -21,12 +21,11 @@ from statistics import median
 import torch
 
 from robustseg_core.bag import Bag
-from robustseg_core.engines.opening import open_engine
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.pipeline import Deferred
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.run import robot_for, run_bags
-from robustseg_core.segmenter import Segmenter, weights_of
+from robustseg_core.segmenter import Segmenter, engine_of
 from robustseg_core.sim.produce import Recipe, simulate
 
 DRIVE = Path("out/bench/drive.mcap")
@@ -48,10 +47,9 @@ def child(what: str, drive: Path, weights: str) -> dict[str, float]:
             return _taken(made, start_s, cpu_s)
     with Bag([drive]) as bag:
         robot = robot_for(bag, None, words)
-        exported = weights_of(robot.weights, list(robot.topics))
-        segmenter = Segmenter(robot, exported.spec, Deferred(exported.spec))
+        spec, engine = engine_of(robot)
+        segmenter = Segmenter(robot, spec, Deferred(spec))
         bundles = [label_map.bundle for label_map in replay(bag, segmenter)]
-    engine = open_engine(exported, device="cpu", engine=robot.engine, cpu_threads=1)
     engine(bundles[-1])
     start_s, cpu_s = time.perf_counter(), time.process_time()
     for bundle in bundles:

@@ -159,18 +159,18 @@ def test_an_error_in_any_stage_leaves_nothing(monkeypatch, drive, weights, tmp_p
 
 
 def test_sets_that_the_network_makes_no_mask_of_are_told(monkeypatch, drive, weights, tmp_path):
-    def now_and_then(exported, **options):
-        engine, count = original(exported, **options), iter(range(1000))
+    def now_and_then(robot):
+        (spec, engine), count = original(robot), iter(range(1000))
 
         def run(bundle):
             if next(count) % 2:
                 raise NotFiniteError("the network's logits are not finite")
             return engine(bundle)
 
-        return run
+        return spec, run
 
-    original = module.open_engine
-    monkeypatch.setattr(module, "open_engine", now_and_then)
+    original = module.engine_of
+    monkeypatch.setattr(module, "engine_of", now_and_then)
     result = run_bags([drive], out=tmp_path, overrides=[f"weights={weights}"])
     told = [text for text in result["notices"] if "not finite" in text]
     sets = sum(int(notice.rpartition("(")[2].split()[0]) for notice in told)
