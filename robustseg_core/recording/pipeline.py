@@ -212,7 +212,7 @@ class Inference:
             return None
         ids = self._promise.kept(ids, confidence, bundle)
         infer_ms = (self._stopwatch_ns() - start_ns) / MS
-        encode_ms = label_map.latency_ms["encode"]
+        before_ms = label_map.latency_ms
         self.masks += 1
         height, width = label_map.ids.shape
         return replace(
@@ -220,8 +220,8 @@ class Inference:
             ids=enlarge(ids, height, width),
             confidence=enlarge(confidence, height, width),
             latency_ms={
-                "encode": encode_ms,
+                **before_ms,
                 "infer": infer_ms,
-                "total": encode_ms + (self._stopwatch_ns() - start_ns) / MS,
+                "total": before_ms["total"] + (self._stopwatch_ns() - start_ns) / MS,
             },
         )

@@ -160,8 +160,7 @@ def test_an_error_in_any_stage_leaves_nothing(monkeypatch, drive, weights, tmp_p
 
 def test_sets_that_the_network_makes_no_mask_of_are_told(monkeypatch, drive, weights, tmp_path):
     def now_and_then(robot):
-        spec, engine = original(robot)
-        count = iter(range(1000))
+        (spec, engine), count = original(robot), iter(range(1000))
 
         def run(bundle):
             if next(count) % 2:
