@@ -14,9 +14,9 @@ ON_PYPI = {"opencv": "opencv-python-headless", "yaml": "PyYAML", "pil": "pillow"
 """rosdep's key without python3- -> PyPI's name, where they differ."""
 PROGRAMS = {
     "robustseg": "robustseg_core.cli.main:main",
-    "segment_node": "robustseg_ros.segment_node:main",
-    "play_node": "robustseg_ros.play_node:main",
-    "fault_node": "robustseg_ros.fault_node:main",
+    "segment_node": "robustseg_ros.programs:segment_node",
+    "play_node": "robustseg_ros.programs:play_node",
+    "fault_node": "robustseg_ros.programs:fault_node",
 }
 
 

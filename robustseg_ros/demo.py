@@ -44,7 +44,8 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, Reasons, State
-from robustseg_ros import command_line, optional
+from robustseg_ros import optional
+from robustseg_ros.running import command_line
 
 DEPTH = 100
 """Messages that may wait for this process, per topic."""

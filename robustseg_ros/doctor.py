@@ -45,10 +45,11 @@ from robustseg_core.output.messages import NODE
 from robustseg_core.robot.topics import calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND
-from robustseg_ros import command_line, optional, parameters, qos, run
+from robustseg_ros import optional, parameters, qos
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import TF_MESSAGE, Inputs
 from robustseg_ros.rclpy_names import ClockType, LoggingSeverity
+from robustseg_ros.running import command_line, run
 
 MASKS = "label_mask"
 LOOK_NS = SECOND

@@ -23,9 +23,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from robustseg_core import modalities
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, Sample, parse_fault
-from robustseg_ros import command_line, optional, parameters, run, spin
+from robustseg_ros import optional, parameters
 from robustseg_ros.inputs import choose_type
 from robustseg_ros.rclpy_names import ClockType
+from robustseg_ros.running import command_line, run, spin
 
 LOOK_S = 0.5
 """How often topics are looked for that nobody published before."""

@@ -30,8 +30,9 @@ from robustseg_core.recording.guess import Candidate, rank
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.robot.topics import TF_TOPICS
 from robustseg_core.types import SECOND, Rejection
-from robustseg_ros import command_line, optional, run
+from robustseg_ros import optional
 from robustseg_ros.restamp import restamp
+from robustseg_ros.running import command_line, run
 
 BULKY = (
     "sensor_msgs/msg/Image",

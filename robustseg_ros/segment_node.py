@@ -36,11 +36,12 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND, LabelMap
-from robustseg_ros import command_line, parameters, run, spin
+from robustseg_ros import parameters
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.rclpy_names import ClockType
+from robustseg_ros.running import command_line, run, spin
 
 DIAGNOSTICS_S = 1.0
 JOIN_S = 5.0

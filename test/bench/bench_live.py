@@ -331,7 +331,7 @@ def ours(meter: Meter) -> Node:
 
 def serve(which: str, seconds: float) -> None:
     """One node's process: warm up, count, say the figures."""
-    from robustseg_ros import spin
+    from robustseg_ros.running import spin
 
     carry_large_messages(os.environ)
     meter = Meter()

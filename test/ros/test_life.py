@@ -39,11 +39,12 @@ from robustseg_core.models import checkpoint
 from robustseg_core.output import messages
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import Bundle, Health, LabelMap, State
-from robustseg_ros import optional, run, typesupport
+from robustseg_ros import optional, typesupport
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.doctor import DoctorNode
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
+from robustseg_ros.running import run
 from support.live_ear import Ear as Listener
 from support.live_sensors import Sensors, parameter_file
 
