@@ -311,7 +311,7 @@ def test_an_option_wins_over_set_over_the_file_over_the_default(
 ):
     asked = []
     monkeypatch.setattr(
-        "robustseg_core.segmenter.Segmenter.from_config",
+        "robustseg_core.recording.run.engine_of",
         lambda robot: asked.append(robot.device) or (_ for _ in ()).throw(KeyboardInterrupt),
     )
     words = ["run", "b", "--out", tmp_path / "out", "--params", robot_file(tmp_path, **file)]
