@@ -8,6 +8,7 @@ and the graphs, as ONNX. A machine without the engine's runtime runs the checkpo
 from __future__ import annotations
 
 import json
+import os
 import platform
 import tempfile
 import zipfile
@@ -93,6 +94,8 @@ def write(
 
 def is_artifact(path: Path) -> bool:
     """Whether a file is an archive with an account of an export in it."""
+    if not os.path.isfile(path):  # of a device, zipfile would look for the end without end
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return ABOUT in archive.namelist()

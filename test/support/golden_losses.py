@@ -275,6 +275,8 @@ RELEASED = (
 class _Says(nn.Module):
     """A network that says what was recorded."""
 
+    head_form = "folded"
+
     def __init__(self, prediction: Prediction) -> None:
         super().__init__()
         self._prediction = prediction

@@ -38,6 +38,8 @@ def data(tmp_path_factory) -> tuple[Path, Path]:
 class Watched:
     """A network that keeps what it was shown."""
 
+    head_form = "folded"
+
     def __init__(self, model) -> None:
         self.model, self.seen = model, []
 
