@@ -19,9 +19,6 @@ from robustseg_core.types import MS, SECOND
 
 BEHIND_NS = 20 * MS
 """A message that waited for longer, or a callback that took longer, means a backlog."""
-DRAIN_S = 0.03
-"""Queues that the executor does not wait for are emptied this often, and before any other message
-is handed on."""
 COLLECT_NS = SECOND // 4
 """A backlog is handed on after this, though more may wait: it may never end."""
 STEP_NS = 5 * MS
@@ -136,7 +133,6 @@ class Ear:
         self._clock_ns = clock_ns
         self._arrivals = Arrivals(clock_ns, system_ns)
         self._waiting: list[_Waiting] = []
-        self._drains: list[Callable[[], int]] = []
         self._lossy: dict[str, tuple[int, Callable[[int], None]]] = {}
         """Stream -> depth of its queue, and who is told of losses."""
         self._catching_up = False
@@ -151,17 +147,8 @@ class Ear:
         self._waiting.clear()
         self._arrivals.forget()
         self._lossy.clear()
-        self._drains.clear()
         if self._until_ns is not None:
             self._until_ns = self._clock_ns()
-
-    def drain(self, take_waiting: Callable[[], int]) -> None:
-        """Have a queue emptied that the executor does not wait for.
-
-        Args:
-            take_waiting: calls `take` with all that waits, as `drained`; how many there were.
-        """
-        self._drains.append(take_waiting)
 
     def heard_ns(self) -> int:
         """The steady time until when all that came has been handed on; it never goes back."""
@@ -181,7 +168,6 @@ class Ear:
         *,
         depth: int,
         missed: Callable[[int], None],
-        drained: bool = False,
     ) -> None:
         """Call `hand_on` with the time of arrival: now, or when a backlog has been collected.
 
@@ -191,16 +177,12 @@ class Ear:
             hand_on: does what is to be done with the message.
             depth: of the subscription's queue; a backlog that fills it has lost messages.
             missed: told then until when they came.
-            drained: nobody waits for this queue (`drain`), so it is a little older.
         """
-        if not drained:
-            self._empty_queues()  # what came before it
         now_ns = self._clock_ns()
         arrival_ns = self._arrivals.arrival_ns(stream, info, now_ns)
-        late_ns = BEHIND_NS + (round(DRAIN_S * SECOND) if drained else 0)
-        old = now_ns - arrival_ns > late_ns
+        old = now_ns - arrival_ns > BEHIND_NS
         self._old = self._old or old
-        if self._until_ns is None or not (old or self._catching_up or self._waiting):
+        if self._until_ns is None or not (old or self._catching_up):
             hand_on(arrival_ns)
             return
         self._lossy[stream] = depth, missed
@@ -213,8 +195,6 @@ class Ear:
             ExternalShutdownException: the context has ended.
         """
         now_ns, self._old = self._clock_ns(), False
-        if self._drains:
-            timeout_s = min(timeout_s, DRAIN_S)
         if self._until_ns is None:
             self._until_ns = now_ns
         if now_ns - self._until_ns <= BEHIND_NS:  # else the caller has kept us
@@ -246,16 +226,11 @@ class Ear:
         now_ns = self._clock_ns()
         self._until_ns = now_ns if self._until_ns is None else min(self._until_ns, now_ns)
         if handler is None:
-            if self._empty_queues():
-                self.wake()
             return False
         handler()
         if (exception := handler.exception()) is not None:
             raise exception
         return True
-
-    def _empty_queues(self) -> int:
-        return sum(take_waiting() for take_waiting in list(self._drains))
 
     def _catch_up(self, executor: Executor) -> bool:
         """Collect what waits, hand it on in order; whether all of it has been heard now."""

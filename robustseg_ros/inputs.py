@@ -62,8 +62,6 @@ class _Input:
     latched: bool = False
     sealed: bool = False
     """Gets serialized messages."""
-    drained: bool = False
-    """Served by `Ear.drain`, past the executor: fast, and small."""
     asked: tuple[str, bool] | None = None
     """Type and durability (latched or not): as it is subscribed now."""
     subscription: Subscription[Any] | None = None
@@ -77,16 +75,15 @@ class Inputs:
     Args:
         node: the subscriptions' owner.
         segmenter: where messages go.
-        ear: says when messages came; woken after each of them, and after many of one that drips.
+        ear: says when messages came; woken after each of them.
         offers: callbacks only offer: messages stay serialized until the thread that steps the
-            segmenter looks into them, and packets pass the executor by. Else they push.
+            segmenter looks into them. Else they push.
     """
 
     def __init__(self, node: Node, segmenter: Segmenter, ear: Ear, *, offers: bool = False) -> None:
         self._node = node
         self._segmenter = segmenter
         self._offers = offers
-        self._aside = optional.Aside()
         self._ear = ear
         self._deaf: dict[str, str] = {}
         ear.begin()
@@ -94,9 +91,6 @@ class Inputs:
         """Exceptions that callbacks raised."""
         self.matches = qos.Matches(node, "subscription")
         self._inputs = [*self._sensors(), *self._calibrations(), *self._transforms()]
-        for one in self._inputs:
-            if one.drained:
-                ear.drain(partial(self._take_waiting, one))
         # A subscription must not be replaced from its own event: the guard does it right after.
         self._rematch = node.create_guard_condition(self.watch)
         self.watch()
@@ -130,7 +124,6 @@ class Inputs:
             take = partial(self._push, name)
             refuse = partial(self._reject, name)
             missed = partial(self._missed, name)
-            drained = self._offers and kind.accumulates
             yield _Input(
                 stream.topic,
                 kind.messages,
@@ -139,7 +132,6 @@ class Inputs:
                 refuse,
                 missed,
                 sealed=self._offers,
-                drained=drained,
             )
 
     def _calibrations(self) -> Iterable[_Input]:
@@ -219,8 +211,7 @@ class Inputs:
                 self._node.get_logger().error(
                     f"{one.topic}: {type(error).__name__}: {error}", throttle_duration_sec=5.0
                 )
-            if not one.drained:
-                self._ear.wake()
+            self._ear.wake()
 
         def heard(act: Callable[[Any, int], None], message: Any, info: MessageInfo) -> None:
             self._ear.take(
@@ -229,7 +220,6 @@ class Inputs:
                 partial(guarded, act, message),
                 depth=profile.depth,
                 missed=one.missed,
-                drained=one.drained,
             )
 
         self._deaf.pop(name, None)
@@ -243,7 +233,6 @@ class Inputs:
                 rejected=partial(heard, one.refuse),
                 informed=True,
                 sealed=one.sealed,
-                callback_group=self._aside if one.drained else None,
                 qos_overriding_options=overridable,
                 event_callbacks=SubscriptionEventCallbacks(
                     matched=lambda _event: self._rematch.trigger(), use_default_callbacks=False
@@ -255,12 +244,6 @@ class Inputs:
             return
         self.matches.add(name, profile)  # with the user's qos_overrides in it
         self._node.get_logger().info(f"listening to {one.topic} ({kind})")
-
-    @staticmethod
-    def _take_waiting(one: _Input) -> int:
-        if one.subscription is None:
-            return 0
-        return optional.take_waiting(one.subscription, one.depth)
 
     def _resolved(self, topic: str) -> str:
         return self._node.resolve_topic_name(topic)

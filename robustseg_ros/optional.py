@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeAlias
 
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -115,37 +114,6 @@ def subscribe(
     if real is None:
         forget_error()
     return subscription
-
-
-class Aside(CallbackGroup):
-    """Of subscriptions that no executor waits for: `take_waiting` serves them."""
-
-    def can_execute(self, entity: Any) -> bool:
-        """Events of theirs, such as a match; no message."""
-        return not isinstance(entity, Subscription)
-
-    def beginning_execution(self, entity: Any) -> bool:
-        """Nobody is in the way."""
-        return True
-
-    def ending_execution(self, entity: Any) -> None:
-        """Nobody waits."""
-
-
-def take_waiting(subscription: Subscription[Any], most: int) -> int:
-    """Call back with every message that waits, up to so many; how many there were.
-
-    Of messages that come a thousand times a second, an executor's look at all that a node waits for
-    costs ten times as much as the message itself.
-    """
-    callback: Callable[..., Any] = subscription.callback
-    for count in range(most):
-        with subscription.handle:
-            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-        if taken is None:
-            return count
-        callback(*taken)
-    return most
 
 
 class Publisher:

@@ -22,7 +22,7 @@ from robustseg_core.doctor.examine import admit
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND, State
 from robustseg_ros import optional
-from robustseg_ros.arrivals import BEHIND_NS, DRAIN_S, Ear, SteadyTimes
+from robustseg_ros.arrivals import BEHIND_NS, Ear, SteadyTimes
 from support import drives
 from support.live_ear import Ear as Listener
 from support.live_sensors import Sensors, parameter_file
@@ -194,76 +194,6 @@ def test_an_overload_without_end_lets_time_go_on():
     desk.turn()
     times = sorted({at for *_, at in desk.got})
     assert len(times) > 8 and max(b - a for a, b in pairwise(times)) < SECOND
-
-
-def test_a_queue_that_nobody_waits_for_is_emptied_in_time_and_in_order():
-    """Packets are older than fresh by the time between two looks, and that is no backlog."""
-    desk, dripping, got = Desk(), [], []
-
-    def take_waiting() -> int:
-        taken, dripping[:] = dripping[:], []
-        for sent_ns, received_ns in taken:
-            desk.ear.take(
-                "packets",
-                {"received_timestamp": received_ns},
-                lambda at_ns, sent_ns=sent_ns: got.append((sent_ns, at_ns, desk.ear.heard_ns())),
-                depth=1000,
-                missed=lambda until_ns: desk.missed.append(("packets", until_ns)),
-                drained=True,
-            )
-        return len(taken)
-
-    desk.ear.drain(take_waiting)
-    desk.turn()
-    for k in range(300):
-        dripping.append((desk.clocks.now_ns, desk.clocks.system()))
-        desk.clocks.now_ns += MS
-        if k % 33 == 0:
-            desk.send("camera")
-            desk.clocks.now_ns += MS
-        if k % 15 == 0:
-            desk.turn()
-            assert not dripping
-    assert [sent for sent, *_ in got] == sorted(sent for sent, *_ in got) and len(got) == 286
-    assert all(told == sent for sent, told, _ in got) and not desk.missed
-    assert all(heard - told <= BEHIND_NS + round(DRAIN_S * SECOND) for _, told, heard in got)
-    while any(desk.queues.values()) or desk._ready:
-        desk.turn()
-    dripping.append((desk.clocks.now_ns, desk.clocks.system()))
-    woken = desk.woken
-    desk.turn()  # nothing but packets: one wake for all of them
-    assert desk.woken == woken + 1
-    # Before another message is handed on, what came before it is.
-    dripping.append((desk.clocks.now_ns, desk.clocks.system()))
-    desk.clocks.now_ns += MS
-    desk.send("camera")
-    count = len(got)
-    desk.turn()
-    assert len(got) == count + 1 and desk.got[-1][1] > got[-1][0]
-
-
-def test_a_backlog_of_packets_keeps_their_order():
-    desk, got = Desk(), []
-    waiting = [(desk.clocks.now_ns + k * MS, desk.clocks.system() + k * MS) for k in range(200)]
-
-    def take_waiting() -> int:
-        taken, waiting[:] = waiting[:], []
-        for sent_ns, received_ns in taken:
-            desk.ear.take(
-                "packets",
-                {"received_timestamp": received_ns},
-                lambda at_ns, sent_ns=sent_ns: got.append(sent_ns),
-                depth=1000,
-                missed=lambda until_ns: None,
-                drained=True,
-            )
-        return len(taken)
-
-    desk.turn()
-    desk.ear.drain(take_waiting)
-    desk.clocks.now_ns += 200 * MS  # the first are old, the last are not
-    desk.turn()
-    assert len(got) == 200 and got == sorted(got)
 
 
 @pytest.mark.parametrize(
