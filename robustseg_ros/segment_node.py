@@ -48,9 +48,6 @@ JOIN_S = 5.0
 """An inference that takes longer than this to end has hung, as on a lost GPU."""
 CLOCK, CLOCK_GRACE_S = "/clock", 2.0
 """So long after activation nobody is missed on /clock: discovery takes its time."""
-SWITCH_S = 0.0005
-"""Python hands the interpreter on after this: two threads share it, and each of a thousand packets
-a second asks for it three times. With Python's own 5 ms they would wait for most of the time."""
 LONGEST_NAP_S = 0.5
 """The inference thread looks around this often even if nobody woke it."""
 AUTOSTART = ParameterDescriptor(
@@ -329,7 +326,6 @@ def main(args: list[str] | None = None) -> int:
 
     def make(words: list[str]) -> SegmentNode:
         command_line("segment_node", __doc__).parse_args(words)
-        sys.setswitchinterval(SWITCH_S)
         return SegmentNode()
 
     return run(make, args)
