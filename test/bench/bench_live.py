@@ -312,9 +312,8 @@ def ours(meter: Meter) -> Node:
     from robustseg_core.engines.blank import blank
     from robustseg_core.models import checkpoint
     from robustseg_ros.publishers import Publishers
-    from robustseg_ros.segment_node import SWITCH_S, SegmentNode
+    from robustseg_ros.segment_node import SegmentNode
 
-    sys.setswitchinterval(SWITCH_S)
     spec = checkpoint.default_spec(tuple(HZ), size=SIZE)
     core.Segmenter.from_config = lambda config: core.Segmenter(config, spec, blank(spec))
     publish = Publishers.publish
