@@ -243,19 +243,16 @@ def run(
     words = list(overrides or [])
     words += [f"device={device.value}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
+    how: dict[str, Any] = {
+        "params": params,
+        "overrides": words,
+        "out": out,
+        "faults": faults_of(kill, fault),
+        "seed": seed,
+        "video": video,
+    }
     if jobs or ray:
-        _run_each(
-            bags,
-            jobs or ALL_CORES,
-            ray,
-            strict=strict,
-            params=params,
-            overrides=words,
-            out=out,
-            faults=faults_of(kill, fault),
-            seed=seed,
-            video=video,
-        )
+        _run_each(bags, jobs or ALL_CORES, ray, strict=strict, **how)
         return
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
@@ -264,16 +261,7 @@ def run(
             text = f"{masks} masks"
             progress.update(task, completed=done, total=total, description=text, visible=True)
 
-        result = run_bags(
-            bags,
-            params=params,
-            overrides=words,
-            out=out,
-            faults=faults_of(kill, fault),
-            seed=seed,
-            video=video,
-            on_progress=show,
-        )
+        result = run_bags(bags, **how, on_progress=show)
     _summary(result, out)
     if strict and result["notices"]:
         raise typer.Exit(NOTICED)

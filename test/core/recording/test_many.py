@@ -12,20 +12,12 @@ from robustseg_core.cli.main import app
 from robustseg_core.cli.terminal import guarded
 from robustseg_core.errors import RobustsegError
 from robustseg_core.jobs import Workers
-from robustseg_core.models import checkpoint
 from robustseg_core.output.recorder import Recorder
 from robustseg_core.recording.many import run_each
 from robustseg_core.recording.run import run_bags
 from support import drives
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoint.save(path, checkpoint.untrained(checkpoint.default_spec(size=drives.SIZE)))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from robustseg_core.bag import Bag
 from robustseg_core.engines import NotFiniteError
 from robustseg_core.errors import RobustsegError
-from robustseg_core.models import checkpoint
 from robustseg_core.output.recorder import Recorder
 from robustseg_core.recording import run as module
 from robustseg_core.recording.pipeline import ReadAhead, ahead
@@ -86,13 +85,6 @@ def test_who_breaks_off_ends_every_stage_and_closes_them_in_their_threads(error)
             if item == -5:
                 raise error("enough")
     assert closed == ["read"] and not stages()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoint.save(path, checkpoint.untrained(checkpoint.default_spec(size=drives.SIZE)))
-    return path
 
 
 @pytest.fixture(scope="module")
