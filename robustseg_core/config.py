@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import DEEPEST, read_text
 from robustseg_core.strict import SHORT, Misfit, Strict, misfit
 
 __all__ = [
+    "FIXED",
+    "LIVE",
     "HealthConfig",
     "StreamConfig",
     "Strict",
@@ -40,6 +42,12 @@ __all__ = [
 
 
 C = TypeVar("C", bound=Strict)
+
+LIVE: dict[str, Any] = {"live": True}
+"""`json_schema_extra` of a field, or in a model's configuration of all its fields: it may change
+while a node is active. Who reads it does so for each message, and nothing was learned by it."""
+FIXED: dict[str, Any] = {"live": False}
+"""... of a field of such a model: it takes effect at activation."""
 
 _MOST_REPEATED = 1 << 18
 """Characters and nodes that a YAML's aliases may stand for, all together."""
@@ -128,12 +136,14 @@ class StreamConfig(Strict):
         ge=0,
         le=10_000,
         description="Largest stamp difference that counts as simultaneous; 0: half a period.",
+        json_schema_extra=LIVE,
     )
     max_age_ms: float = Field(
         0.0,
         ge=0,
         le=60_000,
         description="Oldest data that may be held beside a newer reference; 0: 1.2 own periods.",
+        json_schema_extra=LIVE,
     )
     limits: dict[str, Any] = Field(
         default_factory=dict, description="Content limits, as the modality's `Limits` names them."
@@ -179,6 +189,8 @@ class SyncConfig(Strict):
 class HealthConfig(Strict):
     """The health monitor's state machine (docs/specs/health.md)."""
 
+    model_config = ConfigDict(json_schema_extra=LIVE)
+
     silence_periods: float = Field(
         3.0, ge=1.5, description="DEAD after this many expected periods without a message, ..."
     )
@@ -203,7 +215,9 @@ class HealthConfig(Strict):
         "may repeat every byte); unset: as `simulated` says.",
     )
     simulated: bool = Field(
-        default=False, description="The sensors are simulated; the node sets it under use_sim_time."
+        default=False,
+        description="The sensors are simulated; the node sets it under use_sim_time.",
+        json_schema_extra=FIXED,
     )
     recover_count: int = Field(5, ge=1, description="Good messages in a row from DEAD to LIVE ...")
     recover_s: float = Field(0.5, ge=0, description="... spanning at least this; doubles ...")

@@ -475,6 +475,21 @@ class Intake:
             for decoder in self.modalities.values():
                 decoder.reset()
 
+    def configure(self, config: RobotConfig) -> None:
+        """Other values of what may change in mid-drive (docs/robot/README.md); the rest stays.
+
+        Belongs to the thread that looks into messages: what was offered before is judged by the
+        old values where it was looked into, and else by the new ones.
+        """
+        with self._lock:
+            self._empty_inbox()
+            self.config = config
+            self._streams = {name: config.streams[name] for name in self._streams}
+            self._health.configure(config.health)
+            self._sync.configure(self._streams)
+            for name, stream in self._streams.items():
+                self.modalities[name].relimit(stream.limits)
+
     def _refuse(self, modality: str, fault: Fault, text: str) -> bool:
         """Tell that a calibration or place is refused, once; whether this is the first time."""
         finding = Finding(fault, fatal=False, text=f"refused: {text}", score=1.0)

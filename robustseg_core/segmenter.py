@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ class Segmenter:
         self._engine = engine
         self._observer = observer
         self._stopwatch_ns = stopwatch_ns
+        self._configs: deque[RobotConfig] = deque()
+        """What is to be in force from the next step on."""
         self._encoded: dict[str, tuple[tuple[int, int], Frame | Finding]] = {}
         """modality -> (newest stamp and view, what was made of it, or why nothing can be seen)."""
 
@@ -195,6 +198,9 @@ class Segmenter:
         return label_map
 
     def _step(self, now_ns: int) -> LabelMap | None:
+        while self._configs:
+            self.config = self._configs.popleft()
+            self.intake.configure(self.config)
         start_ns = self._stopwatch_ns()
         match = self.intake.poll(now_ns)
         if match is None:
@@ -257,6 +263,17 @@ class Segmenter:
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states (lifecycle activate, `~/reset`); learned rates stay."""
         self.intake.reset(now_ns)
+
+    def configure(self, config: RobotConfig) -> None:
+        """Other values of what may change in mid-drive, from the next step on.
+
+        May be called from any thread; states, rates and medians stay.
+
+        Args:
+            config: this robot's; all that takes effect at activation (`Parameter.live`) is as it
+                was, or is ignored until then.
+        """
+        self._configs.append(config)
 
     def warm_up(self) -> None:
         """Compile decoders and run the network on each sensor and on all: no first mask is late."""

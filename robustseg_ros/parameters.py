@@ -54,7 +54,11 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     """What `ros2 param describe` shows; dynamic where "not set" must be a value."""
-    result = ParameterDescriptor(description=parameter.description, dynamic_typing=parameter.unset)
+    result = ParameterDescriptor(
+        description=parameter.description,
+        additional_constraints=parameter.when,
+        dynamic_typing=parameter.unset,
+    )
     low, high = parameter.low, parameter.high
     if low is None or high is None:
         return result
@@ -74,22 +78,31 @@ def read(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
 
 
 def guard(
-    node: Node, is_active: Callable[[], bool], model: type[RobotConfig] = RobotConfig
+    node: Node,
+    is_active: Callable[[], bool],
+    apply: Callable[[RobotConfig], object] = lambda _config: None,
+    model: type[RobotConfig] = RobotConfig,
 ) -> None:
     """Refuse `ros2 param set`s, whole batches at a time, that make no valid configuration.
 
-    While `is_active()`, the robot's parameters are refused altogether: they take effect when the
-    node is activated.
+    While `is_active()`, those are refused, too, that take effect when the node is activated.
+
+    Args:
+        node: whose parameters were declared.
+        is_active: whether the robot's parameters are in use.
+        apply: told, in the executor's thread, of the configuration that a change has made then.
+        model: of the configuration.
     """
 
     def check(batch: list[RosParameter[Any]]) -> SetParametersResult:
         known, values = _held(node, model)
-        names = {parameter.name for parameter in known}
-        changes = {p.name: p.value for p in batch if p.name in names}
-        if changes and is_active():
+        live = {parameter.name: parameter.live for parameter in known}
+        changes = {p.name: p.value for p in batch if p.name in live}
+        fixed = [name for name in changes if not live[name]]
+        if fixed and is_active():
             return SetParametersResult(
                 successful=False,
-                reason=f"{next(iter(changes))} takes effect at activation; first run "
+                reason=f"{fixed[0]} takes effect at activation; first run "
                 f"`ros2 lifecycle set {node.get_fully_qualified_name()} deactivate`, "
                 "then set it, then activate",
             )
@@ -99,7 +112,13 @@ def guard(
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
+    def tell(batch: list[RosParameter[Any]]) -> None:
+        names = {parameter.name for parameter in parameters(model)}
+        if is_active() and names & {p.name for p in batch}:
+            apply(read(node, model))
+
     node.add_on_set_parameters_callback(check)
+    node.add_post_set_parameters_callback(tell)
 
 
 def _held(node: Node, model: type[RobotConfig]) -> tuple[list[Parameter], dict[str, Any]]:

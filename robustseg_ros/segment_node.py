@@ -72,7 +72,7 @@ class SegmentNode(LifecycleNode):
         self._starting = False
         self.declare_parameter("autostart", value=True, descriptor=AUTOSTART)
         self._config: RobotConfig = parameters.declare(self)
-        parameters.guard(self, lambda: self._thread is not None)
+        parameters.guard(self, lambda: self._thread is not None, self._reconfigure)
         self._segmenter: Segmenter | None = None
         self._inputs: Inputs | None = None
         self._sinks: Publishers | None = None
@@ -193,6 +193,13 @@ class SegmentNode(LifecycleNode):
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
         )
         self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
+
+    def _reconfigure(self, config: RobotConfig) -> None:
+        """A parameter has changed that may, while active."""
+        self._config = config
+        if self._segmenter is not None:
+            self._segmenter.configure(config)
+            self._news.set()
 
     def _deactivate(self) -> None:
         self._stopping.set()

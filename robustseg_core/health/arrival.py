@@ -23,15 +23,19 @@ class ArrivalMonitor:
     """
 
     def __init__(self, config: HealthConfig, rate_hz: float) -> None:
-        self._config = config
-        self._least_ns = round(min(config.silence_min_s, config.silence_max_s) * SECOND)
-        """No silence is shorter: what nearly every message is spared by."""
+        self.configure(config)
         self._meter = RateEstimator(rate_hz)
         self.last_ns: int | None = None
         """When the newest message came."""
         self.bursts = Bursts()
         """What its accepted messages say about their delivery."""
         self._patient_until_ns = self._excused_until_ns = 0
+
+    def configure(self, config: HealthConfig) -> None:
+        """Other limits; what was learned stays."""
+        self._config = config
+        self._least_ns = round(min(config.silence_min_s, config.silence_max_s) * SECOND)
+        """No silence is shorter: what nearly every message is spared by."""
 
     def arrived(self, now_ns: int) -> None:
         """A message came, whatever is in it; one from before the newest is as new as that."""

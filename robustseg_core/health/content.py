@@ -57,6 +57,9 @@ class Statistic:
 class ContentCheck(ABC, Generic[T]):
     """The content checks of one stream; it keeps what is usual between messages."""
 
+    limits: Any
+    """What a message is held against; others may be put here between two messages."""
+
     @abstractmethod
     def measure(self, data: T) -> Iterator[Statistic]:
         """Every check of one message, cheap ones first; may be left after a fatal one."""

@@ -32,11 +32,15 @@ class FreezeDetector:
     """
 
     def __init__(self, config: HealthConfig, names: Iterable[str]) -> None:
+        self.configure(config)
+        self._streaks = {name: _Streak() for name in names}
+        self._changes = dict.fromkeys(self._streaks, 0)
+
+    def configure(self, config: HealthConfig) -> None:
+        """Other limits; payloads are counted on."""
         self._config = config
         wanted = config.stuck_needs_motion
         self._needs_motion = config.simulated if wanted is None else wanted
-        self._streaks = {name: _Streak() for name in names}
-        self._changes = dict.fromkeys(self._streaks, 0)
 
     def forget(self, name: str) -> None:
         """The next payload of this stream is compared with nothing."""

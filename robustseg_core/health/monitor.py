@@ -89,6 +89,13 @@ class HealthMonitor:
         }
         self._freezes = FreezeDetector(config, streams)
 
+    def configure(self, config: HealthConfig) -> None:
+        """Other thresholds from now on; states, and what was learned, stay."""
+        self._config = config
+        self._freezes.configure(config)
+        for stream in self._streams.values():
+            stream.arrival.configure(config)
+
     # -- evidence ---------------------------------------------------------------------------------
 
     def arrived(self, name: str, now_ns: int) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
+from robustseg_core.health.content import ContentCheck
 from robustseg_core.modalities._corruptions import Corruption
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.types import CHANNELS, Fault, Finding, Reading
@@ -61,6 +62,8 @@ class Modality(ABC):
 
     encoding: Encoding
     limits: Strict
+    checks: ContentCheck[Any] | None = None
+    """Who holds the content against the limits, and keeps what is usual; None: nobody does."""
     coarse: bool = False
     """Whether this computer is overloaded, and half the detail would do: events are thinned."""
 
@@ -144,6 +147,16 @@ class Modality(ABC):
     def usable(self, frame_id: str, view: View) -> Fault | None:
         """Why a message of this frame cannot be used yet, or None: it can."""
         return view.missing_for(self.name, frame_id) if self.needs_view else None
+
+    def relimit(self, limits: Mapping[str, Any]) -> None:
+        """Hold messages against these limits from the next one on; what is usual stays so.
+
+        Raises:
+            RobustsegError: a limit that there is not, or of a wrong value.
+        """
+        self.limits = parse(self.Limits, limits, where=f"streams.{self.name}.limits")
+        if self.checks is not None:
+            self.checks.limits = self.limits
 
     def skipped(self) -> None:  # noqa: B027 (most messages stand alone)
         """Messages before the next one are never decoded, by our own choice: no loss of theirs."""

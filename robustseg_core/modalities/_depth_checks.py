@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from robustseg_core.config import Strict
+from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
 from robustseg_core.types import Fault
 
@@ -25,6 +25,8 @@ _RESTLESS = 0.12
 class DepthLimits(Strict):
     """When a depth image says nothing, or not the truth."""
 
+    model_config = ConfigDict(json_schema_extra=LIVE)
+
     valid_share: float = Field(
         0.01, ge=0, lt=1, description="INVALID_DEPTH below this share of valid pixels: rejected."
     )
@@ -37,7 +39,9 @@ class DepthLimits(Strict):
         description="INVALID_DEPTH when pixels come and go this many times as much as "
         "usual; weighted by the square of what is lost.",
     )
-    usual_frames: int = Field(100, ge=10, description="Images that the own medians are taken of.")
+    usual_frames: int = Field(
+        100, ge=10, description="Images that the own medians are taken of.", json_schema_extra=FIXED
+    )
     nearest_m: float = Field(
         0.01, ge=0, description="DEPTH_UNIT: a smaller median means metres read as mm."
     )
@@ -59,7 +63,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
     """Judges (H, W) metres of one depth camera; what is not positive is invalid."""
 
     def __init__(self, limits: DepthLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         most = limits.usual_frames
         self._share, self._median, self._coming = (
             RunningMedian(most),
@@ -83,7 +87,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         if data.shape != self._shape:  # other pixels have other statistics
             self.reset()
             self._shape = data.shape
-        limits = self._limits
+        limits = self.limits
         step = 4 if min(data.shape) >= 64 else 1
         sample = data[::step, ::step]
         valid = sample > 0
@@ -112,7 +116,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         self._median.learn(median, bad=bad)
 
     def _unit(self, median: float) -> Iterator[Statistic]:
-        limits = self._limits
+        limits = self.limits
         way_out = "32FC1 is metres, 16UC1 millimetres (REP 118)"
         badness = max(below(median, limits.nearest_m), above(median, limits.farthest_m))
         text = partial(
@@ -132,7 +136,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
             yield Statistic("unit_ratio", Fault.DEPTH_UNIT, badness, text, fatal=True)
 
     def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Statistic]:
-        limits, before = self._limits, self._before
+        limits, before = self.limits, self._before
         self._before = valid
         if self._share.known:
             usual = self._share.value

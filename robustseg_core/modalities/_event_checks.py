@@ -13,10 +13,10 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from robustseg_core.codecs.events import Packet
-from robustseg_core.config import Strict
+from robustseg_core.config import LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
 from robustseg_core.types import SECOND, Fault
 
@@ -36,6 +36,8 @@ _CLOCK_NS = SECOND // 2
 
 class EventLimits(Strict):
     """When packets cannot be trusted."""
+
+    model_config = ConfigDict(json_schema_extra=LIVE)
 
     unknown_share: float = Field(
         0.01, ge=0, lt=1, description="UNDECODABLE above this share of meaningless words."
@@ -91,7 +93,7 @@ class EventCheck(ContentCheck[Packet]):
     """Judges the packets of one event camera, in order."""
 
     def __init__(self, limits: EventLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self.reset()
 
     def reset(self) -> None:
@@ -108,7 +110,7 @@ class EventCheck(ContentCheck[Packet]):
 
     def measure(self, data: Packet) -> Iterator[Statistic]:
         """UNDECODABLE and SENSOR_CLOCK are fatal; the others are doubts."""
-        limits, events = self._limits, data.events
+        limits, events = self.limits, data.events
         count = len(events.t)
         share = events.unknown / max(1, events.words)
         text = partial(
@@ -152,9 +154,9 @@ class EventCheck(ContentCheck[Packet]):
         text = partial(
             "{:.0%} of the latest packets are missing, limit {:.0%}".format,
             share,
-            self._limits.lost_share,
+            self.limits.lost_share,
         )
-        yield Statistic("lost_share", Fault.SEQUENCE_GAP, share / self._limits.lost_share, text)
+        yield Statistic("lost_share", Fault.SEQUENCE_GAP, share / self.limits.lost_share, text)
 
     def _clock(self, data: Packet) -> Iterator[Statistic]:
         times, now = self._times, _began(data)
@@ -171,9 +173,9 @@ class EventCheck(ContentCheck[Packet]):
             text = partial(
                 "sensor time advanced by {:.1%} of header time, limit {:.0%}".format,
                 share,
-                self._limits.clock_ratio,
+                self.limits.clock_ratio,
             )
-            badness = below(share, self._limits.clock_ratio)
+            badness = below(share, self.limits.clock_ratio)
             yield Statistic("clock_ratio", Fault.SENSOR_CLOCK, badness, text, fatal=True)
 
     def _gap(self, data: Packet) -> Iterator[Statistic]:
@@ -191,7 +193,7 @@ class EventCheck(ContentCheck[Packet]):
         if len(self._gaps) < _GAPS:
             return
         share = sorted(self._gaps)[_GAPS // 2]
-        limit = self._limits.gap_share
+        limit = self.limits.gap_share
         if self._usual_gap.known:
             limit = max(limit, 2 * self._usual_gap.value)
             text = partial(
@@ -219,7 +221,7 @@ class EventCheck(ContentCheck[Packet]):
             window.kept += len(events.t)
 
     def _check_window(self, window: _Window, height: int, width: int) -> Iterator[Statistic]:
-        limits = self._limits
+        limits = self.limits
         on = window.on / window.count
         text = partial(
             "{:.0%} of the events are ON; expected {:.0%} to {:.0%}".format,

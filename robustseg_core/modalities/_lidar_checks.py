@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from robustseg_core.codecs.points import Cloud
-from robustseg_core.config import Strict
+from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
 from robustseg_core.types import Fault
 
@@ -32,6 +32,8 @@ many stray points that the median is theirs."""
 
 class LidarLimits(Strict):
     """When a scan is no scan."""
+
+    model_config = ConfigDict(json_schema_extra=LIVE)
 
     empty_ratio: float = Field(
         0.01, ge=0, lt=1, description="EMPTY_CLOUD below this share of the own median returns."
@@ -65,14 +67,16 @@ class LidarLimits(Strict):
     noise_ratio: float = Field(
         2.0, ge=1, description="... if also this many times the own median (foliage is rough)."
     )
-    usual_scans: int = Field(30, ge=5, description="Scans that the own medians are taken of.")
+    usual_scans: int = Field(
+        30, ge=5, description="Scans that the own medians are taken of.", json_schema_extra=FIXED
+    )
 
 
 class LidarCheck(ContentCheck[Cloud]):
     """Judges the clouds of one LiDAR, in its own frame."""
 
     def __init__(self, limits: LidarLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._count, self._sectors, self._lasers, self._noise = (
             RunningMedian(limits.usual_scans, least=5) for _ in range(4)
         )
@@ -87,7 +91,7 @@ class LidarCheck(ContentCheck[Cloud]):
 
     def measure(self, data: Cloud) -> Iterator[Statistic]:
         """EMPTY_CLOUD and UNDECODABLE are fatal; the others are doubts."""
-        limits, count = self._limits, len(data.xyz)
+        limits, count = self.limits, len(data.xyz)
         usual = self._count.value if self._count.known else 0.0
         empty = below(count, limits.empty_ratio * usual) if count else float("inf")
         told = "{} of {} points returned, usually {:.0f}" if usual else "{} of {} points returned"
@@ -129,7 +133,7 @@ class LidarCheck(ContentCheck[Cloud]):
             self._noise.learn(noise, bad=bad)
 
     def _sparse(self, count: int, usual: float) -> Statistic:
-        badness = below(count, self._limits.sparse_ratio * usual)
+        badness = below(count, self.limits.sparse_ratio * usual)
         text = partial("{} returns, usually {:.0f}".format, count, usual)
         return Statistic("sparse_ratio", Fault.SPARSE_CLOUD, badness, text)
 
@@ -137,7 +141,7 @@ class LidarCheck(ContentCheck[Cloud]):
         """Part of the field of view, 30 degrees or more, that used to answer and is silent."""
         if not self._sectors.known:
             return
-        limits, usual = self._limits, self._sectors.values
+        limits, usual = self.limits, self._sectors.values
         used = usual >= _SEEN * step
         used &= np.roll(used, -1)  # now of pairs: a sector and the next
         floor = np.maximum(sectors, 1e-3)
@@ -168,13 +172,13 @@ class LidarCheck(ContentCheck[Cloud]):
         used = usual >= _SEEN * step
         silent = float((used & (lasers < 0.05 * usual)).sum() / max(1, used.sum()))
         text = partial(
-            "{:.0%} of the lasers fell silent, limit {:.0%}".format, silent, self._limits.ring_share
+            "{:.0%} of the lasers fell silent, limit {:.0%}".format, silent, self.limits.ring_share
         )
-        badness = silent / self._limits.ring_share
+        badness = silent / self.limits.ring_share
         yield Statistic("ring_share", Fault.SPARSE_CLOUD, badness, text)
 
     def _near(self, range_m: NDArray[np.float32]) -> Statistic:
-        limits = self._limits
+        limits = self.limits
         share = np.count_nonzero(range_m < limits.near_m) / range_m.size
         text = partial(
             "{:.0%} of the returns are within {:g} m, limit {:.0%}".format,
@@ -187,7 +191,7 @@ class LidarCheck(ContentCheck[Cloud]):
     def _rough(self, noise: float | None) -> Iterator[Statistic]:
         if noise is None or not self._noise.known:
             return
-        limit = max(self._limits.noise_m, self._limits.noise_ratio * self._noise.value)
+        limit = max(self.limits.noise_m, self.limits.noise_ratio * self._noise.value)
         text = partial("ranges tremble by {:.3f} m, limit {:.3f} m".format, noise, limit)
         yield Statistic("noise_m", Fault.NOISY, noise / limit, text)
 

@@ -13,9 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from robustseg_core.config import Strict
+from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
 from robustseg_core.types import Fault
 
@@ -36,6 +36,8 @@ _SIGMA = 1 / (0.6745 * 6**0.5)
 
 class ImageLimits(Strict):
     """When an image is no image (gray levels 0..255)."""
+
+    model_config = ConfigDict(json_schema_extra=LIVE)
 
     black_mean: float = Field(
         8.0, ge=0, le=255, description="BLACK below this mean gray level, ..."
@@ -95,14 +97,16 @@ class ImageLimits(Strict):
         description="DISCOLORED when (R-G)/mean or (B-G)/mean leave their own median "
         "by more (sodium lamps make 0.8, a lost plane 1.5).",
     )
-    usual_frames: int = Field(300, ge=10, description="Images that the own medians are taken of.")
+    usual_frames: int = Field(
+        300, ge=10, description="Images that the own medians are taken of.", json_schema_extra=FIXED
+    )
 
 
 class ImageCheck(ContentCheck[NDArray[np.uint8]]):
     """Judges (H, W, 3) uint8 RGB images of one camera."""
 
     def __init__(self, limits: ImageLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         most = limits.usual_frames
         self._sharpness, self._noise, self._color = (
             RunningMedian(most),
@@ -141,14 +145,14 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
     def _learn(self, lines: _Lines, silent: Any, mean: NDArray[Any], *, bad: bool) -> None:
         self._sharpness.learn(lines.sharpness, bad=bad)
         self._noise.learn(lines.noise, bad=bad)
-        self._silent.learn(silent < self._limits.flat_std, bad=bad)
+        self._silent.learn(silent < self.limits.flat_std, bad=bad)
         if mean.max() >= _LIT:
             self._color.learn(_tint(mean), bad=bad)
 
     def _light(
         self, gray: NDArray[np.uint8], means: NDArray[Any], stds: NDArray[Any]
     ) -> Iterator[Statistic]:
-        limits, mean, std = self._limits, float(means[1]), float(stds[1])
+        limits, mean, std = self.limits, float(means[1]), float(stds[1])
         dark = min(below(mean, limits.black_mean), below(std, limits.black_std))
         text = partial(
             "mean {:.1f} of 255, limit {:g}; deviation {:.1f}, limit {:g}".format,
@@ -168,7 +172,7 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
 
     def _cover(self, gray: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Statistic]:
         """Blocks of one color, whatever was there before."""
-        limits = self._limits
+        limits = self.limits
         share = np.count_nonzero(silent < limits.one_color_std) / silent.size
         if share > 0.8:  # large blocks miss the edge of a cover: look closer
             fine = float((_silent(gray, _FINE_BLOCKS) < limits.one_color_std).mean())
@@ -187,7 +191,7 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
 
     def _lost(self, silent: NDArray[Any]) -> Statistic:
         """Blocks that usually have structure, and now have none."""
-        limits = self._limits
+        limits = self.limits
         share = 0.0
         if self._silent.known:
             speaks = self._silent.values < 0.5
@@ -200,7 +204,7 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
 
     def _unrelated(self, lines: _Lines) -> Iterator[Statistic]:
         """Random bytes: neighbors differ as much as any two pixels, and by very much."""
-        limits = self._limits
+        limits = self.limits
         unlike = lines.sharpness / 2  # 1 - correlation of neighbors
         badness = min(unlike / limits.unrelated, lines.noise / limits.unrelated_gray)
         text = partial(
@@ -218,11 +222,11 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         if self._sharpness.known:
             usual = self._sharpness.value
             text = partial("sharpness {:.2g}, usually {:.2g}".format, lines.sharpness, usual)
-            badness = below(lines.sharpness, self._limits.sharpness_ratio * usual)
+            badness = below(lines.sharpness, self.limits.sharpness_ratio * usual)
             yield Statistic("sharpness_ratio", Fault.BLURRED, badness, text)
 
     def _grain(self, lines: _Lines) -> Iterator[Statistic]:
-        limits = self._limits
+        limits = self.limits
         if self._noise.known:
             limit = max(limits.noise_gray, limits.noise_ratio * self._noise.value)
             text = partial("noise {:.1f} gray levels, limit {:.1f}".format, lines.noise, limit)
@@ -238,9 +242,9 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         if self._color.known and mean.max() >= _LIT:
             shift = float(np.abs(_tint(mean) - self._color.values).max())
             text = partial(
-                "color moved by {:.2f}, limit {:g}".format, shift, self._limits.color_shift
+                "color moved by {:.2f}, limit {:g}".format, shift, self.limits.color_shift
             )
-            yield Statistic("color_shift", Fault.DISCOLORED, shift / self._limits.color_shift, text)
+            yield Statistic("color_shift", Fault.DISCOLORED, shift / self.limits.color_shift, text)
 
 
 class _Lines:

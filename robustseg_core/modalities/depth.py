@@ -70,6 +70,7 @@ class Depth(Modality):
 
     encoding: Encoding
     limits: DepthLimits
+    checks: DepthCheck
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

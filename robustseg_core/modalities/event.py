@@ -68,6 +68,7 @@ class Event(Modality):
 
     encoding: Encoding
     limits: EventLimits
+    checks: EventCheck
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

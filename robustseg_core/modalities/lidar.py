@@ -76,6 +76,7 @@ class Lidar(Modality):
 
     encoding: Encoding
     limits: LidarLimits
+    checks: LidarCheck
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -73,6 +73,7 @@ class Rgb(Modality):
 
     encoding: Encoding
     limits: ImageLimits
+    checks: ImageCheck
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -19,6 +19,13 @@ from pydantic.fields import FieldInfo
 from robustseg_core import modalities
 from robustseg_core.robot.config import RobotConfig
 
+LEGEND = (
+    "Every parameter at its default. Those marked (live) are in force at once when `ros2 param "
+    "set` changes them, also while the node is active; it refuses the others until it is "
+    "deactivated."
+)
+"""What `template` begins with."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -31,11 +38,18 @@ class Parameter:
     low: float | None
     high: float | None
     """Ends of the range, where both are finite; an exclusive end counts as an end."""
+    live: bool = False
+    """Whether it may change while a node is active; else it takes effect at activation."""
 
     @property
     def name(self) -> str:
         """Its dotted name: `streams.rgb.topic`."""
         return ".".join(self.path)
+
+    @property
+    def when(self) -> str:
+        """From when on a change is in force, for people."""
+        return "in force at once, also while active" if self.live else "in force from activation on"
 
     @property
     def unset(self) -> bool:
@@ -51,22 +65,32 @@ def parameters(
     model: type[BaseModel] = RobotConfig, path: tuple[str, ...] = ()
 ) -> Iterator[Parameter]:
     """All rows of `model`, in its order; a mapping has one key for every modality there is."""
+    whole = _live(model.model_config.get("json_schema_extra"), otherwise=False)
     for key, field in model.model_fields.items():
-        yield from _below(field.annotation, field, (*path, key))
+        live = _live(field.json_schema_extra, otherwise=whole)
+        yield from _below(field.annotation, field, (*path, key), live=live)
 
 
-def _below(annotation: Any, field: FieldInfo, path: tuple[str, ...]) -> Iterator[Parameter]:
+def _live(extra: Any, *, otherwise: bool) -> bool:
+    """What a field, or a model, says in its `json_schema_extra` (`config.LIVE`)."""
+    return bool(extra.get("live", otherwise)) if isinstance(extra, Mapping) else otherwise
+
+
+def _below(
+    annotation: Any, field: FieldInfo, path: tuple[str, ...], *, live: bool
+) -> Iterator[Parameter]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield from parameters(annotation, path)
     elif path[-1] == "limits" and len(path) == 3:  # streams.<modality>.limits
         yield from parameters(modalities.limits_of(path[1]), path)
     elif get_origin(annotation) in (dict, Mapping):
         for name in modalities.available():
-            yield from _below(get_args(annotation)[1], field, (*path, name))
+            yield from _below(get_args(annotation)[1], field, (*path, name), live=live)
     else:
         mapped = get_origin(field.annotation) in (dict, Mapping)
         default = () if mapped else field.get_default(call_default_factory=True)
-        yield Parameter(path, annotation, default, field.description or "", *_range(field))
+        ends = _range(field)
+        yield Parameter(path, annotation, default, field.description or "", *ends, live=live)
 
 
 def _range(field: FieldInfo) -> tuple[float | None, float | None]:
@@ -101,7 +125,8 @@ def template() -> str:
     Rows without a default are commented out. The file serves `ros2 launch ... params_file:=` and
     `robustseg` alike.
     """
-    lines = ["/**:", "  ros__parameters:"]
+    lines = [f"# {line}" for line in textwrap.wrap(LEGEND, width=98)]
+    lines += ["/**:", "  ros__parameters:"]
     open_groups: tuple[str, ...] = ()
     for parameter in parameters():
         *groups, key = parameter.path
@@ -131,7 +156,8 @@ def _indent(depth: int) -> str:
 
 def _meaning(parameter: Parameter) -> str:
     span = "" if parameter.low is None else f" [{parameter.low:g} .. {parameter.high:g}]"
-    return f"{parameter.description}{span}".strip()
+    mark = " (live)" if parameter.live else ""
+    return f"{parameter.description}{span}{mark}".strip()
 
 
 def _yaml(value: Any) -> str:

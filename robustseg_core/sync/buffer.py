@@ -57,10 +57,14 @@ class StreamBuffer(Generic[T]):
         """Whether it has ever been believed."""
         self.opened = False
         """Whether it has opened a set since the clocks last jumped."""
+        self._most = most
+        self.configure(config)
+
+    def configure(self, config: StreamConfig) -> None:
+        """What is simultaneous, and how old data may be; the rate stays the one that is known."""
         self.told_age = config.max_age_ms > 0
         """Whether the robot has said what is too old."""
         self._config = config
-        self._most = most
 
     def push(self, message: Stamped[T]) -> None:
         """One more; its stamp is later than those before it."""

@@ -107,6 +107,11 @@ class Synchronizer(Generic[T]):
         self.skipped = 0
         """References that were overtaken by a newer one before a set could leave (latest only)."""
 
+    def configure(self, streams: Mapping[str, StreamConfig]) -> None:
+        """The same streams, and what else may be said of them in mid-drive."""
+        for name, buffer in self._buffers.items():
+            buffer.configure(streams[name])
+
     @property
     def longest_wait_ns(self) -> int:
         """No set stays open for longer after its reference came, whatever the reference's rate."""

@@ -21,7 +21,6 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -67,8 +66,11 @@ def change(world: Any, name: str) -> bool:
 
 
 def set_topic(world: Any, topic: str) -> Any:
-    parameter = Parameter("streams.rgb.topic", value=topic).to_parameter_msg()
-    assert parameter.value.type == ParameterType.PARAMETER_STRING
+    return set_parameter(world, "streams.rgb.topic", topic)
+
+
+def set_parameter(world: Any, name: str, value: Any) -> Any:
+    parameter = Parameter(name, value=value).to_parameter_msg()
     request = SetParametersAtomically.Request(parameters=[parameter])
     return world.call(
         SetParametersAtomically, "/robustseg/set_parameters_atomically", request

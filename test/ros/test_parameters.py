@@ -31,6 +31,7 @@ def test_every_field_is_a_parameter_with_its_description_and_range(node):
     for parameter in all_parameters():
         descriptor = robot.describe_parameter(parameter.name)
         assert descriptor.description == parameter.description
+        assert descriptor.additional_constraints == parameter.when
     rate = robot.describe_parameter("streams.rgb.rate_hz").floating_point_range[0]
     assert (rate.from_value, rate.to_value) == (0.0, 100_000.0)
     ring = robot.describe_parameter("sync.ring").integer_range[0]
@@ -115,10 +116,17 @@ def test_under_simulated_time_the_sensors_count_as_simulated(node, clock):
     assert parameters.read(robot).health.simulated == clock
 
 
-def test_an_active_node_refuses_and_says_how_to_go_about_it(node):
-    robot = node()
+def test_an_active_node_takes_what_may_change_and_refuses_the_rest(node):
+    robot, applied = node(), []
     parameters.declare(robot)
-    parameters.guard(robot, lambda: True)
+    parameters.guard(robot, lambda: True, applied.append)
+    assert robot.set_parameters_atomically(given(health__grace_s=3.0)).successful
+    (after,) = applied
+    assert after == config.parse(RobotConfig, {"health": {"grace_s": 3.0}})
+    both = given(health__grace_s=4.0, sync__deadline_ms=20.0)
+    assert "sync.deadline_ms takes effect" in robot.set_parameters_atomically(both).reason
+    bad = robot.set_parameters_atomically(given(streams__rgb__limits__black_mean=300.0))
+    assert not bad.successful and parameters.read(robot) == after and len(applied) == 1
     result = robot.set_parameters_atomically(given(streams__rgb__topic="/other"))
     assert not result.successful
     assert "ros2 lifecycle set /robustseg deactivate" in result.reason
