@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import DEEPEST, read_text
 from robustseg_core.strict import SHORT, Misfit, Strict, misfit
 
 __all__ = [
+    "AUTO",
+    "DEAD",
     "FIXED",
     "LIVE",
+    "OFF",
     "HealthConfig",
     "StreamConfig",
     "Strict",
@@ -48,6 +51,9 @@ LIVE: dict[str, Any] = {"live": True}
 while a node is active. Who reads it does so for each message, and nothing was learned by it."""
 FIXED: dict[str, Any] = {"live": False}
 """... of a field of such a model: it takes effect at activation."""
+
+OFF, AUTO, DEAD = "off", "auto", "dead"
+"""Modes of a stream."""
 
 _MOST_REPEATED = 1 << 18
 """Characters and nodes that a YAML's aliases may stand for, all together."""
@@ -127,7 +133,16 @@ class StreamConfig(Strict):
     rectified: bool | None = Field(
         None, description="Image is undistorted already; unset: true if the topic says `rect`."
     )
-    enabled: bool = Field(default=True, description="False forces the modality off.")
+    enabled: bool = Field(
+        default=True, description="False: as mode off, whatever that says.", json_schema_extra=LIVE
+    )
+    mode: str = Field(
+        "auto",
+        pattern=r"^(off|auto|dead)$",
+        description="off: its messages are ignored, and nothing is said of it; dead: acknowledged "
+        "as dead, so that it is not used and nobody is alarmed; auto: health decides.",
+        json_schema_extra=LIVE,
+    )
     rate_hz: float = Field(
         0.0, ge=0, le=100_000, description="Expected message rate; 0 learns it from the stream."
     )
@@ -148,6 +163,21 @@ class StreamConfig(Strict):
     limits: dict[str, Any] = Field(
         default_factory=dict, description="Content limits, as the modality's `Limits` names them."
     )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return OFF if value is False else value  # YAML 1.1 reads `off` as a boolean
+
+    @property
+    def in_force(self) -> str:
+        """The mode: `OFF`, `AUTO` or `DEAD`."""
+        return self.mode if self.enabled else OFF
+
+    @property
+    def why_off(self) -> str:
+        """What in the file switches it off."""
+        return "mode is off" if self.enabled else "enabled is false"
 
 
 class SyncConfig(Strict):

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeAlias, cast
 
 from robustseg_core import modalities
 from robustseg_core.codecs.fields import header
-from robustseg_core.config import StreamConfig
+from robustseg_core.config import AUTO, DEAD, OFF, StreamConfig
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.view import View
 from robustseg_core.health.backlog import Backlog, Load
@@ -174,6 +174,8 @@ class Draft:
 Content: TypeAlias = Reading | Draft
 """What waits for a set."""
 
+ACKNOWLEDGED = Finding(Fault.ACKNOWLEDGED, fatal=False, text="its mode is dead", score=1.0)
+"""What becomes of a message of a sensor that somebody has said is dead."""
 NOBODY = Observer()
 HEALTH_DECIDES: Policy = HealthDecides()
 
@@ -229,6 +231,7 @@ class Intake:
         self.ignored = tuple(n for n in config.topics if n not in streams and n not in self.unfed)
         """Streams that the network does not know: nobody listens to them."""
         self._streams = streams
+        self._modes = {name: stream.in_force for name, stream in streams.items()}
         self._guard: StampGuard[Content] = StampGuard(
             config.sync, {name: stream.rate_hz for name, stream in streams.items()}
         )
@@ -284,7 +287,7 @@ class Intake:
             RobustsegError: no such modality.
         """
         decoder = self._decoder(modality)
-        if not self._policy.hears(modality, now_ns):
+        if self._deaf(modality, now_ns):
             return None
         self._observer.arriving(modality, now_ns)
         finding = self._decode(decoder, message, now_ns)
@@ -302,6 +305,8 @@ class Intake:
             RobustsegError: no such modality.
         """
         most = MOST_PACKETS if self._decoder(modality).accumulates else MOST_WAITING
+        if self._modes[modality] == OFF:
+            return
         self._waiting[modality] += 1
         self.later(partial(self._admit_unseen, modality, message, now_ns))
         if self._waiting[modality] > most and self._lock.acquire(blocking=False):
@@ -321,8 +326,14 @@ class Intake:
             way_out = did_you_mean(modality, self.modalities)
             raise RobustsegError(f"no stream called {modality!r}; {way_out}") from None
 
+    def _deaf(self, modality: str, now_ns: int) -> bool:
+        """Whether a message is as if it had not come."""
+        return self._modes[modality] == OFF or not self._policy.hears(modality, now_ns)
+
     def _decode(self, decoder: Modality, message: Any, now_ns: int) -> Finding | None:
         self._arrived(decoder.name, now_ns)
+        if self._modes[decoder.name] == DEAD:
+            return ACKNOWLEDGED
         read = self._read(decoder, message)
         if isinstance(read, Finding):
             return self._reject(decoder.name, now_ns, read)
@@ -345,9 +356,12 @@ class Intake:
 
     def reject(self, modality: str, now_ns: int, finding: Finding) -> None:
         """Count a message that never became one (its serialized form did not parse)."""
+        if self._modes[modality] == OFF:
+            return
         self._observer.arriving(modality, now_ns)
         self._arrived(modality, now_ns)
-        self._reject(modality, now_ns, finding)
+        if self._modes[modality] == AUTO:
+            self._reject(modality, now_ns, finding)
         self._observer.pushed(modality, None, now_ns, finding)
 
     def missed(self, modality: str, until_ns: int) -> None:
@@ -475,7 +489,7 @@ class Intake:
             for decoder in self.modalities.values():
                 decoder.reset()
 
-    def configure(self, config: RobotConfig) -> None:
+    def configure(self, config: RobotConfig, now_ns: int) -> None:
         """Other values of what may change in mid-drive (docs/robot/README.md); the rest stays.
 
         Belongs to the thread that looks into messages: what was offered before is judged by the
@@ -489,6 +503,20 @@ class Intake:
             self._sync.configure(self._streams)
             for name, stream in self._streams.items():
                 self.modalities[name].relimit(stream.limits)
+                if stream.in_force != self._modes[name]:
+                    self._switch(name, stream.in_force, now_ns)
+
+    def _switch(self, name: str, mode: str, now_ns: int) -> None:
+        """Another mode: what was heard of a stream goes, what was learned of it stays."""
+        log.info("%s: mode %s, was %s", name, mode, self._modes[name])
+        self._modes[name] = mode
+        self._health.switch(name, mode, now_ns)
+        self._drafts[name].clear()
+        self._sync.forget(name)
+        self._guard.forget(name)
+        self._offsets.forget(name)
+        self._health.dispute(self._offsets.undecided)
+        self.modalities[name].skipped()
 
     def _refuse(self, modality: str, fault: Fault, text: str) -> bool:
         """Tell that a calibration or place is refused, once; whether this is the first time."""
@@ -546,7 +574,7 @@ class Intake:
             self._inbox.popleft()()
 
     def _admit_unseen(self, modality: str, message: Any, now_ns: int) -> None:
-        if not self._policy.hears(modality, now_ns):
+        if self._deaf(modality, now_ns):
             return
         self._observer.arriving(modality, now_ns)
         finding = self._admit_draft(modality, message, now_ns)
@@ -554,6 +582,8 @@ class Intake:
 
     def _admit_draft(self, modality: str, message: Any, now_ns: int) -> Finding | None:
         self._arrived(modality, now_ns)
+        if self._modes[modality] == DEAD:
+            return ACKNOWLEDGED
         self._came_ns.setdefault(modality, now_ns)
         try:
             stamp_ns, _ = header(message)

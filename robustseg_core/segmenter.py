@@ -200,7 +200,7 @@ class Segmenter:
     def _step(self, now_ns: int) -> LabelMap | None:
         while self._configs:
             self.config = self._configs.popleft()
-            self.intake.configure(self.config)
+            self.intake.configure(self.config, now_ns)
         start_ns = self._stopwatch_ns()
         match = self.intake.poll(now_ns)
         if match is None:

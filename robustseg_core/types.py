@@ -120,6 +120,8 @@ class Fault(str, Enum):
     OVERLOADED = "overloaded"
     """Not the sensor's: its messages wait for this computer, or are lost for want of time."""
     DISABLED = "disabled"
+    ACKNOWLEDGED = "acknowledged"
+    """Somebody has said that this sensor is dead: it is not used, and nobody is alarmed."""
     INTERNAL = "internal"
     """An exception in our own code: counted, logged, survived."""
 

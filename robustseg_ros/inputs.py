@@ -19,7 +19,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
+from robustseg_core.config import AUTO, OFF
 from robustseg_core.errors import RobustsegError
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import Rejection
@@ -59,6 +61,8 @@ class _Input:
     refuse: Callable[[Rejection, int], None]
     missed: Callable[[int], None] = lambda _until_ns: None
     """Told until when messages came that were lost on our side."""
+    mode: Callable[[], str] = lambda: AUTO
+    """Nobody listens to what is `OFF`."""
     latched: bool = False
     sealed: bool = False
     """Gets serialized messages."""
@@ -83,6 +87,7 @@ class Inputs:
     def __init__(self, node: Node, segmenter: Segmenter, ear: Ear, *, offers: bool = False) -> None:
         self._node = node
         self._segmenter = segmenter
+        self._config = segmenter.config
         self._offers = offers
         self._ear = ear
         self._deaf: dict[str, str] = {}
@@ -98,9 +103,16 @@ class Inputs:
     def watch(self) -> None:
         """Subscribe anew where the graph offers something else than what was asked for."""
         for one in self._inputs:
-            if (wanted := self._wanted(one)) != one.asked:
+            if one.mode() == OFF:
+                self._unsubscribe(one)
+            elif (wanted := self._wanted(one)) != one.asked:
                 one.asked = wanted
                 self._subscribe(one, wanted[0], latched=wanted[1])
+
+    def configure(self, config: RobotConfig) -> None:
+        """Begin or end to listen to streams whose mode has changed, right after this callback."""
+        self._config = config
+        self._rematch.trigger()
 
     def complaints(self) -> Mapping[str, str]:
         """Topic -> why it is not heard: its type cannot be subscribed to, or its QoS mismatches."""
@@ -117,9 +129,7 @@ class Inputs:
 
     def _sensors(self) -> Iterable[_Input]:
         for name in self._segmenter.streams:
-            stream = self._segmenter.config.streams[name]
-            if not stream.enabled:
-                continue
+            stream = self._config.streams[name]
             kind = modalities.load(name)
             take = partial(self._push, name)
             refuse = partial(self._reject, name)
@@ -131,11 +141,15 @@ class Inputs:
                 take,
                 refuse,
                 missed,
+                mode=partial(self._mode, name),
                 sealed=self._offers,
             )
 
+    def _mode(self, name: str) -> str:
+        return self._config.streams[name].in_force
+
     def _calibrations(self) -> Iterable[_Input]:
-        for topic, names in calibrations(self._segmenter.config).items():
+        for topic, names in calibrations(self._config).items():
             known = [name for name in names if name in self._segmenter.streams]
             if known:
                 take = partial(self._calibrate, known)
@@ -189,6 +203,15 @@ class Inputs:
         if one.accepted != [CAMERA_INFO] or not offers:
             return kind, one.latched
         return kind, all(qos.is_latched(offer.qos_profile) for offer in offers)
+
+    def _unsubscribe(self, one: _Input) -> None:
+        if one.subscription is not None:
+            self._node.destroy_subscription(one.subscription)
+            self._node.get_logger().info(f"listening to {one.topic} no longer")
+        one.subscription = one.asked = None
+        name = self._resolved(one.topic)
+        self._deaf.pop(name, None)
+        self.matches.remove(name)
 
     def _subscribe(self, one: _Input, kind: str, *, latched: bool) -> None:
         if one.subscription is not None:

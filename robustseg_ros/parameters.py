@@ -18,7 +18,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from robustseg_core.config import parse
+from robustseg_core.config import OFF, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.robot.config import RobotConfig, is_node_only
 from robustseg_core.robot.parameters import Parameter, parameters, to_tree
@@ -117,6 +117,14 @@ def guard(
         if is_active() and names & {p.name for p in batch}:
             apply(read(node, model))
 
+    def word(batch: list[RosParameter[Any]]) -> list[RosParameter[Any]]:
+        texts = {p.name for p in parameters(model) if isinstance(p.default, str)}
+        return [
+            RosParameter(p.name, value=OFF) if p.value is False and p.name in texts else p
+            for p in batch
+        ]  # as `Parameter.coerce`: `ros2 param set` reads YAML, too
+
+    node.add_pre_set_parameters_callback(word)
     node.add_on_set_parameters_callback(check)
     node.add_post_set_parameters_callback(tell)
 

@@ -111,6 +111,10 @@ class Matches:
         """Our endpoint on `topic` (resolved) has this profile."""
         self._ours[topic] = ours
 
+    def remove(self, topic: str) -> None:
+        """We have no endpoint there any more."""
+        self._ours.pop(topic, None)
+
     def complaints(self) -> Mapping[str, str]:
         """Topic -> what does not match now; new ones are logged."""
         node = self._node

@@ -200,6 +200,8 @@ class SegmentNode(LifecycleNode):
         if self._segmenter is not None:
             self._segmenter.configure(config)
             self._news.set()
+        if self._inputs is not None:
+            self._inputs.configure(config)
 
     def _deactivate(self) -> None:
         self._stopping.set()

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from robustseg_core.bag import Bag, Recorded
+from robustseg_core.config import DEAD, OFF
 from robustseg_core.doctor.observation import BAD, OK, WARN, Observation, Offer, Stream, cut
 from robustseg_core.doctor.places import check_place, transforms_row
 from robustseg_core.doctor.probe import Probe, network_of
@@ -153,8 +154,10 @@ def _unseen(observation: Observation) -> list[str]:
     for name in dict.fromkeys((*spec.modalities, *streams)):
         if name not in config.topics:
             found.append(f"{name}: no topic is configured for it")
-        elif not streams[name].enabled:
-            found.append(f"{name}: it is switched off, enabled is false")
+        elif streams[name].in_force == OFF:
+            found.append(f"{name}: it is switched off, {streams[name].why_off}")
+        elif streams[name].in_force == DEAD:
+            found.append(f"{name}: it is acknowledged as dead, mode is dead")
         elif name in probe.logs and not probe.logs[name].arrivals_ns:
             found.append(f"what {name} measures: no message of it came")
     known = {*config.topics.values(), *calibrations(config), *TF_TOPICS}

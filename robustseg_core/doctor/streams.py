@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from robustseg_core.config import DEAD, OFF
 from robustseg_core.doctor.observation import NONE, Offer, Stream, cut, of_type
 from robustseg_core.doctor.report import COLUMNS, Check
 from robustseg_core.errors import did_you_mean
@@ -42,6 +43,7 @@ ELSEWHERE = (
     Fault.STARTING,
     Fault.RECOVERING,
     Fault.DISABLED,
+    Fault.ACKNOWLEDGED,
 )
 """What is not about the payload."""
 
@@ -89,8 +91,10 @@ def complete(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def _topic(stream: Stream) -> Check:
-    if not stream.config.enabled:
-        return Check("topic", NONE, "switched off: enabled is false")
+    if stream.config.in_force == OFF:
+        return Check("topic", NONE, f"switched off: {stream.config.why_off}")
+    if stream.config.in_force == DEAD:
+        return Check("topic", NONE, "acknowledged: mode is dead")
     offers = stream.observation.offers
     if stream.offer is not None:
         return stream.ok("topic")

@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from robustseg_core.config import HealthConfig, StreamConfig
+from robustseg_core.config import AUTO, DEAD, OFF, HealthConfig, StreamConfig
 from robustseg_core.health.arrival import ArrivalMonitor
 from robustseg_core.health.freeze import FreezeDetector
 from robustseg_core.types import SECOND, Fault, Finding, Health, State
 
 SMOOTHING = 0.3
 """Weight of the newest score in the running one: about three messages of memory."""
+BEGIN = {OFF: State.DISABLED, AUTO: State.WAITING, DEAD: State.DEAD}
+"""Mode of a stream -> the state that it begins with; only an automatic one ever leaves it."""
 ALIVE = (State.LIVE, State.DEGRADED, State.RECOVERING)
 
 
@@ -26,7 +28,7 @@ ALIVE = (State.LIVE, State.DEGRADED, State.RECOVERING)
 class _Stream:
     """What is known of one stream; all times on the steady clock."""
 
-    enabled: bool
+    mode: str
     arrival: ArrivalMonitor
     state: State
     since_ns: int | None = None
@@ -80,9 +82,9 @@ class HealthMonitor:
         self._start_ns: int | None = None
         self._streams = {
             name: _Stream(
-                enabled=stream.enabled,
+                mode=stream.in_force,
                 arrival=ArrivalMonitor(config, stream.rate_hz),
-                state=State.WAITING if stream.enabled else State.DISABLED,
+                state=BEGIN[stream.in_force],
                 need_s=config.recover_s,
             )
             for name, stream in streams.items()
@@ -95,6 +97,19 @@ class HealthMonitor:
         self._freezes.configure(config)
         for stream in self._streams.values():
             stream.arrival.configure(config)
+
+    def switch(self, name: str, mode: str, now_ns: int) -> None:
+        """Another mode of a stream: whoever is told to listen again waits for good messages.
+
+        Learned rates, and the counts of its messages, stay.
+        """
+        stream = self._streams[name]
+        if mode == stream.mode:
+            return
+        stream.mode = mode
+        stream.blocked = stream.disputed = stream.delivered = None
+        stream.score = 1.0
+        self._start_anew(name, now_ns)
 
     # -- evidence ---------------------------------------------------------------------------------
 
@@ -169,7 +184,7 @@ class HealthMonitor:
         quality = min((note.score for note in notes), default=1.0)
         stream.score += SMOOTHING * (quality - stream.score)
         if stream.state is State.WAITING and stream.blocked is None:
-            alone = sum(s.enabled for s in self._streams.values()) == 1
+            alone = sum(s.mode == AUTO for s in self._streams.values()) == 1
             if stream.good >= (1 if alone else config.good_to_start):
                 stream.become(State.LIVE, now_ns)
         elif stream.state in (State.DEAD, State.RECOVERING):
@@ -231,13 +246,16 @@ class HealthMonitor:
     def reset(self, now_ns: int) -> None:
         """Start anew (lifecycle activate, `~/reset`): all WAITING, learned rates kept."""
         self._start_ns = now_ns
-        for name, stream in self._streams.items():
-            stream.arrival.reset()
-            self._freezes.forget(name)
-            stream.good = stream.bad = stream.density = 0
-            stream.notes, stream.notices, stream.doubtful = (), (), 0
-            if stream.enabled:
-                stream.become(State.WAITING, now_ns)
+        for name in self._streams:
+            self._start_anew(name, now_ns)
+
+    def _start_anew(self, name: str, now_ns: int) -> None:
+        stream = self._streams[name]
+        stream.arrival.reset()
+        self._freezes.forget(name)
+        stream.good = stream.bad = stream.density = 0
+        stream.notes, stream.notices, stream.doubtful = (), (), 0
+        stream.become(BEGIN[stream.mode], now_ns)
 
     # -- the state machine ------------------------------------------------------------------------
 
@@ -291,10 +309,15 @@ class HealthMonitor:
 
     def _health(self, stream: _Stream, now_ns: int) -> Health:
         findings = stream.findings
-        if stream.state is State.DISABLED:
+        if stream.mode == DEAD:
+            speaks = stream.arrival.last_ns is not None and not stream.arrival.silent_ns(now_ns)
+            text = "its mode is dead" + "; it speaks, and mode auto would use it" * speaks
+            findings = (Finding(Fault.ACKNOWLEDGED, fatal=False, text=text, score=1.0),)
+        elif stream.state is State.DISABLED:
             findings = (Finding(Fault.DISABLED, fatal=False, text="switched off by parameter"),)
-        elif stream.state is State.WAITING and stream.received == 0:
-            start_ns = now_ns if self._start_ns is None else self._start_ns
+        elif stream.state is State.WAITING and stream.arrival.last_ns is None:
+            begun_ns = now_ns if self._start_ns is None else self._start_ns
+            start_ns = max(begun_ns, stream.since_ns or begun_ns)  # or since its mode is auto
             waited_s = (now_ns - start_ns) / SECOND
             text = f"no message for {waited_s:.1f} s since the start"
             late = waited_s > self._config.grace_s

@@ -7,7 +7,7 @@ rosbags wants it; rclpy wants `bytes` of length one, which its builder makes of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -145,7 +145,7 @@ def status(
         used = name in label_map.used
         state = label_map.states.get(name, State.DISABLED)
         reasons = label_map.reasons.get(name, ())
-        level = _LEVEL[state]
+        level = OK if _acknowledged(reasons) else _LEVEL[state]
         if not used and state.usable:  # alive, and yet too late or rejected for this mask
             level = max(level, WARN)
         values: Fields = {"state": state.value, "used": used}
@@ -233,7 +233,8 @@ def health(healths: Mapping[str, Health], stamp_ns: int, node: str = NODE) -> Fi
 
     Named as in `status`. The first, `robustseg: sensors`, is OK with all enabled streams LIVE, WARN
     with some of them, ERROR with none usable; a stream that waits within its grace at the start
-    does no harm, and nothing but such streams is a WARN.
+    does no harm, and nothing but such streams is a WARN. One that is acknowledged as dead counts no
+    more than one that is off.
     """
     statuses = []
     for name, stream in healths.items():
@@ -327,7 +328,12 @@ def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _mask_status(label_map: LabelMap, spec: ModelSpec, node: str, more: Account | None) -> Fields:
     absent = [name for name in spec.modalities if name not in label_map.used]
-    off = [name for name in absent if label_map.states.get(name) is State.DISABLED]
+    off = [
+        name
+        for name in absent
+        if label_map.states.get(name) is State.DISABLED
+        or _acknowledged(label_map.reasons.get(name, ()))
+    ]
     text = f"made of {' '.join(label_map.used)}" if label_map.used else "no sensor was usable"
     level = OK if len(absent) == len(off) else WARN
     if not spec.trained:
@@ -345,7 +351,14 @@ def _mask_status(label_map: LabelMap, spec: ModelSpec, node: str, more: Account 
     return of_node(node, "mask", level if label_map.used else ERROR, text, values)
 
 
+def _acknowledged(findings: Iterable[Finding]) -> bool:
+    """Whether somebody has said that this sensor is dead: no alarm."""
+    return any(finding.fault is Fault.ACKNOWLEDGED for finding in findings)
+
+
 def _level(stream: Health) -> int:
+    if _acknowledged(stream.findings):
+        return OK
     if stream.state is State.WAITING:  # never seen is fatal once the grace is over
         return WARN if any(finding.fatal for finding in stream.findings) else OK
     warned = any(finding.fault in _WARNED for finding in stream.findings)
@@ -353,7 +366,12 @@ def _level(stream: Health) -> int:
 
 
 def _overall(healths: Mapping[str, Health], node: str) -> Fields:
-    enabled = {n: s for n, s in healths.items() if s.state is not State.DISABLED}
+    known = [name for name, stream in healths.items() if _acknowledged(stream.findings)]
+    enabled = {
+        name: stream
+        for name, stream in healths.items()
+        if stream.state is not State.DISABLED and name not in known
+    }
     usable = [name for name, stream in enabled.items() if stream.state.usable]
     bad = [name for name, stream in enabled.items() if _level(stream) != OK]
     waiting = [n for n, s in enabled.items() if s.state is State.WAITING and n not in bad]
@@ -362,6 +380,7 @@ def _overall(healths: Mapping[str, Health], node: str) -> Fields:
     text = f"{len(usable)} of {len(enabled)} sensors usable"
     text += f"; not well: {', '.join(bad)}" if bad else ""
     text += f"; waiting for: {', '.join(waiting)}" if waiting else ""
+    text += f"; acknowledged as dead: {', '.join(known)}" if known else ""
     return of_node(node, "sensors", level, text, {"usable": " ".join(usable)})
 
 

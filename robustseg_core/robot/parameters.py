@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from robustseg_core import modalities
+from robustseg_core.config import OFF
 from robustseg_core.robot.config import RobotConfig
 
 LEGEND = (
@@ -57,7 +58,12 @@ class Parameter:
         return self.default is None or self.default == ()
 
     def coerce(self, value: Any) -> Any:
-        """`value` as the field's type: 30 is 30.0 where a float is meant."""
+        """`value` as the field's type: 30 is 30.0 where a float is meant.
+
+        And where a word is meant, YAML 1.1 has read `off` as a boolean.
+        """
+        if value is False and isinstance(self.default, str):
+            return OFF
         return TypeAdapter(self.annotation).validate_python(value)
 
 

@@ -207,6 +207,14 @@ class Offsets:
         self._compared_ns = None
         self.moved, self.undecided, self._disputes = {}, {}, {}
 
+    def forget(self, name: str) -> None:
+        """Learn one stream anew: nobody has heard it for a while."""
+        self._streams[name] = _Stream()
+        self.moved.pop(name, None)
+        self._disputes = {pair: t for pair, t in self._disputes.items() if name not in pair}
+        told = {one for pair in self._disputes for one in pair}
+        self.undecided = {n: found for n, found in self.undecided.items() if n in told}
+
     def see(self, name: str, stamp_ns: int, arrival_ns: int) -> None:
         """One message; arrivals need not be in order from stream to stream."""
         self._streams[name].add(arrival_ns - stamp_ns, arrival_ns)

@@ -118,6 +118,10 @@ class StampGuard(Generic[T]):
         for stream in self._streams.values():
             stream.forget()
 
+    def forget(self, name: str) -> None:
+        """The stamps of one stream; its rate stays known."""
+        self._streams[name].forget()
+
     def admit(self, message: Stamped[T]) -> Admission[T]:
         """Decide about a message, and about earlier ones that it clears up."""
         result: Admission[T] = Admission()

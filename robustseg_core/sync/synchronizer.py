@@ -158,6 +158,10 @@ class Synchronizer(Generic[T]):
         self._last_stamp_ns = 0
         self._clock = _Clock(self._clock.emitted_ns, tick_base_ns=self._clock.tick_base_ns)
 
+    def forget(self, name: str) -> None:
+        """The messages of one stream; its rate stays known."""
+        self._buffers[name].clear()
+
     def poll(
         self, now_ns: int, usable: Collection[str], vet: Vet[T] | None = None
     ) -> Match[T] | None:
