@@ -52,6 +52,8 @@ TRANSFORM = "transform"
 """The subject of what is refused of /tf_static."""
 CHECKED_NS = SECOND // 10
 """Of what no set asks for, a message is looked into all the same where none was for so long."""
+TOGETHER_NS = SECOND
+"""Stamps and the clock that they go by jump together: what the second says is known by then."""
 MOST_WAITING, MOST_PACKETS = 16, 512
 """Messages of a stream that are offered, and of one that accumulates, before somebody sees to them:
 who offers one more does it himself."""
@@ -224,6 +226,8 @@ class Intake:
         """The stream whose own pixels the masks have, where no CameraInfo tells."""
         self.pushed: Counter[str] = Counter()
         self.jumps = 0
+        self._jumped_ns: int | None = None
+        """When the last of them was seen."""
         self.calibration_rejected = Register()
         """What was refused of CameraInfo and transforms, and how often; the last good stays."""
         self.calibration_changed = Register()
@@ -518,6 +522,26 @@ class Intake:
         self._health.dispute(self._offsets.undecided)
         self.modalities[name].skipped()
 
+    def clock_jumped(self, now_ns: int) -> bool:
+        """The clock that stamps go by was set: forget sets and stamps, as if these had told it.
+
+        Returns:
+            Whether there was anything to forget: not where the stamps told it a moment ago. Where
+            they do so a moment later, it is the same jump.
+        """
+        with self._lock:
+            self._empty_inbox()
+            if self._just_jumped(now_ns):
+                return False
+            self._jumped_ns = now_ns
+            self.jumps += 1
+            self._guard.reset()
+            self._forget_sets()
+            return True
+
+    def _just_jumped(self, now_ns: int) -> bool:
+        return self._jumped_ns is not None and now_ns - self._jumped_ns <= TOGETHER_NS
+
     def _refuse(self, modality: str, fault: Fault, text: str) -> bool:
         """Tell that a calibration or place is refused, once; whether this is the first time."""
         finding = Finding(fault, fatal=False, text=f"refused: {text}", score=1.0)
@@ -728,8 +752,10 @@ class Intake:
             self._health.reject(other, now_ns, finding)
             refusal = finding if other == name else refusal
         if admission.jump_ns is not None:
-            log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
-            self.jumps += 1
+            if not self._just_jumped(now_ns):
+                log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
+                self.jumps += 1
+                self._jumped_ns = now_ns
             self._forget_sets()
         self._compare(sent, admission, refusal)
         return admission, refusal

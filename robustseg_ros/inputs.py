@@ -91,6 +91,8 @@ class Inputs:
         self._offers = offers
         self._ear = ear
         self._deaf: dict[str, str] = {}
+        self._strange: dict[str, str] = {}
+        """Topic -> that it is offered as a type that none of us reads."""
         ear.begin()
         self.errors = 0
         """Exceptions that callbacks raised."""
@@ -106,6 +108,9 @@ class Inputs:
             if one.mode() == OFF:
                 self._unsubscribe(one)
             elif (wanted := self._wanted(one)) != one.asked:
+                if one.asked is not None and one.asked[0] != wanted[0]:
+                    was = one.asked[0]
+                    self._node.get_logger().warning(f"{one.topic} is {wanted[0]} now, was {was}")
                 one.asked = wanted
                 self._subscribe(one, wanted[0], latched=wanted[1])
 
@@ -116,7 +121,7 @@ class Inputs:
 
     def complaints(self) -> Mapping[str, str]:
         """Topic -> why it is not heard: its type cannot be subscribed to, or its QoS mismatches."""
-        return {**self._deaf, **self.matches.complaints()}
+        return {**self._deaf, **self._strange, **self.matches.complaints()}
 
     def close(self) -> None:
         """Destroy all subscriptions."""
@@ -197,12 +202,28 @@ class Inputs:
         publishes, what was asked for stays: a restarted driver finds everything as it left it.
         """
         offers = self._node.get_publishers_info_by_topic(self._resolved(one.topic))
+        kinds = [offer.topic_type for offer in offers]
+        self._tell_strange(one, kinds)
         if not offers and one.asked is not None:
             return one.asked
-        kind = choose_type(one.topic, one.accepted, [offer.topic_type for offer in offers])
+        kind = choose_type(one.topic, one.accepted, kinds)
+        if one.asked is not None and one.asked[0] in kinds:
+            kind = one.asked[0]  # of two types, the one that is heard already
         if one.accepted != [CAMERA_INFO] or not offers:
             return kind, one.latched
         return kind, all(qos.is_latched(offer.qos_profile) for offer in offers)
+
+    def _tell_strange(self, one: _Input, kinds: Sequence[str]) -> None:
+        name = self._resolved(one.topic)
+        before = self._strange.pop(name, "")
+        if strange := sorted(set(kinds) - set(one.accepted)):
+            text = (
+                f"{name} is offered as {', '.join(strange)}, expected {' or '.join(one.accepted)}; "
+                "publish it as that, or give another topic"
+            )
+            self._strange[name] = text
+            if text != before:
+                self._node.get_logger().warning(text)
 
     def _unsubscribe(self, one: _Input) -> None:
         if one.subscription is not None:
@@ -211,6 +232,7 @@ class Inputs:
         one.subscription = one.asked = None
         name = self._resolved(one.topic)
         self._deaf.pop(name, None)
+        self._strange.pop(name, None)
         self.matches.remove(name)
 
     def _subscribe(self, one: _Input, kind: str, *, latched: bool) -> None:

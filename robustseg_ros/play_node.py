@@ -2,7 +2,8 @@
 
     play_node drive.mcap --kill rgb@0.8+0.6 --kill lidar@1.2
 
-Messages of ROS 2 bags pass as the bytes that were recorded. A killed sensor is one that is not
+`--clock` publishes /clock, the recording's own time, for nodes with use_sim_time. Messages of ROS 2
+bags pass as the bytes that were recorded. A killed sensor is one that is not
 published for a while. Topics are reliable, which also suits best-effort subscribers, and keep many
 small messages (events) or few large ones; `/tf_static` is latched and sent before all else.
 """
@@ -21,6 +22,8 @@ from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.cli.options import FAULT, KILL, faults_of
@@ -39,11 +42,44 @@ BULKY = (
     "sensor_msgs/msg/CompressedImage",
     "sensor_msgs/msg/PointCloud2",
 )
-DEPTH_BULKY, DEPTH = 10, 400
+DEPTH_BULKY, DEPTH, DEPTH_CLOCK = 10, 400, 10
+CLOCK, CLOCK_HZ = "/clock", 40.0
 SETTLE_S = 0.25
 """A subscriber may learn of us this much later than we of it; DDS does not say when it has."""
 CHECK_S = 0.05
 """How often a pause looks whether somebody has ended us."""
+
+
+class ClockSpeaker:
+    """/clock: from `start` on it goes at a speed, whenever somebody gives it the time to speak.
+
+    Args:
+        node: the publisher's owner.
+        rate_hz: of its messages.
+    """
+
+    def __init__(self, node: Node, rate_hz: float) -> None:
+        self._publisher = node.create_publisher(Clock, CLOCK, DEPTH_CLOCK)
+        self._every_s = 1 / rate_hz
+        self._begin: tuple[float, int, float] | None = None
+        self._next_s = 0.0
+
+    def start(self, time_ns: int, speed: float) -> None:
+        """It is `time_ns` now."""
+        self._begin = time.monotonic(), time_ns, speed
+        self._next_s = 0.0
+
+    def speak(self) -> float:
+        """Say what time it is, if it is time to; seconds until the next time."""
+        if self._begin is None:
+            return self._every_s
+        now_s = time.monotonic()
+        begin_s, time_ns, speed = self._begin
+        if now_s >= self._next_s:
+            said_ns = time_ns + round((now_s - begin_s) * speed * SECOND)
+            self._publisher.publish(Clock(clock=Time(nanoseconds=said_ns).to_msg()))
+            self._next_s = now_s + self._every_s
+        return self._next_s - now_s
 
 
 class PlayNode(Node):
@@ -62,6 +98,7 @@ class PlayNode(Node):
         self._loops = options.loop
         self._wait_s = options.wait
         self._restamp = options.restamp
+        self._clock_speaker = ClockSpeaker(self, options.clock) if options.clock else None
         modalities = guess(self._bag)
         known = {t.name for t in self._bag.topics}
         chosen = {_topic(word, modalities, known) for word in options.only or known}
@@ -74,7 +111,8 @@ class PlayNode(Node):
         self._stop = threading.Event()
         self._sinks: dict[str, optional.Publisher] = {}
         for topic in self._bag.topics:
-            if topic.name in chosen and topic.count and topic.name not in self._sinks:
+            ours = topic.name == CLOCK and self._clock_speaker is not None  # two would quarrel
+            if topic.name in chosen and topic.count and topic.name not in self._sinks and not ours:
                 self._advertise(topic.name, topic.type)
         if not self._sinks:
             raise RobustsegError(f"nothing to play: {sorted(chosen)} cannot be published")
@@ -125,6 +163,9 @@ class PlayNode(Node):
         """One pass: messages sent, and the largest delay in seconds."""
         start_s, count, late_s = time.monotonic(), 0, 0.0
         shift_ns = time.time_ns() - self._bag.start_ns
+        if self._clock_speaker is not None:
+            begin_ns = self._bag.start_ns + (shift_ns if self._restamp else 0)
+            self._clock_speaker.start(begin_ns, self._rate)
         for elapsed_s, recorded in self._timeline():
             due_s = start_s + elapsed_s / self._rate
             self._sleep(due_s - time.monotonic())
@@ -159,10 +200,11 @@ class PlayNode(Node):
         while True:
             if not rclpy.ok() or self._stop.is_set():
                 raise ExternalShutdownException
+            pause_s = CHECK_S if self._clock_speaker is None else self._clock_speaker.speak()
             left_s = end_s - time.monotonic()
             if left_s <= 0:
                 return
-            self._stop.wait(min(left_s, CHECK_S))
+            self._stop.wait(min(left_s, CHECK_S, max(pause_s, 0.0)))
 
 
 def guess(bag: Bag) -> dict[str, str]:
@@ -190,6 +232,14 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     FAULT.add_to(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the faults; default 0")
     parser.add_argument("--rate", type=float, default=1.0, help="speed; default 1")
+    parser.add_argument(
+        "--clock",
+        type=float,
+        nargs="?",
+        const=CLOCK_HZ,
+        metavar="HZ",
+        help=f"publish /clock so often, for nodes with use_sim_time; HZ {CLOCK_HZ:g} if not given",
+    )
     parser.add_argument("--loop", type=int, default=1, help="passes; 0: until stopped")
     parser.add_argument("--restamp", action="store_true", help="shift header stamps to now")
     parser.add_argument(
@@ -198,6 +248,8 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(words)
     if not 0 < options.rate < float("inf"):
         raise RobustsegError(f"--rate is {options.rate:g}; give a positive speed, e.g. 0.5")
+    if options.clock is not None and not 0 < options.clock <= 1000:
+        raise RobustsegError(f"--clock is {options.clock:g}; give a rate up to 1000 Hz, e.g. 40")
     if options.loop < 0:
         raise RobustsegError(f"--loop is {options.loop}; give a number of passes, or 0 for ever")
     return options

@@ -26,8 +26,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from robustseg_core.doctor.observation import OK
-from robustseg_core.doctor.surroundings import ClockWatch, check_clock
+from robustseg_core.doctor.surroundings import LOOK_S, ClockWatch
 from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
 from robustseg_core.output import messages
@@ -46,8 +45,7 @@ from robustseg_ros.running import command_line, run, spin
 DIAGNOSTICS_S = 1.0
 JOIN_S = 5.0
 """An inference that takes longer than this to end has hung, as on a lost GPU."""
-CLOCK, CLOCK_GRACE_S = "/clock", 2.0
-"""So long after activation nobody is missed on /clock: discovery takes its time."""
+CLOCK = "/clock"
 LONGEST_NAP_S = 0.5
 """The inference thread looks around this often even if nobody woke it."""
 AUTOSTART = ParameterDescriptor(
@@ -86,9 +84,11 @@ class SegmentNode(LifecycleNode):
         self._failures = 0
         self._clock_trouble = ""
         """What was last said of /clock."""
+        self._twins = 1
+        """Nodes of this name."""
         self._overloaded = False
-        self._active_ns = 0
         self._timer: Any = None
+        self._clock_timer: Any = None
         self._hurry: Any = None
         """Publishes diagnostics at once."""
         self._jumps: Any = None
@@ -184,10 +184,10 @@ class SegmentNode(LifecycleNode):
             target=self._inference_loop, args=own, name="inference", daemon=True
         )
         self._thread.start()
-        self._active_ns = time.monotonic_ns()
-        self._clock_watch = ClockWatch(self._active_ns)
+        self._clock_watch, self._clock_trouble = ClockWatch(time.monotonic_ns()), ""
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(DIAGNOSTICS_S, self._on_timer, clock=steady)
+        self._clock_timer = self.create_timer(LOOK_S, self._look_at_clock, clock=steady)
         self._hurry = self.create_guard_condition(self._on_timer)
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
@@ -213,14 +213,15 @@ class SegmentNode(LifecycleNode):
         for part in (self._inputs, self._sinks):
             if part is not None:
                 part.close()
-        if self._timer is not None:
-            self.destroy_timer(self._timer)
+        for timer in (self._timer, self._clock_timer):
+            if timer is not None:
+                self.destroy_timer(timer)
         if self._hurry is not None:
             self.destroy_guard_condition(self._hurry)
         if self._jumps is not None:
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
-        self._hurry = None
+        self._hurry = self._clock_timer = None
 
     def _abandon(self, thread: threading.Thread) -> None:
         """Leave a hung thread with its segmenter: the next activation loads another."""
@@ -285,7 +286,9 @@ class SegmentNode(LifecycleNode):
             return  # deactivated meanwhile
         inputs.watch()
         complaints = {**inputs.complaints(), **sinks.matches.complaints()}
-        complaints |= self._clock_complaint()
+        complaints |= self._twin_complaint()
+        if self._clock_trouble:
+            complaints[CLOCK] = self._clock_trouble
         errors = inputs.errors + self._failures
         healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
@@ -299,28 +302,44 @@ class SegmentNode(LifecycleNode):
         self._overloaded = load.overloaded
         sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks(), load)
 
-    def _clock_complaint(self) -> dict[str, str]:
-        """What is wrong with /clock; said once it has had the time to be found."""
+    def _look_at_clock(self) -> None:
+        """What is wrong with /clock; on /diagnostics at once."""
         now_ns, clock_ns = time.monotonic_ns(), self.get_clock().now().nanoseconds
-        if not self.get_parameter("use_sim_time").value:
-            self._clock_watch, self._clock_trouble = ClockWatch(now_ns), ""
-            return {}
-        self._clock_watch.look(clock_ns, now_ns)
-        check = check_clock(
-            self.count_publishers(CLOCK), self._clock_watch, now_ns, use_sim_time=True
-        )
-        young = now_ns - self._active_ns < CLOCK_GRACE_S * SECOND
-        text = "" if check.status is OK or young else f"{check.found}; {check.fix}"
-        if text and text != self._clock_trouble:
-            self.get_logger().warning(text)
+        before, text = self._clock_trouble, ""
+        if self.get_parameter("use_sim_time").value:
+            self._clock_watch.look(clock_ns, now_ns)
+            text = self._clock_watch.complaint(self.count_publishers(CLOCK), now_ns)
+        else:
+            self._clock_watch = ClockWatch(now_ns)
         self._clock_trouble = text
-        return {CLOCK: text} if text else {}
+        if text == before:
+            return
+        if text:
+            self.get_logger().warning(text)
+        if self._hurry is not None:
+            self._hurry.trigger()
+
+    def _twin_complaint(self) -> dict[str, str]:
+        """Whether another node has the same name: ROS lets both speak and listen as one."""
+        name = self.get_fully_qualified_name()
+        whole = [f"{n.rstrip('/')}/{own}" for own, n in self.get_node_names_and_namespaces()]
+        count, before = whole.count(name), self._twins
+        text = (
+            f"{count} nodes are called {name}, so that their topics, parameters and services mix; "
+            "start one with -r __ns:=/other, or with -r __node:=other"
+        )
+        self._twins = count
+        if count < 2:
+            return {}
+        if count != before:
+            self.get_logger().warning(text)
+        return {name: text}
 
     def _on_jump(self, _jump: Any) -> None:
         self._clock_watch.look(self.get_clock().now().nanoseconds, time.monotonic_ns())
-        self.get_logger().warning("the ROS clock jumped: one reset")
-        if self._segmenter is not None:
-            self._segmenter.reset(self._ear.heard_ns())
+        segmenter = self._segmenter
+        if segmenter is not None and segmenter.intake.clock_jumped(self._ear.heard_ns()):
+            self.get_logger().warning("the ROS clock jumped: one reset")
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._segmenter is not None

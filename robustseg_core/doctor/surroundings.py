@@ -12,7 +12,11 @@ from robustseg_core.types import SECOND
 HELD_UP_S = 0.3
 """A pause of the doctor's own; a node that pauses so long takes living sensors for silent."""
 STILL_NS = SECOND * 9 // 10
-"""A clock that has not moved for this long stands still; the node looks once a second."""
+"""A clock that has not moved for this long stands still."""
+LOOK_S = 0.25
+"""The node looks at its clock so often, and says at once what it finds."""
+YOUNG_NS = 2 * SECOND
+"""So long after activation nobody is missed on /clock: discovery takes its time."""
 BACK_TOLD_NS = 5 * SECOND
 """That a clock went back is told for so long."""
 RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
@@ -27,6 +31,7 @@ class ClockWatch:
     """
 
     def __init__(self, now_ns: int) -> None:
+        self._begun_ns = now_ns
         self._said_ns: int | None = None
         self._moved_ns = now_ns
         """When /clock was last seen to have moved, on the steady clock."""
@@ -40,6 +45,17 @@ class ClockWatch:
             if self._said_ns is not None and said_ns < self._said_ns:
                 self._back = now_ns, self._said_ns - said_ns
             self._said_ns = said_ns
+
+    def complaint(self, publishers: int, now_ns: int) -> str:
+        """What a node with use_sim_time says of /clock; empty: nothing.
+
+        Args:
+            publishers: how many publish it.
+            now_ns: steady clock.
+        """
+        check = check_clock(publishers, self, now_ns, use_sim_time=True)
+        young = now_ns - self._begun_ns < YOUNG_NS
+        return "" if check.status is OK or young else f"{check.found}; {check.fix}"
 
     def stands_still(self, now_ns: int) -> bool:
         """Whether it has not been seen to move for `STILL_NS`."""

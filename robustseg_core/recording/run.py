@@ -27,7 +27,7 @@ from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.segmenter import UNTRAINED, Segmenter, engine_of, weights_file
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
-from robustseg_core.types import SECOND, LabelMap, Reasons, sentence
+from robustseg_core.types import SECOND, Fault, LabelMap, Reasons, sentence
 
 
 def run_bags(
@@ -296,6 +296,10 @@ def _account(
     }
 
 
+WANTED = (Fault.DISABLED, Fault.ACKNOWLEDGED)
+"""Who left a sensor out by its mode need not be told."""
+
+
 def notices(bag: Bag, segmenter: Segmenter, unused: Reasons) -> list[str]:
     """What people should know of a replay that is over, a sentence each.
 
@@ -306,7 +310,11 @@ def notices(bag: Bag, segmenter: Segmenter, unused: Reasons) -> list[str]:
         segmenter: that it was played through.
         unused: as `absent` has them.
     """
-    told = (f"{name} was never used: {sentence(found)}" for name, found in unused.items())
+    told = (
+        f"{name} was never used: {sentence(found)}"
+        for name, found in unused.items()
+        if not any(finding.fault in WANTED for finding in found)
+    )
     return [*bag.notices, *segmenter.remarks(), *told]
 
 

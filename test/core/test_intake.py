@@ -8,7 +8,7 @@ import pytest
 
 from robustseg_core.intake import HEALTH_DECIDES, Observer, Policy, Register
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import SECOND, Fault, Finding, LabelMap
+from robustseg_core.types import MS, SECOND, Fault, Finding, LabelMap
 from support.drives import ALL, OPTICAL, drive, engine, robot, rows
 from support.makers import camera_info, transform
 
@@ -125,3 +125,22 @@ def test_a_register_counts_by_fault_and_keeps_the_newest_words():
     assert (register.total(), len(register)) == (4, 3)
     register.clear()
     assert not register and register.newest("lidar", Fault.NO_TF) is None
+
+
+@pytest.mark.parametrize("clock_first", [True, False])
+def test_a_loop_is_one_reset_whether_the_clock_or_the_stamps_tell_it_first(clock_first):
+    """Whoever is second says nothing new; a later loop is another."""
+    once = rows(1.5)
+    again = [(1_500 * MS + at, name, sent) for at, name, sent in once]
+    jump_ns = once[-1][0] if clock_first else again[60][0]
+    segmenter, said = made(), []
+
+    def watch(now_ns: int) -> None:
+        if now_ns >= jump_ns and not said:
+            said.append(segmenter.intake.clock_jumped(now_ns))
+
+    masks = list(drive(segmenter, [*once, *again], watch))
+    assert said == [clock_first] and segmenter.intake.jumps == 1
+    assert sum(at >= 1_500 * MS for at, _ in masks) >= 28
+    assert set(masks[-1][1].used) == set(ALL)
+    assert segmenter.intake.clock_jumped(4 * SECOND) and segmenter.intake.jumps == 2

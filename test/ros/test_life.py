@@ -44,6 +44,7 @@ from robustseg_ros.doctor import DoctorNode
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.running import run
+from support import drives
 from support.live_ear import Ear as Listener
 from support.live_sensors import Sensors, parameter_file
 
@@ -127,6 +128,10 @@ def test_the_node_says_what_is_wrong_on_the_wire(world):
         world.node, "tf2_msgs/msg/TFMessage", "/tf_static", volatile, event_callbacks=QUIET
     )
     events = optional.publisher(world.node, EVENT_PACKET, "/event_camera/events", 10)
+    optional.publisher(
+        world.node, "sensor_msgs/msg/Image", "/velodyne_points", 1, event_callbacks=QUIET
+    )
+    twin = Node("robustseg", context=world.context, enable_rosout=False)
     node = world.segment(
         "--params-file", str(ROBOT), "-p", "streams.rgb.topic:=/camera/color/image_raw"
     )
@@ -135,8 +140,19 @@ def test_the_node_says_what_is_wrong_on_the_wire(world):
     world.until(lambda: listeners(world, "/camera/color/image_raw") == 1, "a subscription")
     (before,) = world.node.get_subscriptions_info_by_topic("/camera/color/image_raw")
     assert before.topic_type == "sensor_msgs/msg/Image"
+
+    def told(sentence: str) -> bool:
+        return world.until(lambda: sentence in words["robustseg: node"], f"'{sentence}'")
+
+    told("2 nodes are called /robustseg, so that their topics, parameters and services mix; start")
+    twin.destroy_node()
+    told("/velodyne_points is offered as sensor_msgs/msg/Image, expected sensor_msgs/msg/Point")
     images = world.node.create_publisher(CompressedImage, "/camera/color/image_raw", 10)
     world.until(images.get_subscription_count, "a subscription of the offered type")
+    said = (
+        "/camera/color/image_raw is sensor_msgs/msg/CompressedImage now, was sensor_msgs/msg/Image"
+    )
+    assert said in node.output
 
     def heard() -> bool:
         events.publish(b"\0\1\0\0torn")
@@ -149,6 +165,7 @@ def test_the_node_says_what_is_wrong_on_the_wire(world):
     )
     assert "/test offers VOLATILE durability, this node asks TRANSIENT_LOCAL" in text
     assert "qos_overrides./tf_static.subscription.durability: volatile" in text
+    assert "2 nodes are called" not in text
     # The same the other way round: somebody asks more of the masks than is offered.
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     world.node.create_subscription(
@@ -417,6 +434,41 @@ def test_inference_that_hangs_is_named_left_alone_and_replaced(world, tmp_path):
     world.until(lambda: len(ear.heard) > number + 2, "masks")
     stamps = [one.row["stamp_ns"] for one in ear.heard]
     assert stamps == sorted(set(stamps))  # not one of the late thread
-    assert change(world, "deactivate")
-    assert node.end() == 0, node.output
+    hangs.touch()
+    (tmp_path / "hangs.over").unlink()
+    world.until(lambda: not hangs.exists(), "the inference to hang again")
+    assert node.end() == 0, node.output  # Ctrl-C waits no longer for it
     assert "Traceback" not in node.output
+
+
+def test_a_stream_is_switched_while_active(world, tmp_path):
+    """off unsubscribes, dead goes on to count, auto listens again; nobody is alarmed."""
+    sensors = Sensors(world.node)
+    ear = Listener(world, sensors)
+    node = world.segment("--params-file", str(parameter_file(tmp_path, weights="untrained")))
+    every, rest = set(drives.ALL), set(drives.ALL) - {"rgb"}
+    world.until(lambda: ear.used(every), "a mask made of all sensors")
+    topic, parameter = drives.TOPICS["rgb"], "streams.rgb.mode"
+
+    def told(level: bytes, words: str) -> None:
+        def found() -> bool:
+            rgb, whole = (ear.health[f"robustseg: {part}"] for part in ("rgb", "sensors"))
+            return words in rgb.message and rgb.level == whole.level == level
+
+        world.until(found, f"rgb: {words}")
+
+    for mode, words, listening in (
+        (False, "disabled: switched off", 0),  # what `ros2 param set` makes of off
+        ("dead", "acknowledged: its mode is dead; it speaks", 1),
+        ("auto", "LIVE", 1),
+    ):
+        start = len(ear.heard)
+        assert set_parameter(world, parameter, mode).successful
+        world.until(lambda n=listening: listeners(world, topic) == n, f"{listening} on {topic}")
+        expected = every if mode == "auto" else rest
+        world.until(lambda s=start, e=expected: ear.used(e, s), f"masks of {expected}")
+        told(b"\0", words)
+    refused = set_parameter(world, parameter, "on")
+    assert not refused.successful and "streams.rgb.mode is 'on'" in refused.reason
+    assert node.end() == 0, node.output
+    assert "Traceback" not in node.output and "reset" not in node.output
