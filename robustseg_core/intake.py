@@ -228,6 +228,8 @@ class Intake:
         self.jumps = 0
         self._jumped_ns: int | None = None
         """When the last of them was seen."""
+        self._clock_set_ns: int | None = None
+        """When the clock was set, while the stamps have not told it."""
         self.calibration_rejected = Register()
         """What was refused of CameraInfo and transforms, and how often; the last good stays."""
         self.calibration_changed = Register()
@@ -427,6 +429,7 @@ class Intake:
         """A set, if one is ready."""
         with self._lock:
             self._empty_inbox()
+            self._look_at_clock(now_ns)
             self._look(now_ns)
             while True:
                 self._refused = False
@@ -484,6 +487,7 @@ class Intake:
         with self._lock:
             self._inbox.clear()
             self._came_ns.clear()
+            self._clock_set_ns = None
             self._backlog.reset()
             self._load, self._report = self._backlog.load(), {}
             self._forget_sets()
@@ -522,22 +526,27 @@ class Intake:
         self._health.dispute(self._offsets.undecided)
         self.modalities[name].skipped()
 
-    def clock_jumped(self, now_ns: int) -> bool:
-        """The clock that stamps go by was set: forget sets and stamps, as if these had told it.
+    def clock_jumped(self, now_ns: int) -> None:
+        """The clock that stamps go by was set: the stamps have just told it, or soon will.
 
-        Returns:
-            Whether there was anything to forget: not where the stamps told it a moment ago. Where
-            they do so a moment later, it is the same jump.
+        They know which message is of before and which of after. Where they say nothing, sets are
+        forgotten `TOGETHER_NS` later all the same. A jump is one reset, whoever tells it.
         """
         with self._lock:
             self._empty_inbox()
-            if self._just_jumped(now_ns):
-                return False
-            self._jumped_ns = now_ns
-            self.jumps += 1
+            self._clock_set_ns = None if self._just_jumped(now_ns) else now_ns
+
+    def _look_at_clock(self, now_ns: int) -> None:
+        """Whether the clock was set, and the stamps have had the time to say so, and did not."""
+        if self._clock_set_ns is not None and now_ns - self._clock_set_ns > TOGETHER_NS:
+            log.warning("the clock was set, and the stamps were not: one reset")
+            self._jumped(now_ns)
             self._guard.reset()
-            self._forget_sets()
-            return True
+
+    def _jumped(self, now_ns: int) -> None:
+        self.jumps += 1
+        self._jumped_ns, self._clock_set_ns = now_ns, None
+        self._forget_sets()
 
     def _just_jumped(self, now_ns: int) -> bool:
         return self._jumped_ns is not None and now_ns - self._jumped_ns <= TOGETHER_NS
@@ -752,11 +761,8 @@ class Intake:
             self._health.reject(other, now_ns, finding)
             refusal = finding if other == name else refusal
         if admission.jump_ns is not None:
-            if not self._just_jumped(now_ns):
-                log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
-                self.jumps += 1
-                self._jumped_ns = now_ns
-            self._forget_sets()
+            log.warning("all stamps moved by %.2f s: one reset", admission.jump_ns / SECOND)
+            self._jumped(now_ns)
         self._compare(sent, admission, refusal)
         return admission, refusal
 

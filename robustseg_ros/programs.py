@@ -24,6 +24,8 @@ def fault_node() -> int:
 def _start(name: str) -> int:
     try:
         main = importlib.import_module(f"robustseg_ros.{name}").main
+    except KeyboardInterrupt:  # before there was a node: nothing to close
+        return 0
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("robustseg_core", "robustseg_ros"):

@@ -337,9 +337,8 @@ class SegmentNode(LifecycleNode):
 
     def _on_jump(self, _jump: Any) -> None:
         self._clock_watch.look(self.get_clock().now().nanoseconds, time.monotonic_ns())
-        segmenter = self._segmenter
-        if segmenter is not None and segmenter.intake.clock_jumped(self._ear.heard_ns()):
-            self.get_logger().warning("the ROS clock jumped: one reset")
+        if self._segmenter is not None:
+            self._segmenter.intake.clock_jumped(self._ear.heard_ns())
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._segmenter is not None

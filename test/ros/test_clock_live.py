@@ -40,28 +40,31 @@ def test_a_clock_that_is_missing_stops_or_goes_back_is_named_and_masks_go_on(wor
     node = world.segment("--params-file", str(file))
 
     def told(words: str) -> None:
-        """The node says so with its way out, as a warning, and masks come while it does."""
-        found = world.until(
-            lambda: (s := ear.health.get("robustseg: node")) and words in s.message and s,
-            f"diagnostics that say {words!r}",
-        )
-        assert (found.level == b"\0") == (words == "ok"), found
-        assert words == "ok" or ";" in found.message
+        """The node says so with its way out, as a warning, and masks come while it does; nothing
+        of /clock, where there are no words."""
+
+        def found() -> bool:
+            said = ear.health.get("robustseg: node")
+            if said is None or not words:
+                return said is not None and "/clock" not in said.message
+            return words in said.message and ";" in said.message and said.level == b"\1"
+
+        world.until(found, f"diagnostics that say {words!r}")
         number, count = len(ear.heard), ear.diagnoses
         world.until(lambda: len(ear.heard) > number + 2, "masks, which go on")
         world.until(lambda: ear.diagnoses > count, "diagnostics, which go on")
 
     told("nobody publishes /clock; masks come all the same")
     simulator = Simulator(world.node)
-    told("ok")
+    told("")
     simulator.paused = True
     told("/clock stands still")
     simulator.paused = False
-    told("ok")
+    told("")
     simulator.said_ns = 0
     told("/clock went back by")
-    told("ok")
+    told("")
     assert node.end() == 0, node.output
     assert node.output.count("nobody publishes /clock") == 1  # once, not every second
-    assert node.output.count("the ROS clock jumped: one reset") == 1
+    assert node.output.count("one reset") == 1
     assert "Traceback" not in node.output

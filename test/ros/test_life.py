@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
+import importlib
 import signal
 import sys
 from typing import Any
@@ -201,8 +201,9 @@ def test_a_clock_that_stops_and_jumps_stops_nobody(world):
     world.until(lambda: at(50), "diagnostics stamped after the jump")
     count = len(heard)
     world.until(lambda: len(heard) > count + 1, "diagnostics while /clock stands still")
+    world.until(lambda: "one reset" in node.output, "a reset")
     assert node.end() == 0, node.output
-    assert node.output.count("the ROS clock jumped: one reset") == 1
+    assert node.output.count("one reset") == 1
 
 
 @pytest.mark.parametrize(
@@ -265,40 +266,6 @@ def test_the_end_does_not_walk_through_all_of_pytorch(capsys):
     assert run(lambda words: (_ for _ in ()).throw(KeyboardInterrupt), []) == 0
     assert gc.get_freeze_count() > 10_000
     gc.unfreeze()
-
-
-LAUNCH = ROOT / "launch" / "robustseg.launch.py"
-
-
-@pytest.mark.parametrize(
-    ("namespace", "around", "full"),
-    [
-        ("", "", "/"),
-        ("front", "", "/front"),
-        ("/front/left/", "", "/front/left"),
-        ("left", "/front", "/front/left"),
-        ("/left", "/front", "/left"),
-    ],
-)
-def test_the_launch_file_sets_the_level_of_the_nodes_own_logger(
-    world, monkeypatch, namespace, around, full
-):
-    for name in ("launch", "launch_ros"):  # PyPI has neither
-        for part in ("", ".actions", ".conditions", ".substitutions"):
-            monkeypatch.setitem(sys.modules, name + part, MagicMock())
-    spec = importlib.util.spec_from_file_location("robustseg_launch", LAUNCH)
-    launch = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(launch)
-    node = Node("robustseg", namespace=full, context=world.context, enable_rosout=False)
-    assert launch.logger_of("robustseg", namespace, around) == node.get_logger().name
-    context = MagicMock(launch_configurations={"ros_namespace": around})
-    given = {name: default for name, (default, _) in launch.ARGUMENTS.items()}
-    given |= {"namespace": namespace, "log_level": "debug"}
-    launch.LaunchConfiguration = lambda name: MagicMock(perform=lambda _context: given[name])
-    launch.segment_node(context)
-    arguments = launch.Node.call_args.kwargs["arguments"]
-    assert arguments[-1] == f"{node.get_logger().name}:=debug"
-    node.destroy_node()
 
 
 def test_two_nodes_in_two_namespaces_are_told_apart(world):

@@ -49,3 +49,13 @@ def test_a_defect_of_ours_is_not_called_a_missing_package(monkeypatch):
     monkeypatch.setattr(programs.importlib, "import_module", fails)
     with pytest.raises(ImportError, match="no such name"):
         programs.segment_node()
+
+
+def test_ctrl_c_while_libraries_load_is_as_quiet_as_later(monkeypatch, capsys):
+    from robustseg_ros import programs
+
+    def interrupted(_name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(programs.importlib, "import_module", interrupted)
+    assert programs.segment_node() == 0 and not capsys.readouterr().err
