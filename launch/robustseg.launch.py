@@ -1,6 +1,7 @@
 """Start the node `robustseg`: `ros2 launch robustseg robustseg.launch.py params_file:=robot.yaml`.
 
-What is said on the command line beats the parameter file, which beats the defaults.
+What is said on the command line beats the parameter file, which beats the defaults. One process for
+one node: `ros2 component` loads libraries of C++, and no Python.
 """
 
 from pathlib import Path
@@ -11,8 +12,7 @@ from launch.actions import (
     OpaqueFunction,
     SetEnvironmentVariable,
 )
-from launch.conditions import IfCondition
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PythonExpression
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from robustseg_core.robot.transports import ROOMY, VARIABLE
@@ -54,6 +54,14 @@ def segment_node(context: LaunchContext) -> list[Node]:
     ]
 
 
+def player(context: LaunchContext) -> list[Node]:
+    """Who plays the recording, if there is one; any name will do, quotes and all."""
+    bag = LaunchConfiguration("bag").perform(context)
+    words = [bag, "--wait", "30"]
+    play = {"package": "robustseg", "executable": "play_node", "output": "screen"}
+    return [Node(**play, arguments=words)] if bag else []
+
+
 def logger_of(name: str, namespace: str, around: str = "") -> str:
     """The name of a node's logger: its full name, with dots.
 
@@ -74,7 +82,6 @@ def _truth(name: str, word: str) -> bool:
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` asks for."""
-    bag = LaunchConfiguration("bag")
     return LaunchDescription(
         [
             *(
@@ -83,12 +90,6 @@ def generate_launch_description() -> LaunchDescription:
             ),
             SetEnvironmentVariable(VARIABLE, EnvironmentVariable(VARIABLE, default_value=ROOMY)),
             OpaqueFunction(function=segment_node),
-            Node(
-                package="robustseg",
-                executable="play_node",
-                arguments=[bag, "--wait", "30"],
-                output="screen",
-                condition=IfCondition(PythonExpression(["'", bag, "' != ''"])),
-            ),
+            OpaqueFunction(function=player),
         ]
     )
