@@ -9,7 +9,6 @@ in a fault (`@2+3`) count from the moment that it is set.
 
 from __future__ import annotations
 
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -26,7 +25,7 @@ from robustseg_core.faults import Injector, Sample, parse_fault
 from robustseg_ros import optional, parameters
 from robustseg_ros.inputs import choose_type
 from robustseg_ros.rclpy_names import ClockType
-from robustseg_ros.running import command_line, run, spin
+from robustseg_ros.running import command_line, leave, run, spin
 
 LOOK_S = 0.5
 """How often topics are looked for that nobody published before."""
@@ -124,4 +123,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

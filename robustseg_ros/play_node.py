@@ -11,7 +11,6 @@ small messages (events) or few large ones; `/tf_static` is latched and sent befo
 from __future__ import annotations
 
 import argparse
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +34,7 @@ from robustseg_core.robot.topics import TF_TOPICS
 from robustseg_core.types import SECOND, Rejection
 from robustseg_ros import optional
 from robustseg_ros.restamp import restamp
-from robustseg_ros.running import command_line, run
+from robustseg_ros.running import command_line, leave, run
 
 BULKY = (
     "sensor_msgs/msg/Image",
@@ -261,4 +260,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

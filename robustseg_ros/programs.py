@@ -34,7 +34,8 @@ def _start(name: str) -> int:
         if package in ("", "rclpy"):  # no name: a library of ROS that rclpy loads is not found
             return _complain(f"{why}; source ROS 2's setup.bash, or pip install 'robustseg[ros]'")
         return _complain(f"{why}; pip install -r requirements-robot.txt, or pip install robustseg")
-    code: int = main()
+    leave = importlib.import_module("robustseg_ros.running").leave
+    code: int = leave(main())
     return code
 
 

@@ -13,7 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import suppress
+from typing import NoReturn, Protocol
 
 import rclpy
 from rclpy.context import Context
@@ -109,6 +110,19 @@ def run(make: Callable[[list[str]], Worker], args: Sequence[str] | None = None) 
         except KeyboardInterrupt:  # a second Ctrl-C, from someone in a hurry
             return 0
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End this process now: what `run` closed needs nothing else of the interpreter.
+
+    Its own end takes PyTorch and Numba apart, piece by piece, and a thread that hangs in them with
+    it: measured 0.3 s of CPU, beside 0.01 s of ours.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def command_line(program: str, description: str | None) -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ steady clock, which goes on when /clock stops; header stamps only match sensors 
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -40,7 +39,7 @@ from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.rclpy_names import ClockType
-from robustseg_ros.running import command_line, run, spin
+from robustseg_ros.running import command_line, leave, run, spin
 
 DIAGNOSTICS_S = 1.0
 JOIN_S = 5.0
@@ -114,6 +113,11 @@ class SegmentNode(LifecycleNode):
     def close(self) -> None:
         """Stop listening and thinking."""
         self._deactivate()
+
+    def destroy_node(self) -> None:
+        """And the state machine, which rclpy forgets: it keeps the node's middleware open."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
 
     # -- lifecycle --------------------------------------------------------------------------------
 
@@ -359,4 +363,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

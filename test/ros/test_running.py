@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 PROGRAM = """
+import subprocess
 import sys
 
 from rclpy.executors import SingleThreadedExecutor
@@ -48,3 +52,9 @@ def test_the_executor_outlives_the_thread_that_spreads_a_signal(world, tmp_path)
     program = world.start(str(path))
     assert program.wait() == 0, program.output
     assert program.output.splitlines() == ["the context lives: False", "closed"]
+
+
+def test_whoever_leaves_has_said_everything():
+    code = "import sys; from robustseg_ros.running import leave; print('said', end=''); leave(3)"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said", "")
