@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 PROGRAM = """
-import subprocess
 import sys
 
 from rclpy.executors import SingleThreadedExecutor
