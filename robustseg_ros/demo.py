@@ -68,10 +68,13 @@ class Listener(Node):
         keep: is given the parts of a mask by name as soon as those that every mask has are there;
             others may join them later.
         large: whether to listen to what takes much room, too.
+        options: of the node.
     """
 
-    def __init__(self, keep: Callable[[dict[str, Any]], None], *, large: bool = False) -> None:
-        super().__init__("robustseg_demo")
+    def __init__(
+        self, keep: Callable[[dict[str, Any]], None], *, large: bool = False, **options: Any
+    ) -> None:
+        super().__init__("robustseg_demo", **options)
         self._keep = keep
         self._all: dict[int, dict[str, Any]] = {}
         """Stamp -> parts of a mask."""
