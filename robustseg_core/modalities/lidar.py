@@ -130,8 +130,10 @@ class Lidar(Modality):
 
     def placed(self, reading: Reading, view: View) -> Placed | None:
         """Where the scan hangs."""
-        camera, frame_id = view.calibration, reading.frame_id
-        return camera and Placed(reading, camera, view.view_from(self.name, frame_id))
+        camera = view.calibration
+        if camera is None:
+            return None
+        return Placed(reading, camera, view.view_from(self.name, reading.frame_id))
 
     @classmethod
     def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:

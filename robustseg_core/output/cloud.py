@@ -6,7 +6,7 @@ as the network saw them; so it comes while any sensor that knows distances is al
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,15 @@ from robustseg_core.output import draw
 from robustseg_core.output.messages import Fields, header
 from robustseg_core.types import LabelMap, ModelSpec
 
-POINT: Final = np.dtype(
-    [(name, "<f4") for name in "xyz"] + [("rgb", "<u4"), ("label", "<u4"), ("confidence", "<f4")]
-)
+_KINDS: Final = {
+    "x": "<f4",
+    "y": "<f4",
+    "z": "<f4",
+    "rgb": "<u4",
+    "label": "<u4",
+    "confidence": "<f4",
+}
+POINT: Final[np.dtype[Any]] = np.dtype(list(_KINDS.items()))
 """On the wire. `rgb` is 0x00RRGGBB and told as a float, as PCL began and RViz reads it; `label` is
 what PCL's points have; `confidence` is from 0 to 1."""
 _FLOAT32, _UINT32 = 7, 6
@@ -70,11 +76,11 @@ def cloud(label_map: LabelMap, spec: ModelSpec, points: PointsConfig) -> Fields 
         "fields": [
             {
                 "name": name,
-                "offset": POINT.fields[name][1],
+                "offset": 4 * place,
                 "datatype": _UINT32 if name == "label" else _FLOAT32,
                 "count": 1,
             }
-            for name in POINT.names
+            for place, name in enumerate(_KINDS)
         ],
         "is_bigendian": False,
         "point_step": POINT.itemsize,
@@ -97,4 +103,5 @@ def _chosen(scene: Scene, points: PointsConfig) -> Placed | None:
 def _packed(spec: ModelSpec) -> NDArray[np.uint32]:
     """(256,) 0x00RRGGBB by class id."""
     red, green, blue = draw.lookup(spec.palette).astype(np.uint32).T
-    return red << 16 | green << 8 | blue
+    packed: NDArray[np.uint32] = red << 16 | green << 8 | blue
+    return packed

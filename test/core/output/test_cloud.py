@@ -153,6 +153,12 @@ def test_a_mask_that_nobody_kept_a_scene_of_has_no_points():
     assert cloud(a_map(), a_spec(), PointsConfig()) is None
 
 
+def test_a_scan_beside_the_image_is_an_empty_cloud(monkeypatch):
+    monkeypatch.setitem(READINGS, "lidar", xyz(-POINTS, frame_id="/lidar"))
+    message, points = said("lidar")
+    assert (message.height, message.width, points.size) == (1, 0, 0)
+
+
 @given(st.integers(1, 600))
 def test_a_cloud_is_never_larger_than_is_wanted(most):
     for name in READINGS:
