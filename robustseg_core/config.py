@@ -28,6 +28,7 @@ __all__ = [
     "LIVE",
     "OFF",
     "HealthConfig",
+    "PointsConfig",
     "StreamConfig",
     "Strict",
     "SyncConfig",
@@ -326,6 +327,35 @@ class ViewConfig(Strict):
             raise ValueError(f"{shown}; give finite fx, fy > 0, cx, cy in pixels")
         if min(cx, cy) < -0.5:
             raise ValueError(f"{shown}, a principal point outside every image; give pixels")
+
+
+AUTO = "auto"
+
+
+class PointsConfig(Strict):
+    """The labelled cloud, `~/points`."""
+
+    source: str = Field(
+        AUTO,
+        description="Whose points: a sensor that knows distances (lidar, depth), or auto: the "
+        "LiDAR's, else depth's; organized, depth's, else the LiDAR's.",
+    )
+    organized: bool = Field(
+        default=False,
+        description="One point for each pixel of the mask, the nearest, NaN where there is none "
+        "(Nav2's semantic layer); false: all points that land in the mask, one after the other.",
+    )
+    most: int = Field(
+        200_000,
+        ge=1,
+        le=10_000_000,
+        description="Of a sensor's points, if they are more than this, every n-th is taken; "
+        "organized, all are.",
+    )
+    recorded: bool = Field(
+        default=False,
+        description="Whether the MCAP of `run` and `demo` holds them, too: 24 bytes a point.",
+    )
 
 
 class _TwiceError(ValueError):

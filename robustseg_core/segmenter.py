@@ -10,6 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.engines.opening import device_of, open_engine
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.geometry.scene import Placed, Scene
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
 from robustseg_core.modalities._base import Modality
@@ -248,6 +250,7 @@ class Segmenter:
             },
             bundle=bundle,
             came_ns=match.came_ns,
+            scene=self._scene(match, used),
         )
         self.masks += 1
         return label_map
@@ -320,6 +323,16 @@ class Segmenter:
             else:
                 frames[name] = made
         return Bundle(match.stamp_ns, frames), absent
+
+    def _scene(self, match: Match[Reading], used: Sequence[str]) -> Scene:
+        """The camera and the distances of a mask that is made of these sensors."""
+        view, placed = self.intake.view, dict[str, Placed]()
+        for name in used:
+            with suppress(Rejection):  # its transform went while the mask was made
+                reading = match.items[name][-1].payload
+                if (found := self.intake.modalities[name].placed(reading, view)) is not None:
+                    placed[name] = found
+        return Scene(view.calibration, placed)
 
     def _seen(
         self, decoder: Modality, readings: Sequence[Reading], stamp_ns: int

@@ -318,6 +318,9 @@ class LabelMap:
     """When it was made, in nanoseconds since the start of the replay (`timeline`); None: live."""
     came_ns: int | None = None
     """When the message came that gave it its stamp, on the clock of who pushed it."""
+    scene: Any = None
+    """`geometry.scene.Scene`: its camera, and where the points of its sensors lie; None: nobody
+    kept it."""
 
 
 def network_size(height: int, width: int) -> tuple[int, int]:

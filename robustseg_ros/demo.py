@@ -55,31 +55,52 @@ QUIET_S = 1.5
 """The run is over when the player is gone and no mask came for this long."""
 
 
-class Listener(Node):
-    """Collects what belongs to one mask by its stamp, and the last word of /diagnostics."""
+SHOWN = ("label_mask", "confidence", "overlay", "status")
+"""Of a mask, what is looked into."""
+REMADE = ("label_color",)
+"""Made again of the ids; all the others are kept as they came."""
 
-    def __init__(self, keep: Callable[[dict[str, Any]], None]) -> None:
-        super().__init__("robustseg_demo")
+
+class Listener(Node):
+    """Collects what belongs to one mask by its stamp, and the last word of /diagnostics.
+
+    Args:
+        keep: is given the parts of a mask by name as soon as those that every mask has are there;
+            others may join them later.
+        large: whether to listen to what takes much room, too.
+        options: of the node.
+    """
+
+    def __init__(
+        self, keep: Callable[[dict[str, Any]], None], *, large: bool = False, **options: Any
+    ) -> None:
+        super().__init__("robustseg_demo", **options)
         self._keep = keep
-        self._open: dict[int, dict[str, Any]] = {}
+        self._all: dict[int, dict[str, Any]] = {}
+        """Stamp -> parts of a mask."""
         self._masks = 0
         self.pauses = PauseLog()
         """What the node said of its sensors once a second, by the masks that had come."""
         self.health: DiagnosticArray | None = None
         self.heard_s = time.monotonic()
-        for name, output in of_a_mask().items():
-            topic = f"/{messages.NODE}/{name}"
-            optional.subscribe(self, output.type, topic, self._collect(name), DEPTH)
+        outputs = {n: o for n, o in of_a_mask().items() if n not in REMADE}
+        outputs = {n: o for n, o in outputs.items() if large or not o.large}
+        self._needed = {name for name, output in outputs.items() if output.sure}
+        for name, output in outputs.items():
+            topic, hears = f"/{messages.NODE}/{name}", self._collect(name)
+            sealed = name not in SHOWN
+            optional.subscribe(self, output.type, topic, hears, DEPTH, sealed=sealed)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def _collect(self, name: str) -> Callable[[Any], None]:
         def collect(message: Any) -> None:
             self.heard_s = time.monotonic()
             stamp_ns = stamp_of(message)
-            parts = self._open.setdefault(stamp_ns, {})
+            parts = self._all.setdefault(stamp_ns, {})
+            if name in parts:  # the recording has begun anew
+                parts = self._all[stamp_ns] = {}
             parts[name] = message
-            if len(parts) == len(of_a_mask()):
-                del self._open[stamp_ns]
+            if name in self._needed and parts.keys() >= self._needed:
                 self._masks += 1
                 self._keep(parts)
 
@@ -92,7 +113,7 @@ class Listener(Node):
 
     def missing(self) -> dict[str, int]:
         """Topic -> masks that arrived without it, if there are such."""
-        lost = {name: sum(name not in p for p in self._open.values()) for name in of_a_mask()}
+        lost = {name: sum(name not in p for p in self._all.values()) for name in self._needed}
         return {name: count for name, count in lost.items() if count}
 
 
@@ -123,14 +144,16 @@ def _run_demo(
     with Bag([bag_path]) as bag:
         start_ns, timeline = bag.start_ns, Timeline(bag.spans)
         robot_yaml = params or _guess(bag, out)
-    spec = Segmenter.from_config(config.load(RobotConfig, robot_yaml)).spec
+    robot = config.load(RobotConfig, robot_yaml)
+    spec, points = Segmenter.from_config(robot).spec, robot.points
+    heard: list[dict[str, Any]] = []
     masks: list[tuple[LabelMap, np.ndarray]] = []
     node = _start("segment_node", "--ros-args", "--params-file", str(robot_yaml))
     player: subprocess.Popen[bytes] | None = None
     rclpy.init()
     try:
-        with Recorder(out, spec, start_ns=start_ns, timeline=timeline) as recorder:
-            listener = Listener(lambda parts: masks.append(_assemble(parts)))
+        with Recorder(out, spec, start_ns=start_ns, timeline=timeline, points=points) as recorder:
+            listener = Listener(heard.append, large=points.recorded)
             err.print("waiting for the node ...", style="dim")
             _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
             words = [w for fault in faults for w in ("--fault", str(fault))]
@@ -145,9 +168,12 @@ def _run_demo(
                 raise RobustsegError(f"the player ended with exit code {player.returncode}")
             with open_truth([bag_path]) as truth:
                 score = Score(truth, len(spec.classes))
-                for label_map, overlay in masks:
+                for parts in heard:
+                    masks.append(_assemble(parts))
+                    label_map, overlay = masks[-1]
                     at_ns = recorder.place_ns(label_map)
-                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns))
+                    raw = {n: part.raw for n, part in parts.items() if n not in SHOWN}
+                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns), raw)
                 score.finish()
         why = _why(listener, recorder, masks)
         sums = totals(recorder.rows, timeline.duration_s, labels=score.coverage, why=why)

@@ -9,6 +9,7 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from robustseg_core.config import PointsConfig
 from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
 from robustseg_core.output import messages, topics
@@ -32,9 +33,10 @@ class Publishers:
     `qos_overrides.*` changes it.
     """
 
-    def __init__(self, node: Node, spec: ModelSpec) -> None:
+    def __init__(self, node: Node, spec: ModelSpec, points: PointsConfig | None = None) -> None:
         self._node = node
         self._spec = spec
+        self._points = points
         self._name = node.get_fully_qualified_name()
         self.matches = qos.Matches(node, "publisher")
         self._open: dict[str, optional.Publisher] = {}
@@ -59,13 +61,13 @@ class Publishers:
             account: what the node adds to its status, which is the last of its messages.
             shed: names of outputs that are given up for speed.
         """
-        mask = Mask(label_map, self._spec, node=self._name, account=account)
+        mask = Mask(label_map, self._spec, node=self._name, account=account, points=self._points)
         for name, output in topics.of_a_mask().items():
-            if name in shed:
+            if not output.make or {name, output.goes_with} & set(shed):
                 continue
-            publisher = self._open[name]
-            if output.make and (not output.lazy or publisher.rcl.get_subscription_count()):
-                self._send(output, output.make(mask))
+            wanted = not output.lazy or self._open[name].rcl.get_subscription_count()
+            if wanted and (fields := output.make(mask)) is not None:
+                self._send(output, fields)
 
     def publish_health(
         self,

@@ -180,7 +180,7 @@ class SegmentNode(LifecycleNode):
         if segmenter is None or parameters.read(self) != self._config:
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
-        self._sinks = Publishers(self, segmenter.spec)
+        self._sinks = Publishers(self, segmenter.spec, self._config.points)
         self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
         own = (segmenter, self._sinks, self._stopping)

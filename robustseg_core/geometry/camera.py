@@ -7,7 +7,7 @@ Pixel (0, 0) is the center of the first pixel, as in `CameraInfo`; axes are REP 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,10 @@ class Camera:
     """Row-major `rectified_from_camera` (CameraInfo's R), or empty: none."""
     binning: tuple[int, int] = (1, 1)
     """Sensor pixels per image pixel, down and across."""
+    p: tuple[float, ...] = ()
+    """fx, fy, cx, cy of CameraInfo's P, where they are others than K's, ..."""
+    r: tuple[float, ...] = ()
+    """... and its R, row-major: how others rectify raw images; kept to be said again."""
 
     @classmethod
     def from_message(cls, message: Any, *, rectified: bool | None = None) -> Camera:
@@ -77,11 +81,13 @@ class Camera:
             raise _uncalibrated(f"CameraInfo K is {k.tolist()}; expected focal lengths > 0")
         fx, fy, cx, cy = k[0], k[4], k[2], k[5]
         rotation: tuple[float, ...] = ()
+        if r.size == 9 and _turns(r.reshape(3, 3)) and not np.array_equal(r, np.eye(3).ravel()):
+            rotation = tuple(r.tolist())
+        projection: tuple[float, ...] = ()
+        if p.size == 12 and min(p[0], p[5]) >= _SHORTEST_PX:
+            projection = tuple(p[[0, 5, 2, 6]].tolist())
         if rectified:
-            if p.size == 12 and min(p[0], p[5]) >= _SHORTEST_PX:
-                fx, fy, cx, cy = p[0], p[5], p[2], p[6]
-            if r.size == 9 and _turns(r.reshape(3, 3)):
-                rotation = () if np.array_equal(r, np.eye(3).ravel()) else tuple(r.tolist())
+            fx, fy, cx, cy = projection or (fx, fy, cx, cy)
             d = d[:0]
         d = np.trim_zeros(d, "b")
         model = word(message, "distortion_model")
@@ -102,8 +108,10 @@ class Camera:
             frame_id=header(message)[1],
             distortion=tuple(d.tolist()),
             fisheye=model in _FISHEYE and bool(d.size),
-            rotation=rotation,
+            rotation=rotation if rectified else (),
             binning=(max(1, down), max(1, across)),
+            p=projection if projection != (fx, fy, cx, cy) else (),
+            r=() if rectified else rotation,
         )
         if whole.impossible:
             raise _uncalibrated(f"CameraInfo's {whole.impossible}; calibrate the camera")
@@ -116,7 +124,12 @@ class Camera:
                 "pixels; expected a part of them"
             )
         return replace(
-            whole, height=roi[0], width=roi[1], cx=whole.cx - roi[3], cy=whole.cy - roi[2]
+            whole,
+            height=roi[0],
+            width=roi[1],
+            cx=whole.cx - roi[3],
+            cy=whole.cy - roi[2],
+            p=(*whole.p[:2], whole.p[2] - roi[3], whole.p[3] - roi[2]) if whole.p else (),
         )
 
     @property
@@ -169,6 +182,27 @@ class Camera:
     def image_size(self) -> tuple[int, int]:
         """(H, W) of the images that this camera publishes."""
         return self.height // self.binning[0] or 1, self.width // self.binning[1] or 1
+
+    def scaled(self, height: int, width: int) -> Camera:
+        """The camera of this image resized to that size; the outer edges stay where they are."""
+        down, across = height / self.height, width / self.width
+
+        def resized(fx: float, fy: float, cx: float, cy: float) -> tuple[float, ...]:
+            # Pixel centers are integers: what is scaled is the way from the edge.
+            return fx * across, fy * down, (cx + 0.5) * across - 0.5, (cy + 0.5) * down - 0.5
+
+        fx, fy, cx, cy = resized(self.fx, self.fy, self.cx, self.cy)
+        return replace(
+            self,
+            height=height,
+            width=width,
+            fx=fx,
+            fy=fy,
+            cx=cx,
+            cy=cy,
+            binning=(1, 1),
+            p=resized(*self.p) if self.p else (),
+        )
 
     def fits(self, height: int, width: int) -> bool:
         """Whether an image of that size may be this camera's, or a scaled copy of it."""
@@ -273,6 +307,12 @@ class Camera:
             x * factor + 2 * p1 * xy + p2 * (r2 + 2 * x * x),
             y * factor + 2 * p2 * xy + p1 * (r2 + 2 * y * y),
         )
+
+
+@lru_cache(maxsize=16)  # more depth cameras than a robot has
+def rays_of(camera: Camera, height: int, width: int) -> NDArray[np.float32]:
+    """`Camera.rays`, kept: undoing a distortion takes longer than a frame."""
+    return camera.rays(height, width)
 
 
 def same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:

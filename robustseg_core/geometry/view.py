@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.config import ViewConfig
 from robustseg_core.geometry._nearest import Nearest, nearest
-from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.camera import Camera, rays_of
 from robustseg_core.geometry.transforms import TransformTree, apart, placed, pose, strip
 from robustseg_core.types import Fault, Rejection
 
@@ -54,6 +54,35 @@ class _Place(NamedTuple):
     """The same, as it is used; it may have crept on since."""
 
 
+def project(points: NDArray[np.floating[Any]], camera: Camera, size: tuple[int, int]) -> Projection:
+    """Where (N, 3) points in a camera's frame land on a grid of `size` (H, W) over its image."""
+    height, width = size
+    u, v, depth_m, index = camera.project(points)
+    with np.errstate(all="ignore"):
+        # Pixel centers are integers on both grids; the grids share their outer edges.
+        u, v = (u + 0.5) * (width / camera.width), (v + 0.5) * (height / camera.height)
+        inside = np.flatnonzero((u >= 0) & (u < width) & (v >= 0) & (v < height))
+    rows, cols = v[inside].astype(np.intp), u[inside].astype(np.intp)
+    # A float32 just below the edge may have been rounded onto it.
+    rows, cols = np.minimum(rows, height - 1), np.minimum(cols, width - 1)
+    return Projection(rows, cols, depth_m[inside], index[inside])
+
+
+def moved(points: NDArray[np.float32], there_from_here: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(N, 3) points in another frame, by the (4, 4) transform to it."""
+    rows = there_from_here[:3].astype(np.float32)
+    x, y, z = points.T
+    there = np.empty((3, len(points)), np.float32)
+    # Written out: a thin matrix product wakes all of BLAS's threads, and waits for them.
+    with np.errstate(all="ignore"):
+        for axis, (to_x, to_y, to_z, shift) in zip(there, rows, strict=True):
+            np.multiply(x, to_x, out=axis)
+            np.add(axis, y * to_y, out=axis)
+            np.add(axis, z * to_z, out=axis)
+            np.add(axis, shift, out=axis)
+    return there.T
+
+
 def grid_of(cameras: Iterable[str]) -> str | None:
     """Whose camera makes the grid, of sensors that have one; None: there is none."""
     known = tuple(cameras)
@@ -81,6 +110,14 @@ class View:
     def camera(self) -> Camera | None:
         """The camera whose grid this is, or None: nothing is known of its lens."""
         return self._keep("camera", self._find_camera)
+
+    @property
+    def calibration(self) -> Camera | None:
+        """The same, unless the images are none that such a camera takes."""
+        camera = self.camera
+        if camera is None or not self._image or self.config.intrinsics:
+            return camera
+        return camera if camera.fits(*self._image[0]) else None
 
     @property
     def frame_id(self) -> str:
@@ -201,11 +238,8 @@ class View:
 
     def missing_for(self, modality: str, frame_id: str) -> Fault | None:
         """Why data of this frame cannot be projected yet (NO_CALIB, NO_TF), or None: it can."""
-        camera = self.camera
-        if camera is None:
+        if self.calibration is None:
             return Fault.NO_CALIB
-        if self._image and not self.config.intrinsics and not camera.fits(*self._image[0]):
-            return Fault.NO_CALIB  # this CameraInfo belongs to another picture
         return Fault.NO_TF if self._pose_of(modality, frame_id) is None else None
 
     def view_from(self, modality: str, frame_id: str) -> NDArray[np.float64]:
@@ -232,17 +266,7 @@ class View:
         Raises:
             Rejection: NO_TF.
         """
-        view_from_sensor = self.view_from(modality, frame_id).astype(np.float32)
-        x, y, z = points.T
-        moved = np.empty((3, len(points)), np.float32)
-        # Written out: a thin matrix product wakes all of BLAS's threads, and waits for them.
-        with np.errstate(all="ignore"):
-            for axis, (to_x, to_y, to_z, shift) in zip(moved, view_from_sensor[:3], strict=True):
-                np.multiply(x, to_x, out=axis)
-                np.add(axis, y * to_y, out=axis)
-                np.add(axis, z * to_z, out=axis)
-                np.add(axis, shift, out=axis)
-        return moved.T
+        return moved(points, self.view_from(modality, frame_id))
 
     def camera_of(self, modality: str) -> Camera | None:
         """A sensor's own intrinsics, or None: no usable CameraInfo came."""
@@ -257,7 +281,7 @@ class View:
         own = self.camera_of(modality)
         if own is None:
             raise Rejection(Fault.NO_CALIB, f"no CameraInfo for {modality}; publish it")
-        return self._keep(("rays", modality, height, width), lambda: own.rays(height, width))
+        return rays_of(own, height, width)
 
     def project(self, points: NDArray[np.floating[Any]]) -> Projection:
         """Where (N, 3) points in the view's frame land on the grid.
@@ -265,17 +289,7 @@ class View:
         Raises:
             Rejection: NO_CALIB; the view knows no intrinsics.
         """
-        camera = self._expect_camera()
-        height, width = self.size
-        u, v, depth_m, index = camera.project(points)
-        with np.errstate(all="ignore"):
-            # Pixel centers are integers on both grids; the grids share their outer edges.
-            u, v = (u + 0.5) * (width / camera.width), (v + 0.5) * (height / camera.height)
-            inside = np.flatnonzero((u >= 0) & (u < width) & (v >= 0) & (v < height))
-        rows, cols = v[inside].astype(np.intp), u[inside].astype(np.intp)
-        # A float32 just below the edge may have been rounded onto it.
-        rows, cols = np.minimum(rows, height - 1), np.minimum(cols, width - 1)
-        return Projection(rows, cols, depth_m[inside], index[inside])
+        return project(points, self._expect_camera(), self.size)
 
     def _expect_camera(self) -> Camera:
         camera = self.camera

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
+from robustseg_core.geometry.scene import Placed
 from robustseg_core.geometry.view import View
 from robustseg_core.health.content import ContentCheck
 from robustseg_core.modalities._corruptions import Corruption
@@ -41,6 +42,8 @@ class Modality(ABC):
     """True: `encode` wants everything since a while ago (events), not only the newest reading."""
     queue: ClassVar[int] = 2
     """Depth of the subscription's queue; deep where losing one message breaks the decoder."""
+    ranges: ClassVar[bool] = False
+    """True: it knows how far away things are; `placed` and `points` say where."""
     guess: ClassVar[Guess] = Guess()
     """How its topics are recognized in a recording, among those of its types."""
     corruptions: ClassVar[Mapping[str, Corruption]] = {}
@@ -134,6 +137,21 @@ class Modality(ABC):
     @abstractmethod
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(H, W, 3) RGB for people, from what `encode` returned."""
+
+    def placed(self, reading: Reading, view: View) -> Placed | None:
+        """Where the points of a reading lie in the camera's image, as `encode` has it.
+
+        None: it knows no distances (`ranges`), or nobody knows the camera's lens.
+
+        Raises:
+            Rejection: NO_TF, where the view cannot place this sensor.
+        """
+        return None
+
+    @classmethod
+    def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:
+        """(N, 3) metres in the sensor's own frame, all finite; of more than `most`, every n-th."""
+        raise RobustsegError(f"{placed.reading.modality} knows no distances; it has no points")
 
     @property
     def window_ns(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,8 @@ from pydantic import Field
 from robustseg_core.codecs.compressed_depth import compile_rvl, decode_depth
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.geometry._nearest import compile_nearest
+from robustseg_core.geometry.camera import rays_of
+from robustseg_core.geometry.scene import Placed
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
@@ -38,6 +41,7 @@ class Depth(Modality):
     rank: ClassVar = 2
     initial: ClassVar = "D"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+    ranges: ClassVar = True
     guess: ClassVar = Guess(
         name=r"depth|\bdisparity\b|\btof\b",
         form=_FORM,
@@ -147,6 +151,31 @@ class Depth(Modality):
         )
         registered = np.where(found.index >= 0, found.depth_m, np.float32(np.nan))
         return registered.reshape(view.size)
+
+    def placed(self, reading: Reading, view: View) -> Placed | None:
+        """Where the image's pixels look from: their own lens, or, aligned, the view's."""
+        camera = view.calibration
+        if camera is None:
+            return None
+        if not self._stands_apart(reading.frame_id, view):
+            return Placed(reading, camera, np.eye(4), camera)
+        place = view.view_from(self.name, reading.frame_id)
+        return Placed(reading, camera, place, view.camera_of(self.name))
+
+    @classmethod
+    def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:
+        """The valid pixels; of too many, every n-th of every n-th row."""
+        depth_m: NDArray[np.float32] = placed.reading.data
+        height, width = depth_m.shape
+        assert placed.lens is not None  # `placed` gave one
+        rays = rays_of(placed.lens, height, width).reshape(height, width, 3)
+        step = max(1, math.isqrt(height * width // most)) if most else 1
+        while most and math.ceil(height / step) * math.ceil(width / step) > most:
+            step += 1
+        depth_m, rays = depth_m[::step, ::step], rays[::step, ::step]
+        # NaN where nothing was measured; so is all of a ray that goes nowhere.
+        known = np.flatnonzero(np.isfinite(depth_m) & np.isfinite(rays[..., 0]))
+        return rays.reshape(-1, 3)[known] * depth_m.reshape(-1, 1)[known]
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Near is warm, far is cold, invalid is black."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.points import Cloud, decode_points
 from robustseg_core.geometry._nearest import compile_nearest
+from robustseg_core.geometry.scene import Placed
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
@@ -40,6 +42,7 @@ class Lidar(Modality):
     initial: ClassVar = "L"
     messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
     needs_view: ClassVar = True
+    ranges: ClassVar = True
     guess: ClassVar = Guess(
         names=(
             (
@@ -125,6 +128,19 @@ class Lidar(Modality):
         if not len(reading.data.xyz):
             return ""
         return f"no point of {self.name} lands in the image; is T camera-from-{self.name}?"
+
+    def placed(self, reading: Reading, view: View) -> Placed | None:
+        """Where the scan hangs."""
+        camera = view.calibration
+        if camera is None:
+            return None
+        return Placed(reading, camera, view.view_from(self.name, reading.frame_id))
+
+    @classmethod
+    def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:
+        """The returns."""
+        xyz: NDArray[np.float32] = placed.reading.data.xyz
+        return xyz[:: max(1, math.ceil(len(xyz) / most))] if most else xyz
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Near is warm, far is cold, no return is black."""

@@ -19,6 +19,7 @@ from rosbags.interfaces import Nodetype
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.geometry.scene import Scene
 from robustseg_core.health.backlog import Load
 from robustseg_core.types import (
     IGNORE,
@@ -43,6 +44,8 @@ REASON = "reason"
 OK, WARN, ERROR = 0, 1, 2
 """`DiagnosticStatus.level`, as REP 107 uses it."""
 
+_PLUMB_BOB = 5
+"""Coefficients of that model: k1 k2 p1 p2 k3."""
 _WARNED = (Fault.SLOW, Fault.RECALIBRATED, Fault.NO_CALIB, Fault.NO_TF, Fault.INTERNAL)
 """What makes a LIVE stream a WARN while it is told."""
 _LEVEL = {
@@ -72,7 +75,7 @@ def confidence(label_map: LabelMap) -> Fields:
     return _image(label_map.confidence, "mono8", label_map)
 
 
-def overlay(picture: NDArray[np.uint8], label_map: LabelMap) -> Fields:
+def drawn(picture: NDArray[np.uint8], label_map: LabelMap) -> Fields:
     """sensor_msgs/Image, rgb8, of a drawn picture (H, W, 3) uint8 RGB, such as `draw.overlay`'s."""
     return _image(_rgb(picture), "rgb8", label_map)
 
@@ -87,6 +90,33 @@ def compressed_overlay(
         "header": header(label_map.stamp_ns, label_map.frame_id),
         "format": "rgb8; jpeg compressed bgr8",  # image_transport's words
         "data": data.reshape(-1),
+    }
+
+
+def camera_info(label_map: LabelMap) -> Fields | None:
+    """sensor_msgs/CameraInfo of a mask's own pixels: the camera's, resized as the mask is.
+
+    P's fourth column is zero: an optical frame has its origin in its own camera, and TF knows of
+    the other one of a stereo pair. None: nothing is known of the lens.
+    """
+    scene: Scene | None = label_map.scene
+    if scene is None or scene.camera is None:
+        return None
+    camera = scene.camera.scaled(*label_map.ids.shape)
+    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
+    px, py, center_x, center_y = camera.p or (fx, fy, cx, cy)
+    many = len(camera.distortion) > _PLUMB_BOB
+    model = "equidistant" if camera.fisheye else "rational_polynomial" if many else "plumb_bob"
+    count = 4 if camera.fisheye else 8 if many else _PLUMB_BOB
+    return {
+        "header": header(label_map.stamp_ns, label_map.frame_id),
+        "height": camera.height,
+        "width": camera.width,
+        "distortion_model": model,
+        "d": [*camera.distortion, *[0.0] * (count - len(camera.distortion))],
+        "k": [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        "r": camera.rotation or camera.r or np.eye(3).ravel(),
+        "p": [px, 0.0, center_x, 0.0, 0.0, py, center_y, 0.0, 0.0, 0.0, 1.0, 0.0],
     }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import BagWriter
+from robustseg_core.config import PointsConfig
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output import messages, topics
 from robustseg_core.output.film import VideoWriter
@@ -59,6 +60,7 @@ class Recorder:
         start_ns: when the recording began, on its own clock.
         timeline: of the recording.
         video: whether there is a film.
+        points: the robot's; whether the MCAP holds them is among it.
 
     Raises:
         RobustsegError: the folder cannot be written.
@@ -72,6 +74,7 @@ class Recorder:
         start_ns: int,
         timeline: Timeline,
         video: bool = True,
+        points: PointsConfig | None = None,
     ) -> None:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
@@ -79,6 +82,7 @@ class Recorder:
         """Where a mask is made of others than the one before it; the first few of them only, so
         that memory stays bounded."""
         self.spec = spec
+        self._points = points
         self._start_ns = start_ns
         self._timeline = timeline
         self._places = Places(timeline)
@@ -121,6 +125,7 @@ class Recorder:
         overlay: NDArray[np.uint8],
         at_ns: int,
         miou: float | None = None,
+        heard: Mapping[str, bytes] | None = None,
     ) -> None:
         """Keep one mask.
 
@@ -129,6 +134,7 @@ class Recorder:
             overlay: (H, W, 3) RGB, as `draw.overlay` makes it.
             at_ns: its place, from `place_ns`.
             miou: of this mask alone, where the truth is known.
+            heard: as `topics.recorded` takes it.
 
         Raises:
             RobustsegError: the disk is full.
@@ -152,12 +158,15 @@ class Recorder:
             ) from None
         if self._video is not None:
             self._video.add(overlay, at_s)
-        mask = topics.Mask(label_map, self.spec, picture=overlay)
-        for topic, kind, fields, latched in topics.recorded(mask, first=len(self.rows) == 1):
-            message = messages.to_rosbags(kind, fields)
-            self._bag.write(
-                f"/{messages.NODE}/{topic}", kind, message, label_map.stamp_ns, latched=latched
-            )
+        mask = topics.Mask(label_map, self.spec, picture=overlay, points=self._points)
+        first, stamp_ns = len(self.rows) == 1, label_map.stamp_ns
+        for name, kind, said, latched in topics.recorded(mask, first=first, heard=heard):
+            topic = f"/{messages.NODE}/{name}"
+            if isinstance(said, bytes):
+                self._bag.write_raw(topic, kind, said, stamp_ns, latched=latched)
+                continue
+            message = messages.to_rosbags(kind, said)
+            self._bag.write(topic, kind, message, stamp_ns, latched=latched)
 
     def write_result(self, **more: Any) -> dict[str, Any]:
         """Write `result.json`; `more` joins its top level. Returns what was written."""

@@ -6,7 +6,7 @@ A new output is one more entry; `python docs/topics.py` writes its row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag.typestore import LABEL_INFO
-from robustseg_core.output import draw, messages
+from robustseg_core.config import PointsConfig
+from robustseg_core.output import cloud, draw, messages, states
 from robustseg_core.output.messages import Fields
 from robustseg_core.types import LabelMap, ModelSpec
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+CLOUD = "sensor_msgs/msg/PointCloud2"
+CURVES = "sensor_msgs/msg/JointState"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 
 
@@ -32,6 +36,7 @@ class Mask:
         node: full name of the node that says it.
         picture: (H, W, 3) uint8 RGB, as `draw.overlay` makes it; None: it is drawn when asked for.
         account: says what a live node has to add to its status; asked when that is made.
+        points: which points the robot wants to have labelled.
     """
 
     def __init__(
@@ -42,8 +47,10 @@ class Mask:
         node: str = messages.NODE,
         picture: NDArray[np.uint8] | None = None,
         account: Callable[[], messages.Account] | None = None,
+        points: PointsConfig | None = None,
     ) -> None:
         self.label_map, self.spec, self.node = label_map, spec, node
+        self.points = points or PointsConfig()
         self._account = account
         self._picture = picture
 
@@ -72,12 +79,19 @@ class Output:
     """Of the README's table, which is in Markdown."""
     form: str = ""
     """Encoding of an image, for the table."""
-    make: Callable[[Mask], Fields] | None = None
-    """Fields of the message of one mask; None: it is not said of a mask."""
+    make: Callable[[Mask], Fields | None] | None = None
+    """Fields of the message of one mask, or None: there is nothing to be said of this one. None
+    instead of a function: it is not said of masks at all."""
     names: Callable[[ModelSpec, int], Fields] | None = None
     """Fields of the one message that is said at the start, at this time in nanoseconds; latched."""
     lazy: bool = False
     """Live, neither made nor sent while nobody listens."""
+    sure: bool = True
+    """Whether every mask has it."""
+    large: bool = False
+    """Whether a recording holds it only if that is asked for."""
+    goes_with: str = ""
+    """Another output, with which it is given up for speed (`health.backlog.SHED`)."""
     recorded: tuple[str, Callable[[Mask], Fields]] | None = None
     """Type and fields in a recording, where they are others than live."""
 
@@ -117,14 +131,49 @@ OUTPUTS: tuple[Output, ...] = (
         IMAGE,
         "drawn only while somebody listens",
         "rgb8",
-        make=lambda mask: messages.overlay(mask.picture, mask.label_map),
+        make=lambda mask: messages.drawn(mask.picture, mask.label_map),
         lazy=True,
         recorded=(
             COMPRESSED,
             lambda mask: messages.compressed_overlay(mask.picture, mask.label_map),
         ),
     ),
+    Output(
+        "label_color",
+        IMAGE,
+        "the classes' colors, black where unlabelled",
+        "rgb8",
+        make=lambda mask: messages.drawn(
+            draw.colorize(mask.label_map.ids, mask.spec), mask.label_map
+        ),
+        lazy=True,
+        goes_with="overlay",
+    ),
+    Output(
+        "camera_info",
+        CAMERA_INFO,
+        "of the mask's own pixels; not while no lens is known",
+        make=lambda mask: messages.camera_info(mask.label_map),
+        lazy=True,
+        sure=False,
+    ),
     Output("label_info", LABEL_INFO, "what the ids mean; latched", names=messages.label_info),
+    Output(
+        "points",
+        CLOUD,
+        "x y z rgb label confidence, of the LiDAR or of depth (`points.source`), in its frame",
+        make=lambda mask: cloud.cloud(mask.label_map, mask.spec, mask.points),
+        lazy=True,
+        sure=False,
+        large=True,
+    ),
+    Output(
+        "sensor_states",
+        CURVES,
+        "for plots: of each sensor state, used, quality, age; confidence, latency",
+        make=lambda mask: states.sensor_states(mask.label_map, mask.spec),
+        lazy=True,
+    ),
     Output(
         "status",
         DIAGNOSTICS,
@@ -148,23 +197,31 @@ def is_output(topic: str) -> bool:
     return name in names and node.rpartition("/")[2] == messages.NODE
 
 
-def recorded(mask: Mask, *, first: bool) -> list[tuple[str, str, Fields, bool]]:
-    """(topic below /robustseg, type, fields, latched) of what a recording keeps of a mask.
+def recorded(
+    mask: Mask, *, first: bool, heard: Mapping[str, bytes] | None = None
+) -> list[tuple[str, str, Fields | bytes, bool]]:
+    """(topic below /robustseg, type, fields or CDR, latched) of what a recording keeps of a mask.
 
     Args:
         mask: the mask.
         first: whether it is the first one: what is said once precedes it.
+        heard: name -> CDR of what a node said of it, and is kept as it is.
     """
     stamp_ns = mask.label_map.stamp_ns
-    kept = [
+    kept: list[tuple[str, str, Fields | bytes, bool]] = [
         (output.name, output.type, output.names(mask.spec, stamp_ns), True)
         for output in OUTPUTS
         if first and output.names is not None
     ]
-    for output in OUTPUTS:
-        if output.make is not None:
+    for name, output in of_a_mask().items():
+        if output.large and not mask.points.recorded:
+            continue
+        if heard is not None and name in heard:
+            kept.append((name, output.type, heard[name], False))
+        elif output.make is not None:
             kind, make = output.recorded or (output.type, output.make)
-            kept.append((output.name, kind, make(mask), False))
+            if (fields := make(mask)) is not None:
+                kept.append((name, kind, fields, False))
     return kept
 
 

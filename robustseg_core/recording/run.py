@@ -82,7 +82,12 @@ def run_bags(
             silence = _Silence(segmenter, timeline.duration_ns)
             with (
                 Recorder(
-                    folder, spec, start_ns=bag.start_ns, timeline=timeline, video=video
+                    folder,
+                    spec,
+                    start_ns=bag.start_ns,
+                    timeline=timeline,
+                    video=video,
+                    points=robot.points,
                 ) as recorder,
                 open_truth(paths) as truth,
             ):

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from robustseg_core.config import (
+    AUTO,
     HealthConfig,
+    PointsConfig,
     StreamConfig,
     Strict,
     SyncConfig,
@@ -74,6 +76,7 @@ class RobotConfig(Strict):
     )
     sync: RobotSync = Field(default_factory=RobotSync, description="Deadline synchronizer.")
     health: HealthConfig = Field(default_factory=HealthConfig, description="Health monitor.")
+    points: PointsConfig = Field(default_factory=PointsConfig, description="Labelled cloud.")
 
     @property
     def topics(self) -> dict[str, str]:
@@ -86,6 +89,17 @@ class RobotConfig(Strict):
             with within("streams", name):
                 parse(limits_of(name), stream.limits, where=f"streams.{name}.limits")
         return self
+
+    @model_validator(mode="after")
+    def _points_have_a_source(self) -> RobotConfig:
+        source, path = self.points.source, ("points", "source")
+        if source == AUTO:
+            return self
+        with within(*path):
+            if load(source).ranges:
+                return self
+        known = " or ".join(name for name in ranked() if load(name).ranges)
+        raise Misfit(f"points.source: {source!r} knows no distances; give {AUTO}, {known}", path)
 
     @model_validator(mode="after")
     def _view_is_possible(self) -> RobotConfig:

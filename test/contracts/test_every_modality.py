@@ -110,6 +110,23 @@ def test_a_good_message_becomes_an_array_on_the_grid(name: str, form: str) -> No
 
 
 @pytest.mark.parametrize(("name", "form"), CASES)
+def test_who_knows_distances_has_points_where_the_network_sees_something(name: str, form: str):
+    modality, message, where = modalities.load(name)(), VALID[name][form], view()
+    data = modality.decode(message, STAMP)
+    reading = Reading(name, STAMP, message.header.frame_id, data)
+    placed = modality.placed(reading, where)
+    assert (placed is not None) is modality.ranges
+    if placed is not None:
+        points = modality.points(placed)
+        assert points.dtype == np.float32 and points.shape == (len(points), 3)
+        assert np.isfinite(points).all()
+        landed = placed.lands(points, SIZE)
+        assert len(landed.index) > 100
+        seen = modality.encode([reading], where, STAMP)
+        assert seen[:, landed.rows, landed.cols].any(axis=0).all()
+
+
+@pytest.mark.parametrize(("name", "form"), CASES)
 def test_a_good_message_raises_no_alarm(name: str, form: str) -> None:
     modality = modalities.load(name)()
     assert list(modality.check(modality.decode(VALID[name][form], STAMP))) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustseg_core import config
+from robustseg_core.config import PointsConfig
 from robustseg_core.engines import NotFiniteError
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
 from robustseg_core.output import draw, messages, recorder, report
+from robustseg_core.output.cloud import cloud
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State, sentence
@@ -115,6 +119,31 @@ def test_a_dead_camera_does_not_silence_the_rest():
     assert len(blind) >= 0.9 * 0.8 * 30
     assert all("rgb" not in m.used and m.reasons["rgb"][0].fault is Fault.SILENT for m in blind)
     assert maps[-1][1].used == ALL, "and the camera is used again"
+
+
+def test_the_points_of_a_mask_are_of_the_very_frames_that_it_was_made_of():
+    """Held scans and dead sensors included; what is learned of the robot later changes none."""
+    made = segmenter()
+    rows = [r for r in schedule(3) if r[1] != "depth" or r[0] < SECOND]
+    rows = [r for r in rows if r[1] != "lidar" or r[0] < 2 * SECOND]
+    maps = [m for _, m in drive(made, rows)]
+    seen = {frozenset(label_map.scene.placed) for label_map in maps}
+    assert seen == {frozenset(s) for s in (("depth", "lidar"), ("lidar",), ())}
+    for label_map in maps:
+        frames, placed = label_map.bundle.frames, label_map.scene.placed
+        assert set(placed) == {"depth", "lidar"} & set(label_map.used)
+        for name, one in placed.items():
+            assert one.reading.stamp_ns == frames[name].stamp_ns
+            assert one.camera is label_map.scene.camera is made.intake.view.camera
+    last, auto = maps[-1], PointsConfig()
+    assert cloud(last, ENGINE.spec, auto) is None and last.scene.camera is not None
+    for name in ("depth", "lidar"):
+        alone = next(m for m in maps if name in m.scene.placed)
+        one = replace(alone, scene=replace(alone.scene, placed={name: alone.scene.placed[name]}))
+        fields = cloud(one, ENGINE.spec, auto)
+        assert fields["width"] > 100
+        assert fields["header"]["frame_id"] == one.scene.placed[name].reading.frame_id
+        assert fields["header"]["stamp"] == messages.label_mask(alone)["header"]["stamp"]
 
 
 @pytest.mark.parametrize("shade, fault", [(0, Fault.BLACK), (255, Fault.SATURATED)])

@@ -83,6 +83,10 @@ class World:
         self._executor.add_node(self.node)
         self._programs: list[Program] = []
 
+    def add(self, node: Node) -> None:
+        """Another node of ours that listens."""
+        self._executor.add_node(node)
+
     def start(self, *words: str) -> Program:
         """A Python program; `-m module` or a file, with its arguments."""
         log = self._folder / f"program{len(self._programs)}.log"

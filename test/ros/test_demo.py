@@ -5,13 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.node import Node
+
+from robustseg_core.output import messages, topics
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.types import Fault, Finding, Health, Reasons, State
-from robustseg_ros.demo import _why
+from robustseg_ros.demo import REMADE, Listener, _assemble, _why
+from robustseg_ros.publishers import Publishers
+from support.label_maps import a_spec, of_a_scan
 
 pytestmark = pytest.mark.ros
 
@@ -29,3 +35,27 @@ def test_a_pause_is_told_by_diagnostics_else_by_the_mask_after_it() -> None:
     recorder: Any = SimpleNamespace(rows=[{"at_s": t} for t in (0.1, 1.0, 3.0)])
     why: dict[float, Reasons] = _why(SimpleNamespace(pauses=pauses), recorder, masks)  # type: ignore[arg-type]
     assert why == {0.0: {}, 0.1: {"rgb": silent(600)}, 1.0: {"rgb": silent(900)}}
+
+
+def test_what_the_demo_hears_of_a_mask_is_kept_as_it_came(world) -> None:
+    """Also what not every mask has, in whatever order it comes."""
+    label_map, heard = of_a_scan(), list[dict[str, Any]]()
+    node = Node(messages.NODE, context=world.context)
+    publishers = Publishers(node, a_spec())
+    listener = Listener(heard.append, large=True, context=world.context)
+    world.add(listener)
+
+    def all_came() -> bool:
+        publishers.publish(label_map)
+        return bool(heard) and {"camera_info", "points"} <= set(heard[0])
+
+    world.until(all_came, "a mask with its points")
+    parts = heard[0]
+    assert set(parts) == set(topics.of_a_mask()) - set(REMADE)
+    assert len(parts["points"].fields) == 6 and parts["camera_info"].width == 4
+    found, _ = _assemble(parts)
+    assert found.used == ("lidar",) and np.array_equal(found.ids, label_map.ids)
+    assert not listener.missing()
+    publishers.close()
+    listener.destroy_node()
+    node.destroy_node()

@@ -1,17 +1,24 @@
-"""An output that is one more entry of the table is published like the others."""
+"""What the node says, as whoever listens gets it: each output of the table, and one more."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from robustseg_core.output import topics
+from robustseg_core.output.topics import Output
+from robustseg_ros import optional
 from robustseg_ros.publishers import Publishers
-from support.label_maps import UNSURE, a_map, a_spec
+from support.label_maps import STAMP, UNSURE, a_map, a_spec, of_a_scan
 
 pytestmark = pytest.mark.ros
 
@@ -36,3 +43,81 @@ def test_an_output_that_is_one_more_entry_is_published_while_somebody_listens(wo
     assert set(heard[0].data) == {200}
     publishers.close()
     assert not node.get_publishers_info_by_topic(name)
+
+
+def counted(output: Output, made: Counter[str]) -> Output:
+    """The same output, which notes that a message of it is made."""
+    make = output.make
+    if make is None:
+        return output
+
+    def count(mask: topics.Mask) -> Any:
+        made[output.name] += 1
+        return make(mask)
+
+    return replace(output, make=count)
+
+
+def test_each_output_comes_as_its_type_with_one_stamp_and_only_while_somebody_listens(
+    world, monkeypatch
+):
+    made: Counter[str] = Counter()
+    monkeypatch.setattr(topics, "OUTPUTS", tuple(counted(o, made) for o in topics.OUTPUTS))
+    node, heard, subscriptions = world.node, {}, {}
+    publishers = Publishers(node, a_spec())
+    publishers.publish(of_a_scan())
+    assert set(made) == {"status"}, "nobody listens"
+    own = [o for o in topics.OUTPUTS if o is not topics.HEALTH]
+    for output in own:
+        name = output.topic.replace("~", node.get_fully_qualified_name())
+        (offer,) = node.get_publishers_info_by_topic(name)
+        assert offer.topic_type == output.type, name
+        assert offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        latched = offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        assert latched is output.latched, name
+        subscriptions[output.name] = optional.subscribe(
+            node,
+            output.type,
+            name,
+            lambda message, to=output.name: heard.setdefault(to, message),
+            QoSProfile(depth=10, durability=offer.qos_profile.durability),
+        )
+
+    def all_came() -> bool:
+        publishers.publish(of_a_scan())
+        return len(heard) == len(own)
+
+    world.until(all_came, "a message of each output")
+    of_mask = {name: heard[name] for name in topics.of_a_mask()}
+    stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in of_mask.values()}
+    assert stamps == {divmod(STAMP, 10**9)}
+    frames = {name: message.header.frame_id for name, message in of_mask.items()}
+    assert frames == dict.fromkeys(of_mask, "camera_optical") | {"points": "lidar"}
+    assert {c.class_id: c.class_name for c in heard["label_info"].class_map} == {
+        0: "road",
+        1: "tree",
+        255: "unlabeled",
+    }
+    camera, color, cloud = (heard[name] for name in ("camera_info", "label_color", "points"))
+    mask = heard["label_mask"]
+    for image in (mask, heard["confidence"], color, camera):
+        assert (image.height, image.width) == (3, 4)
+    assert (color.encoding, bytes(color.data[:6])) == ("rgb8", bytes([0, 0, 255, 0, 255, 0]))
+    assert camera.k[0] == camera.p[0] == 3.5 and camera.distortion_model == "plumb_bob"
+    values = np.frombuffer(cloud.data, "<f4").reshape(-1, cloud.point_step // 4)
+    assert [field.name for field in cloud.fields] == [*"xyz", "rgb", "label", "confidence"]
+    np.testing.assert_array_equal(values[:, :3], [[0, 0, 5], [1, 0, 5]])
+    row, cols = 1, (2, 2)  # the camera's principal point, and 1.4 of its pixels beside it
+    assert values[:, 4].view("<u4").tolist() == [mask.data[row * 4 + col] for col in cols]
+    np.testing.assert_allclose(values[:, 5], 200 / 255)
+    curves = dict(zip(heard["sensor_states"].name, heard["sensor_states"].position, strict=True))
+    assert (curves["lidar.state"], curves["lidar.used"]) == (0, 1)
+
+    node.destroy_subscription(subscriptions.pop("points"))
+    publisher = publishers._open["points"].rcl
+    world.until(lambda: not publisher.get_subscription_count(), "nobody to listen to points")
+    before = made.copy()
+    publishers.publish(of_a_scan(), shed=("overlay",))
+    again = {name for name in made if made[name] > before[name]}
+    assert again == set(of_mask) - {"points", "overlay", "label_color"}
+    publishers.close()

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from robustseg_core.codecs.points import Cloud
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.scene import Placed, Scene
 from robustseg_core.output import messages
 from robustseg_core.output.topics import IMAGE, Output
 from robustseg_core.types import (
@@ -15,6 +18,7 @@ from robustseg_core.types import (
     Finding,
     LabelMap,
     ModelSpec,
+    Reading,
     State,
 )
 
@@ -70,3 +74,12 @@ def a_map(**options: Any) -> LabelMap:
         "bundle": Bundle(STAMP, {}),
     }
     return LabelMap(**values | options)
+
+
+def of_a_scan(**options: Any) -> LabelMap:
+    """A mask of a LiDAR at the camera's place, of whose three returns two lie in the image."""
+    points = np.array([[0, 0, 5], [1, 0, 5], [90, 0, 5]], np.float32)
+    reading = Reading("lidar", STAMP, "lidar", Cloud(points, None, None, 3))
+    camera = Camera(6, 8, 7.0, 7.0, 3.5, 2.5)
+    scene = Scene(camera, {"lidar": Placed(reading, camera, np.eye(4))})
+    return a_map(used=("lidar",), scene=scene, **options)

@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 
 from robustseg_core.bag.typestore import LABEL_INFO, typestore
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import messages
-from robustseg_core.types import MS, SECOND, Fault, Finding, Health, State
+from robustseg_core.geometry.camera import Camera
+from robustseg_core.geometry.scene import Scene
+from robustseg_core.output import messages, states, topics
+from robustseg_core.output.topics import Mask
+from robustseg_core.types import MS, SECOND, Bundle, Fault, Finding, Frame, Health, State
 from support.label_maps import STAMP, a_map, a_spec
+from support.makers import camera_info
 
 IMAGE = "sensor_msgs/msg/Image"
 ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
@@ -56,10 +60,90 @@ def test_the_names_of_a_masks_ids_survive_the_wire_with_the_one_that_means_nobod
     assert message.threshold == 0 and message.header.stamp.sec == 12
 
 
+def test_the_colors_of_a_mask_are_those_of_the_networks_palette():
+    color = topics.of_a_mask()["label_color"]
+    message = through_the_wire(color.type, color.make(Mask(a_map(), a_spec())))
+    assert (message.encoding, message.step, message.header.frame_id) == (
+        "rgb8",
+        12,
+        "camera_optical",
+    )
+    colors = message.data.reshape(3, 4, 3)
+    assert colors[0, :2].tolist() == [[0, 0, 255], [0, 255, 0]]
+    assert not colors[0, 2:].any() and not colors[1:].any(), "no class: black"
+
+
+BENT = (-0.2, 0.05, 0.001, -0.001, 0.01)
+LENSES = {
+    "none": camera_info(6, 8, fx=7.0),
+    "plumb_bob": camera_info(6, 8, fx=7.0, d=BENT),
+    "rational": camera_info(6, 8, fx=7.0, d=(*BENT, 0.1, 0.2, 0.03), model="rational_polynomial"),
+    "fisheye": camera_info(6, 8, fx=7.0, d=(0.05, -0.01, 0.004, 0.0), model="equidistant"),
+}
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("lens", LENSES)
+@pytest.mark.parametrize("size", [(6, 8), (3, 4), (2, 8)])
+def test_a_masks_camera_info_is_its_cameras_resized_as_the_mask_is(lens, size, rectified):
+    """Whoever reads it, projects as we do; and it has what the type asks for."""
+    info = LENSES[lens]
+    turn, _ = cv2.Rodrigues(np.array([0.01, -0.02, 0.005]))
+    info.r, info.p = turn.ravel(), np.array([6, 0, 3, 9.0, 0, 6.5, 2, 0, 0, 0, 1, 0])
+    camera = Camera.from_message(info, rectified=rectified)
+    label_map = a_map(ids=np.zeros(size, np.uint8), scene=Scene(camera))
+    message = through_the_wire(topics.CAMERA_INFO, messages.camera_info(label_map))
+    assert (message.header.stamp.nanosec, message.header.frame_id) == (34, "camera_optical")
+    assert (message.height, message.width) == size
+    coefficients = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
+    assert len(message.d) == coefficients[message.distortion_model]
+    np.testing.assert_allclose(message.r.reshape(3, 3), turn)
+    down, across = size[0] / 6, size[1] / 8
+    assert message.p.tolist() == pytest.approx(
+        [6 * across, 0, 3.5 * across - 0.5, 0, 0, 6.5 * down, 2.5 * down - 0.5, 0, 0, 0, 1, 0]
+    )
+    if rectified:
+        assert message.k[[0, 4, 2, 5]].tolist() == message.p[[0, 5, 2, 6]].tolist()
+        assert not message.d.any()
+    read_back = Camera.from_message(message, rectified=rectified)
+    points = np.random.default_rng(3).uniform([-1, -1, 2], [1, 1, 9], (40, 3))
+    ours, theirs = camera.scaled(*size).project(points), read_back.project(points)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_where_no_lens_is_known_there_is_no_camera_info():
+    for scene in (None, Scene()):
+        assert messages.camera_info(a_map(scene=scene)) is None
+
+
+def test_states_are_curves_with_names_in_one_order():
+    frames = {"rgb": Frame("rgb", STAMP, np.zeros((3, 2, 2), np.float32), 0.75)}
+    label_map = a_map(bundle=Bundle(STAMP, frames))
+    message = through_the_wire(topics.CURVES, states.sensor_states(label_map, a_spec()))
+    assert (message.header.stamp.nanosec, message.header.frame_id) == (34, "camera_optical")
+    curves = dict(zip(message.name, message.position, strict=True))
+    parts = ("state", "used", "quality", "held_ms")
+    assert message.name == [
+        *(f"{name}.{part}" for name in a_spec().modalities for part in parts),
+        "confidence",
+        "latency_ms.fuse",
+        "latency_ms.total",
+    ]
+    found = {name: [curves[f"{name}.{part}"] for part in parts] for name in a_spec().modalities}
+    assert found["rgb"] == [4, 1, 0.75, 0]
+    assert found["lidar"][:2] == [0, 0] and np.isnan(found["lidar"][2:]).all()
+    assert found["depth"][0] == 3 and found["depth"][3] == 33.3
+    assert curves["confidence"] == pytest.approx(200 / 255)
+    assert set(states.HEIGHT) == set(State) and len(set(states.HEIGHT.values())) == len(State)
+    nobody = states.sensor_states(a_map(used=(), states={}, held_ms={}), a_spec())
+    assert nobody["name"] == message.name and nobody["position"][0] == -1
+
+
 def test_an_overlay_keeps_red_red_raw_and_compressed():
     picture = np.zeros((32, 48, 3), np.uint8)
     picture[..., 0] = 250
-    raw = through_the_wire(IMAGE, messages.overlay(picture, a_map()))
+    raw = through_the_wire(IMAGE, messages.drawn(picture, a_map()))
     assert (raw.encoding, raw.step, raw.height) == ("rgb8", 144, 32)
     assert np.array_equal(raw.data.reshape(32, 48, 3), picture)
     fields = messages.compressed_overlay(picture, a_map())
@@ -68,7 +152,7 @@ def test_an_overlay_keeps_red_red_raw_and_compressed():
     assert abs(int(bgr[16, 24, 2]) - 250) < 6
     assert bgr[16, 24, 0] < 6
     with pytest.raises(RobustsegError, match=r"expected uint8 \(H, W, 3\) RGB"):
-        messages.overlay(picture[..., 0], a_map())
+        messages.drawn(picture[..., 0], a_map())
 
 
 def test_the_status_says_who_made_the_mask_and_why_the_others_did_not():

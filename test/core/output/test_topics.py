@@ -5,34 +5,39 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
+import pytest
 
 from robustseg_core.bag import Bag
-from robustseg_core.output import topics
+from robustseg_core.bag.typestore import typestore
+from robustseg_core.config import PointsConfig
+from robustseg_core.output import messages, topics
 from robustseg_core.output.recorder import Recorder
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.output.topics import IMAGE, Mask
 from robustseg_core.types import SECOND
 from support import ROOT
-from support.label_maps import UNSURE, a_map, a_spec
+from support.label_maps import STAMP, UNSURE, a_map, a_spec, of_a_scan
 
 KNOWN = {
     "/robustseg/label_info": "vision_msgs/msg/LabelInfo",
     "/robustseg/label_mask": "sensor_msgs/msg/Image",
     "/robustseg/confidence": "sensor_msgs/msg/Image",
     "/robustseg/overlay": "sensor_msgs/msg/CompressedImage",
+    "/robustseg/label_color": "sensor_msgs/msg/Image",
+    "/robustseg/sensor_states": "sensor_msgs/msg/JointState",
     "/robustseg/status": "diagnostic_msgs/msg/DiagnosticArray",
 }
 """What readers of recordings rely on; a new output is none of it yet."""
 
 
-def recording(folder):
+def recording(folder, label_map=None, points=None, heard=None):
     """Topics of what is kept of two masks, and how many messages each has."""
-    label_map, spec = a_map(), a_spec()
+    label_map, spec = label_map or a_map(), a_spec()
     picture = np.zeros((8, 8, 3), np.uint8)
     timeline = Timeline([(0, SECOND)])
-    with Recorder(folder / "out", spec, start_ns=0, timeline=timeline) as recorder:
+    with Recorder(folder / "out", spec, start_ns=0, timeline=timeline, points=points) as recorder:
         for at_ns in (0, SECOND // 2):
-            recorder.add(label_map, picture, at_ns)
+            recorder.add(label_map, picture, at_ns, heard=heard)
     with Bag([folder / "out" / "mcap"]) as bag:
         return {topic.name: (topic.type, topic.count, topic.latched) for topic in bag.topics}
 
@@ -61,10 +66,44 @@ def test_the_command_writes_the_rows_of_the_table_and_nothing_else(monkeypatch):
 def test_a_recording_keeps_what_is_said_of_masks_and_what_the_ids_mean_once(tmp_path):
     kept = recording(tmp_path)
     assert {name: kind for name, (kind, *_) in kept.items()}.items() >= KNOWN.items()
-    said = [output for output in topics.OUTPUTS if output.make or output.names]
+    said = [output for output in topics.OUTPUTS if (output.make and output.sure) or output.names]
     assert {name: (count, latched) for name, (_, count, latched) in kept.items()} == {
         f"/robustseg/{output.name}": (1 if output.latched else 2, output.latched) for output in said
     }
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_recording_has_the_masks_camera_and_on_request_its_points(tmp_path, wanted):
+    kept = recording(tmp_path, of_a_scan(), PointsConfig(recorded=wanted))
+    assert kept["/robustseg/camera_info"] == (topics.CAMERA_INFO, 2, False)
+    assert kept.get("/robustseg/points") == ((topics.CLOUD, 2, False) if wanted else None)
+    if wanted:
+        with Bag([tmp_path / "out" / "mcap"]) as bag:
+            first = next(iter(bag.messages({"/robustseg/points"})))
+        cloud = first.message()
+        assert (first.header()[0], cloud.header.frame_id) == (STAMP, "lidar")
+        assert (cloud.width, cloud.height) == (2, 1)
+
+
+def test_what_a_node_said_of_a_mask_is_kept_as_it_was(tmp_path):
+    fields = messages.camera_info(of_a_scan()) | {"width": 77}
+    raw = typestore().serialize_cdr(
+        messages.to_rosbags(topics.CAMERA_INFO, fields), topics.CAMERA_INFO
+    )
+    kept = recording(tmp_path, heard={"camera_info": bytes(raw), "points": b""})
+    assert kept["/robustseg/camera_info"] == (topics.CAMERA_INFO, 2, False)
+    assert "/robustseg/points" not in kept, "nobody asked for them"
+    with Bag([tmp_path / "out" / "mcap"]) as bag:
+        (first, _) = bag.messages({"/robustseg/camera_info"})
+        assert first.message().width == 77
+
+
+def test_all_that_is_said_of_a_mask_has_its_stamp():
+    mask = Mask(of_a_scan(), a_spec())
+    for name, output in topics.of_a_mask().items():
+        header = output.make(mask)["header"]
+        assert header["stamp"] == {"sec": 12, "nanosec": 34}, name
+        assert header["frame_id"] == ("lidar" if name == "points" else "camera_optical"), name
 
 
 def test_an_output_that_is_one_more_entry_is_recorded_and_in_the_table(tmp_path, monkeypatch):
