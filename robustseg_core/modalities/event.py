@@ -43,7 +43,10 @@ class Event(Modality):
 
     rank: ClassVar = 3
     initial: ClassVar = "E"
-    messages: ClassVar = ("event_camera_msgs/msg/EventPacket",)
+    messages: ClassVar = (
+        "event_camera_msgs/msg/EventPacket",
+        "event_array_msgs/msg/EventArray",
+    )
     payload: ClassVar = "events"
     accumulates: ClassVar = True
     queue: ClassVar = 400
@@ -103,6 +106,8 @@ class Event(Modality):
             decoder.resync()
         lost, self._skipped = lost or self._skipped, False
         self._seq = seq
+        if hasattr(message, "time_base"):
+            (decoder.time_base,) = sizes(message, "time_base")
         events = decoder.decode(getattr(message, "events", None))
         count = len(events.t)
         span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
