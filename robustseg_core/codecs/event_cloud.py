@@ -65,20 +65,22 @@ class EventCloudDecoder:
             )
         table = table_of(message, tuple(_COLUMNS.items()))
         with np.errstate(all="ignore"):
-            x, y, on = (np.ravel(table[name]) for name in "xyp")
+            x, y = (_pixels(np.ravel(table[name])) for name in "xy")
+            on = np.ravel(table["p"]) > 0
             t, known = self._microseconds(np.ravel(table["t"]))
-            x, y = (np.where(a >= 0, np.nan_to_num(a), _LARGEST[0]) for a in (x, y))
-            x, y = (np.minimum(a, _LARGEST[0]).astype(np.uint16) for a in (x, y))
-            on = on > 0
         self._grow(x, y)
-        inside = (x < self.size[1]) & (y < self.size[0])
+        height, width = self.size
+        if known is None and x.max(initial=0) < width and y.max(initial=0) < height:
+            return Events(x, y, on, t, len(t))
+        known = np.ones(len(t), np.bool_) if known is None else known
+        inside = (x < width) & (y < height)
         keep = known & inside
         outside = int((known & ~inside).sum())
         unknown = len(t) - int(known.sum())
         return Events(x[keep], y[keep], on[keep], t[keep], len(t), unknown, outside=outside)
 
-    def _microseconds(self, t: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Times that go on where 32 bits end, and which of them can be times."""
+    def _microseconds(self, t: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+        """Times that go on where 32 bits end, and which of them can be times; None: all can."""
         if t.dtype.kind == "f":
             known = np.abs(t) < _LATEST_US / 1e6
             whole = np.where(known, t, 0).astype(np.float64) * 1e6
@@ -86,16 +88,29 @@ class EventCloudDecoder:
         times = t.astype(np.int64)
         if t.dtype.itemsize == 4 and times.size:
             before = times[0] if self._last is None else self._last
-            steps = np.diff(times, prepend=before)
-            laps = (steps < -(1 << 31)).astype(np.int64) - (steps > 1 << 31)
-            times = times + self._epoch + (np.cumsum(laps) << 32)
-            self._last, self._epoch = int(t[-1]), self._epoch + (int(laps.sum()) << 32)
-        return times, np.ones(len(times), np.bool_)
+            self._last, epoch = int(times[-1]), self._epoch
+            if max(int(times.max()), before) - min(int(times.min()), before) > 1 << 31:
+                steps = np.diff(times, prepend=before)
+                laps = (steps < -(1 << 31)).astype(np.int64) - (steps > 1 << 31)
+                times += np.cumsum(laps) << 32
+                self._epoch += int(laps.sum()) << 32
+            if epoch:
+                times += epoch
+        return times, None
 
     def _grow(self, x: NDArray[np.uint16], y: NDArray[np.uint16]) -> None:
         for height, width in (*_SENSORS, _LARGEST):
             if height < self.size[0] or width < self.size[1]:
                 continue
             self.size = height, width
+            if x.max(initial=0) < width and y.max(initial=0) < height:
+                return
             if np.count_nonzero((x >= width) | (y >= height)) <= _STRAY * len(x):
                 return
+
+
+def _pixels(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Columns or rows; what cannot be one lies off any sensor."""
+    if values.dtype.kind != "u":
+        values = np.where(values >= 0, np.nan_to_num(values), _LARGEST[0])
+    return np.minimum(values, _LARGEST[0]).astype(np.uint16, copy=False)
