@@ -208,8 +208,8 @@ def _more_events(
     if encoding.form == "voxel_grid":
         moment = rng.integers(0, len(array), counts.shape[1:])
         more = (counts[0].astype(np.float32) - counts[1]) / np.float32(encoding.clip)
-        rows, columns = np.indices(counts.shape[1:], sparse=True)
-        array[moment, rows, columns] += more
+        height, width = more.shape
+        array[moment, np.arange(height)[:, None], np.arange(width)] += more
         return np.clip(array, -1, 1)
     if encoding.form == "time_surface":
         fresh = rng.random(counts.shape, np.float32)
