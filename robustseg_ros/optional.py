@@ -17,8 +17,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
+from robustseg_core.bag.event_array import deserialize, serialize
 from robustseg_core.bag.sealed import Sealed
-from robustseg_core.bag.typestore import typestore
+from robustseg_core.bag.typestore import EVENT_ARRAYS, typestore
 from robustseg_core.types import Fault, Rejection
 from robustseg_ros.typesupport import forget_error, stand_in
 
@@ -83,15 +84,17 @@ def subscribe(
     buffer protocol. A stand-in's payload that does not deserialize goes to `rejected` as a FORMAT
     rejection (a compiled type's never leaves rclpy). With `informed`, both get the `MessageInfo` as
     a second argument. With `sealed`, the callback gets a `Sealed` of any type, installed or not:
-    nothing is deserialized before somebody looks into it, and `rejected` is not called. `options`
-    go to `create_subscription`.
+    nothing is deserialized before somebody looks into it, and `rejected` is not called. The events
+    of an EventArray arrive as bytes (`robustseg_core.bag.event_array`) in any case. `options` go to
+    `create_subscription`.
 
     Raises:
         RobustsegError: the type is neither installed nor defined in the type store, or has no
             stand-in under this middleware.
     """
     real = message_class(msgtype)
-    if real and not (sealed and msgtype in typestore().fielddefs):
+    serialized = sealed or msgtype in EVENT_ARRAYS  # rclpy would make an object per event
+    if real and not (serialized and msgtype in typestore().fielddefs):
         return node.create_subscription(real, topic, callback, qos, **options)
 
     def seal(raw: bytes, info: MessageInfo) -> None:
@@ -100,7 +103,7 @@ def subscribe(
     def decode(raw: bytes, info: MessageInfo) -> None:
         told = (info,) if informed else ()
         try:
-            message = typestore().deserialize_cdr(raw, msgtype)
+            message = deserialize(raw, msgtype)
         except Exception as error:  # damaged bytes meet generated code: anything can come out
             if rejected is not None:
                 text = f"{len(raw)} bytes are no {msgtype}: {type(error).__name__}: {error}"
@@ -140,7 +143,7 @@ class Publisher:
 
     def serialize(self, message: Any) -> bytes:
         """The CDR bytes of a message with this type's fields."""
-        return bytes(typestore().serialize_cdr(message, self.msgtype))
+        return serialize(message, self.msgtype)
 
 
 def publisher(

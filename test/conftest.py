@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+from collections.abc import Callable
 
 from support import ROOT
 
@@ -28,6 +30,30 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real recordings are absent ({folder.name}); set ROBUSTSEG_REALDATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], Path]:
+    """Copies of files of public repositories: `published("owner/name", commit, path)`.
+
+    ROBUSTSEG_PUBLIC is a folder of clones (bare ones, too) called `owner+name`; a test whose file
+    is in none of them skips.
+    """
+    clones = Path(os.environ.get("ROBUSTSEG_PUBLIC", ROOT.parent / "published"))
+    copies = tmp_path_factory.mktemp("published")
+
+    def copy(repository: str, commit: str, path: str) -> Path:
+        name = repository.replace("/", "+")
+        target = copies / f"{name}+{path.replace('/', '+')}"
+        for clone in (clones / name, clones / name / "repo"):
+            command = ["git", "-C", str(clone), "cat-file", "blob", f"{commit}:{path}"]
+            found = subprocess.run(command, capture_output=True) if clone.is_dir() else None
+            if found and found.returncode == 0:
+                target.write_bytes(found.stdout)
+                return target
+        pytest.skip(f"{repository} at {commit} is absent; clone it, and set ROBUSTSEG_PUBLIC")
+
+    return copy
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,7 +22,8 @@ from rosbags.interfaces import (
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from robustseg_core.bag.typestore import typestore
+from robustseg_core.bag import event_array
+from robustseg_core.bag.typestore import EVENT_ARRAYS, typestore
 from robustseg_core.types import Fault, Rejection
 
 HEADER = "std_msgs/msg/Header"
@@ -130,7 +131,11 @@ def _codec(kind: str, definition: MessageDefinition, digest: str, *, ros1: bool)
     fields = store.fielddefs[kind][1]
     stamped = bool(fields) and fields[0][1] == (_NAMED, HEADER)
 
+    packed = kind in EVENT_ARRAYS and same
+
     def decode(raw: bytes) -> Any:
+        if packed:
+            return event_array.from_ros1(raw, kind) if ros1 else event_array.deserialize(raw, kind)
         if not ros1:
             return (ours if known and same else store).deserialize_cdr(raw, kind)
         if known and same:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +28,8 @@ _MAGIC = {
 _SUFFIXES = (".mcap", ".db3", ".bag")
 _PACKED = (".zstd", ".zst")
 _BLOCK = 1 << 20
+_HEAD = 4096
+"""Bytes in which a recording of another make says what it is."""
 
 
 def find_files(path: Path, notices: list[str]) -> list[Path]:
@@ -35,9 +38,10 @@ def find_files(path: Path, notices: list[str]) -> list[Path]:
     `notices` gets a sentence for everything that is missing.
 
     Raises:
-        RobustsegError: nothing there, or nothing there that could be a recording.
+        RobustsegError: nothing there, or nothing there that could be a recording of ROS.
     """
     if path.is_file():
+        _expect_no_stranger(path)
         return [path]
     if not path.is_dir():
         raise RobustsegError(
@@ -83,6 +87,43 @@ def kind_of(path: Path) -> str:
         f"{path} is no recording: it begins with {head[:8]!r}; expected MCAP, SQLite (.db3) "
         "or a ROS 1 bag"
     )
+
+
+def _expect_no_stranger(path: Path) -> None:
+    """Name a recording of event cameras' own software for what it is, and say what to do.
+
+    Raises:
+        RobustsegError: it is one.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return  # said where it is read
+    if head.startswith(b"% "):
+        version = re.search(rb"^% (?:evt |format EVT)([0-9.]+)", head, re.MULTILINE)
+        if version:
+            form = version[1].decode()
+            raise RobustsegError(
+                f"{path} is a RAW recording of Prophesee's software (EVT {form}), no bag; convert "
+                f"it: python docs/examples/raw_to_bag.py {path.name} {path.stem} (in the sources "
+                "of robustseg)"
+            )
+        if b"Data file containing" in head:
+            raise RobustsegError(
+                f"{path} is a DAT file of Prophesee's software, no bag; convert the RAW recording "
+                "that it was made of: python docs/examples/raw_to_bag.py (in the sources of "
+                "robustseg)"
+            )
+    if head.startswith(b"#!AER-DAT"):
+        version = re.match(rb"#!AER-DAT([0-9.]+)", head)
+        form = version[1].decode() if version else ""
+        older = "" if form.startswith("4") else "save it as AEDAT4 with iniVation's DV, and "
+        raise RobustsegError(
+            f"{path} is an AEDAT {form} recording of iniVation's software, no bag; {older}convert "
+            f"it with dv_ros_aedat4 (gitlab.com/inivation/dv/dv-ros): convert_aedat4 -i "
+            f"{path.stem}.aedat4 -o {path.stem}.bag"
+        )
 
 
 def unpack(path: Path, folder: Path, notices: list[str], allowed: Budget) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple
 
-from robustseg_core.bag.typestore import typestore
+from robustseg_core.bag.event_array import deserialize
 from robustseg_core.types import Fault, Rejection
 
 _AT = 4
@@ -63,7 +63,7 @@ class Sealed:
         if self.opened or name.startswith("__"):
             raise AttributeError(name)
         try:
-            fields = vars(typestore().deserialize_cdr(self.raw, self.msgtype))
+            fields = vars(deserialize(self.raw, self.msgtype))
         except Exception as error:  # damaged bytes meet generated code: anything can come out
             raise self._refusal(error) from None
         self.__dict__.update(fields)

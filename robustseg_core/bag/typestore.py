@@ -12,19 +12,40 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
+FORMER_EVENT_PACKET = "event_array_msgs/msg/EventArray"
+"""What EventPacket was called until 2023, field by field."""
+EVENT_ARRAYS = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
+"""An event after the other as structures of fields: `codecs/events/event_array.py` reads them."""
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
 
+_PACKET = """
+    std_msgs/Header header
+    uint32 height
+    uint32 width
+    uint64 seq
+    uint64 time_base
+    string encoding
+    bool is_bigendian
+    uint8[] events
+    """
+_ARRAY = """
+    std_msgs/Header header
+    uint32 height
+    uint32 width
+    {package}/Event[] events
+    """
+_EVENT = """
+    uint16 x
+    uint16 y
+    builtin_interfaces/Time ts
+    bool polarity
+    """
+
 _MORE = {
-    EVENT_PACKET: """
-        std_msgs/Header header
-        uint32 height
-        uint32 width
-        uint64 seq
-        uint64 time_base
-        string encoding
-        bool is_bigendian
-        uint8[] events
-        """,
+    EVENT_PACKET: _PACKET,
+    FORMER_EVENT_PACKET: _PACKET,
+    **{f"{name.split('/')[0]}/msg/Event": _EVENT for name in EVENT_ARRAYS},
+    **{name: _ARRAY.format(package=name.split("/")[0]) for name in EVENT_ARRAYS},
     "vision_msgs/msg/VisionClass": """
         uint16 class_id
         string class_name

@@ -16,6 +16,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from robustseg_core.bag.event_array import serialize
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.errors import RobustsegError
 
@@ -68,7 +69,7 @@ class BagWriter:
             RobustsegError: a type that `typestore()` lacks, or another type than the topic has.
         """
         connection = self._connect(topic, msgtype, None, latched=latched)
-        self._writer.write(connection, time_ns, self._store.serialize_cdr(message, msgtype))
+        self._writer.write(connection, time_ns, serialize(message, msgtype))
 
     def write_raw(
         self,

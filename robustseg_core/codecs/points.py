@@ -14,8 +14,14 @@ from robustseg_core.codecs.fields import FARTHEST_M, as_bytes, byte_order, sizes
 from robustseg_core.types import Fault, Rejection
 
 _KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
-_INTENSITY = ("intensity", "i", "intensities", "reflectivity", "remission", "reflectance")
-_RING = ("ring", "laser_id", "line", "channel")
+_WANTED = (("x", ("x",)), ("y", ("y",)), ("z", ("z",)))
+_OPTIONAL = (
+    (
+        "intensity",
+        ("intensity", "i", "intensities", "reflectivity", "remission", "reflectance"),
+    ),
+    ("ring", ("ring", "laser_id", "line", "channel")),
+)
 _MOST_FIELDS = 256
 
 
@@ -43,11 +49,38 @@ def decode_points(message: Any) -> Cloud:
     Raises:
         Rejection: sizes that contradict each other; no x, y, z (the text names the fields present).
     """
+    table = table_of(message, _WANTED, optional=_OPTIONAL)
+    total = table.size
+    if not total:
+        return Cloud(np.empty((0, 3), np.float32), None, None, 0)
+    columns = np.empty((3, total), np.float32)  # each axis in one piece: what follows is faster
+    with np.errstate(all="ignore"):  # doubles beyond float32 become inf, and are dropped
+        for column, name in zip(columns, "xyz", strict=True):
+            column[:] = _values(table, name)
+    names = table.dtype.names or ()
+    return returns(
+        columns,
+        _values(table, "intensity") if "intensity" in names else None,
+        _values(table, "ring") if "ring" in names else None,
+    )
+
+
+Names = tuple[tuple[str, tuple[str, ...]], ...]
+"""A column as we call it, and the fields that it may be, the best first."""
+
+
+def table_of(message: Any, wanted: Names, *, optional: Names = ()) -> NDArray[Any]:
+    """(H, W) points of a sensor_msgs/PointCloud2 as they lie there, with the wanted columns.
+
+    Raises:
+        Rejection: sizes that contradict each other, or a wanted column that is missing; the text
+            names the fields present.
+    """
     height, width, point_step, row_step = sizes(
         message, "height", "width", "point_step", "row_step"
     )
     data = as_bytes(getattr(message, "data", None))
-    kind, point_end = _layout(_fields(message), byte_order(message))
+    kind, point_end = _layout(_fields(message), byte_order(message), wanted, optional)
     if point_end > point_step:
         raise Rejection(
             Fault.FORMAT, f"point_step is {point_step} bytes; the fields need {point_end}"
@@ -58,20 +91,9 @@ def decode_points(message: Any) -> Cloud:
             f"payload has {len(data)} bytes in {height} rows of row_step {row_step}; "
             f"{width} points of {point_step} bytes make rows of {width * point_step}",
         )
-    total = height * width
-    if not total:
-        return Cloud(np.empty((0, 3), np.float32), None, None, 0)
-    table = np.ndarray((height, width), kind, data, strides=(row_step, point_step))
-    columns = np.empty((3, total), np.float32)  # each axis in one piece: what follows is faster
-    with np.errstate(all="ignore"):  # doubles beyond float32 become inf, and are dropped
-        for column, name in zip(columns, "xyz", strict=True):
-            column[:] = _values(table, name)
-    names = kind.names or ()
-    return returns(
-        columns,
-        _values(table, "intensity") if "intensity" in names else None,
-        _values(table, "ring") if "ring" in names else None,
-    )
+    if not height * width:
+        return np.empty((0, 0), kind)
+    return np.ndarray((height, width), kind, data, strides=(row_step, point_step))
 
 
 def returns(
@@ -110,16 +132,18 @@ def _fields(message: Any) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=64)
-def _layout(fields: tuple[tuple[str, int, int], ...], order: str) -> tuple[np.dtype[Any], int]:
+def _layout(
+    fields: tuple[tuple[str, int, int], ...], order: str, needed: Names, optional: Names
+) -> tuple[np.dtype[Any], int]:
     """dtype of the wanted fields under our names, and the bytes that a point needs at least."""
     there = {name: (offset, code) for name, offset, code in fields}
-    if missing := [name for name in "xyz" if name not in there]:
+    if missing := [ours for ours, known in needed if not set(known) & set(there)]:
         raise Rejection(
             Fault.FORMAT,
             f"cloud has no field {', '.join(missing)}; it has {', '.join(there) or 'none at all'}",
         )
-    wanted = {name: name for name in "xyz"}
-    for ours, known in (("intensity", _INTENSITY), ("ring", _RING)):
+    wanted = {}
+    for ours, known in (*needed, *optional):
         if found := [name for name in known if name in there]:
             wanted[ours] = found[0]
     names, formats, offsets = [], [], []

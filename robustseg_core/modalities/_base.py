@@ -86,6 +86,14 @@ class Modality(ABC):
             Rejection: it cannot be decoded; the finding says why, with value and expectation.
         """
 
+    def probe(self, message: Any) -> None:
+        """Nothing, where `decode` would take such a message; of an instance that does nothing else.
+
+        Raises:
+            Rejection: as of `decode`.
+        """
+        self.decode(message, 0)
+
     def from_array(self, value: Any, size: tuple[int, int] | None = None) -> Any:
         """What `decode` would have returned, of plain arrays; for a sensor without a message.
 

@@ -177,10 +177,7 @@ def event_flood(array: Array, density: float, rng: np.random.Generator, encoding
     _, height, width = array.shape
     runs = rng.poisson(density / 2, (2, height, -(-width // _RUN) + 1)).repeat(_RUN, axis=2)
     start = rng.integers(_RUN)
-    array = array.copy()
-    array[:2] += runs[:, :, start : start + width] / np.float32(encoding.clip)
-    array[:2] = np.minimum(array[:2], 1)
-    return array
+    return _more_events(array, runs[:, :, start : start + width], rng, encoding)
 
 
 def hot_pixels(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
@@ -188,15 +185,39 @@ def hot_pixels(array: Array, share: float, rng: np.random.Generator, encoding: A
     _, height, width = array.shape
     hot = rng.integers(0, height * width, max(1, round(share * height * width)))
     array = array.copy()
-    array[0].reshape(-1)[hot] = min(1.0, encoding.window_ms / encoding.clip)
+    if encoding.form == "voxel_grid":
+        each = encoding.window_ms / encoding.bins / encoding.clip
+        array.reshape(len(array), -1)[:, hot] = min(1.0, each)
+    else:
+        most = min(1.0, encoding.window_ms / encoding.clip)
+        array[0].reshape(-1)[hot] = most if encoding.form == "histogram" else 1.0
     return array
 
 
 def noise_events(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Random words: what can be read of them lies anywhere, and little falls into the window."""
-    found = np.zeros_like(array)
-    found[:2] = (rng.random((2, *array.shape[1:])) < share / 2) / np.float32(encoding.clip)
-    return np.minimum(found, 1)
+    more = rng.random((2, *array.shape[1:])) < share / 2
+    return _more_events(np.zeros_like(array), more, rng, encoding)
+
+
+def _more_events(
+    array: Array, counts: NDArray[Any], rng: np.random.Generator, encoding: Any
+) -> Array:
+    """With (2, H, W) more ON and OFF events at any time of the window, shown as `form` has it."""
+    array = array.copy()
+    if encoding.form == "voxel_grid":
+        moment = rng.integers(0, len(array), counts.shape[1:])
+        more = (counts[0].astype(np.float32) - counts[1]) / np.float32(encoding.clip)
+        height, width = more.shape
+        array[moment, np.arange(height)[:, None], np.arange(width)] += more
+        return np.clip(array, -1, 1)
+    if encoding.form == "time_surface":
+        fresh = rng.random(counts.shape, np.float32)
+        array[:2] = np.maximum(array[:2], np.where(counts > 0, fresh, 0))
+        return array
+    array[:2] += counts / np.float32(encoding.clip)
+    array[:2] = np.minimum(array[:2], 1)
+    return array
 
 
 def speckled(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:

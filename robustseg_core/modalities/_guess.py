@@ -24,11 +24,12 @@ class Guess:
     """Pattern of the name -> points, of several topics of this modality; drivers' own words."""
     forms: tuple[tuple[str, int], ...] = ()
     """Pattern of the encoding -> points."""
+    shared: tuple[str, ...] = ()
+    """Of its types, those that others have, too: `name` and `form` are for these alone."""
 
-    @property
-    def picky(self) -> bool:
-        """Whether it claims some topics of its types only."""
-        return bool(self.name or self.form)
+    def picky(self, kind: str) -> bool:
+        """Whether it claims some topics of this type only."""
+        return bool(self.name or self.form) and (not self.shared or kind in self.shared)
 
     def claims(self, name: str, form: str) -> bool:
         """Whether a topic of one of its types is of this modality.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs import events as formats
+from robustseg_core.codecs.event_cloud import EVENT_CLOUD, EventCloudDecoder
 from robustseg_core.codecs.events import EventDecoder, Events, Packet
-from robustseg_core.codecs.fields import fingerprint, sizes, word
+from robustseg_core.codecs.fields import as_bytes, fingerprint, sizes, stamp_of, word
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
@@ -25,8 +25,25 @@ from robustseg_core.modalities._corruptions import (
     nothing,
 )
 from robustseg_core.modalities._event_checks import EventCheck, EventLimits
+from robustseg_core.modalities._event_forms import (
+    FORMS,
+    Part,
+    grown,
+    histogram,
+    time_surface,
+    voxel_grid,
+)
 from robustseg_core.modalities._guess import Guess
-from robustseg_core.types import MS, SECOND, Fault, Finding, Reading, Rejection
+from robustseg_core.types import (
+    CHANNELS,
+    MOST_CHANNELS,
+    MS,
+    SECOND,
+    Fault,
+    Finding,
+    Reading,
+    Rejection,
+)
 
 COARSE = 4
 """Of an overloaded computer's events, one of so many is kept, and counts for them all."""
@@ -39,15 +56,25 @@ _KEPT_NS, _MOST_KEPT = SECOND // 4, 4096
 
 
 class Event(Modality):
-    """An event camera, in any format of `codecs/events` (event_camera_msgs, metavision_driver)."""
+    """An event camera: packets in any format of `codecs/events`, EventArrays, clouds of x y t p."""
 
     rank: ClassVar = 3
     initial: ClassVar = "E"
-    messages: ClassVar = ("event_camera_msgs/msg/EventPacket",)
+    messages: ClassVar = (
+        "event_camera_msgs/msg/EventPacket",
+        "event_array_msgs/msg/EventArray",
+        "dvs_msgs/msg/EventArray",
+        "prophesee_event_msgs/msg/EventArray",
+        "sensor_msgs/msg/PointCloud2",
+    )
     payload: ClassVar = "events"
     accumulates: ClassVar = True
     queue: ClassVar = 400
-    guess: ClassVar = Guess(names=((r"\b(event|events|dvs|prophesee)\b", 1),))
+    guess: ClassVar = Guess(
+        names=((r"\b(event|events|dvs|prophesee)\b", 1),),
+        form=rf"^{EVENT_CLOUD}$",
+        shared=("sensor_msgs/msg/PointCloud2",),
+    )
     corruptions: ClassVar = {
         "event_flood": Corruption(event_flood, 0.5, 10, native=True),
         "no_events": Corruption(nothing),
@@ -56,13 +83,36 @@ class Event(Modality):
     }
 
     class Encoding(Modality.Encoding):
-        """Counts of ON events, of OFF events, and 0: clipped, and scaled to [0, 1]."""
+        """Histogram: counts of ON events, of OFF events, and 0, clipped, and scaled to [0, 1]; or
+        a time surface, or a voxel grid (`modalities/_event_forms.py`)."""
 
+        form: str = Field(
+            "histogram",
+            pattern=f"^({FORMS})$",
+            description="How events are shown: histogram, time_surface or voxel_grid.",
+        )
         window_ms: float = Field(
             50.0, gt=0, le=10_000, description="Events of this long before the set are counted."
         )
         clip: float = Field(5.0, gt=0, description="Count that is encoded as 1.")
+        decay_ms: float = Field(
+            20.0,
+            gt=0,
+            le=10_000,
+            description="time_surface: age at which an event has faded to 1/e.",
+        )
+        bins: int = Field(
+            5,
+            ge=2,
+            le=MOST_CHANNELS,
+            description="voxel_grid: moments of the window, one a channel.",
+        )
         grow: int = Field(1, ge=1, le=32, description="Side in pixels that an event paints.")
+
+        @property
+        def channels(self) -> int:
+            """C of what `encode` returns."""
+            return self.bins if self.form == "voxel_grid" else CHANNELS
 
     Limits: ClassVar = EventLimits
 
@@ -74,6 +124,7 @@ class Event(Modality):
         super().__init__(**options)
         self._decoder: EventDecoder | None = None
         self._format = ""
+        self._clouds = EventCloudDecoder()
         self._seq: int | None = None
         self._highest: int | None = None
         self._skipped = False
@@ -93,18 +144,12 @@ class Event(Modality):
         Raises:
             Rejection: UNDECODABLE for an encoding that nobody reads; FORMAT for impossible sizes.
         """
-        encoding = word(message, "encoding")
-        height, width, seq = sizes(message, "height", "width", "seq")
-        decoder = self._decoder_for(encoding, height, width)
-        lost = self._seq is not None and seq != self._seq + 1
-        missing = self._missing(seq)
-        if lost:
-            self.lost_packets += 1
-        if lost or self._skipped:
-            decoder.resync()
-        lost, self._skipped = lost or self._skipped, False
-        self._seq = seq
-        events = decoder.decode(getattr(message, "events", None))
+        if hasattr(message, "fields"):
+            events, lost, missing = self._clouds.decode(message), False, 0
+            height, width = self._clouds.size
+        else:
+            height, width = sizes(message, "height", "width")
+            events, lost, missing = self._decode(message, height, width)
         count = len(events.t)
         span_us = max(_SHORTEST_US, float(events.t[-1] - events.t[0])) if count else _SHORTEST_US
         rate = count / span_us * 1e6
@@ -125,6 +170,33 @@ class Event(Modality):
         return Packet(
             height, width, events, zero_ns, rate, stride, lost, missing, repeated, times_us
         )
+
+    def _decode(self, message: Any, height: int, width: int) -> tuple[Events, bool, int]:
+        """The events of a packet, whether some before it are missing, and how many are."""
+        decoder = self._decoder_for(word(message, "encoding"), height, width)
+        lost, missing = False, 0
+        if hasattr(message, "seq"):
+            (seq,) = sizes(message, "seq")
+            lost = self._seq is not None and seq != self._seq + 1
+            missing = self._missing(seq)
+            self._seq = seq
+        if lost:
+            self.lost_packets += 1
+        if lost or self._skipped:
+            decoder.resync()
+        lost, self._skipped = lost or self._skipped, False
+        if hasattr(message, "time_base"):
+            (decoder.time_base,) = sizes(message, "time_base")
+        return decoder.decode(getattr(message, "events", None)), lost, missing
+
+    def probe(self, message: Any) -> None:
+        """Format, size and bytes, without the loop, whose compiler takes seconds to load."""
+        if hasattr(message, "fields"):
+            EventCloudDecoder().decode(message)
+        else:
+            height, width = sizes(message, "height", "width")
+            self._decoder_for(word(message, "encoding"), height, width)
+            as_bytes(getattr(message, "events", None))
 
     def _decoder_for(self, encoding: str, height: int, width: int) -> EventDecoder:
         """The decoder of this stream; a new one where format or size are others than before."""
@@ -179,21 +251,34 @@ class Event(Modality):
 
     def digest(self, message: Any) -> int:
         """crc32 of the words; empty packets of a still scene never equal each other."""
-        payload = getattr(message, "events", None)
+        name = "data" if hasattr(message, "fields") else "events"
+        payload = getattr(message, name, None)
         if payload is None or len(payload):
             return fingerprint(payload)
-        return sizes(message, "seq")[0]
+        return sizes(message, "seq")[0] if hasattr(message, "seq") else stamp_of(message)
 
     def check(self, data: Packet) -> Iterable[Finding]:
         """Words, clock, gaps, polarity and single pixels, as `EventLimits` says."""
         return self.checks.check(data)
 
     def encode(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> NDArray[np.float32]:
-        """(3, H, W): ON, OFF, 0 of the window (stamp - window_ms, stamp] over all `readings`."""
+        """(C, H, W) of the window (stamp - window_ms, stamp] over all `readings`, by `form`.
+
+        Of a histogram or a time surface: ON, OFF, 0; of a voxel grid its bins, the oldest first.
+        """
+        options, parts = self.encoding, self._parts(readings, view, stamp_ns)
+        if options.form == "voxel_grid":
+            window_us = options.window_ms * 1000
+            array = voxel_grid(parts, view.size, options.clip, options.bins, window_us)
+        elif options.form == "time_surface":
+            array = time_surface(parts, view.size, options.decay_ms)
+        else:
+            array = histogram(parts, view.size, options.clip)
+        return grown(array, options.grow) if options.grow > 1 else array
+
+    def _parts(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> Iterator[Part]:
         since_ns = stamp_ns - int(self.encoding.window_ms * MS)
-        cells = view.size[0] * view.size[1]
-        counts = np.zeros(2 * cells, np.float32)
-        spots: dict[int, list[NDArray[np.intp]]] = {}
+        aged = self.encoding.form != "histogram"
         for reading in readings:
             packet: Packet = reading.data
             if not packet.touches(since_ns, stamp_ns):
@@ -201,17 +286,11 @@ class Event(Modality):
             table = view.lookup(self.name, reading.frame_id, packet.height, packet.width)
             events = packet.events
             inside = packet.within(since_ns, stamp_ns)
-            pixel = table[events.y[inside].astype(np.intp) * packet.width + events.x[inside]]
-            spot = np.where(events.p[inside], pixel, pixel + cells)
-            spots.setdefault(packet.stride, []).append(spot[pixel >= 0])
-        for stride, parts in spots.items():
-            counts += stride * np.bincount(np.concatenate(parts), minlength=2 * cells)
-        array = np.zeros((3, *view.size), np.float32)
-        array[:2] = np.minimum(counts / np.float32(self.encoding.clip), 1).reshape(2, *view.size)
-        if self.encoding.grow > 1:
-            kernel = np.ones((self.encoding.grow, self.encoding.grow), np.uint8)
-            array[:2] = [cv2.dilate(channel, kernel) for channel in array[:2]]
-        return array
+            cell = table[events.y[inside].astype(np.intp) * packet.width + events.x[inside]]
+            seen = cell >= 0
+            until_us = (stamp_ns - packet.zero_ns) // 1000
+            age_us = until_us - events.t[inside][seen] if aged else events.t[:0]
+            yield Part(cell[seen], events.p[inside][seen], age_us, packet.stride)
 
     def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
         """Of a packet with events: all happened at another time, or none lands in the view."""
@@ -235,6 +314,8 @@ class Event(Modality):
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Brighter is red, darker is blue, on black."""
+        if self.encoding.form == "voxel_grid":
+            array = np.stack([array.max(axis=0), -array.min(axis=0), np.zeros_like(array[0])])
         level = np.where(array > 0, 80 + array * 175, 0).astype(np.uint8)
         return np.ascontiguousarray(np.stack([level[0], level[2], level[1]], axis=-1))
 
@@ -252,6 +333,7 @@ class Event(Modality):
     def reset(self) -> None:
         """Forget clock, row and packet number."""
         self._decoder = None
+        self._clouds.reset()
         self._seq = self._highest = None
         self._last = None
         self._kept.clear()

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from robustseg_core import modalities
+from robustseg_core.modalities import Modality
 from robustseg_core.output.topics import is_output
 from robustseg_core.robot.topics import TRANSPORTS
 
@@ -52,16 +53,21 @@ def is_truth(candidate: Candidate) -> bool:
 
 def modality_of(candidate: Candidate) -> str | None:
     """What sensor a topic could be; None: none of ours (labels and drawings are no sensors)."""
-    name, kinds = words(candidate.topic), modalities.ranked()
+    name = words(candidate.topic)
     drawn = is_output(candidate.topic) or _DRAWN.search(name)
     if is_truth(candidate) or (candidate.type in (*IMAGES, CLOUD) and drawn):
         return None
-    takers = {kind: modalities.load(kind) for kind in kinds}
-    takers = {kind: m for kind, m in takers.items() if candidate.type in m.messages}
-    claims = [kind for kind, m in takers.items() if m.guess.claims(name, candidate.encoding)]
+    taking = takers(candidate.type)
+    claims = [kind for kind, m in taking.items() if m.guess.claims(name, candidate.encoding)]
     if claims:
-        return max(claims, key=lambda kind: takers[kind].guess.score(name, candidate.encoding))
-    return next((kind for kind, m in takers.items() if not m.guess.picky), None)
+        return max(claims, key=lambda kind: taking[kind].guess.score(name, candidate.encoding))
+    return next((kind for kind, m in taking.items() if not m.guess.picky(candidate.type)), None)
+
+
+def takers(kind: str) -> dict[str, type[Modality]]:
+    """The modalities that have messages of this type, by rank."""
+    known = {name: modalities.load(name) for name in modalities.ranked()}
+    return {name: m for name, m in known.items() if kind in m.messages}
 
 
 def rank(candidates: Iterable[Candidate]) -> dict[str, list[str]]:

@@ -132,14 +132,17 @@ def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotC
     """
     if params is not None:
         return parse_robot(config.override(config.read_file(params), overrides))
-    guessed = config.read_yaml(survey(bag).robot_yaml(), source="the guessed robot.yaml")
+    found = survey(bag)
+    refused = [f"{t.topic} is not used: {t.problem}" for t in found.topics if t.refused]
+    guessed = config.read_yaml(found.robot_yaml(), source="the guessed robot.yaml")
     robot = config.parse(RobotConfig, config.override(guessed, overrides))
     if not robot.streams:
         names = [topic.name for topic in bag.topics]
         raise RobustsegError(
-            f"no sensor was recognized among the topics {names}; "
+            f"no sensor was recognized among the topics {names}; {'; '.join([*refused, ''])}"
             "write a robot.yaml with streams.<modality>.topic and give it with --params"
         )
+    bag.notices += refused
     return robot
 
 

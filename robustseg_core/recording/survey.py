@@ -1,4 +1,4 @@
-"""What a bag holds, seen in one pass without decoding payloads, and which topic is which sensor.
+"""What a bag holds, seen in one pass, of each topic one message; and which topic is which sensor.
 
 This is what `robustseg inspect` shows, what `robustseg run` guesses from, and what writes the first
 `robot.yaml` of a new robot.
@@ -16,7 +16,8 @@ import numpy as np
 
 from robustseg_core import modalities
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.bag.typestore import EVENT_PACKET
+from robustseg_core.bag.typestore import EVENT_ARRAYS, EVENT_PACKET, FORMER_EVENT_PACKET
+from robustseg_core.codecs.event_cloud import EVENT_CLOUD, is_event_cloud
 from robustseg_core.codecs.fields import as_bytes, sizes, word
 from robustseg_core.codecs.picture import picture_size
 from robustseg_core.config import StreamConfig, scalar
@@ -27,11 +28,14 @@ from robustseg_core.recording.guess import (
     Candidate,
     camera_info_of,
     is_truth,
+    modality_of,
     rank,
+    takers,
 )
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND, Rejection
 
+_PACKETS = (EVENT_PACKET, FORMER_EVENT_PACKET, *EVENT_ARRAYS)
 _GAP_PERIODS = 3.0
 """A pause of more median periods than this is a gap; the health monitor's silence limit."""
 _LATEST_NS = 2**63 - 1
@@ -73,11 +77,16 @@ class TopicSurvey:
     truth: bool = False
     """Holds labels, not what a sensor saw."""
     problem: str = ""
-    """Why its messages cannot be decoded; empty: the first one could."""
+    """Why its messages cannot be used, in the words of who would have to; empty: one could."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether it would be a sensor's, could its messages be used."""
+        return bool(self.problem and self.count and takers(self.type) and not self.truth)
 
     @property
     def decodable(self) -> bool:
-        """Whether its messages can be decoded."""
+        """Whether its messages can be used."""
         return not self.problem
 
 
@@ -163,18 +172,31 @@ class _Tally:
     stamps: array[int] = field(default_factory=lambda: array("q"))
     frame_id: str = ""
     look: dict[str, Any] | None = None
-    """What the first decodable message looked like."""
+    """What the first message looked like."""
+    seen: bool = False
+    """Whether no other message needs to be looked at."""
 
     def add(self, recorded: Recorded) -> None:
         self.logs.append(min(recorded.time_ns, _LATEST_NS))
         if header := recorded.header():
             self.stamps.append(header[0])
             self.frame_id = self.frame_id or header[1]
-        if self.look is None and recorded.codec.why == "":
+        if not self.seen and recorded.codec.why == "":
             try:
-                self.look, self.problem = _look(self.type, recorded), ""
+                if self.type == CAMERA_INFO or takers(self.type):
+                    message = recorded.message()
+                    self.look = _look(self.type, message)
+                    self._probe(message)
+                self.seen, self.problem = True, ""
             except Rejection as rejection:
-                self.problem = str(rejection)
+                self.seen, self.problem = rejection.finding.final, str(rejection)
+
+    def _probe(self, message: Any) -> None:
+        """What `run` would say of the message, had this topic been chosen."""
+        look = self.look or {}
+        name = modality_of(Candidate(self.name, self.type, 1, look.get("encoding", "")))
+        if name is not None:
+            modalities.load(name)().probe(message)
 
     def topic(self) -> TopicSurvey:
         clock, times = "log", np.array(self.logs, np.int64)
@@ -213,11 +235,10 @@ def _mostly_new(stamps: np.ndarray) -> bool:
     return len(stamps) < 2 or bool(np.mean(np.diff(stamps) > 0) > 0.5)
 
 
-def _look(kind: str, recorded: Recorded) -> dict[str, Any]:
+def _look(kind: str, message: Any) -> dict[str, Any]:
     """Size and encoding of one message; empty for types without."""
-    if kind not in (*IMAGES, EVENT_PACKET, CLOUD, CAMERA_INFO):
+    if kind not in (*IMAGES, *_PACKETS, CLOUD, CAMERA_INFO):
         return {}
-    message = recorded.message()
     if kind == IMAGES[1]:
         data = as_bytes(getattr(message, "data", None))
         # also behind the 12 bytes of compressedDepth
@@ -225,7 +246,8 @@ def _look(kind: str, recorded: Recorded) -> dict[str, Any]:
         return {"encoding": word(message, "format"), "width": width, "height": height}
     width, height = sizes(message, "width", "height")
     if kind == CLOUD:
-        return {"points": width * height}
+        form = EVENT_CLOUD if is_event_cloud(message) else ""
+        return {"points": width * height, "encoding": form}
     encoding = "" if kind == CAMERA_INFO else word(message, "encoding")
     return {"width": width, "height": height, "encoding": encoding}
 

@@ -18,7 +18,10 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[level]) for level in (1, 2)]
 
-from robustseg_core.codecs.events.evt3 import Evt3Decoder  # noqa: E402
+from robustseg_core.codecs import events as formats  # noqa: E402
+from robustseg_core.codecs.event_cloud import EventCloudDecoder  # noqa: E402
+from robustseg_core.codecs.events.event_array import COUNT, FIRST, ROWS, STRIDE  # noqa: E402
+from robustseg_core.codecs.events.evt3 import Evt3Decoder, encode_evt3  # noqa: E402
 from robustseg_core.geometry.view import View  # noqa: E402
 from robustseg_core.modalities.depth import Depth  # noqa: E402
 from robustseg_core.modalities.event import Event  # noqa: E402
@@ -159,7 +162,118 @@ def events() -> dict[str, float]:
     encode = medians_ms(
         {"event encode, 50 ms window": lambda: camera.encode(readings, view, 50_000_000)}
     )
-    return took | encode
+    return took | encode | event_formats()
+
+
+def event_formats() -> dict[str, float]:
+    """The same scene in every format, 4000 events a packet, each beside evt3; CPU seconds.
+
+    An edge that moves: rows of a few neighbors that fire together, as sensors read them out.
+    """
+    count, each = 400_000, 4000
+    start = RNG.integers(0, 630, count // 4)
+    x = (start[:, None] + np.arange(4)).ravel()
+    y = RNG.integers(0, 480, count // 4).repeat(4)
+    p = RNG.integers(0, 2, count // 4).repeat(4)
+    t = np.sort(RNG.integers(0, 200_000, count // 4)).repeat(4)
+    rivals: dict[str, Callable[[], Any]] = {}
+    for name, packet in _WRITERS.items():
+        pieces = [slice(at, at + each) for at in range(0, count, each)]
+        packets = [packet(x[part], y[part], p[part], t[part]) for part in pieces]
+        decode = _reader(name)
+        found = sum(len(decode(part).t) for part in packets)
+        if found != count:
+            raise SystemExit(f"{name} holds {found} events, not {count}")
+
+        def all_packets(decode=decode, packets=packets) -> None:
+            for part in packets:
+                decode(part)
+
+        rivals[name] = all_packets
+    took: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(15):
+        for name, run_once in rivals.items():
+            before = time.process_time()
+            run_once()
+            took[name].append(time.process_time() - before)
+    rate = {name: count / statistics.median(seconds) / 1e6 for name, seconds in took.items()}
+    figures = {f"{name}, M events/s": value for name, value in rate.items() if name != "evt3"}
+    return figures | {
+        f"{name}, times evt3": value / rate["evt3"]
+        for name, value in rate.items()
+        if name != "evt3"
+    }
+
+
+def _reader(name: str) -> Callable[[Any], Any]:
+    if name == "cloud x y t p":
+        return EventCloudDecoder().decode
+    return formats.load(name)(640, 480).decode
+
+
+def _evt2(x: Any, y: Any, p: Any, t: Any) -> bytes:
+    event = p << 28 | (t & 63) << 22 | x << 11 | y
+    return _with_clock(event, 8 << 28 | t >> 6, t >> 6).astype("<u4").tobytes()
+
+
+def _evt21(x: Any, y: Any, p: Any, t: Any) -> bytes:
+    x, y, p, t = (column[::4].astype(np.uint64) for column in (x, y, p, t))  # four of a row a word
+    high = p << 28 | (t & 63) << 22 | x << 11 | y
+    clock = 8 << 60 | t >> 6 << 32
+    return _with_clock(high << 32 | 15, clock, t >> 6).astype("<u8").tobytes()
+
+
+def _with_clock(event: Any, clock: Any, high: Any) -> np.ndarray:
+    """The words of the clock wherever it has moved on."""
+    moved = np.diff(high.astype(np.int64), prepend=-1) != 0
+    return np.insert(event, np.flatnonzero(moved), clock[moved])
+
+
+def _mono(x: Any, y: Any, p: Any, t: Any) -> bytes:
+    x, y, p, t = (column.astype(np.uint64) for column in (x, y, p, t))
+    return (p << 63 | y << 48 | x << 32 | t * 1000).astype("<u8").tobytes()
+
+
+def _libcaer(x: Any, y: Any, p: Any, t: Any) -> bytes:
+    return np.stack([x << 17 | y << 2 | p << 1 | 1, t], axis=1).astype("<u4").tobytes()
+
+
+def _libcaer_cmp(x: Any, y: Any, p: Any, t: Any) -> bytes:
+    """A column at a time, so that it has vectors: x and y of the scene change places."""
+    x, y, p, t = y[::4], x[::4] % 470, p[::4], t[::4]
+    words = [
+        0 << 12 | t >> 12,
+        1 << 12 | t & 4095,
+        2 << 12 | x,
+        4 << 12 | p << 11 | y,
+        5 << 12 | 15,
+    ]
+    return np.stack(np.broadcast_arrays(*words), axis=1).astype("<u2").tobytes()
+
+
+def _event_array(x: Any, y: Any, p: Any, t: Any) -> bytes:
+    data = np.zeros(COUNT + STRIDE * len(x) - 3, np.uint8)
+    rows = np.ndarray(len(x), ROWS, data.data, FIRST, (STRIDE,))
+    rows["x"], rows["y"], rows["p"], rows["nsec"] = x, y, p, t * 1000
+    data[:8] = np.frombuffer(struct.pack("<IHH", len(x), x[0], y[0]), np.uint8)
+    return data.tobytes()
+
+
+def _cloud(x: Any, y: Any, p: Any, t: Any) -> Any:
+    return makers.event_cloud(list(zip(x, y, p, t, strict=True)))
+
+
+_WRITERS: dict[str, Callable[..., Any]] = {
+    "evt3": lambda x, y, p, t: encode_evt3(x, y, p, t).tobytes(),
+    "evt2": _evt2,
+    "evt21": _evt21,
+    "mono": _mono,
+    "libcaer": _libcaer,
+    "libcaer_cmp": _libcaer_cmp,
+    "event_array": _event_array,
+    "cloud x y t p": _cloud,
+}
+"""Format -> what writes a packet of it, of columns that are sorted by time."""
 
 
 def run() -> dict[str, float]:

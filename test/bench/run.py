@@ -18,12 +18,15 @@ from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
 OUT = Path("out/bench.json")
+FORMATS = ("evt2", "evt21", "mono", "libcaer", "libcaer_cmp", "event_array", "cloud x y t p")
+"""Binary formats of events, beside evt3."""
 TARGETS = {
     "image_publish_over_cheapest": (operator.le, 1.3),
     "image_receive_over_cheapest": (operator.le, 1.3),
     "judge one message of each, ms": (operator.le, 1.0),
     "cloud to image, times faster": (operator.ge, 20),
     "evt3 single, M events/s": (operator.ge, 30),
+    **{f"{name}, M events/s": (operator.ge, 30) for name in FORMATS},
     "labels_one_pass_speedup": (operator.ge, 3),
     "register_depth_speedup": (operator.ge, 3),
     "eager b0, 1 alive, times published": (operator.ge, 8),

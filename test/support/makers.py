@@ -215,6 +215,30 @@ def events(
     )
 
 
+def event_array(
+    rows: list[tuple[int, int, bool, int]],
+    stamp_ns: int = 1_000_000_000,
+    *,
+    height: int = 480,
+    width: int = 640,
+    package: str = "dvs_msgs",
+) -> Any:
+    """EventArray of (x, y, on, nanoseconds), an object per event: as deserializers make it."""
+    kind = f"{package}/msg/Event"
+    events = [make(kind, x=x, y=y, ts=header(t).stamp, polarity=bool(on)) for x, y, on, t in rows]
+    place = header(stamp_ns, "event_camera")
+    return make(f"{kind}Array", header=place, height=height, width=width, events=events)
+
+
+def event_cloud(
+    rows: list[tuple[int, int, bool, Any]], stamp_ns: int = 1_000_000_000, *, t: str = "<u4"
+) -> Any:
+    """PointCloud2 of (x, y, on, t) with these fields and no others."""
+    layout = [("x", "<u2"), ("y", "<u2"), ("t", t), ("polarity", "u1")]
+    table = np.array([(x, y, when, on) for x, y, on, when in rows], layout)
+    return cloud(table, stamp_ns=stamp_ns, frame_id="event_camera")
+
+
 def transform(
     parent: str,
     child: str,

@@ -1,4 +1,5 @@
-"""Formats of event payloads: one file, one format; the file's name is the message's `encoding`.
+"""Formats of event payloads: one file, one format; the file's name is the message's `encoding`,
+without dots (`evt2.1` is `evt21`).
 
 A file holds one public `EventDecoder`. That is enough to read the format. With an `EventEncoder`
 beside it, faults and the simulator can make such packets, too.
@@ -33,10 +34,10 @@ def load(encoding: str) -> type[EventDecoder]:
         Rejection: UNDECODABLE; no such format, and the next message will be no better.
     """
     known = available()
-    if encoding not in known:
+    if _file_of(encoding) not in known:
         text = f"unsupported event encoding {encoding!r}; supported: {', '.join(known)}"
         raise Rejection(Fault.UNDECODABLE, text, final=True)
-    return plugins.load(__name__, encoding, EventDecoder)
+    return plugins.load(__name__, _file_of(encoding), EventDecoder)
 
 
 def encoder_of(encoding: str) -> type[EventEncoder]:
@@ -55,4 +56,8 @@ def encoder_of(encoding: str) -> type[EventEncoder]:
 
 
 def _encoders(encoding: str) -> list[type[EventEncoder]]:
-    return plugins.subclasses(__name__, encoding, EventEncoder)
+    return plugins.subclasses(__name__, _file_of(encoding), EventEncoder)
+
+
+def _file_of(encoding: str) -> str:
+    return encoding.replace(".", "")

@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robustseg_core.codecs.fields import as_bytes
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.budget import budget
+from robustseg_core.storage.limits import LIMIT
+from robustseg_core.types import Fault, Rejection
+
+_EVENT = 13
+"""Bytes of an event: x, y, p, t. A vector of 12 has two bytes in EVT3."""
+
+UNKNOWN, OTHER, TRIGGERS, OUTSIDE, EARLY = range(5)
+"""Places in the tally of one packet; what they count says `Events`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,9 @@ class EventDecoder(ABC):
 
     max_side: ClassVar[int]
     """Rows and columns that the format can address."""
+    time_base: int = 0
+    """The field of that name of the message that is decoded next: what its times are counted from,
+    in nanoseconds as a rule. Formats with a clock of their own (EVT) do not look at it."""
 
     def __init__(self, width: int, height: int) -> None:
         if text := self.impossible(width, height):
@@ -175,3 +188,54 @@ class EventDecoder(ABC):
             Rejection: `payload` is not a buffer of bytes, or holds more events than the budget has
                 room for.
         """
+
+    def expect_room(self, events: int, payload: int) -> None:
+        """Nothing, where the budget has room for so many events of a payload of so many bytes.
+
+        Raises:
+            Rejection: FORMAT; it has not, and the packet counts as lost.
+        """
+        most = budget().small // _EVENT
+        if events > most:
+            self.resync()
+            raise Rejection(
+                Fault.FORMAT,
+                f"packet of {payload} bytes holds {events} events; expected at most {most}, which "
+                f"fill {budget().small} bytes; if you trust it, raise {LIMIT}",
+            )
+
+
+class WordDecoder(EventDecoder):
+    """A format of words of one size, read by a compiled loop."""
+
+    word: ClassVar[int]
+    """Bytes of a word."""
+
+    @abstractmethod
+    def _room(self, data: NDArray[np.uint8]) -> int:
+        """How many events the payload can hold at most."""
+
+    @abstractmethod
+    def _read(
+        self,
+        data: NDArray[np.uint8],
+        tally: NDArray[np.int64],
+        x: NDArray[np.uint16],
+        y: NDArray[np.uint16],
+        p: NDArray[np.bool_],
+        t: NDArray[np.int64],
+    ) -> int:
+        """Fill x, y, p, t; return how many events; count oddities in `tally`."""
+
+    def decode(self, payload: Any) -> Events:
+        """As of `EventDecoder`; a part of a word at the end is dropped."""
+        data = as_bytes(payload)
+        data.flags.writeable = False  # one signature, so one compilation
+        room = self._room(data)
+        self.expect_room(room, data.size)
+        x, y = np.empty(room, np.uint16), np.empty(room, np.uint16)
+        p, t = np.empty(room, np.bool_), np.empty(room, np.int64)
+        tally = np.zeros(5, np.int64)
+        n = self._read(data, tally, x, y, p, t)
+        odd = int(data.size % self.word > 0)
+        return Events(x[:n], y[:n], p[:n], t[:n], data.size // self.word, *tally.tolist(), odd)

@@ -14,17 +14,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustseg_core.codecs.events._base import EventDecoder, EventEncoder, Events
+from robustseg_core.codecs.events._base import (
+    EARLY,
+    OTHER,
+    OUTSIDE,
+    TRIGGERS,
+    UNKNOWN,
+    EventEncoder,
+    Events,
+    WordDecoder,
+)
 from robustseg_core.codecs.fields import Brief, Compiled, as_bytes
 from robustseg_core.errors import RobustsegError
-from robustseg_core.storage.budget import budget
-from robustseg_core.storage.limits import LIMIT
-from robustseg_core.types import Fault, Rejection
 
 MAX_SIDE = 2048
 """Rows and columns that 11 bits can name."""
-_EVENT = 13
-"""Bytes of an event: x, y, p, t. A vector of 12 has two bytes in the payload."""
 
 BRIEF = 1 << 16
 """Bytes of a packet that is decoded without letting other threads run."""
@@ -35,14 +39,13 @@ _STRIDE = 2048
 _HIGH, _LOW, _ROW, _BASE, _POLARITY, _EPOCH = range(6)
 _CARRIED = (0x8, 0x6, 0x0, 0x3)
 """Kinds of words whose meaning lasts: time-high, time-low, row, base of vectors."""
-# Places in the tally of one packet.
-_UNKNOWN, _OTHER, _TRIGGERS, _OUTSIDE, _EARLY = range(5)
 
 
-class Evt3Decoder(EventDecoder):
+class Evt3Decoder(WordDecoder):
     """Words in, events out; feed it every packet of one stream in order."""
 
     max_side: ClassVar = MAX_SIDE
+    word: ClassVar = 2
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(width, height)
@@ -60,45 +63,20 @@ class Evt3Decoder(EventDecoder):
         self._state[:] = -1
         self._state[_EPOCH] = epoch
 
-    def decode(self, payload: Any) -> Events:
-        """The events of the next packet: any bytes are safe, and no pixel is ever off the sensor.
+    def _room(self, data: NDArray[np.uint8]) -> int:
+        return (_count_brief if data.size <= BRIEF else _count)(data)
 
-        A packet that is refused counts as lost: see `resync`.
-
-        Raises:
-            Rejection: `payload` is not a buffer of bytes, or its vectors hold more events than the
-                budget has room for.
-        """
-        data = as_bytes(payload)
-        data.flags.writeable = False  # one signature, so one compilation
-        brief = data.size <= BRIEF
-        room, most = (_count_brief if brief else _count)(data), budget().small // _EVENT
-        if room > most:
-            self.resync()
-            raise Rejection(
-                Fault.FORMAT,
-                f"packet of {len(data)} bytes holds {room} events; expected at most {most}, which "
-                f"fill {budget().small} bytes; if you trust it, raise {LIMIT}",
-            )
-        x, y = np.empty(room, np.uint16), np.empty(room, np.uint16)
-        p, t = np.empty(room, np.bool_), np.empty(room, np.int64)
-        tally = np.zeros(5, np.int64)
-        decode = _decode_brief if brief else _decode
-        n = decode(data, self._state, tally, self.width, self.height, x, y, p, t)
-        unknown, other, triggers, outside, early = tally.tolist()
-        return Events(
-            x[:n],
-            y[:n],
-            p[:n],
-            t[:n],
-            data.size // 2,
-            unknown,
-            other,
-            triggers,
-            outside,
-            early,
-            data.size % 2,
-        )
+    def _read(
+        self,
+        data: NDArray[np.uint8],
+        tally: NDArray[np.int64],
+        x: NDArray[np.uint16],
+        y: NDArray[np.uint16],
+        p: NDArray[np.bool_],
+        t: NDArray[np.int64],
+    ) -> int:
+        decode = _decode_brief if data.size <= BRIEF else _decode
+        return decode(data, self._state, tally, self.width, self.height, x, y, p, t)
 
 
 @Compiled
@@ -141,12 +119,12 @@ def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's
         if kind == 0x2:  # single event
             column = word & 0x7FF
             if row < 0:
-                tally[_EARLY] += 1
+                tally[EARLY] += 1
             elif column < width and row < height:
                 x[n], y[n], p[n], t[n] = column, row, (word >> 11) & 1, now
                 n += 1
             else:
-                tally[_OUTSIDE] += 1
+                tally[OUTSIDE] += 1
         elif kind == 0x0:  # row; bit 11 names the camera of a pair
             if low >= 0:
                 row = word & 0x7FF
@@ -168,7 +146,7 @@ def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's
         elif kind == 0x4 or kind == 0x5:  # 12 or 8 neighbours at once
             size = 12 if kind == 0x4 else 8
             if row < 0 or base < 0:
-                tally[_EARLY] += 1
+                tally[EARLY] += 1
             else:
                 for k in range(size):
                     if (word >> k) & 1:
@@ -176,14 +154,14 @@ def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's
                             x[n], y[n], p[n], t[n] = base + k, row, polarity, now
                             n += 1
                         else:
-                            tally[_OUTSIDE] += 1
+                            tally[OUTSIDE] += 1
                 base += size
         elif kind == 0xA:
-            tally[_TRIGGERS] += 1
+            tally[TRIGGERS] += 1
         elif kind == 0xE:
-            tally[_OTHER] += 1
+            tally[OTHER] += 1
         elif not (kind == 0x7 or kind == 0xF or word == 0x9999):  # continuation, padding
-            tally[_UNKNOWN] += 1
+            tally[UNKNOWN] += 1
     state[:] = high, low, row, base, polarity, epoch
     return n
 

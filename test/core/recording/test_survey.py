@@ -176,7 +176,7 @@ def test_a_topic_that_never_decodes_is_no_sensor(tmp_path):
         (Candidate("/segmentation/overlay", IMAGE, 1, "rgb8"), None),
         (Candidate("/robustseg/label_mask", IMAGE, 1, "mono8"), None),
         (Candidate("/dvs", EVENT_PACKET, 1), "event"),
-        (Candidate("/dvs/events", "dvs_msgs/msg/EventArray", 1), None),  # nobody decodes it
+        (Candidate("/dvs/events", "dvs_msgs/msg/EventArray", 1), "event"),
         (Candidate("/points", CLOUD, 1), "lidar"),
         (Candidate("/tf", "tf2_msgs/msg/TFMessage", 1), None),
     ],

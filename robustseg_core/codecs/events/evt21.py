@@ -1,0 +1,165 @@
+"""EVT2.1: 64-bit words, up to 32 neighbors of one row, moment and polarity each.
+
+Top four bits say what a word is (Prophesee, "EVT 2.1 Format"). Sensors disagree on which half of a
+word comes first: GenX320 sends 64 bits, little-endian; IMX636 sends two times 32 bits, the upper
+half first. No message says which, so the words do: time goes on in one of the two orders only.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustseg_core.codecs.events._base import (
+    EARLY,
+    OTHER,
+    OUTSIDE,
+    TRIGGERS,
+    UNKNOWN,
+    WordDecoder,
+)
+from robustseg_core.codecs.fields import Brief
+
+# Places in the state that is carried over.
+_HIGH, _EPOCH = range(2)
+_HALF = 1 << 27
+"""Steps of time-high beyond which it has wrapped: 2.4 hours of the clock's 4.8."""
+_LONGEST = 1 << 14
+"""Steps of time-high that a sensor makes from one such word to the next: 1 s."""
+_SURE = 16
+"""Words by which one order must be better than the other to be looked at no more."""
+_KINDS = (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
+
+
+class Evt21Decoder(WordDecoder):
+    """Words in, events out; feed it every packet of one stream in order."""
+
+    max_side: ClassVar = 2048
+    word: ClassVar = 8
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__(width, height)
+        self._state = np.empty(2, np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over: the clock's epoch and the order of the halves included."""
+        self._state[:] = -1, 0
+        self._lead = 0
+        """How much better the upper half is as the first one; < 0: as the second one."""
+
+    def resync(self) -> None:
+        """Packets were lost: ignore events until time-high came again."""
+        self._state[_HIGH] = -1
+
+    def _room(self, data: NDArray[np.uint8]) -> int:
+        if abs(self._lead) < _SURE:
+            before = self._lead > 0
+            halves = np.frombuffer(data[: data.size // 8 * 8].tobytes(), "<u4").reshape(-1, 2)
+            self._lead += _plausible(*halves.T) - _plausible(*halves.T[::-1])
+            if before != (self._lead > 0):
+                self.resync()  # what was taken for a clock was none
+        return _count(data, self._upper)
+
+    @property
+    def _upper(self) -> int:
+        """Byte of a word at which its upper half begins."""
+        return 0 if self._lead > 0 else 4
+
+    def _read(
+        self,
+        data: NDArray[np.uint8],
+        tally: NDArray[np.int64],
+        x: NDArray[np.uint16],
+        y: NDArray[np.uint16],
+        p: NDArray[np.bool_],
+        t: NDArray[np.int64],
+    ) -> int:
+        size = self.width, self.height
+        return _decode(data, self._upper, self._state, tally, *size, x, y, p, t)
+
+
+def _plausible(upper: NDArray[np.uint32], lower: NDArray[np.uint32]) -> int:
+    """How many words support that these are the upper halves, less those that deny it."""
+    kind = upper >> 28
+    clock = kind == 0x8
+    steps = np.diff((upper[clock] & 0xFFFFFFF).astype(np.int64))
+    goes_on = int(((steps > 0) & (steps < _LONGEST)).sum()) - int((steps < 0).sum())
+    empty = int((clock & (lower == 0)).sum()) - int(((kind <= 1) & (lower == 0)).sum())
+    return goes_on + empty - int((~np.isin(kind, _KINDS)).sum())
+
+
+@Brief
+def _count(data: NDArray[np.uint8], upper: int) -> int:
+    """How many events the words can make at most."""
+    n = 0
+    for i in range(0, data.size - 7, 8):
+        if data[i + upper + 3] >> 4 <= 1:
+            for k in range(i + 4 - upper, i + 8 - upper):
+                bits = np.int64(data[k])
+                while bits:
+                    bits &= bits - 1
+                    n += 1
+    return n
+
+
+@Brief
+def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's table
+    data: NDArray[np.uint8],
+    upper: int,
+    state: NDArray[np.int64],
+    tally: NDArray[np.int64],
+    width: int,
+    height: int,
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    p: NDArray[np.bool_],
+    t: NDArray[np.int64],
+) -> int:
+    """Fill x, y, p, t; return how many events; carry `state` over; count oddities in `tally`."""
+    high, epoch = state
+    n = 0
+    for i in range(0, data.size - 7, 8):
+        j = i + upper
+        word = (
+            np.int64(data[j])
+            | (np.int64(data[j + 1]) << 8)
+            | (np.int64(data[j + 2]) << 16)
+            | (np.int64(data[j + 3]) << 24)
+        )
+        kind = word >> 28
+        if kind <= 1:  # events: OFF, ON
+            if high < 0:
+                tally[EARLY] += 1
+                continue
+            column, row = (word >> 11) & 0x7FF, word & 0x7FF
+            now = epoch + (high << 6) + ((word >> 22) & 0x3F)
+            for k in range(4):
+                bits = np.int64(data[i + 4 - upper + k])
+                at = column + 8 * k
+                while bits:
+                    if bits & 1:
+                        if at < width and row < height:
+                            x[n], y[n], p[n], t[n] = at, row, kind, now
+                            n += 1
+                        else:
+                            tally[OUTSIDE] += 1
+                    bits >>= 1
+                    at += 1
+        elif kind == 0x8:  # bits 6 to 33 of the clock
+            new = word & 0xFFFFFFF
+            if high >= 0 and new - high < -_HALF:
+                epoch += 1 << 34
+            elif high >= 0 and new - high > _HALF:
+                epoch -= 1 << 34  # late from before the wrap
+            high = new
+        elif kind == 0xA:
+            tally[TRIGGERS] += 1
+        elif kind == 0xE:
+            tally[OTHER] += 1
+        elif kind != 0xF:  # continuation
+            tally[UNKNOWN] += 1
+    state[:] = high, epoch
+    return n
