@@ -71,7 +71,8 @@ def _as_now(old: _Scene, now: _Scene, state: FaultState) -> Any:
 class Replayed(Graded):
     """Old payloads under new stamps: what is seen is so many seconds ago.
 
-    At most as far back as messages came before the fault; they are kept that long.
+    At most as far back as messages came before the fault; they are kept that long. Where none came,
+    nothing changes until it is old enough.
     """
 
     measures: ClassVar = "seconds"
@@ -82,15 +83,22 @@ class Replayed(Graded):
         """Keep it."""
         kept = state.memory.setdefault("kept", deque())
         kept.append(_scene(message, state))
-        while len(kept) > 1 and kept[1].time_ns <= state.now_ns - self.amount * SECOND:
+        lag_ns = state.memory.get("lag_ns", round(self.amount * SECOND))
+        while len(kept) > 1 and kept[1].time_ns <= state.now_ns - lag_ns:
             kept.popleft()
 
     def change(self, message: Any, state: FaultState) -> Any:
-        """The oldest message that is kept; as long as the fault lasts, it is one further each
-        time."""
-        kept = state.memory.setdefault("kept", deque())
-        kept.append(now := _scene(message, state))
-        return _as_now(kept.popleft() if len(kept) > 1 else now, now, state)
+        """What was seen that long ago; every message is one further."""
+        self.observe(message, state)
+        memory = state.memory
+        kept = memory["kept"]
+        known_ns = state.now_ns - kept[0].time_ns
+        if "lag_ns" not in memory:
+            lag_ns = round(self.amount * SECOND)
+            if known_ns < lag_ns and (state.count > 1 or not known_ns):
+                return message
+            memory["lag_ns"] = min(lag_ns, known_ns)
+        return _as_now(kept[0], kept[-1], state)
 
 
 class WrongPlace(Graded):
