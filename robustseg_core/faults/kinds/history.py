@@ -75,6 +75,7 @@ class Replayed(Graded):
     nothing changes until it is old enough.
     """
 
+    may: ClassVar = frozenset({Fault.SENSOR_CLOCK, Fault.FORMAT, Fault.OUTSIDE})
     measures: ClassVar = "seconds"
     levels: ClassVar = (0.3, 1.0, 2.0, 4.0, 8.0)
     seconds: float | None = Field(None, gt=0, le=60, description="How old it is.")
@@ -108,6 +109,9 @@ class WrongPlace(Graded):
     changes until it was.
     """
 
+    may: ClassVar = frozenset(
+        {Fault.RESOLUTION, Fault.SENSOR_CLOCK, Fault.FORMAT, Fault.OUTSIDE, Fault.FRAME_ID}
+    )
     measures: ClassVar = "share"
     levels: ClassVar = (0.25, 0.5, 1.0, 1.0, 1.0)
     share: float | None = Field(
@@ -196,6 +200,7 @@ class HalfFrozen(Seen, Graded):
     """A part of what is seen stands still: a part of the picture, a sector of the scan."""
 
     modalities: ClassVar = ("rgb", "depth", "lidar")
+    may: ClassVar = frozenset({Fault.COVERED, Fault.STUCK})
     measures: ClassVar = "share"
     levels: ClassVar = (0.1, 0.25, 0.5, 0.75, 0.9)
     share: float | None = Field(

@@ -18,6 +18,7 @@ from robustseg_core.faults.kinds import depth, events
 from robustseg_core.faults.kinds._seen import Seen, hit, modality_of
 from robustseg_core.faults.kinds.events import Columns
 from robustseg_core.faults.kinds.lidar import Points, mirrored
+from robustseg_core.types import Fault
 
 FOCAL_WIDTHS = 0.596
 """Focal length in widths of the picture: 80 degrees, as the simulator's cameras have."""
@@ -75,6 +76,7 @@ class _Turned(Seen):
     """The sensor is turned about its optical center."""
 
     modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+    may: ClassVar = frozenset({Fault.COVERED, Fault.INVALID_DEPTH, Fault.OUTSIDE})  # an edge
     axis: Literal["yaw", "pitch", "roll"] = Field(
         "yaw", description="About up (to the left), left (nose down) or ahead (leans right)."
     )
@@ -140,6 +142,7 @@ class WrongCalibration(Seen, Graded):
     """Another lens than CameraInfo says: the picture is larger, or smaller, about its middle."""
 
     modalities: ClassVar = ("rgb", "depth", "event")
+    may: ClassVar = frozenset({Fault.COVERED, Fault.INVALID_DEPTH})  # an edge
     measures: ClassVar = "scale"
     levels: ClassVar = (1.02, 1.05, 1.1, 1.2, 1.4)
     scale: float | None = Field(
@@ -223,6 +226,7 @@ class SwappedChannels(_Sometimes, Seen):
     """Red and blue are exchanged: a driver that says rgb8 and sends bgr8."""
 
     modalities: ClassVar = ("rgb",)
+    may: ClassVar = frozenset({Fault.DISCOLORED})
 
     def picture(self, rgb: NDArray[np.uint8], state: FaultState) -> NDArray[np.uint8]:
         """The picture in the wrong colors; a gray one stays."""

@@ -9,17 +9,23 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.faults._base import FaultState, Graded, Sample, with_stamp
-from robustseg_core.types import MS, SECOND
+from robustseg_core.types import MS, SECOND, Fault
 
 
 class ShiftedInTime(Graded):
     """Every stamp is off by so many milliseconds; what arrives, and when, is as ever."""
 
+    finds: ClassVar = frozenset({Fault.OFFSET})
+    may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP})  # a small step back
     measures: ClassVar = "ms"
     levels: ClassVar = (20.0, 40.0, 80.0, 160.0, 320.0)
     ms: float | None = Field(
         None, ge=-60_000, le=60_000, description="Added to every stamp; negative: behind."
     )
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Half a camera's period ahead is none; behind, it looks like a slow delivery."""
+        return self.finds if self.amount >= 60 else frozenset()
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with another stamp."""
@@ -29,6 +35,7 @@ class ShiftedInTime(Graded):
 class Drift(Graded):
     """The sensor's clock runs fast, and the stamps with it."""
 
+    may: ClassVar = frozenset({Fault.OFFSET, Fault.OUT_OF_ORDER})  # in the end
     measures: ClassVar = "percent"
     levels: ClassVar = (0.1, 0.3, 1.0, 3.0, 10.0)
     percent: float | None = Field(
@@ -46,10 +53,16 @@ class Flapping(Graded):
     """Dead and alive in turn, from dead on."""
 
     reads: ClassVar = False
+    finds: ClassVar = frozenset({Fault.SILENT})
+    may: ClassVar = frozenset({Fault.SEQUENCE_GAP, Fault.LOSSY, Fault.SLOW})
     measures: ClassVar = "share"
     levels: ClassVar = (0.1, 0.25, 0.5, 0.75, 0.9)
     share: float | None = Field(None, gt=0, lt=1, description="Share of the time that it is dead.")
     period_s: float = Field(2.0, gt=0, le=3600, description="From one death to the next.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Three periods of a slow sensor are no silence yet."""
+        return self.finds if self.amount * self.period_s >= 0.4 else frozenset()
 
     def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """The message, or nothing."""
@@ -61,9 +74,15 @@ class Burst(Graded):
     """Messages are held back and delivered at once; their stamps stay."""
 
     reads: ClassVar = False
+    finds: ClassVar = frozenset({Fault.SILENT, Fault.BURSTS})
+    may: ClassVar = frozenset({Fault.SLOW, Fault.OFFSET})
     measures: ClassVar = "seconds"
     levels: ClassVar = (0.1, 0.25, 0.5, 1.0, 2.0)
     seconds: float | None = Field(None, gt=0, le=3600, description="From one delivery to the next.")
+
+    def expects(self, modality: str) -> frozenset[Fault]:
+        """Three periods of a slow sensor are no silence yet."""
+        return self.finds if self.amount >= 0.4 else frozenset()
 
     def apply(self, sample: Sample, state: FaultState) -> list[Sample]:
         """The same message, at the next delivery."""

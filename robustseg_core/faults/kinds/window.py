@@ -1,6 +1,7 @@
 """What settles on a lens or hangs before it: dirt, dew, dust; and a sensor that grows dim.
 
-All of it creeps in over minutes, unless `minutes=0` says otherwise.
+All of it creeps in over minutes, unless `minutes=0` says otherwise; so nothing is expected of
+health in time, and what it may say is what it says in the end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from robustseg_core.faults._base import Creeping, FaultState
 from robustseg_core.faults.kinds._seen import Seen
 from robustseg_core.faults.kinds.events import Columns
 from robustseg_core.faults.kinds.lidar import Points
+from robustseg_core.types import Fault
 
 Plane = NDArray[np.float32]
 
@@ -90,6 +92,9 @@ class Fouling(Seen, Creeping):
     """Dirt on the lens or on the LiDAR's window: spots through which nothing is seen."""
 
     modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+    may: ClassVar = frozenset(
+        {Fault.COVERED, Fault.SPARSE_CLOUD, Fault.INVALID_DEPTH, Fault.NO_EVENTS, Fault.EMPTY_CLOUD}
+    )
     measures: ClassVar = "share"
     levels: ClassVar = (0.05, 0.1, 0.2, 0.4, 0.6)
     share: float | None = Field(
@@ -123,6 +128,16 @@ class Dew(Seen, Creeping):
     """Drops on the lens or on the LiDAR's window: light is scattered, contrast goes."""
 
     modalities: ClassVar = ("rgb", "event", "lidar")
+    may: ClassVar = frozenset(
+        {
+            Fault.BLURRED,
+            Fault.FLAT,
+            Fault.COVERED,
+            Fault.SPARSE_CLOUD,
+            Fault.NO_EVENTS,
+            Fault.FORMAT,
+        }
+    )
     measures: ClassVar = "share"
     levels: ClassVar = (0.15, 0.3, 0.5, 0.7, 0.9)
     share: float | None = Field(
@@ -150,6 +165,16 @@ class Dust(Seen, Creeping):
     """Dust in the air: a pale veil before the camera, returns right before the LiDAR."""
 
     modalities: ClassVar = ("rgb", "depth", "lidar")
+    may: ClassVar = frozenset(
+        {
+            Fault.FLAT,
+            Fault.COVERED,
+            Fault.DISCOLORED,
+            Fault.INVALID_DEPTH,
+            Fault.NOISY,
+            Fault.NEAR_RETURNS,
+        }
+    )
     measures: ClassVar = "share"
     levels: ClassVar = (0.05, 0.15, 0.3, 0.5, 0.7)
     share: float | None = Field(
@@ -184,6 +209,19 @@ class Fading(Seen, Creeping):
     """The sensor grows dim: exposure, intensity, points or events slowly collapse."""
 
     modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+    may: ClassVar = frozenset(
+        {
+            Fault.BLACK,
+            Fault.FLAT,
+            Fault.COVERED,
+            Fault.INVALID_DEPTH,
+            Fault.SPARSE_CLOUD,
+            Fault.EMPTY_CLOUD,
+            Fault.NO_EVENTS,
+            Fault.OUTSIDE,
+            Fault.FORMAT,
+        }
+    )
     measures: ClassVar = "lost"
     levels: ClassVar = (0.3, 0.5, 0.7, 0.85, 0.95)
     lost: float | None = Field(

@@ -67,7 +67,7 @@ def test_what_a_fault_prints_parses_back(text, start_s, duration_s):
         ("rgb:black@1+0", "positive duration"),
         ("rgb:blak@1", "no fault called 'blak'; did you mean 'black'?"),
         ("rbg:black", "no modality and no /topic; did you mean 'rgb'?"),
-        ("lidar:black", "black cannot be done to lidar, only to rgb; have delayed, empty_cloud"),
+        ("lidar:black", "black cannot be done to lidar, only to rgb; have burst, delayed, dew"),
         ("all:black", "black cannot be done to all"),
         ("rgb:covered(shar=1)", "unknown key 'rgb:covered.shar'; did you mean 'share'?"),
         ("rgb:covered(share=2)", "rgb:covered.share is '2': input should be less than or equal"),
