@@ -234,7 +234,8 @@ def zoomed(array: Array, scale: float, rng: np.random.Generator, encoding: Any) 
     _, height, width = array.shape
     rows, columns = (_middle(n) + (np.arange(n) - _middle(n)) / factor for n in (height, width))
     row, column = (np.rint(places).astype(int) for places in (rows, columns))
-    shown = array.take(row.clip(0, height - 1), axis=1).take(column.clip(0, width - 1), axis=2)
+    shown: Array = array.take(row.clip(0, height - 1), axis=1)
+    shown = shown.take(column.clip(0, width - 1), axis=2)
     if hasattr(encoding, "mean"):
         return shown
     inside = ((row >= 0) & (row < height))[:, None] & ((column >= 0) & (column < width))
@@ -283,7 +284,8 @@ def veiled(array: Array, share: float, rng: np.random.Generator, encoding: Any) 
 @_on_levels
 def dimmed(array: Array, lost: float, rng: np.random.Generator, encoding: Any) -> Array:
     """An exposure that has collapsed."""
-    return np.rint(array * np.float32(1 - lost))
+    dim: Array = np.rint(array * np.float32(1 - lost))
+    return dim
 
 
 def faded(array: Array, lost: float, rng: np.random.Generator, encoding: Any) -> Array:

@@ -185,8 +185,12 @@ def _dressed(message: Any, theirs: Any) -> Any:
     """What `theirs`, a message of a recording, says, as a message of the kind that is here."""
     if hasattr(message, "__msgtype__"):
         return theirs
-    told = {field.name: getattr(theirs, field.name) for field in fields(theirs)}
-    del told["header"], told[payload_name(theirs)]
+    names = {field.name for field in fields(theirs)} - {
+        "header",
+        payload_name(theirs),
+        "__msgtype__",
+    }
+    told = {name: getattr(theirs, name) for name in names}
     if "fields" in told:  # of a cloud, each of them a message
         words = ("name", "offset", "datatype", "count")
         told["fields"] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import itertools
 import re
@@ -430,6 +431,35 @@ def test_another_drive_is_shown_over_and_over_under_our_stamps(tmp_path):
             else:
                 a, b = (Evt3Decoder(64, 48).decode(m.events) for m in (ours, expected))
                 assert np.array_equal(a.x, b.x) and np.array_equal(a.p, b.p)
+
+
+def as_rclpy(sent):
+    """The same as a message of rclpy: no rosbags type, and arrays for buffers."""
+    kind = type(sent).__name__.rpartition("__")[2]
+    package = sent.__msgtype__.partition("/")[0]
+    live = type(kind, (), {"__module__": f"{package}.msg._{kind.lower()}"})()
+    for name, value in vars(sent).items():
+        if name == "__msgtype__":
+            continue
+        setattr(live, name, array.array("B", value.tobytes()) if name in BUFFERS else value)
+    return live
+
+
+BUFFERS = ("data", "events")
+
+
+@pytest.mark.parametrize("modality", ALL)
+def test_another_drive_is_shown_live_in_messages_of_rclpy(tmp_path, modality):
+    other = write_drive(tmp_path / "other", 0.3)
+    live = as_rclpy(message(modality, 9))
+    fault = f"{modality}:wrong_place(bag={other})"
+    injector = Injector([parse_fault(fault)], topics=TOPICS)
+    (out,) = injector.feed(TOPICS[modality], live, 0)
+    assert not injector.refused and type(out.message) is type(live)
+    assert out.message.header is live.header
+    assert isinstance(getattr(out.message, modalities.payload_name(live)), array.array)
+    if modality != "event":
+        assert payload(out.message) == payload(message(modality, 0))
 
 
 def test_a_drive_that_is_not_there_is_refused():
