@@ -66,7 +66,7 @@ def edited_metres(message: Any, edit: Callable[[NDArray[np.float64]], NDArray[np
             else:
                 metres = scale_shift[0] / np.where(raw == 0, np.nan, raw - scale_shift[1])
                 raw = np.rint(scale_shift[0] / edit(metres) + scale_shift[1])
-        return np.nan_to_num(raw.clip(1, 65534), nan=0)
+        return np.asarray(np.nan_to_num(raw.clip(1, 65534), nan=0))
 
     return edited(message, changed)
 

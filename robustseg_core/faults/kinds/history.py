@@ -214,11 +214,13 @@ class HalfFrozen(Seen, Graded):
 
     def picture(self, rgb: NDArray[np.uint8], state: FaultState) -> NDArray[np.uint8]:
         """A part of the newest picture before the fault."""
-        return self._joined(rgb, image.decoded, state)
+        joined: NDArray[np.uint8] = self._joined(rgb, image.decoded, state)
+        return joined
 
     def metres(self, metres: NDArray[np.float64], state: FaultState) -> NDArray[np.float64]:
         """A part of the newest depth before the fault."""
-        return self._joined(metres, decode_depth, state)
+        joined: NDArray[np.float64] = self._joined(metres, decode_depth, state)
+        return joined
 
     def points(self, points: Points, state: FaultState) -> Any:
         """A sector of the newest scan before the fault."""

@@ -64,7 +64,7 @@ def _nearest(metres: NDArray[np.float64], source: Matrix) -> NDArray[np.float64]
     return np.asarray(shown, np.float64)
 
 
-def _moved(seen: Columns, target: Matrix) -> Columns:
+def _moved(seen: Columns, target: NDArray[np.floating[Any]]) -> Columns:
     """Events whose pixels p have gone to `target` p."""
     x, y, p, t = seen
     places = target @ np.stack([x, y, np.ones(x.size)])
@@ -102,7 +102,7 @@ class _Turned(Seen):
         source = self._source(metres.shape, state)
         rows, columns = np.indices(metres.shape)
         third = source[2, 0] * columns + source[2, 1] * rows + source[2, 2]  # z of R times the ray
-        return _nearest(metres, source) / third
+        return np.asarray(_nearest(metres, source) / third)
 
     def brightness(self, seen: Columns, size: tuple[int, int], state: FaultState) -> Columns:
         """Its events."""

@@ -106,7 +106,7 @@ class Fouling(Seen, Creeping):
         share = self.grown(state)
         edge = max(min(_EDGE, 2 * share), 1e-6)  # the first spots are small, not pale
         cover = np.clip((share - _spots(state, rgb.shape)) / edge + 0.5, 0, 1)[..., None]
-        return np.rint(rgb * (1 - cover) + _DIRT * cover).astype(np.uint8)
+        return np.asarray(np.rint(rgb * (1 - cover) + _DIRT * cover), np.uint8)
 
     def metres(self, metres: NDArray[np.float64], state: FaultState) -> NDArray[np.float64]:
         """Spots without depth."""
@@ -186,7 +186,7 @@ class Dust(Seen, Creeping):
         share = self.grown(state)
         uneven = 2 * share * (1 - share) * (_spots(state, rgb.shape)[..., None] - 0.5)
         veil = share + uneven
-        return np.rint(rgb * (1 - veil) + _DUST * veil).astype(np.uint8)
+        return np.asarray(np.rint(rgb * (1 - veil) + _DUST * veil), np.uint8)
 
     def metres(self, metres: NDArray[np.float64], state: FaultState) -> NDArray[np.float64]:
         """The share of the pixels that see a cloud instead, in clouds; those without depth stay."""
@@ -232,7 +232,7 @@ class Fading(Seen, Creeping):
         """A darker picture, and its grain."""
         dim = rgb * np.float32(1 - self.grown(state))
         grain = state.rng.standard_normal(rgb.shape, np.float32) * np.float32(0.7)
-        return np.clip(np.rint(dim + grain), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(dim + grain), 0, 255), np.uint8)
 
     def metres(self, metres: NDArray[np.float64], state: FaultState) -> NDArray[np.float64]:
         """What is far, and so returns the least light, is lost first."""
