@@ -339,7 +339,7 @@ def list_plugins() -> None:
     from robustseg_core import datasets, distill, faults, modalities
     from robustseg_core.codecs import events
     from robustseg_core.learn.recipe import systems
-    from robustseg_core.learn.shipped import known_recipes
+    from robustseg_core.learn.shipped import held_out, known_recipes
     from robustseg_core.models import architectures, fusion, mit
 
     for title, names in (
@@ -354,8 +354,10 @@ def list_plugins() -> None:
         ("recipes", sorted(set(known_recipes()) - set(systems()))),
     ):
         typer.echo(f"{title:<13} {' '.join(names)}")
+    unseen = held_out()
     for name in faults.available(None):
-        typer.echo(f"{'fault':<13} {name:<18} {faults.describe(name)}")
+        mark = "[held out of training] " if name in unseen else ""
+        typer.echo(f"{'fault':<13} {name:<18} {mark}{faults.describe(name)}")
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from robustseg_core.config import Strict
 from robustseg_core.modalities import payload_name
@@ -31,16 +32,23 @@ class FaultState:
     """One fault on one topic while it lasts: its own generator, and what it has to remember."""
 
     rng: np.random.Generator
-    start_ns: int
-    """Arrival time from which the fault is on."""
+    start_ns: int = 0
+    """Arrival time of the first message that came while the fault was on."""
     modality: str | None = None
     """What the topic carries, where that is known."""
+    now_ns: int = 0
+    """Arrival time of the present message."""
     last: Any = None
     """The newest message before the fault was on; if there was none, the first one after."""
     count: int = 0
     """Messages that came while the fault was on, the present one included."""
     memory: dict[str, Any] = field(default_factory=dict)
     """Whatever else a fault keeps from one message to the next."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the fault has been on."""
+        return (self.now_ns - self.start_ns) / SECOND if self.count else 0.0
 
 
 class FaultModel(Strict):
@@ -76,6 +84,43 @@ class FaultModel(Strict):
     def finish(self, state: FaultState) -> list[Sample]:
         """What is still held back when the recording ends."""
         return []
+
+
+MIDDLE = 3
+"""The severity that a fault has where nobody names one."""
+
+
+class Graded(FaultModel):
+    """A fault of severities 1 to 5, each of them an amount of what its option `measures`.
+
+    The option itself, where it is given, wins over the severity (docs/specs/faults.md).
+    """
+
+    measures: ClassVar[str] = ""
+    """Name of the option."""
+    levels: ClassVar[tuple[float, ...]] = ()
+    """Its value at severities 1 to 5; never less than at the one before."""
+    severity: int = Field(MIDDLE, ge=1, le=5, description="1 is hardly there, 5 the worst.")
+
+    @property
+    def amount(self) -> float:
+        """What is measured: the option, or what the severity makes of it."""
+        given: float | None = getattr(self, self.measures)
+        return self.levels[self.severity - 1] if given is None else given
+
+
+class Creeping(Graded):
+    """A fault that grows evenly from nothing to its amount, and then stays."""
+
+    minutes: float = Field(
+        3.0, ge=0, le=1440, description="Until it is that much; 0: from its first message on."
+    )
+
+    def grown(self, state: FaultState) -> float:
+        """The amount that there is by now."""
+        if not self.minutes:
+            return self.amount
+        return self.amount * min(1.0, state.elapsed_s / (60 * self.minutes))
 
 
 def name_of(kind: type[FaultModel]) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 
 from robustseg_core import plugins
 from robustseg_core.errors import RobustsegError, did_you_mean
-from robustseg_core.faults._base import FaultModel, name_of
+from robustseg_core.faults._base import MIDDLE, FaultModel, Graded, name_of
 
 KINDS = "robustseg_core.faults.kinds"
 
@@ -37,7 +37,10 @@ def load(name: str) -> type[FaultModel]:
 def describe(name: str) -> str:
     """One line for people: what the fault is, and its options with their defaults."""
     kind = load(name)
-    words = ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items())
+    told = {key: field.default for key, field in kind.model_fields.items()}
+    if issubclass(kind, Graded):
+        told[kind.measures] = f"{kind.levels[MIDDLE - 1]:g}"
+    words = ", ".join(f"{key}={value}" for key, value in told.items())
     first = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
     return f"{first} ({words})" if words else first
 

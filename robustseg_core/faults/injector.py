@@ -53,7 +53,7 @@ class Injector:
             for topic in _targets(spec, topics):
                 fault = check(spec, modality=names.get(topic))
                 seeds = [seed, *(zlib.crc32(word.encode()) for word in (str(spec), topic))]
-                state = FaultState(np.random.default_rng(seeds), 0, names.get(topic))
+                state = FaultState(np.random.default_rng(seeds), modality=names.get(topic))
                 self._lines.setdefault(topic, []).append((spec, fault, state))
 
     @property
@@ -111,12 +111,15 @@ class Injector:
     def _do(
         self, spec: FaultSpec, fault: FaultModel, state: FaultState, sample: Sample
     ) -> list[Sample]:
+        state.now_ns = sample.time_ns
         try:
             if not spec.covers((sample.time_ns - (self._start_ns or 0)) / SECOND):
                 fault.observe(sample.message, state)
                 state.last = sample.message
                 held = fault.finish(state) if state.count else []
                 return [*(s._replace(time_ns=sample.time_ns) for s in held), sample]
+            if not state.count:
+                state.start_ns = sample.time_ns
             state.count += 1
             if state.last is None:
                 state.last = sample.message

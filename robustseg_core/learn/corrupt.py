@@ -53,7 +53,7 @@ class CorruptConfig(Strict):
 
     `salt_pepper`, `gaussian_noise` and `pixel_drop` are also what the NM and RMM protocols measure
     with; leave them out where these are to stay unseen. No recipe trains with those of
-    `config/train/held_out_faults.yaml`, unless a user names one.
+    `config/train/held_out_faults.yaml`: one that names them is refused.
     """
 
     p: float = Field(0.0, ge=0, le=1, description="Probability, for each sensor of each sample.")
@@ -90,6 +90,8 @@ class CorruptConfig(Strict):
     @classmethod
     def _known(cls, faults: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for name in () if faults == "all" else faults:
+            if name not in available() and name in held_out():
+                raise ValueError(f"{name!r} is held out of training; leave it out")
             if name not in available():
                 raise ValueError(
                     f"no corruption called {name!r}; {did_you_mean(name, available())}"

@@ -17,7 +17,7 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.learn.augment import AugmentConfig
 from robustseg_core.learn.corrupt import CorruptConfig
-from robustseg_core.learn.shipped import find_recipe, known_recipes
+from robustseg_core.learn.shipped import HELD_OUT, find_recipe, held_out, known_recipes
 from robustseg_core.models import architectures
 from robustseg_core.models.subsets import LAWS
 from robustseg_core.strict import Misfit, within
@@ -325,12 +325,23 @@ class Recipe(Strict):
         with within("data", "kind"):
             kind = datasets.load(self.data.kind)
         parse(kind.Options, self.data.options, where="data.options")
+        self._check_unseen()
         self._check_sides()
         if self.stages:
             self._check_stages()
         else:
             self._check_teaching()
         return self
+
+    def _check_unseen(self) -> None:
+        faults = self.corrupt.faults
+        for name in () if faults == "all" else faults:
+            if name in held_out():
+                raise Misfit(
+                    f"corrupt.faults names {name!r}, which is held out of training "
+                    f"(config/train/{HELD_OUT}.yaml); leave it out, or take it off that list",
+                    ("corrupt", "faults"),
+                )
 
     def _check_own_lesson(self, name: str, options: Mapping[str, Any]) -> None:
         if distill.load(name)(options).asks != "full":

@@ -29,7 +29,7 @@ def folders() -> list[Path]:
 
 @cache
 def held_out() -> frozenset[str]:
-    """Corruptions that no recipe trains with.
+    """Faults that no recipe trains with, and corruptions of other names.
 
     Raises:
         RobustsegError: the file that names them is not there.

@@ -3,7 +3,8 @@
 `faults` breaks messages, which is slow and needs a recording; a corruption makes the same picture
 out of a healthy one, for training. Each takes the array, the amount of the fault, the generator and
 the modality's encoding, and returns a new array. A modality names those that it can have; faults
-without a trace in the picture (silence, stamps, mirrored images) have none.
+without a trace in one picture (silence, stamps, data of earlier, mirrored images) have none, and
+what creeps in is trained as it is in the end (`loosening` as `misaligned`).
 """
 
 from __future__ import annotations
@@ -246,6 +247,99 @@ def misaligned(array: Array, share: float, rng: np.random.Generator, encoding: A
     rows = np.clip(np.arange(array.shape[1]) - down, 0, array.shape[1] - 1)
     columns = np.clip(np.arange(array.shape[2]) - right, 0, array.shape[2] - 1)
     return array.take(rows, axis=1).take(columns, axis=2)
+
+
+def zoomed(array: Array, scale: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """Larger about the middle, or smaller; of what is not a picture the edge stays empty."""
+    factor = scale if rng.random() < 0.5 else 1 / scale
+    _, height, width = array.shape
+    rows, columns = (_middle(n) + (np.arange(n) - _middle(n)) / factor for n in (height, width))
+    row, column = (np.rint(places).astype(int) for places in (rows, columns))
+    shown: Array = array.take(row.clip(0, height - 1), axis=1)
+    shown = shown.take(column.clip(0, width - 1), axis=2)
+    if hasattr(encoding, "mean"):
+        return shown
+    inside = ((row >= 0) & (row < height))[:, None] & ((column >= 0) & (column < width))
+    return np.where(inside, shown, np.float32(0))
+
+
+def _middle(size: int) -> float:
+    return (size - 1) / 2
+
+
+@_on_levels
+def swapped(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
+    return array[::-1]
+
+
+def _spots(share: float, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(H, W): spots of about a tenth of the width that cover this share."""
+    height, width = shape[-2:]
+    coarse = rng.standard_normal((1 + 10 * height // width, 11), np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(smooth < np.quantile(smooth, share))
+
+
+@_on_levels
+def dirty(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """Dark spots of one of the browns and grays that dirt has."""
+    dirt = rng.uniform(20, 90) * np.array([1.0, 0.85, 0.7], np.float32)[:, None, None]
+    return np.where(_spots(share, array.shape, rng), dirt.astype(np.float32), array)
+
+
+def spotted(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """Spots in which nothing was measured."""
+    return np.where(_spots(share, array.shape, rng), np.float32(0), array)
+
+
+@_on_levels
+def veiled(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """Dust before the lens, thicker here than there."""
+    dust = np.array([188, 172, 146], np.float32)[:, None, None]
+    thick = _spots(0.5, array.shape, rng).astype(np.float32) - np.float32(0.5)
+    veil = np.float32(share) + np.float32(share * (1 - share)) * cv2.blur(thick, (9, 9))
+    veiled: Array = array * (1 - veil) + dust * veil
+    return veiled
+
+
+@_on_levels
+def dimmed(array: Array, lost: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """An exposure that has collapsed."""
+    dim: Array = np.rint(array * np.float32(1 - lost))
+    return dim
+
+
+def faded(array: Array, lost: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """Measurements that did not come back, and a second channel (intensity) that is weaker."""
+    side = getattr(encoding, "grow", 1)
+    gone = _blocks(array.shape, side, lambda shape: rng.random(shape) < lost)
+    array = np.where(gone, np.float32(0), array)
+    if hasattr(encoding, "max_range_m"):
+        array[1] *= np.float32(1 - lost)
+    return array
+
+
+def dusty_scan(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """Returns that came back right before the LiDAR, in the directions that they had."""
+    array = array.copy()
+    near_m = _blocks(array.shape, encoding.grow, lambda shape: rng.uniform(0.4, 6, shape))
+    range_m = array[0] * np.float32(encoding.max_range_m)
+    hit = _blocks(array.shape, encoding.grow, lambda shape: rng.random(shape) < share)
+    hit &= near_m < range_m
+    scale = np.divide(near_m, range_m, out=np.ones_like(near_m), where=hit).astype(np.float32)
+    lowest, span = encoding.lowest_m, encoding.highest_m - encoding.lowest_m
+    height = (scale * (array[2] * span + lowest) - lowest) / span
+    array[0] = np.where(hit, np.clip(array[0] * scale, _FLOOR, 1), array[0])
+    array[2] = np.where(hit, np.clip(height, _FLOOR, 1), array[2])
+    return array
+
+
+def dusty_depth(array: Array, share: float, rng: np.random.Generator, encoding: Any) -> Array:
+    """Clouds of dust before what was seen; what was not seen stays so."""
+    near_m = rng.uniform(0.4, 6, array.shape[1:])
+    near = np.minimum(encoding.near_m / near_m, 1).astype(np.float32)
+    hit = _spots(share, array.shape, rng) & (array[0] > 0) & (near > array[0])
+    return np.where(hit, near, array)
 
 
 ANY = {

@@ -22,10 +22,14 @@ from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._corruptions import (
     Corruption,
     depth_unit,
+    dusty_depth,
+    faded,
     holes,
     noise_depth,
     noisy,
     nothing,
+    spotted,
+    zoomed,
 )
 from robustseg_core.modalities._depth_checks import DepthCheck, DepthLimits
 from robustseg_core.modalities._guess import Guess
@@ -59,6 +63,10 @@ class Depth(Modality):
         "depth_unit": Corruption(depth_unit, 1000, 1000, native=True),
         "garbage": Corruption(noise_depth, native=True),
         "gaussian_noise": Corruption(noisy, 0.02, 0.5),
+        "wrong_calibration": Corruption(zoomed, 1.02, 1.4),
+        "fouling": Corruption(spotted, 0.05, 0.6),
+        "dust": Corruption(dusty_depth, 0.05, 0.7, native=True),
+        "fading": Corruption(faded, 0.3, 0.95),
     }
     scrambled: ClassVar = frozenset({Fault.NOISY, Fault.FORMAT})
 

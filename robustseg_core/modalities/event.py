@@ -20,9 +20,12 @@ from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._corruptions import (
     Corruption,
     event_flood,
+    faded,
     hot_pixels,
     noise_events,
     nothing,
+    spotted,
+    zoomed,
 )
 from robustseg_core.modalities._event_checks import EventCheck, EventLimits
 from robustseg_core.modalities._event_forms import (
@@ -80,6 +83,9 @@ class Event(Modality):
         "no_events": Corruption(nothing),
         "hot_pixels": Corruption(hot_pixels, 0.0001, 0.003, native=True),
         "garbage": Corruption(noise_events, 0.0, 0.05, native=True),
+        "wrong_calibration": Corruption(zoomed, 1.02, 1.4),
+        "fouling": Corruption(spotted, 0.05, 0.6),
+        "fading": Corruption(faded, 0.3, 0.95),
     }
 
     class Encoding(Modality.Encoding):

@@ -20,12 +20,15 @@ from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._corruptions import (
     Corruption,
+    dusty_scan,
+    faded,
     jitter,
     noisy,
     nothing,
     rings,
     sector,
     sparse_cloud,
+    spotted,
 )
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._lidar_checks import LidarCheck, LidarLimits
@@ -61,6 +64,9 @@ class Lidar(Modality):
         "sparse_cloud": Corruption(sparse_cloud, 0.3, 0.95),
         "empty_cloud": Corruption(nothing),
         "gaussian_noise": Corruption(noisy, 0.02, 0.5),
+        "fouling": Corruption(spotted, 0.05, 0.6),
+        "dust": Corruption(dusty_scan, 0.05, 0.7, native=True),
+        "fading": Corruption(faded, 0.3, 0.95),
     }
 
     class Encoding(Modality.Encoding):

@@ -19,12 +19,17 @@ from robustseg_core.modalities._corruptions import (
     Corruption,
     blurred,
     covered,
+    dimmed,
+    dirty,
     even,
     flat,
     gaussian_noise,
     low_light,
     noise_instead,
     salt_pepper,
+    swapped,
+    veiled,
+    zoomed,
 )
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._rgb_checks import ImageCheck, ImageLimits
@@ -56,6 +61,11 @@ class Rgb(Modality):
         "gaussian_noise": Corruption(gaussian_noise, 5, 60),
         "garbage": Corruption(noise_instead),
         "low_light": Corruption(low_light, 0.5, 0.03),
+        "wrong_calibration": Corruption(zoomed, 1.02, 1.4),
+        "swapped_channels": Corruption(swapped),
+        "fouling": Corruption(dirty, 0.05, 0.6),
+        "dust": Corruption(veiled, 0.05, 0.7),
+        "fading": Corruption(dimmed, 0.3, 0.95),
     }
     scrambled: ClassVar = frozenset({Fault.NOISY, Fault.FORMAT})
 

@@ -46,6 +46,31 @@ def edited(message: Any, edit: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
     return with_payload(message, data)
 
 
+def edited_metres(message: Any, edit: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Any:
+    """A copy of a depth image whose (H, W) metres, NaN where there are none, went through `edit`.
+
+    Raises:
+        Rejection: as `edited`.
+    """
+    scale_shift = None
+    if hasattr(message, "format") and message.format.startswith("32FC1"):  # quantized inverse
+        scale_shift = np.frombuffer(as_bytes(message.data)[4:12].tobytes(), "<f4")
+
+    def changed(raw: NDArray[Any]) -> NDArray[Any]:
+        if raw.dtype.kind == "f":
+            return edit(raw.astype(np.float64))
+        with np.errstate(all="ignore"):
+            if scale_shift is None:
+                metres = np.where((raw == 0) | (raw == 65535), np.nan, raw / 1000)
+                raw = np.rint(edit(metres) * 1000)
+            else:
+                metres = scale_shift[0] / np.where(raw == 0, np.nan, raw - scale_shift[1])
+                raw = np.rint(scale_shift[0] / edit(metres) + scale_shift[1])
+        return np.asarray(np.nan_to_num(raw.clip(1, 65534), nan=0))
+
+    return edited(message, changed)
+
+
 def _open(message: Any) -> tuple[bytes, NDArray[np.uint16]]:
     """What precedes the png, and the numbers in it."""
     data = as_bytes(message.data)

@@ -7,6 +7,7 @@ before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,12 +32,18 @@ def swapped_polarity(message: Any) -> Any:
     return with_payload(message, _encoder(message).swapped_polarity(message.events))
 
 
-def _encoder(message: Any) -> type[EventEncoder]:
-    return encoder_of(word(message, "encoding"))
+Columns = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+"""x, y, p (True: brighter) and t (microseconds) of N events."""
 
 
-def _read_along(message: Any, state: FaultState) -> tuple[EventEncoder, Events]:
-    """The one encoder of a state, and the events of the packet; missing ones make it start over."""
+def follow(message: Any, state: FaultState) -> tuple[EventEncoder, Events]:
+    """Read along: the one encoder of a state, and the events of the packet.
+
+    Missing packets make it start over.
+
+    Raises:
+        Rejection: its format cannot be written.
+    """
     memory, sensor = state.memory, (message.encoding, message.width, message.height)
     if memory.get("sensor") != sensor:
         memory["encoder"] = _encoder(message)(message.width, message.height)
@@ -48,6 +55,32 @@ def _read_along(message: Any, state: FaultState) -> tuple[EventEncoder, Events]:
     return encoder, encoder.read(message.events)
 
 
+def edited(message: Any, state: FaultState, edit: Callable[[Columns], Columns]) -> Any:
+    """A copy of a packet whose events went through `edit`; those off the sensor are dropped.
+
+    Times stay in order. As it is while nobody knows the sensor's clock, and where it is empty.
+
+    Raises:
+        Rejection: its format cannot be written.
+    """
+    encoder, real = follow(message, state)
+    if not real.t.size:
+        return message
+    return rewritten(message, encoder, edit((real.x, real.y, real.p, real.t)))
+
+
+def rewritten(message: Any, encoder: EventEncoder, columns: Columns) -> Any:
+    """A copy of a packet that holds these events; the next one is then read as before."""
+    x, y, p, t = columns
+    on = (x >= 0) & (x < message.width) & (y >= 0) & (y < message.height)
+    made = encoder.encode(x[on], y[on], p[on], t[on])
+    return with_payload(message, made + encoder.tail())
+
+
+def _encoder(message: Any) -> type[EventEncoder]:
+    return encoder_of(word(message, "encoding"))
+
+
 class _EventFault(FaultModel):
     modalities: ClassVar = ("event",)
 
@@ -57,11 +90,11 @@ class _Added(_EventFault):
 
     def observe(self, message: Any, state: FaultState) -> None:
         """Read along, so that clock and row are known when the fault begins."""
-        _read_along(message, state)
+        follow(message, state)
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The packet with more events in it; as it is while the sensor's clock is not known."""
-        encoder, real = _read_along(message, state)
+        encoder, real = follow(message, state)
         if not real.t.size:
             return message
         span_us = max(_SHORTEST_US, int(real.t[-1] - real.t[0]))
@@ -73,8 +106,8 @@ class _Added(_EventFault):
             )
         ]
         order = np.argsort(columns[3], kind="stable")
-        made = encoder.encode(*(column[order] for column in columns))
-        return with_payload(message, made + encoder.tail())
+        x, y, p, t = (column[order] for column in columns)
+        return rewritten(message, encoder, (x, y, p, t))
 
     def more(self, message: Any, span_us: int, state: FaultState) -> tuple[NDArray[Any], ...]:
         """x, y, p and t (microseconds from the packet's start) of the events to add."""

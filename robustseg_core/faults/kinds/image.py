@@ -48,11 +48,20 @@ def edited(message: Any, edit: Callable[[NDArray[np.uint8]], NDArray[np.uint8]])
     Raises:
         Rejection: the message does not decode, or holds what cannot be encoded again.
     """
+    rgb = np.ascontiguousarray(edit(decoded(message)))
+    make = _compress if hasattr(message, "format") else _rows
+    return with_payload(message, make(rgb, message))
+
+
+def decoded(message: Any) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of an Image or CompressedImage, to be written to.
+
+    Raises:
+        Rejection: the message does not decode.
+    """
     if hasattr(message, "format"):
-        rgb = np.ascontiguousarray(edit(decode_compressed(message)))
-        return with_payload(message, _compress(rgb, message))
-    rgb = np.ascontiguousarray(edit(decode_image(message).copy()))
-    return with_payload(message, _rows(rgb, message))
+        return decode_compressed(message)
+    return decode_image(message).copy()
 
 
 def _compress(rgb: NDArray[np.uint8], message: Any) -> bytes:
@@ -68,7 +77,7 @@ def _compress(rgb: NDArray[np.uint8], message: Any) -> bytes:
     return cv2.imencode(_CONTAINERS[start], picture, quality)[1].tobytes()
 
 
-def _rows(rgb: NDArray[np.uint8], message: Any) -> NDArray[np.uint8]:
+def _rows(rgb: NDArray[np.uint8], message: Any) -> NDArray[np.uint8] | bytes:
     """The payload: what `decode_image` would turn into `rgb`, row padding as it was."""
     encoding = _UNTYPED.get(message.encoding, message.encoding)
     base, deep = encoding.rstrip("0123456789"), encoding.endswith("16")

@@ -21,7 +21,7 @@ _BANDS = 64
 """Rings that a cloud without a ring number is taken to have."""
 
 
-class _Points:
+class Points:
     """The points of a message, in a copy of its payload that may be written to."""
 
     def __init__(self, message: Any) -> None:
@@ -47,6 +47,11 @@ class _Points:
         """(3, H, W) metres."""
         return np.stack([self.view(name).astype(np.float64) for name in "xyz"])
 
+    def records(self) -> NDArray[np.uint8]:
+        """(H, W, bytes of a point) view of all fields."""
+        step, point = self._strides
+        return np.ndarray((*self._shape, point), np.uint8, self._data.data, 0, (step, point, 1))
+
     def rings(self) -> NDArray[np.intp]:
         """(H, W) number of the laser: told, the row of an organized cloud, or by elevation."""
         if told := [name for name in _RING if name in self._fields]:
@@ -57,6 +62,17 @@ class _Points:
         elevation = np.nan_to_num(np.arctan2(z, np.hypot(x, y)))
         edges = np.quantile(elevation, np.arange(1, _BANDS) / _BANDS)
         return np.asarray(np.searchsorted(edges, elevation), np.intp)
+
+    def put(self, xyz: NDArray[np.floating[Any]]) -> None:
+        """Let the (3, H, W) metres be these."""
+        for axis, name in zip(xyz, "xyz", strict=True):
+            self.view(name)[...] = axis
+
+    def dim(self, left: float) -> None:
+        """Let this share of the intensities be left, where the cloud has any."""
+        if "intensity" in self._fields:
+            view = self.view("intensity")
+            view[...] = view * left
 
     def lose(self, lost: NDArray[np.bool_]) -> Any:
         """The message without these returns."""
@@ -70,13 +86,8 @@ class _Points:
         return with_payload(self._message, self._data)
 
 
-def mirrored(message: Any) -> Any:
-    """The scan with left and right exchanged.
-
-    Raises:
-        Rejection: no cloud.
-    """
-    points = _Points(message)
+def mirrored(points: Points) -> Any:
+    """The scan with left and right exchanged."""
     y = points.view("y")
     y[...] = -y
     return points.message()
@@ -87,12 +98,12 @@ class _CloudFault(FaultModel):
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with other points."""
-        points = _Points(message)
+        points = Points(message)
         if not points.view("x").size:
             return message
         return self.edit(points, state)
 
-    def edit(self, points: _Points, state: FaultState) -> Any:
+    def edit(self, points: Points, state: FaultState) -> Any:
         """The message made of these points."""
         raise NotImplementedError
 
@@ -111,7 +122,7 @@ class Sector(_CloudFault):
         """A person close by hides less."""
         return self.finds if self.width_deg >= 30 else frozenset()
 
-    def edit(self, points: _Points, state: FaultState) -> Any:
+    def edit(self, points: Points, state: FaultState) -> Any:
         """The scan with a gap."""
         x, y, _ = points.xyz()
         angle = np.degrees(np.arctan2(y, x))
@@ -128,7 +139,7 @@ class Rings(_CloudFault):
         """A quarter of the lasers is the limit."""
         return self.finds if self.share >= 0.4 else frozenset()
 
-    def edit(self, points: _Points, state: FaultState) -> Any:
+    def edit(self, points: Points, state: FaultState) -> Any:
         """The scan of the others."""
         ring = points.rings()
         if "dead" not in state.memory:  # decided once
@@ -148,14 +159,13 @@ class Jitter(_CloudFault):
         """Fog and foliage make half of that."""
         return self.finds if self.metres >= 0.1 else frozenset()
 
-    def edit(self, points: _Points, state: FaultState) -> Any:
+    def edit(self, points: Points, state: FaultState) -> Any:
         """The trembling scan."""
         xyz = points.xyz()
         with np.errstate(all="ignore"):
             away = state.rng.normal(0, self.metres, xyz.shape[1:]) / np.linalg.norm(xyz, axis=0)
         scale = 1 + np.nan_to_num(away, posinf=0, neginf=0)
-        for axis, name in zip(xyz, "xyz", strict=True):
-            points.view(name)[...] = axis * scale
+        points.put(xyz * scale)
         return points.message()
 
 
@@ -169,7 +179,7 @@ class SparseCloud(_CloudFault):
         """Half of the usual returns are still a scan."""
         return self.finds if self.share > 0.55 else frozenset()
 
-    def edit(self, points: _Points, state: FaultState) -> Any:
+    def edit(self, points: Points, state: FaultState) -> Any:
         """The thinned scan."""
         return points.lose(state.rng.random(points.view("x").shape) < self.share)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from robustseg_core.codecs.fields import stamp_of
@@ -20,7 +19,6 @@ from robustseg_core.faults._base import (
     with_payload,
     with_stamp,
 )
-from robustseg_core.faults.kinds import depth, events, image, lidar
 from robustseg_core.modalities import load
 from robustseg_core.types import SECOND, Fault
 
@@ -112,23 +110,6 @@ class Garbage(FaultModel):
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with noise in it."""
         return with_payload(message, state.rng.bytes(payload(message).size))
-
-
-class Wrong(FaultModel):
-    """Plausible, but not the truth: a mirrored image, depth or cloud; exchanged polarities.
-
-    No sensor can tell alone: the mirrored street is a street. It is survived, not found.
-    """
-
-    def change(self, message: Any, state: FaultState) -> Any:
-        """The mirrored message."""
-        if hasattr(message, "events"):
-            return events.swapped_polarity(message)
-        if hasattr(message, "point_step"):
-            return lidar.mirrored(message)
-        if state.modality == "depth":
-            return depth.edited(message, np.fliplr)
-        return image.edited(message, np.fliplr)
 
 
 class Truncated(FaultModel):

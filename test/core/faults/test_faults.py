@@ -67,7 +67,7 @@ def test_what_a_fault_prints_parses_back(text, start_s, duration_s):
         ("rgb:black@1+0", "positive duration"),
         ("rgb:blak@1", "no fault called 'blak'; did you mean 'black'?"),
         ("rbg:black", "no modality and no /topic; did you mean 'rgb'?"),
-        ("lidar:black", "black cannot be done to lidar, only to rgb; have delayed, empty_cloud"),
+        ("lidar:black", "black cannot be done to lidar, only to rgb; have burst, delayed, dew"),
         ("all:black", "black cannot be done to all"),
         ("rgb:covered(shar=1)", "unknown key 'rgb:covered.shar'; did you mean 'share'?"),
         ("rgb:covered(share=2)", "rgb:covered.share is '2': input should be less than or equal"),
@@ -193,6 +193,22 @@ def test_depth_of_any_encoding_gets_holes_goes_blind_and_changes_its_unit(kind):
     assert np.isnan(decode_depth(changed("depth:invalid_depth(value=zero)", sent))).all()
     ratio = np.median(decode_depth(changed("depth:depth_unit", sent))) / np.median(before)
     assert ratio == pytest.approx(1000, rel=0.01) or ratio == pytest.approx(0.001, rel=0.5)
+
+
+@pytest.mark.parametrize("kind", sorted(depth_messages()))
+@pytest.mark.parametrize("text", ["misaligned(deg=0)", "wrong_calibration(scale=1)"])
+def test_depth_of_any_encoding_keeps_its_metres_where_nothing_moves(kind, text):
+    sent = depth_messages()[kind]
+    ours, theirs = (decode_depth(m) for m in (changed(f"depth:{text}", sent), sent))
+    assert np.array_equal(ours, theirs, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["misaligned", "fouling", "half_frozen", "mirrored"])
+def test_rvl_is_passed_on_and_told(name):
+    sent = depth_png("16UC1; compressedDepth rvl", np.zeros((4, 4), np.uint16), b"\0" * 12)
+    injector = Injector([parse_fault(f"depth:{name}")], topics=TOPICS)
+    assert injector.feed("/depth", sent, 5) == [("/depth", sent, 5)]
+    assert "read, not written" in next(iter(injector.refused))
 
 
 def test_what_cannot_be_changed_is_passed_on_and_told():

@@ -10,16 +10,21 @@ from itertools import pairwise
 import pytest
 
 from robustseg_core import faults
+from robustseg_core.faults._base import Graded
 from robustseg_core.types import Fault, State
 from support.accounts import START_S, observed
 from support.drives import ALL, RATES, drive, rows, segmenter, through
 
 pytestmark = pytest.mark.slow
 
-PAIRS = [(m, n) for n in faults.available() for m in faults.load(n).modalities or ALL]
+GRADED = [n for n in faults.available() if issubclass(faults.load(n), Graded)]
+SENSORS_OF = {n: faults.load(n).modalities or ALL for n in faults.available()}
+PAIRS = [(m, n) for n, sensors in SENSORS_OF.items() if n not in GRADED for m in sensors]
+PAIRS += [(SENSORS_OF[n][k % len(SENSORS_OF[n])], n) for k, n in enumerate(GRADED)]
+"""Of the faults with severities, each is done to one sensor, by turns."""
 ON_THE_WAY = {Fault.LATE, Fault.STARTING, Fault.RECOVERING}
-SURVIVED = {"wrong"}
-"""What no sensor can tell alone: a mirrored street is a street."""
+SURVIVED = {"wrong", *GRADED} - {"shifted_in_time", "flapping", "burst"}
+"""What no sensor can tell alone, as a mirrored street is a street, and what takes minutes."""
 DEADLINE_S = {
     "slow": 2.0,
     "intermittent": 2.0,
@@ -38,6 +43,7 @@ DEADLINE_S = {
     "sequence_gap": 1.0,
     "event_flood": 0.5,
     "no_events": 0.5,
+    "shifted_in_time": 1.0,
 }
 """All others: three messages."""
 BRIEF = {"event_flood": "+0.3"}
@@ -46,7 +52,7 @@ BRIEF = {"event_flood": "+0.3"}
 
 def deadline_s(modality: str, name: str) -> float:
     three = 3 / RATES[modality] + 0.02
-    if name == "off":
+    if name in ("off", "flapping", "burst"):
         return max(three, 0.17)  # silence of less than 150 ms is none
     if (modality, name) == ("event", "truncated"):
         return 0.5  # one packet alone may be short

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from robustseg_core import faults
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.corrupt import CorruptConfig, available, corrupt, possible
@@ -103,9 +104,20 @@ def test_a_bad_option_says_the_way_out(tree: dict, text: str) -> None:
         parse(CorruptConfig, tree)
 
 
-def test_held_out_faults_are_corruptions_of_every_sensor() -> None:
-    assert held_out() <= set(available()) and 0.2 < len(held_out()) / len(available()) < 0.33
-    assert all(held_out() & set(available(name)) for name in SENSORS)
+def test_held_out_faults_are_of_every_sensor_and_of_every_family() -> None:
+    unseen = held_out() & set(available())
+    assert 0.2 < len(unseen) / len(available()) < 0.33
+    assert all(unseen & set(available(name)) for name in SENSORS)
+    of_drives = held_out() - unseen
+    assert of_drives <= set(faults.available())
+    assert len({faults.load(name).__module__ for name in of_drives}) >= 4
+
+
+def test_a_recipe_that_trains_with_what_is_held_out_is_refused() -> None:
+    for name in sorted(held_out()):
+        with pytest.raises(RobustsegError, match=f"{name}.*held out of training"):
+            load_recipe(["ours"], [f"corrupt.faults=[blurred,{name}]"])
+    assert load_recipe(["ours"], ["corrupt.faults=[blurred]"]).corrupt.faults == ("blurred",)
     assert HELD_OUT not in known_recipes()
 
 

@@ -108,9 +108,9 @@ def test_every_corruption_is_a_finite_picture_and_the_dice_repeat(
 def test_a_corruption_that_has_a_message_fault_bears_its_name() -> None:
     ours = {(sensor, fault) for sensor, fault in PAIRS if fault in faults.available(sensor)}
     extra = {fault for sensor, fault in PAIRS if (sensor, fault) not in ours}
-    assert extra == {"pixel_drop", "misaligned", "low_light", "salt_pepper", "gaussian_noise"}
+    assert extra == {"pixel_drop", "low_light", "salt_pepper", "gaussian_noise"}
     assert {f for s, f in ours if s == "rgb"} >= {"black", "blurred", "covered", "salt_pepper"}
-    assert len(ours) == 21
+    assert len(ours) == 40
 
 
 @pytest.mark.parametrize(("fault", "level"), [("black", 1), ("saturated", 254), ("flat", 129)])
@@ -276,6 +276,51 @@ def test_dropped_pixels_are_zero_in_the_given_share_and_the_others_as_before() -
     assert dropped.mean() == pytest.approx(0.5, abs=0.03)
     assert not (dropped.all(0) | (~dropped).all(0)).all()  # each channel for itself
     assert np.array_equal(array[~dropped], seen("depth")[~dropped])
+
+
+@pytest.mark.parametrize(
+    ("sensor", "fault", "amount"),
+    [
+        ("depth", "fouling", 0.4),
+        ("event", "fouling", 0.4),
+        ("lidar", "fouling", 0.4),
+        ("depth", "fading", 0.5),
+        ("event", "fading", 0.5),
+    ],
+)
+def test_what_is_lost_behind_dirt_or_fades_is_lost_alike(sensor, fault, amount) -> None:
+    whole, option = share(seen(sensor)), "lost" if fault == "fading" else "share"
+    theirs = share(seen(sensor, f"{fault}({option}={amount},minutes=0)")) / whole
+    ours = np.mean([share(twin(sensor, fault, amount, seed)) for seed in range(10)]) / whole
+    assert ours == pytest.approx(1 - amount, abs=0.08)
+    assert theirs == pytest.approx(1 - amount, abs=0.15)
+
+
+def test_a_darker_and_a_dusty_picture_are_as_dark_and_as_pale_as_the_message() -> None:
+    for fault, words in (("fading", "lost=0.7"), ("dust", "share=0.5")):
+        theirs = levels(seen("rgb", f"{fault}({words},minutes=0)"))
+        ours = levels(twin("rgb", fault, float(words[-3:])))
+        assert ours.mean() == pytest.approx(theirs.mean(), abs=4)
+        assert ours.std() == pytest.approx(theirs.std(), rel=0.15)
+
+
+def test_red_and_blue_change_places_as_in_the_message() -> None:
+    assert np.abs(levels(twin("rgb", "swapped_channels")) - levels(seen("rgb"))[::-1]).max() < 1e-2
+
+
+def test_another_lens_enlarges_or_shrinks() -> None:
+    sizes = {share(twin("depth", "wrong_calibration", 1.25, seed)) for seed in range(6)}
+    small, large = min(sizes), max(sizes)
+    assert small == pytest.approx(0.64 * share(seen("depth")), abs=0.06) and large > 1.5 * small
+
+
+def test_dust_comes_back_nearer_and_along_the_ray() -> None:
+    whole, array = seen("lidar"), twin("lidar", "dust", 0.5)
+    nearer = array[0] < whole[0] - 1e-6
+    assert nearer.sum() / (whole[0] > 0).sum() == pytest.approx(0.5, abs=0.1)
+    assert (array[0] <= whole[0] + 1e-6).all() and ((array[0] > 0) == (whole[0] > 0)).all()
+    depth = twin("depth", "dust", 0.5)
+    assert (depth >= seen("depth")).all() and (depth > seen("depth")).any()
 
 
 def test_a_misaligned_picture_is_the_same_a_little_beside() -> None:

@@ -11,6 +11,7 @@ from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import parse_fault
+from robustseg_core.faults._base import Graded
 from robustseg_core.recording.inject import FaultyBag, inject_bag
 from robustseg_core.types import SECOND, Fault
 from support.drives import ALL, EPOCH, TOPICS, message, write_drive
@@ -25,6 +26,7 @@ DICE = {
     "flat",
     "garbage",
     "gaussian_noise",
+    "fouling",
     "holes",
     "hot_pixels",
     "intermittent",
@@ -36,12 +38,22 @@ DICE = {
     "undecodable",
 }
 """Faults that another seed makes otherwise."""
-LIGHT = {"event_flood": "(rate_hz=1e6)"}
-PAIRS = [
-    (modality, name)
-    for k, name in enumerate(faults.available())
-    for modality in faults.load(name).modalities or (ALL[k % 4],)
-]
+LIGHT = {"event_flood": "(rate_hz=1e6)", "fouling": "(minutes=0)"}
+
+
+GRADED = {"burst", "fouling", "half_frozen", "misaligned", "replayed", "wrong_place"}
+"""Of the faults with severities, one or two of each file; `test_severities` is about all."""
+
+
+def done_to(k: int, name: str) -> tuple[str, ...]:
+    """The sensors that a fault is done to; of one with severities only one, by turns."""
+    kinds = faults.load(name).modalities or ALL
+    if issubclass(faults.load(name), Graded):
+        return (kinds[k % len(kinds)],) if name in GRADED else ()
+    return faults.load(name).modalities or (ALL[k % 4],)
+
+
+PAIRS = [(m, name) for k, name in enumerate(faults.available()) for m in done_to(k, name)]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +82,9 @@ def test_a_broken_copy_differs_in_one_stream_and_one_window_and_is_repeatable(
     topic = TOPICS[modality]
     assert [r for r in broken if r[0] != topic] == [r for r in whole if r[0] != topic]
     ours, theirs = ([r for r in rows if r[0] == topic] for rows in (broken, whole))
-    lasting_ns = {"delayed": SECOND // 5, "out_of_order": SECOND // 10}.get(name, 0)
+    lasting_ns = {"delayed": SECOND // 5, "out_of_order": SECOND // 10, "burst": SECOND // 2}.get(
+        name, 0
+    )
     for rows, others in ((ours, theirs), (theirs, ours)):
         for row in set(rows) - set(others):
             assert FIRST_NS <= row[1] <= LAST_NS + lasting_ns
