@@ -82,7 +82,8 @@ def serialize(message: Any, msgtype: str) -> bytes:
     stamp, name = message.header.stamp, message.header.frame_id.encode() + b"\0"
     head = struct.pack("<iII", stamp.sec, stamp.nanosec, len(name)) + name
     head += bytes(-len(head) % 4) + struct.pack("<II", message.height, message.width)
-    return b"\0\1\0\0" + head + (bytes(message.events) or bytes(COUNT))
+    written: bytes = b"\0\1\0\0" + head + (bytes(message.events) or bytes(COUNT))
+    return written
 
 
 def _header(raw: bytes, at: int) -> tuple[tuple[int, int], str, int]:

@@ -113,4 +113,5 @@ def _pixels(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Columns or rows; what cannot be one lies off any sensor."""
     if values.dtype.kind != "u":
         values = np.where(values >= 0, np.nan_to_num(values), _LARGEST[0])
-    return np.minimum(values, _LARGEST[0]).astype(np.uint16, copy=False)
+    pixels: NDArray[np.uint16] = np.minimum(values, _LARGEST[0]).astype(np.uint16, copy=False)
+    return pixels

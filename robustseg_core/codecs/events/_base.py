@@ -237,5 +237,17 @@ class WordDecoder(EventDecoder):
         p, t = np.empty(room, np.bool_), np.empty(room, np.int64)
         tally = np.zeros(5, np.int64)
         n = self._read(data, tally, x, y, p, t)
-        odd = int(data.size % self.word > 0)
-        return Events(x[:n], y[:n], p[:n], t[:n], data.size // self.word, *tally.tolist(), odd)
+        unknown, other, triggers, outside, early = tally.tolist()
+        return Events(
+            x[:n],
+            y[:n],
+            p[:n],
+            t[:n],
+            words=data.size // self.word,
+            unknown=unknown,
+            other=other,
+            triggers=triggers,
+            outside=outside,
+            early=early,
+            odd_bytes=int(data.size % self.word > 0),
+        )

@@ -8,7 +8,7 @@ the message's `time_base`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's
     """Fill x, y, p, t; return how many events; count oddities in `tally`."""
     n, high, low, column, base, polarity = 0, 0, 0, -1, -1, 0
     for i in range(0, data.size - 1, 2):
-        word = np.int64(data[i]) | (np.int64(data[i + 1]) << 8)
+        word: Any = np.int64(data[i]) | (np.int64(data[i + 1]) << 8)
         kind = word >> 12
         if kind == 0:  # time high
             high = (word & 0xFFF) << 12
