@@ -120,7 +120,8 @@ class VideoWriter:
     def _rest(self, until_s: float) -> None:
         """Nothing new is shown before `until_s`: the last picture may be out of date by then."""
         since_s = self._times_s[-1]
-        stale_s = since_s + min(reach_s(self._times_s), LONGEST_PAUSE_S)
+        reach = min(reach_s(self._times_s), LONGEST_PAUSE_S)
+        stale_s = since_s + max(reach, 1 / self._rate_hz)  # it is seen for a frame at least
         if until_s > stale_s and self._shown is not None:
             self._put(draw.idle(self._shown, self._banner), stale_s)
         self._left_out_s += max(0.0, until_s - since_s - LONGEST_PAUSE_S)

@@ -37,8 +37,15 @@ CODE = re.compile(r"(?<![\w/.:*{<-])((?:[\w.-]+/)*\w+\.py)\b(?!\.)")
 ANCHOR = re.compile(r"(?:(?<![\w/.:-])|\]\()((?:[\w.-]+/)*[\w-]+\.md)#([\w-]+)|\]\(()#([\w-]+)\)")
 """A heading of a page, as links name it; without a page, of the same one."""
 MADE_AT_RUN_TIME = {"bench.md", "robustness.md", "table.md"}
-OTHERS = {"package/name.py", "mix_transformer.py", "segformer_head.py"}
-"""A plug-in in general, and files of the released code of SegFormer."""
+OTHERS = {
+    "package/name.py",
+    "mix_transformer.py",
+    "segformer_head.py",
+    "rs_launch.py",
+    "msg_MID360_launch.py",
+    "navigation_launch.py",
+}
+"""A plug-in in general, released code of SegFormer, and what drivers and Nav2 launch."""
 OF_OTHERS = Path("test/data/golden/README.md")
 """Says which files of released code made the figures."""
 ROOTS = ("", "robustseg_core", "robustseg_core/models", "robustseg_ros", "test")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
 
@@ -336,6 +336,7 @@ def test_frames_are_at_their_stamps(tmp_path):
     first_ms=st.integers(0, 3000),
     tail_ms=st.integers(0, 5000),
 )
+@example(steps_ms=[1], first_ms=0, tail_ms=3)  # out of date before it was seen
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
