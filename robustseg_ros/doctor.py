@@ -176,7 +176,7 @@ class DoctorNode(Node):
         """Topics with publishers: those of the robot as it spells them, then all others."""
         streams = list(self._config.topics.values())
         ours = {*streams, *calibrations(self._config), TF_STATIC}
-        mismatches = inputs.complaints()
+        mismatches = inputs.mismatches()  # of types, `examine` has its own check
         offers: dict[str, Offer] = {}
         for topic in ours:
             name = self.resolve_topic_name(topic)

@@ -120,8 +120,12 @@ class Inputs:
         self._rematch.trigger()
 
     def complaints(self) -> Mapping[str, str]:
+        """Topic -> why it is not heard: as `mismatches`, or it is of a type that nobody reads."""
+        return {**self._strange, **self.mismatches()}
+
+    def mismatches(self) -> Mapping[str, str]:
         """Topic -> why it is not heard: its type cannot be subscribed to, or its QoS mismatches."""
-        return {**self._deaf, **self._strange, **self.matches.complaints()}
+        return {**self._deaf, **self.matches.complaints()}
 
     def close(self) -> None:
         """Destroy all subscriptions."""
