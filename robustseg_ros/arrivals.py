@@ -195,12 +195,13 @@ class Ear:
             ExternalShutdownException: the context has ended.
         """
         now_ns, self._old = self._clock_ns(), False
+        first = self._until_ns is None  # then nobody knows for how long messages have waited
         if self._until_ns is None:
             self._until_ns = now_ns
-        if now_ns - self._until_ns <= BEHIND_NS:  # else the caller has kept us
+        if not first and now_ns - self._until_ns <= BEHIND_NS:  # else the caller has kept us
             self._go_on(now_ns + round(timeout_s * SECOND) + BEHIND_NS)
             self._serve(executor, timeout_s)
-        if self._old or self._clock_ns() - self._until_ns > BEHIND_NS:
+        if first or self._old or self._clock_ns() - self._until_ns > BEHIND_NS:
             self._catching_up = True
             try:
                 while self._serve(executor, 0):  # what was ready when the wait began

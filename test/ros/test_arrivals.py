@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rclpy.executors import SingleThreadedExecutor, TimeoutException
 from rclpy.node import Node
@@ -119,6 +119,7 @@ STEPS = st.lists(
 
 @pytest.mark.slow
 @given(STEPS)
+@example([("send", "a", 0), ("wait", "a", 20 * MS), ("send", "b", 0)])  # before the first turn
 def test_any_history_is_handed_on_in_order_and_time_never_goes_back(steps):
     desk = Desk()
     heard = [desk.ear.heard_ns()]
