@@ -31,7 +31,7 @@ from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
-from robustseg_core.output import messages, report
+from robustseg_core.output import draw, messages, report
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
@@ -43,7 +43,7 @@ from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
-from robustseg_core.types import Bundle, LabelMap, Reasons, State
+from robustseg_core.types import Bundle, LabelMap, ModelSpec, Reasons, State
 from robustseg_ros import optional
 from robustseg_ros.running import command_line
 
@@ -59,6 +59,8 @@ SHOWN = ("label_mask", "confidence", "overlay", "status")
 """Of a mask, what is looked into."""
 REMADE = ("label_color",)
 """Made again of the ids; all the others are kept as they came."""
+MADE_OF = {"label_mask", "status"}
+"""What makes a mask: the others an overloaded node gives up."""
 
 
 class Listener(Node):
@@ -85,7 +87,7 @@ class Listener(Node):
         self.heard_s = time.monotonic()
         outputs = {n: o for n, o in of_a_mask().items() if n not in REMADE}
         outputs = {n: o for n, o in outputs.items() if large or not o.large}
-        self._needed = {name for name, output in outputs.items() if output.sure}
+        self._sure = [name for name, output in outputs.items() if output.sure]
         for name, output in outputs.items():
             topic, hears = f"/{messages.NODE}/{name}", self._collect(name)
             sealed = name not in SHOWN
@@ -100,7 +102,7 @@ class Listener(Node):
             if name in parts:  # the recording has begun anew
                 parts = self._all[stamp_ns] = {}
             parts[name] = message
-            if name in self._needed and parts.keys() >= self._needed:
+            if name in MADE_OF and parts.keys() >= MADE_OF:
                 self._masks += 1
                 self._keep(parts)
 
@@ -113,7 +115,7 @@ class Listener(Node):
 
     def missing(self) -> dict[str, int]:
         """Topic -> masks that arrived without it, if there are such."""
-        lost = {name: sum(name not in p for p in self._all.values()) for name in self._needed}
+        lost = {name: sum(name not in p for p in self._all.values()) for name in self._sure}
         return {name: count for name, count in lost.items() if count}
 
 
@@ -169,7 +171,7 @@ def _run_demo(
             with open_truth([bag_path]) as truth:
                 score = Score(truth, len(spec.classes))
                 for parts in heard:
-                    masks.append(_assemble(parts))
+                    masks.append(_assemble(parts, spec))
                     label_map, overlay = masks[-1]
                     at_ns = recorder.place_ns(label_map)
                     raw = {n: part.raw for n, part in parts.items() if n not in SHOWN}
@@ -230,13 +232,17 @@ def _wait(listener: Listener, ready: Callable[[], bool], node: subprocess.Popen[
             )
 
 
-def _assemble(parts: dict[str, Any]) -> tuple[LabelMap, np.ndarray]:
-    """The label map that the node published as four messages, and its overlay."""
+def _assemble(parts: dict[str, Any], spec: ModelSpec) -> tuple[LabelMap, np.ndarray]:
+    """The label map that the node published as four messages, and its overlay.
+
+    Of a node that gave them up, confidence is 0, and the overlay is drawn on black.
+    """
     row = messages.read_status(parts["status"])
     mask = parts["label_mask"]
+    ids = _pixels(mask)
     label_map = LabelMap(
-        ids=_pixels(mask),
-        confidence=_pixels(parts["confidence"]),
+        ids=ids,
+        confidence=_pixels(parts["confidence"]) if "confidence" in parts else np.zeros_like(ids),
         stamp_ns=row["stamp_ns"],
         frame_id=mask.header.frame_id,
         used=tuple(row["used"]),
@@ -246,7 +252,9 @@ def _assemble(parts: dict[str, Any]) -> tuple[LabelMap, np.ndarray]:
         latency_ms=row["latency_ms"],
         bundle=Bundle(row["stamp_ns"], {}),
     )
-    overlay = parts["overlay"]
+    overlay = parts.get("overlay")
+    if overlay is None:
+        return label_map, draw.overlay(label_map, spec)
     return label_map, _pixels(overlay).reshape(overlay.height, overlay.width, 3)
 
 
@@ -292,7 +300,9 @@ def _rejected(health: DiagnosticArray | None) -> dict[str, dict[str, int]]:
 
 def _notices(listener: Listener) -> list[str]:
     return [
-        f"{count} masks arrived without their {name} and are not shown"
+        f"{count} masks arrived without their {name}: the node was overloaded and gave it up"
+        if name not in MADE_OF
+        else f"{count} masks arrived without their {name} and are not shown"
         for name, count in listener.missing().items()
     ]
 

@@ -47,14 +47,18 @@ def test_what_the_demo_hears_of_a_mask_is_kept_as_it_came(world) -> None:
 
     def all_came() -> bool:
         publishers.publish(label_map)
-        return bool(heard) and {"camera_info", "points"} <= set(heard[0])
+        return bool(heard) and {"camera_info", "points", "overlay"} <= set(heard[0])
 
     world.until(all_came, "a mask with its points")
     parts = heard[0]
     assert set(parts) == set(topics.of_a_mask()) - set(REMADE)
     assert len(parts["points"].fields) == 6 and parts["camera_info"].width == 4
-    found, _ = _assemble(parts)
+    found, picture = _assemble(parts, a_spec())
     assert found.used == ("lidar",) and np.array_equal(found.ids, label_map.ids)
+    shed = {name: part for name, part in parts.items() if name not in ("confidence", "overlay")}
+    same, drawn = _assemble(shed, a_spec())  # of an overloaded node
+    assert np.array_equal(same.ids, found.ids) and not same.confidence.any()
+    assert drawn.shape == picture.shape
     assert not listener.missing()
     publishers.close()
     listener.destroy_node()
