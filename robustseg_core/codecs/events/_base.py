@@ -251,3 +251,13 @@ class WordDecoder(EventDecoder):
             early=early,
             odd_bytes=int(data.size % self.word > 0),
         )
+
+
+class LoneDecoder(WordDecoder):
+    """A format whose packets do not depend on each other."""
+
+    def reset(self) -> None:
+        """Nothing: packets do not depend on each other."""
+
+    def resync(self) -> None:
+        """Nothing: packets do not depend on each other."""

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.codecs.events._base import OUTSIDE, UNKNOWN, Events, WordDecoder
+from robustseg_core.codecs.events._base import OUTSIDE, UNKNOWN, Events, LoneDecoder
 from robustseg_core.codecs.fields import Brief, as_bytes
 
 COUNT, FIRST, STRIDE = 4, 2, 16
@@ -34,7 +34,7 @@ ROWS: np.dtype[Any] = np.dtype(
 """An event as all but the first one lie."""
 
 
-class EventArrayDecoder(WordDecoder):
+class EventArrayDecoder(LoneDecoder):
     """Structures in, events out; any message, in any order.
 
     Seconds, nanoseconds and polarities that cannot be make an unknown word; a payload of another
@@ -43,12 +43,6 @@ class EventArrayDecoder(WordDecoder):
 
     max_side: ClassVar = 1 << 16
     word: ClassVar = STRIDE
-
-    def reset(self) -> None:
-        """Nothing: messages do not depend on each other."""
-
-    def resync(self) -> None:
-        """Nothing: messages do not depend on each other."""
 
     def decode(self, payload: Any) -> Events:
         """As of `EventDecoder`."""

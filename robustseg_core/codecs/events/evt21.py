@@ -18,14 +18,10 @@ from robustseg_core.codecs.events._base import (
     OUTSIDE,
     TRIGGERS,
     UNKNOWN,
-    WordDecoder,
 )
+from robustseg_core.codecs.events._evt2_clock import HALF, ClockedDecoder
 from robustseg_core.codecs.fields import Brief
 
-# Places in the state that is carried over.
-_HIGH, _EPOCH = range(2)
-_HALF = 1 << 27
-"""Steps of time-high beyond which it has wrapped: 2.4 hours of the clock's 4.8."""
 _LONGEST = 1 << 14
 """Steps of time-high that a sensor makes from one such word to the next: 1 s."""
 _SURE = 16
@@ -33,26 +29,17 @@ _SURE = 16
 _KINDS = (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
 
 
-class Evt21Decoder(WordDecoder):
+class Evt21Decoder(ClockedDecoder):
     """Words in, events out; feed it every packet of one stream in order."""
 
     max_side: ClassVar = 2048
     word: ClassVar = 8
 
-    def __init__(self, width: int, height: int) -> None:
-        super().__init__(width, height)
-        self._state = np.empty(2, np.int64)
-        self.reset()
-
     def reset(self) -> None:
         """Start over: the clock's epoch and the order of the halves included."""
-        self._state[:] = -1, 0
+        super().reset()
         self._lead = 0
         """How much better the upper half is as the first one; < 0: as the second one."""
-
-    def resync(self) -> None:
-        """Packets were lost: ignore events until time-high came again."""
-        self._state[_HIGH] = -1
 
     def _room(self, data: NDArray[np.uint8]) -> int:
         if abs(self._lead) < _SURE:
@@ -150,9 +137,9 @@ def _decode(  # noqa: C901  # a branch for each kind of word, as in the format's
                     at += 1
         elif kind == 0x8:  # bits 6 to 33 of the clock
             new = word & 0xFFFFFFF
-            if high >= 0 and new - high < -_HALF:
+            if high >= 0 and new - high < -HALF:
                 epoch += 1 << 34
-            elif high >= 0 and new - high > _HALF:
+            elif high >= 0 and new - high > HALF:
                 epoch -= 1 << 34  # late from before the wrap
             high = new
         elif kind == 0xA:

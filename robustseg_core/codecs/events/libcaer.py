@@ -13,24 +13,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.codecs.events._base import OTHER, OUTSIDE, UNKNOWN, WordDecoder
+from robustseg_core.codecs.events._base import OTHER, OUTSIDE, UNKNOWN, LoneDecoder
 from robustseg_core.codecs.fields import Brief
 
 _HALF = 1 << 30
 """Microseconds by which a time must fall for the clock's 31 bits to have wrapped."""
 
 
-class LibcaerDecoder(WordDecoder):
+class LibcaerDecoder(LoneDecoder):
     """Words in, events out; any packet, in any order."""
 
     max_side: ClassVar = 1 << 15
     word: ClassVar = 8
-
-    def reset(self) -> None:
-        """Nothing: packets do not depend on each other."""
-
-    def resync(self) -> None:
-        """Nothing: packets do not depend on each other."""
 
     def _room(self, data: NDArray[np.uint8]) -> int:
         return data.size // 8

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.codecs.events._base import EARLY, OUTSIDE, UNKNOWN, WordDecoder
+from robustseg_core.codecs.events._base import EARLY, OUTSIDE, UNKNOWN, LoneDecoder
 from robustseg_core.codecs.fields import Brief
 
 _NANOSECONDS = 10**17
@@ -21,17 +21,11 @@ _NANOSECONDS = 10**17
 that it was counted in before libcaer_driver of December 2023."""
 
 
-class LibcaerCmpDecoder(WordDecoder):
+class LibcaerCmpDecoder(LoneDecoder):
     """Words in, events out; any packet, in any order."""
 
     max_side: ClassVar = 2048
     word: ClassVar = 2
-
-    def reset(self) -> None:
-        """Nothing: packets do not depend on each other."""
-
-    def resync(self) -> None:
-        """Nothing: packets do not depend on each other."""
 
     def _room(self, data: NDArray[np.uint8]) -> int:
         return _count(data)

@@ -11,21 +11,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.codecs.events._base import OUTSIDE, WordDecoder
+from robustseg_core.codecs.events._base import OUTSIDE, LoneDecoder
 from robustseg_core.codecs.fields import Brief
 
 
-class MonoDecoder(WordDecoder):
+class MonoDecoder(LoneDecoder):
     """Words in, events out; any packet, in any order. Nothing in a word can be meaningless."""
 
     max_side: ClassVar = 1 << 15
     word: ClassVar = 8
-
-    def reset(self) -> None:
-        """Nothing: packets do not depend on each other."""
-
-    def resync(self) -> None:
-        """Nothing: packets do not depend on each other."""
 
     def _room(self, data: NDArray[np.uint8]) -> int:
         return data.size // 8

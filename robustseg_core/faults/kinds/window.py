@@ -81,11 +81,15 @@ def returned(points: Points) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(xyz).all(0) & (xyz != 0).any(0))
 
 
-def _thinned(seen: Columns, share: float, rng: np.random.Generator) -> Columns:
-    """Events of which this share is lost, at random."""
-    kept = rng.random(seen[0].size) >= share
+def _kept(seen: Columns, kept: NDArray[np.bool_]) -> Columns:
+    """Those of the events."""
     x, y, p, t = (column[kept] for column in seen)
     return x, y, p, t
+
+
+def _thinned(seen: Columns, share: float, rng: np.random.Generator) -> Columns:
+    """Events of which this share is lost, at random."""
+    return _kept(seen, rng.random(seen[0].size) >= share)
 
 
 class Fouling(Seen, Creeping):
@@ -115,9 +119,7 @@ class Fouling(Seen, Creeping):
 
     def brightness(self, seen: Columns, size: tuple[int, int], state: FaultState) -> Columns:
         """Spots without events."""
-        kept = _spots(state, size)[seen[1], seen[0]] >= self.grown(state)
-        x, y, p, t = (column[kept] for column in seen)
-        return x, y, p, t
+        return _kept(seen, _spots(state, size)[seen[1], seen[0]] >= self.grown(state))
 
     def points(self, points: Points, state: FaultState) -> Any:
         """Directions without a return."""
