@@ -263,6 +263,11 @@ class HealthConfig(Strict):
     doubts_to_warn: int = Field(
         3, ge=1, description="Doubtful messages in a row that are worth a warning."
     )
+    compare: bool = Field(
+        default=True,
+        description="Hold sensors against each other: who is merely suspected counts for less, and "
+        "who is proven turned, mirrored, of another scale or elsewhere is left out.",
+    )
     notice_s: float = Field(
         2.0, ge=0, description="How long something that happened once stays in the report."
     )

@@ -465,6 +465,11 @@ class Intake:
         """The streams whose clock, or delivery, has moved since the start, and by how much."""
         return self._offsets.told
 
+    def compared(self, findings: Mapping[str, Finding]) -> None:
+        """What sensors hold against each other, from now on; see `HealthMonitor.compare`."""
+        with self._lock:
+            self._health.compare(findings)
+
     def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
         """What is believed of each stream, and why.
 

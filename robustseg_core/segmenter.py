@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.engines.opening import device_of, open_engine
 from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.evidence.crosscheck import CrossCheck
+from robustseg_core.evidence.sight import Sight, step_of
 from robustseg_core.geometry.scene import Placed, Scene
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
@@ -109,6 +112,8 @@ class Segmenter:
         self._promise = Promise(spec, config.alpha)
         self.novelty = NoveltyMonitor(spec)
         """Whether sensors show what the network knows."""
+        self.crosscheck = CrossCheck(tuple(self.intake.modalities), self._sight)
+        """Whether sensors show what the others show."""
         self._engine = engine
         self._observer = observer
         self._stopwatch_ns = stopwatch_ns
@@ -209,6 +214,7 @@ class Segmenter:
             return None
         decoded_ns = self._stopwatch_ns()
         bundle, absent = self._encode(match, now_ns)
+        bundle = self._compare(bundle, absent)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             self.lost += 1
@@ -266,6 +272,7 @@ class Segmenter:
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states (lifecycle activate, `~/reset`); learned rates stay."""
         self.intake.reset(now_ns)
+        self.crosscheck.reset()
 
     def configure(self, config: RobotConfig) -> None:
         """Other values of what may change in mid-drive, from the next step on.
@@ -323,6 +330,33 @@ class Segmenter:
             else:
                 frames[name] = made
         return Bundle(match.stamp_ns, frames), absent
+
+    def _compare(self, bundle: Bundle, absent: dict[str, Finding]) -> Bundle:
+        """The bundle without who is proven wrong; who is merely suspected counts for less."""
+        if not self.config.health.compare:
+            self.crosscheck.reset()
+            self.intake.compared({})
+            return bundle
+        _, cell_deg = self.intake.view.cells(step_of(self.spec.size))
+        self.crosscheck.look(bundle.frames, bundle.stamp_ns, cell_deg)
+        findings = self.crosscheck.findings
+        self.intake.compared(findings)
+        if not findings:
+            return bundle
+        frames = dict(bundle.frames)
+        for name in findings.keys() & frames.keys():
+            if findings[name].fatal:
+                absent[name] = findings[name]
+                del frames[name]
+            else:
+                quality = frames[name].quality * findings[name].score
+                frames[name] = replace(frames[name], quality=quality)
+        return Bundle(bundle.stamp_ns, frames)
+
+    def _sight(self, frame: Frame) -> Sight | None:
+        """What of a frame can be held against others."""
+        lengths, _ = self.intake.view.cells(step_of(self.spec.size))
+        return self.intake.modalities[frame.modality].sight(frame, lengths)
 
     def _scene(self, match: Match[Reading], used: Sequence[str]) -> Scene:
         """The camera and the distances of a mask that is made of these sensors."""

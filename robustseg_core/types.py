@@ -114,6 +114,15 @@ class Fault(str, Enum):
     SENSOR_CLOCK = "sensor_clock"
     """The sensor's own time does not advance, though header stamps do."""
 
+    MISALIGNED = "misaligned"
+    """What it shows lies elsewhere than its peers have it: a knocked mount, a wrong transform."""
+    MIRRORED = "mirrored"
+    """It shows left and right exchanged."""
+    UNRELATED = "unrelated"
+    """It shows nothing of what its peers show: another place, or another time."""
+    RANGE_SCALE = "range_scale"
+    """Its distances are its peers', times something."""
+
     OUTSIDE = "outside"
     """It measured something, and nothing of that lies in the view, or in the window of time."""
 

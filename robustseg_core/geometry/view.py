@@ -324,6 +324,28 @@ class View:
         camera = self._expect_camera()
         return nearest(points, view_from_sensor, camera, self.size, grow=grow, lengths=lengths)
 
+    def cells(self, step: int) -> tuple[NDArray[np.float32], float]:
+        """Of cells of `step` x `step` pixels of the grid: how the camera looks at them.
+
+        Returns:
+            (H // step, W // step) lengths of their rays at z = 1, and the degrees across one in the
+            middle; ones, and 0, where nobody knows the camera's lens.
+        """
+        return self._keep(("cells", step), lambda: self._find_cells(step))
+
+    def _find_cells(self, step: int) -> tuple[NDArray[np.float32], float]:
+        height, width = (n // step for n in self.size)
+        if (camera := self.calibration) is None:
+            return np.ones((height, width), np.float32), 0.0
+        across = camera.width * step / self.size[1]
+        rows = (np.arange(height) + 0.5) * step * camera.height / self.size[0]
+        columns = (np.arange(width) + 0.5) * across
+        rays = rays_of(camera, camera.height, camera.width)
+        rays = rays.reshape(camera.height, camera.width, 3)
+        seen = rays[np.ix_(rows.astype(np.intp), columns.astype(np.intp))]
+        lengths = np.nan_to_num(np.linalg.norm(seen, axis=2), nan=1.0)
+        return lengths.astype(np.float32), float(np.degrees(np.arctan(across / camera.fx)))
+
     def lookup(self, modality: str, frame_id: str, height: int, width: int) -> NDArray[np.intp]:
         """(height * width,) flat grid pixel of each pixel of a sensor without depth; -1: outside.
 

@@ -45,6 +45,8 @@ class _Stream:
     blocked: Finding | None = None
     disputed: Finding | None = None
     """That it and another disagree about the time, and nobody knows which of them is wrong."""
+    compared: Finding | None = None
+    """What its peers hold against it; fatal: it is proven wrong."""
     delivered: Finding | None = None
     """That it comes in bursts, since it was found."""
     good: int = 0
@@ -107,7 +109,7 @@ class HealthMonitor:
         if mode == stream.mode:
             return
         stream.mode = mode
-        stream.blocked = stream.disputed = stream.delivered = None
+        stream.blocked = stream.disputed = stream.compared = stream.delivered = None
         stream.score = 1.0
         self._start_anew(name, now_ns)
 
@@ -216,6 +218,14 @@ class HealthMonitor:
         for name, stream in self._streams.items():
             stream.disputed = findings.get(name)
 
+    def compare(self, findings: Mapping[str, Finding]) -> None:
+        """What its peers hold against each stream (`evidence`); of the others, nothing.
+
+        Who is proven wrong is reported dead, and is listened to all the same: it may be mended.
+        """
+        for name, stream in self._streams.items():
+            stream.compared = findings.get(name)
+
     @property
     def bursts(self) -> dict[str, Finding]:
         """The streams that have been found to come in bursts, and how."""
@@ -255,6 +265,7 @@ class HealthMonitor:
         self._freezes.forget(name)
         stream.good = stream.bad = stream.density = 0
         stream.notes, stream.notices, stream.doubtful = (), (), 0
+        stream.compared = None
         stream.become(BEGIN[stream.mode], now_ns)
 
     # -- the state machine ------------------------------------------------------------------------
@@ -308,7 +319,7 @@ class HealthMonitor:
                 stream.become(State.LIVE, now_ns, *stream.notes)
 
     def _health(self, stream: _Stream, now_ns: int) -> Health:
-        findings = stream.findings
+        state, findings = stream.state, stream.findings
         if stream.mode == DEAD:
             speaks = stream.arrival.last_ns is not None and not stream.arrival.silent_ns(now_ns)
             text = "its mode is dead" + "; it speaks, and mode auto would use it" * speaks
@@ -341,7 +352,11 @@ class HealthMonitor:
             and stream.arrival.silent_ns(now_ns)  # else it has spoken, and nobody has judged it yet
         ):
             findings = (stream.arrival.silence(now_ns),)
+        elif stream.state.usable and stream.compared is not None and stream.compared.fatal:
+            state, findings = State.DEAD, (stream.compared,)
         elif stream.state.usable:
+            if stream.compared is not None:
+                state, findings = State.DEGRADED, (stream.compared, *findings)
             live = stream.state is State.LIVE
             told = stream.notes if live and stream.doubtful >= self._config.doubts_to_warn else ()
             notices = (finding for until_ns, finding in stream.notices if now_ns < until_ns)
@@ -350,7 +365,7 @@ class HealthMonitor:
         elif stream.state is State.RECOVERING:
             findings = (*findings, *stream.arrival.delay())
         return Health(
-            state=stream.state,
+            state=state,
             findings=findings,
             since_ns=stream.since_ns,
             rate_hz=stream.arrival.rate_hz,

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
+from robustseg_core.evidence.sight import Sight
 from robustseg_core.geometry.scene import Placed
 from robustseg_core.geometry.view import View
 from robustseg_core.health.content import ContentCheck
 from robustseg_core.modalities._corruptions import Corruption
 from robustseg_core.modalities._guess import Guess
-from robustseg_core.types import CHANNELS, Fault, Finding, Reading
+from robustseg_core.types import CHANNELS, Fault, Finding, Frame, Reading
 
 
 class Modality(ABC):
@@ -145,6 +146,15 @@ class Modality(ABC):
     @abstractmethod
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(H, W, 3) RGB for people, from what `encode` returned."""
+
+    def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight | None:
+        """What of a frame can be compared with other sensors; None: nothing.
+
+        Args:
+            frame: what `encode` returned.
+            lengths: (h, w) length of the ray at z = 1 of each cell, `sight.step_of` pixels wide.
+        """
+        return None
 
     def placed(self, reading: Reading, view: View) -> Placed | None:
         """Where the points of a reading lie in the camera's image, as `encode` has it.

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.compressed_depth import compile_rvl, decode_depth
 from robustseg_core.codecs.fields import fingerprint
+from robustseg_core.evidence.sight import Sight, blocks, jumps, step_of
 from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.camera import rays_of
 from robustseg_core.geometry.scene import Placed
@@ -33,10 +34,14 @@ from robustseg_core.modalities._corruptions import (
 )
 from robustseg_core.modalities._depth_checks import DepthCheck, DepthLimits
 from robustseg_core.modalities._guess import Guess
-from robustseg_core.types import Fault, Finding, Reading
+from robustseg_core.types import Fault, Finding, Frame, Reading
 
 _FORM = r"16UC1|32FC1|compressedDepth"
 """Encodings that only depth images have."""
+
+
+_SKY_M = 125.0
+"""Where no distance is known, nothing is near, as a rule."""
 
 
 class Depth(Modality):
@@ -184,6 +189,18 @@ class Depth(Modality):
         # NaN where nothing was measured; so is all of a ray that goes nowhere.
         known = np.flatnonzero(np.isfinite(depth_m) & np.isfinite(rays[..., 0]))
         return rays.reshape(-1, 3)[known] * depth_m.reshape(-1, 1)[known]
+
+    def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
+        """Where the distance jumps, and the distances; of a cell, the nearest."""
+        near = blocks(frame.array[0], step_of(frame.array.shape[1:])).max(axis=(1, 3))
+        known = (near > 0) & (near < 1)  # 1 is anything nearer than `near_m`
+        with np.errstate(all="ignore"):
+            range_m = np.where(known, self.encoding.near_m / near * lengths, np.float32(np.nan))
+        return Sight.of(
+            frame.stamp_ns,
+            jumps(near, unknown=self.encoding.near_m / _SKY_M),
+            range_m.astype(np.float32),
+        )
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Near is warm, far is cold, invalid is black."""

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.points import Cloud, decode_points
+from robustseg_core.evidence.sight import Sight, blocks, jumps, step_of
 from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.scene import Placed
 from robustseg_core.geometry.view import View
@@ -32,7 +33,7 @@ from robustseg_core.modalities._corruptions import (
 )
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._lidar_checks import LidarCheck, LidarLimits
-from robustseg_core.types import Finding, Reading
+from robustseg_core.types import Finding, Frame, Reading
 
 _FLOOR = 1 / 255
 """Smallest range and height of a return, so that 0 stays "no return here"."""
@@ -147,6 +148,17 @@ class Lidar(Modality):
         """The returns."""
         xyz: NDArray[np.float32] = placed.reading.data.xyz
         return xyz[:: max(1, math.ceil(len(xyz) / most))] if most else xyz
+
+    def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
+        """Where the range jumps, and the ranges; of a cell, the nearest."""
+        share = frame.array[0]
+        inverse = np.where(share > 0, 1 / np.maximum(share, _FLOOR), 0).astype(np.float32)
+        near = blocks(inverse, step_of(share.shape)).max(axis=(1, 3))
+        known = (near > 1) & (near < 1 / _FLOOR)  # neither beyond `max_range_m` nor at its floor
+        with np.errstate(all="ignore"):
+            range_m = np.where(known, self.encoding.max_range_m / near, np.float32(np.nan))
+            along = np.where(known, near * lengths, 0)  # inverse distance along the view's axis
+        return Sight.of(frame.stamp_ns, jumps(along), range_m.astype(np.float32))
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Near is warm, far is cold, no return is black."""

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.image import decode_compressed, decode_image
+from robustseg_core.evidence.sight import Sight, blocks, step_of, steps
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
@@ -33,7 +34,7 @@ from robustseg_core.modalities._corruptions import (
 )
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._rgb_checks import ImageCheck, ImageLimits
-from robustseg_core.types import Fault, Finding, Reading
+from robustseg_core.types import Fault, Finding, Frame, Reading
 
 
 class Rgb(Modality):
@@ -129,6 +130,11 @@ class Rgb(Modality):
             np.multiply(image[..., channel], self._scale[channel], out=array[channel])
             array[channel] -= self._shift[channel]
         return array
+
+    def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
+        """Where the picture steps."""
+        gray = blocks(frame.array.mean(axis=0), step_of(frame.array.shape[1:])).mean(axis=(1, 3))
+        return Sight.of(frame.stamp_ns, steps(gray))
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The image as people know it."""

@@ -1,0 +1,480 @@
+"""Does each sensor show what the others show, in the same place? If not: who is wrong, and how?
+
+Every pair of sensors gives a surface of agreement over displacements (`links`), kept as a mean of
+the last second. What may be wrong with a sensor is a hypothesis about all pairs that it belongs to:
+turned, their surfaces peak elsewhere, and all in the same place; mirrored, they agree with its
+mirror image; of elsewhere, they agree nowhere. Its gain is how much better it explains these pairs
+than "all is well" does. A pair that is broken speaks against both of its sensors alike: it is the
+pairs with third ones that tell them apart. Gains are added up over time (CUSUM: Page, Biometrika
+1954), so that a moment's coincidence decides nothing. Limits: docs/specs/evidence.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from robustseg_core.evidence import links
+from robustseg_core.evidence.links import ACROSS, DOWN, Agreement, Ratio, Surface
+from robustseg_core.evidence.sight import Sight
+from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
+
+EVERY_NS = 180 * MS
+"""A pair is compared no more often: that is what this costs."""
+TOGETHER_NS = 60 * MS
+"""Frames further apart show different moments."""
+FORGOTTEN_NS = 3 * SECOND
+"""A pair that was not seen together for so long has no say."""
+LONGEST_NS = SECOND
+"""No look counts for longer than this."""
+MEMORY_S = 1.0
+"""Of the mean of a surface, ..."""
+USUAL_S = 20.0
+"""... and of what is usual for it."""
+SETTLED = 8
+"""Looks after which a pair's own level is known."""
+LEVEL = 1.0
+"""What chance gives around no displacement, in standard deviations."""
+LEAN = 5
+"""Cells by which the halves of the view are displaced against each other, at most: a roll."""
+LEAST_CELLS = 3.0
+"""A smaller displacement is one of calibration, or of stamps."""
+ALIKE_SHARE = 0.2
+"""Weight of the newest resemblance in the mean of them."""
+RESEMBLES = 3.0, 5.0
+"""Standard deviations at which a sensor resembles itself not at all, and enough: two pictures of
+noise reach 3.4."""
+LEAST_AMOUNT = 0.4
+"""Share of the usual strength of its outlines below which a sensor is not asked where it is."""
+TIED = 0.8
+"""Share of the greatest gain at which a rival explains as much."""
+SLACK, MOST = 1.0, 6.0
+"""Gain that is nothing, and gain that counts, of one look."""
+SUSPECTED, PROVEN = 0.7, 2.5
+"""Sums of gain times seconds."""
+PEAK, FLIPPED = 5.5, 4.0
+"""What a pair reaches by chance nowhere, and in the middle, in standard deviations; of many pairs
+together, times the root of their number."""
+AS_EVER = 0.9
+"""Share of the usual agreement that is no loss."""
+NAMED = 0.4
+"""Share of the gain of "nothing in common" that a hypothesis which says more has to reach."""
+LEAD = 0.5
+"""Share of the sum of who is proven wrong that nobody else may reach: else, nobody knows which."""
+CLEARED = 8.0
+"""No sum grows beyond this, so that who is well again is believed soon."""
+FACTOR = 0.2
+"""Ranges that differ by less are none of another scale, as a logarithm."""
+AGREE, MARGIN, LOST, MOST_LOST = 0.87, 0.06, 25.0, 4.0
+"""Share of distances that always agree, by how much a pair may fall below its own, what a share
+below either weighs, and at most."""
+AGREED, DISAGREED = 0.8, 0.7
+"""Share of distances that agree where sensors have one scale, and do not where they have two."""
+RANGES = 4
+"""Looks before and after, of which the road's distance tells whose distances have leapt."""
+
+
+@dataclass(slots=True)
+class _Pair:
+    """What two sensors said of each other of late."""
+
+    left: Surface
+    right: Surface
+    mirrored: Surface
+    seen_ns: int
+    looks: int = 1
+    usual: float = 0.0
+    ratio: Ratio | None = None
+    share: float = 0.0
+    """Of distances that agree, of late, ..."""
+    usual_share: float = 0.0
+    """... and as a rule."""
+    odd_ns: int | None = None
+    """Since when the distances are of two scales, ..."""
+    leaps: tuple[float, float] | None = None
+    """... and by what factor, as a logarithm, those of the two have leapt then."""
+
+    def _odd(self, ratio: Ratio) -> bool:
+        """Whether the distances agree at another scale, and not as they are."""
+        other = abs(math.log(ratio.factor)) >= FACTOR
+        return other and ratio.share <= DISAGREED and ratio.scaled >= AGREED
+
+    @property
+    def here(self) -> float:
+        """Agreement without a displacement."""
+        return float(links.middle(self.left + self.right, 1).max())
+
+    def see(self, agreement: Agreement, ratio: Ratio | None, now_ns: int) -> None:
+        """One more look."""
+        passed_s = (now_ns - self.seen_ns) / SECOND
+        self.looks += 1
+        share = max(1 - math.exp(-passed_s / MEMORY_S), 1 / self.looks)
+        self.left += share * (agreement.left - self.left)
+        self.right += share * (agreement.right - self.right)
+        self.mirrored += share * (agreement.mirrored - self.mirrored)
+        self.ratio = ratio
+        if ratio is not None:
+            self.share += share * (ratio.share - self.share)
+            if ratio.share > AGREED or ratio.scaled < DISAGREED:
+                self.odd_ns = self.leaps = None
+            elif self._odd(ratio) and self.odd_ns is None:
+                self.odd_ns = now_ns
+        self.seen_ns = now_ns
+
+    def learn(self, passed_s: float) -> None:
+        """This is how it is when all is well."""
+        share = max(1 - math.exp(-passed_s / USUAL_S), 1 / self.looks)
+        self.usual += share * (self.here - self.usual)
+        self.usual_share += share * (self.share - self.usual_share)
+
+    @property
+    def lost(self) -> float:
+        """How much better "they have nothing in common" explains this pair than "all is well"."""
+        if self.ratio is None:
+            return (self.usual + LEVEL) / 2 - self.here
+        return min(LOST * (min(AGREE, self.usual_share - MARGIN) - self.share), MOST_LOST)
+
+    @property
+    def displaced(self) -> NDArray[np.float32]:
+        """(2 LEAN + 1, *Surface): agreement by what the left half is below the right one, twice."""
+        edge = ((LEAN, LEAN), (0, 0))
+        left = np.pad(self.left, edge, constant_values=-LEVEL)
+        right = np.pad(self.right, edge, constant_values=-LEVEL)
+        rows = len(self.left)
+        lefts = sliding_window_view(left, rows, axis=0)
+        rights = sliding_window_view(right, rows, axis=0)[::-1]
+        both: NDArray[np.float32] = (lefts + rights).transpose(0, 2, 1)
+        return both
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """The worst that can be said of a sensor, and how much better that explains what is seen."""
+
+    gain: float = 0.0
+    fault: Fault = Fault.UNRELATED
+    down: int = 0
+    across: int = 0
+    """Cells that what it shows is displaced, ..."""
+    lean: int = 0
+    """... and the left half more than the middle, downwards."""
+    factor: float = 1.0
+    """Of its ranges."""
+
+
+def _recent() -> deque[tuple[int, float]]:
+    return deque(maxlen=64)
+
+
+@dataclass(slots=True)
+class _Sensor:
+    """One sensor: what it shows, and what has been held against it."""
+
+    set_ns: int = -1
+    """Stamp of the set that it was last looked at for, ..."""
+    sight: Sight | None = None
+    """... and what it showed."""
+    alike: float = 0.0
+    """How much each of its sights resembles the one before, in standard deviations of chance."""
+    usual_amount: float = 0.0
+    looks: int = 0
+    ranges: deque[tuple[int, float]] = field(default_factory=_recent)
+    """(when, logarithm of the distance of the road), where it knows distances."""
+    total: float = 0.0
+    """Sum of gains against it, ..."""
+    worst: Suspicion = Suspicion()
+    """... what they were, ..."""
+    proven: bool = False
+    """... and whether they were enough."""
+
+    def show(self, sight: Sight | None, set_ns: int) -> None:
+        """The next sight."""
+        before, self.sight, self.set_ns = self.sight, sight, set_ns
+        if sight is None:
+            return
+        if before is not None and before.stamp_ns != sight.stamp_ns and sight.tells:
+            same = links.outlines(before, sight)
+            alike = float(links.middle(same.left + same.right, 3).max()) if same else 0.0
+            self.looks += 1
+            self.alike += max(ALIKE_SHARE, 1 / self.looks) * (alike - self.alike)
+        if (road_m := sight.road_m) is not None:
+            self.ranges.append((set_ns, math.log(road_m)))
+
+    def learn(self, passed_s: float) -> None:
+        """This is how it is when all is well."""
+        if self.sight is not None:
+            share = max(1 - math.exp(-passed_s / USUAL_S), 1 / max(self.looks, 1))
+            self.usual_amount += share * (self.sight.amount - self.usual_amount)
+
+    @property
+    def speaks(self) -> float:
+        """In [0, 1]: whether it shows things at all: who does not even resemble himself shows
+        noise, and who shows far less than usual, by night or standing still, is nowhere else.
+        """
+        if self.sight is None or self.sight.amount < LEAST_AMOUNT * self.usual_amount:
+            return 0.0
+        low, high = RESEMBLES
+        return min(max((self.alike - low) / (high - low), 0.0), 1.0)
+
+    def leapt(self, at_ns: int) -> float | None:
+        """Logarithm of the road's distance since then over that before; None: not known yet."""
+        before = [value for when_ns, value in self.ranges if when_ns < at_ns][-RANGES:]
+        after = [value for when_ns, value in self.ranges if when_ns >= at_ns]
+        if len(after) < RANGES:
+            return None
+        return float(np.median(after) - np.median(before)) if len(before) >= RANGES else 0.0
+
+
+def _gain(suspicion: Suspicion) -> float:
+    return suspicion.gain
+
+
+class CrossCheck:
+    """Compares what sensors show, look by look; a pure function of what it was shown.
+
+    Args:
+        names: the sensors.
+        sight: what of a frame can be compared; None: nothing.
+    """
+
+    def __init__(self, names: Sequence[str], sight: Callable[[Frame], Sight | None]) -> None:
+        self._names = tuple(names)
+        self._sight = sight
+        self._sensors = {name: _Sensor() for name in names}
+        self._pairs: dict[tuple[str, str], _Pair] = {}
+        self._looked_ns: int | None = None
+        self._cell_deg = 0.0
+
+    def reset(self) -> None:
+        """Forget everything: another recording, another place, another calibration."""
+        self._pairs.clear()
+        self._looked_ns = None
+        self._sensors = {name: _Sensor() for name in self._names}
+
+    def look(self, frames: Mapping[str, Frame], stamp_ns: int, cell_deg: float) -> None:
+        """Compare the frames of a set.
+
+        Args:
+            frames: modality -> its frame, of a sensor that is proven wrong, too.
+            stamp_ns: of the set.
+            cell_deg: degrees across a cell in the middle of the view; 0: nobody knows.
+        """
+        self._cell_deg = cell_deg
+        if self._looked_ns is not None and stamp_ns < self._looked_ns:
+            self.reset()
+        seen = False
+        for a, b in combinations([name for name in self._names if name in frames], 2):
+            known = self._pairs.get((a, b))
+            if known is not None and stamp_ns - known.seen_ns < EVERY_NS:
+                continue
+            if abs(frames[a].stamp_ns - frames[b].stamp_ns) <= TOGETHER_NS:
+                one, other = self._seen(frames[a], stamp_ns), self._seen(frames[b], stamp_ns)
+                seen |= self._compare((a, b), one, other, stamp_ns)
+        if not seen:
+            return
+        for key in [k for k, pair in self._pairs.items() if stamp_ns - pair.seen_ns > FORGOTTEN_NS]:
+            del self._pairs[key]
+        passed_ns = 0 if self._looked_ns is None else stamp_ns - self._looked_ns
+        self._looked_ns = stamp_ns
+        self._weigh(min(passed_ns, LONGEST_NS) / SECOND)
+
+    @property
+    def findings(self) -> dict[str, Finding]:
+        """What is held against each sensor; fatal where it is proven, absent where nothing is."""
+        return {
+            name: self._told(name, sensor)
+            for name, sensor in self._sensors.items()
+            if sensor.proven or sensor.total >= SUSPECTED
+        }
+
+    def _seen(self, frame: Frame, stamp_ns: int) -> Sight | None:
+        sensor = self._sensors[frame.modality]
+        if sensor.set_ns != stamp_ns:
+            sensor.show(self._sight(frame), stamp_ns)
+        return sensor.sight
+
+    def _compare(
+        self, key: tuple[str, str], one: Sight | None, other: Sight | None, stamp_ns: int
+    ) -> bool:
+        """Whether the two could be compared."""
+        if one is None or other is None:
+            return False
+        ratio: Ratio | None = None
+        if one.range_m is not None and other.range_m is not None:
+            both = links.distances(one, other)
+            agreement, ratio = both if both is not None else (None, None)
+        else:
+            agreement = links.outlines(one, other)
+        if agreement is None:
+            return False
+        known = self._pairs.get(key)
+        if known is None:
+            left, right, flipped = (surface.copy() for surface in agreement)
+            known = self._pairs[key] = _Pair(left, right, flipped, stamp_ns, looks=0)
+        known.see(agreement, ratio, stamp_ns)
+        return True
+
+    def _weigh(self, passed_s: float) -> None:
+        """Add up what speaks against each sensor, and see who is wrong."""
+        cubes: dict[tuple[str, str], NDArray[np.float32]] = {}  # made when they are needed
+        suspicions = {name: self._suspect(name, cubes) for name in self._names}
+        gains = {name: suspicion.gain for name, suspicion in suspicions.items()}
+        top = max(gains, key=gains.__getitem__)
+        for name in self._names:
+            if name != top and gains[name] < TIED * gains[top]:  # what of it the first leaves over
+                suspicions[name] = self._suspect(name, cubes, without=top)
+            self._hold(self._sensors[name], suspicions[name], passed_s)
+        ranked = sorted((sensor.total for sensor in self._sensors.values()), reverse=True)
+        for sensor in self._sensors.values():
+            second = ranked[1] if sensor.total == ranked[0] and len(ranked) > 1 else ranked[0]
+            if sensor.total >= PROVEN and second <= LEAD * sensor.total:
+                sensor.proven = True
+            elif sensor.total < SUSPECTED:
+                sensor.proven = False
+        well = {n for n in self._names if gains[n] < SLACK and not self._sensors[n].total}
+        for name in well:
+            self._sensors[name].learn(passed_s)
+        for key, pair in self._pairs.items():
+            if well.issuperset(key):
+                pair.learn(passed_s)
+
+    def _hold(self, sensor: _Sensor, suspicion: Suspicion, passed_s: float) -> None:
+        """Hold a suspicion against a sensor, or what is not suspected to its credit."""
+        step = min(suspicion.gain, MOST) - SLACK
+        if step > 0 and suspicion.gain >= 0.5 * sensor.worst.gain:
+            sensor.worst = suspicion
+        sensor.total = min(max(sensor.total + step * passed_s, 0.0), CLEARED)
+        if sensor.total == 0:
+            sensor.worst = Suspicion()
+
+    def _suspect(
+        self,
+        name: str,
+        cubes: dict[tuple[str, str], NDArray[np.float32]],
+        without: str = "",
+    ) -> Suspicion:
+        """The best hypothesis against a sensor, by all its pairs, or all but one."""
+        pairs: list[tuple[str, str]] = []
+        here = usual = mirrored = unrelated = 0.0
+        scaled = Suspicion()
+        for key, pair in self._pairs.items():
+            if name not in key or without in key:
+                continue
+            if (found := self._scaled(name, key, pair)) is not None:
+                scaled = found
+                continue  # where nothing is at the same distance, nothing is said of the place
+            pairs.append(key)
+            here += pair.here
+            usual += pair.usual
+            mirrored += float(links.middle(pair.mirrored, 2).max())
+            if pair.looks >= SETTLED:
+                unrelated += pair.lost * min(self._sensors[name].speaks for name in key)
+        if not pairs or here > AS_EVER * usual > 0:
+            return max(scaled, Suspicion(unrelated), key=_gain)
+        # A peak that chance may give says nothing.
+        beyond = math.sqrt(len(pairs))
+        flipped = mirrored - here if mirrored > FLIPPED * beyond else 0.0
+        turned = self._turned(name, pairs, cubes, here, PEAK * beyond)
+        named = max(turned, Suspicion(flipped, Fault.MIRRORED), scaled, key=_gain)
+        if named.gain > SLACK and named.gain >= NAMED * unrelated:
+            return replace(named, gain=max(named.gain, unrelated))
+        return Suspicion(unrelated)
+
+    def _turned(
+        self,
+        name: str,
+        pairs: Iterable[tuple[str, str]],
+        cubes: dict[tuple[str, str], NDArray[np.float32]],
+        here: float,
+        least: float,
+    ) -> Suspicion:
+        """That what a sensor shows is displaced: where its pairs peak together."""
+        moved = np.zeros((2 * LEAN + 1, 2 * DOWN + 1, 2 * ACROSS + 1), np.float32)
+        for key in pairs:
+            if key not in cubes:
+                cubes[key] = self._pairs[key].displaced
+            # The one of a pair is displaced as the other is the other way.
+            moved += cubes[key] if name == key[1] else cubes[key][::-1, ::-1, ::-1]
+        lean, down, across = (int(n) for n in np.unravel_index(moved.argmax(), moved.shape))
+        lean, down, across = lean - LEAN, down - DOWN, across - ACROSS
+        peak = float(moved.max())
+        if peak < least or math.hypot(lean, down, across) < LEAST_CELLS:
+            return Suspicion()
+        return Suspicion(peak - here, Fault.MISALIGNED, down, across, lean)
+
+    def _scaled(self, name: str, key: tuple[str, str], pair: _Pair) -> Suspicion | None:
+        """That the ranges of this sensor are those of the other, times something; None: no."""
+        if pair.odd_ns is None or pair.ratio is None:
+            return None
+        if pair.leaps is None:
+            a, b = (self._sensors[n].leapt(pair.odd_ns) for n in key)
+            if a is None or b is None:
+                return Suspicion()
+            pair.leaps = a, b
+        if (factor := pair.ratio.factor) == 1:
+            return None
+        # Who of the two has changed: its distances leapt by more than half of what lies between.
+        share = pair.leaps[0] / -math.log(factor), pair.leaps[1] / math.log(factor)
+        leapt = [n for n, part in zip(key, share, strict=True) if 0.5 < part < 2]
+        if len(leapt) == 1 and leapt[0] != name:
+            return Suspicion()
+        gain = SLACK + (3.0 if leapt == [name] else 1.0)
+        return Suspicion(gain, Fault.RANGE_SCALE, factor=factor if name == key[1] else 1 / factor)
+
+    def _told(self, name: str, case: _Sensor) -> Finding:
+        """A finding, for people and for diagnostics."""
+        worst = case.worst
+        rivals = [
+            other
+            for other, rival in self._sensors.items()
+            if other != name and not case.proven and rival.total >= LEAD * case.total
+        ]
+        peers = [n for key in self._pairs if name in key for n in key if n != name]
+        text, value, unit = self._account(name, worst, peers)
+        if rivals:
+            text += f"; undecided whether it is {name} or {' or '.join(rivals)}"
+        return Finding(
+            worst.fault,
+            fatal=case.proven,
+            text=text,
+            score=0.0 if case.proven else max(0.1, 1 - case.total / PROVEN / (1 + len(rivals))),
+            value=value,
+            unit=unit,
+        )
+
+    def _account(
+        self, name: str, worst: Suspicion, peers: Iterable[str]
+    ) -> tuple[str, float | None, str]:
+        who = " and ".join(sorted(set(peers), key=self._names.index))
+        if worst.fault is Fault.MIRRORED:
+            return f"shows left and right exchanged, beside {who}", None, ""
+        if worst.fault is Fault.RANGE_SCALE:
+            text = f"its ranges are {worst.factor:.2f} times those of {who}; is the unit right?"
+            return text, worst.factor, ""
+        if worst.fault is Fault.UNRELATED:
+            return f"shows nothing of what {who} show: another place, or another time", None, ""
+        cells = math.hypot(worst.down, worst.across)
+        turned = [
+            f"{abs(n) * (self._cell_deg or 1):.1f} to the {side}"
+            for n, side in (
+                (worst.across, "right" if worst.across > 0 else "left"),
+                (worst.down, "bottom" if worst.down > 0 else "top"),
+            )
+            if n
+        ]
+        if worst.lean:
+            turned.append("leaning")
+        unit = "deg" if self._cell_deg else "cells"
+        value = max(cells, abs(worst.lean)) * (self._cell_deg or 1)
+        word = "degrees" if self._cell_deg else "cells of 128 across the view"
+        text = (
+            f"lies {' and '.join(turned)} ({word}) of where {who} have it; was its mount knocked?"
+        )
+        return text, value, unit

@@ -1,0 +1,192 @@
+"""How two sights of one view agree, if one of them were moved: a surface over displacements.
+
+Every surface is in standard deviations of chance, so that those of strong and of weak pairs can be
+added: a pair that has nothing to say about a displacement is flat there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from robustseg_core.codecs.fields import Compiled
+from robustseg_core.evidence.sight import Sight
+
+DOWN, ACROSS = 12, 18
+"""Greatest displacement that is looked at, in cells."""
+_TOLERANCE = 0.12
+"""Two ranges agree if their logarithms differ by less."""
+_RELIEF = 0.15
+"""Deviation of the logarithm of the distance around a cell that makes its point count in full: on
+a wall that fills the view, every displacement agrees."""
+_ROAD = 0.25
+"""What relief along a column counts, beside that along a row."""
+_MOST_POINTS = 400
+_FEWEST_POINTS = 60
+_SHARP = 24.0
+"""Standard deviations between two sensors that agree in no point of relief, and in all."""
+_LOG_SCALES = np.linspace(-2.5, 2.5, 101, dtype=np.float32)
+"""Factors between two ranges that are looked at, as logarithms: from a twelfth to twelve."""
+
+Surface = NDArray[np.float32]
+"""(2 DOWN + 1, 2 ACROSS + 1), no displacement in the middle."""
+
+
+class Agreement(NamedTuple):
+    """Of two sights, A and B: at displacement s, A's cell p and B's cell p + s are compared."""
+
+    left: Surface
+    """Of the left half of the view ..."""
+    right: Surface
+    """... and of the right one: they differ if one sensor leans."""
+    mirrored: Surface
+    """If one of them exchanged left and right."""
+
+
+class Ratio(NamedTuple):
+    """Of two sensors' distances."""
+
+    share: float
+    """Share of the points that agree as they are, ..."""
+    factor: float
+    """... B's ranges over A's, where most points agree, and ..."""
+    scaled: float
+    """... the share that agrees with that factor."""
+
+
+def window(plane: NDArray[np.float32]) -> Surface:
+    """The middle of a circular correlation."""
+    rows = np.r_[-DOWN : DOWN + 1]
+    columns = np.r_[-ACROSS : ACROSS + 1]
+    return np.asarray(plane[np.ix_(rows, columns)], np.float32)
+
+
+def middle(surface: Surface, reach: int) -> Surface:
+    """Displacements of up to `reach` cells."""
+    return surface[DOWN - reach : DOWN + reach + 1, ACROSS - reach : ACROSS + reach + 1]
+
+
+def outlines(a: Sight, b: Sight) -> Agreement | None:
+    """Correlation of the outlines; None: one of them has too few."""
+    if not (a.tells and b.tells):
+        return None
+    shape = a.outlines.shape
+    left, right = a.spectra
+    products = np.stack([left.conj() * b.spectrum, right.conj() * b.spectrum])
+    both = fft.irfft2(products, s=shape)
+    mirrored = fft.irfft2(a.mirrored.conj() * b.spectrum, s=shape)
+    chance = max(float((both[0] + both[1]).std()), 1e-6)
+    return Agreement(window(both[0]) / chance, window(both[1]) / chance, window(mirrored) / chance)
+
+
+def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
+    """Share of the sparse sensor's points that the dense one confirms, where there is relief."""
+    if dense.range_m is None or sparse.range_m is None:
+        return None
+    width = dense.range_m.shape[1]
+    with np.errstate(all="ignore"):
+        log_dense = np.log(dense.range_m)
+        log_sparse = np.log(sparse.range_m)
+    rows, columns = np.nonzero(np.isfinite(log_sparse))
+    if len(rows) < _FEWEST_POINTS:
+        return None
+    lowest, highest = _around(log_dense)
+    values = log_sparse[rows, columns]
+    some = slice(None, None, max(1, len(rows) // _MOST_POINTS))
+    there = rows[some] + DOWN, columns[some] + ACROSS
+    ratio = _ratio(lowest[there], highest[there], values[some])
+    weights = _relief(log_dense)[rows, columns]
+    best = np.sort(np.argsort(-weights, kind="stable")[:_MOST_POINTS])
+    rows, columns, values, weights = rows[best], columns[best], values[best], weights[best]
+    if (total := weights.sum()) < _FEWEST_POINTS / 4:
+        return None
+    weights = (weights / total).astype(np.float32)
+    sides = (columns >= width / 2).astype(np.int64)
+    plain = _agreed(lowest, highest, rows, columns, sides, values, weights)
+    flipped = _agreed(lowest, highest, rows, width - 1 - columns, sides, values, weights)
+    floor = float(np.median(plain.sum(axis=0)))
+    agreement = Agreement(
+        _SHARP * (plain[0] - floor / 2),
+        _SHARP * (plain[1] - floor / 2),
+        _SHARP * (flipped.sum(axis=0) - floor),
+    )
+    return agreement, ratio
+
+
+@Compiled
+def _agreed(
+    lowest: NDArray[np.float32],
+    highest: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    sides: NDArray[np.int64],
+    values: NDArray[np.float32],
+    weights: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(2, displacements) share, by weight, of the points of each half that agree.
+
+    B (sparse) displaced by s: its point at p + s is what A (dense) has at p.
+    """
+    shares = np.zeros((2, 2 * DOWN + 1, 2 * ACROSS + 1), np.float32)
+    for n in range(len(rows)):
+        for i in range(2 * DOWN + 1):
+            for j in range(2 * ACROSS + 1):
+                row, column = rows[n] + 2 * DOWN - i, columns[n] + 2 * ACROSS - j
+                if lowest[row, column] <= values[n] <= highest[row, column]:
+                    shares[sides[n], i, j] += weights[n]
+    return shares
+
+
+def _around(log_range: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a point may say that lands on a cell or beside it; padded, NaN-free: nothing fits there.
+
+    Where a thing ends, nobody knows to a cell which of two distances a sensor sees.
+    """
+    known, kernel = np.isfinite(log_range), np.ones((3, 3), np.uint8)
+    low = cv2.erode(np.where(known, log_range, np.float32(np.inf)), kernel)
+    high = cv2.dilate(np.where(known, log_range, np.float32(-np.inf)), kernel)
+    edges = ((DOWN, DOWN), (ACROSS, ACROSS))
+    return (
+        np.pad(low - np.float32(_TOLERANCE), edges, constant_values=np.inf),
+        np.pad(high + np.float32(_TOLERANCE), edges, constant_values=-np.inf),
+    )
+
+
+def _relief(log_range: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(h, w) in [0, 1]: how much a displacement would be noticed there."""
+    beside, above = _deviation(log_range, (9, 1)), _deviation(log_range, (1, 5))
+    # A road's distance changes from row to row, and says nothing of what is beside.
+    return np.minimum(beside + _ROAD * above, 1)
+
+
+def _deviation(log_range: NDArray[np.float32], box: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w) in [0, 1]: of what is known in a box (width, height) around each known cell."""
+    known = np.isfinite(log_range)
+    filled = np.where(known, log_range, 0).astype(np.float32)
+    count = cv2.blur(known.astype(np.float32), box)
+    mean = cv2.blur(filled, box) / np.maximum(count, 1e-3)
+    square = cv2.blur(filled * filled, box) / np.maximum(count, 1e-3)
+    deviation = np.sqrt(np.maximum(square - mean * mean, 0))
+    return np.where(known, np.minimum(deviation / _RELIEF, 1), 0).astype(np.float32)
+
+
+def _ratio(
+    lowest: NDArray[np.float32], highest: NDArray[np.float32], values: NDArray[np.float32]
+) -> Ratio:
+    """Of the logarithms of B's ranges, and of what A would confirm at the same cells."""
+    known = lowest <= highest
+    total = int(known.sum())
+    if total < _FEWEST_POINTS:
+        return Ratio(0.0, 1.0, 0.0)
+    lowest, highest, values = lowest[known], highest[known], values[known]
+    shifted = values - _LOG_SCALES[:, None]
+    shares = ((shifted >= lowest) & (shifted <= highest)).mean(axis=1)
+    # Of the scales that agree as well as the best one, the middle: the range of agreement is broad.
+    best = np.flatnonzero(shares >= shares.max() - 0.01)
+    middle = int(best[len(best) // 2])
+    plain = float(((values >= lowest) & (values <= highest)).mean())
+    return Ratio(plain, float(np.exp(_LOG_SCALES[middle])), float(shares[middle]))

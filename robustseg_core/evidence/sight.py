@@ -1,0 +1,136 @@
+"""One sensor's share of the view at one moment, reduced to what can be compared with another's.
+
+A picture, a depth image, events and a scan have no values in common, but the same outlines: where a
+thing ends, the picture steps, the depth jumps, events fire and the range jumps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+WIDEST = 128
+"""Columns of the grid of the comparison, at most: a camera of 80 degrees has 0.6 in each."""
+_BLUR = 15
+"""Side of the square that is "around here", in cells: what is broader is no outline."""
+_BRIGHTEST = 3.0
+"""An outline counts for no more than this many times the mean of its picture."""
+_LEAST = 0.004
+"""Share of the cells that must hold an outline, or it says nothing of where it is."""
+
+
+def step_of(size: tuple[int, int]) -> int:
+    """Pixels of a view of `size` (H, W) that become one cell, down and across."""
+    return max(1, -(-size[1] // WIDEST))
+
+
+def blocks(array: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """(H, W) -> (H / step, step, W / step, step), without what is left over at the edges."""
+    height, width = (n // step for n in array.shape)
+    return array[: height * step, : width * step].reshape(height, step, width, step)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one sensor shows, on the grid of the comparison."""
+
+    stamp_ns: int
+    outlines: NDArray[np.float32]
+    """(h, w), of zero mean and unit length; all 0 where too little is seen."""
+    range_m: NDArray[np.float32] | None = None
+    """(h, w) metres along the ray, NaN where unknown; None: it knows no distances."""
+    amount: float = 0.0
+    """Mean strength of what the outlines are made of, in a unit of the sensor's own."""
+
+    @classmethod
+    def of(
+        cls,
+        stamp_ns: int,
+        strength: NDArray[np.float32],
+        range_m: NDArray[np.float32] | None = None,
+    ) -> Sight:
+        """A sight by the (h, w) strength of its outlines, from 0 on."""
+        return cls(stamp_ns, outlined(strength), range_m, float(strength.mean()))
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is enough to be compared."""
+        return bool(self.outlines.any())
+
+    @property
+    def road_m(self) -> float | None:
+        """Middle range of the lowest third of the view, which changes least; None: not known."""
+        if self.range_m is None:
+            return None
+        low = self.range_m[-(len(self.range_m) // 3) :]
+        known = low[np.isfinite(low)]
+        return float(np.median(known)) if known.size else None
+
+    @cached_property
+    def spectra(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+        """Spectra of its left and of its right half, softly parted."""
+        width = self.outlines.shape[1]
+        left = np.clip(0.5 - (np.arange(width) - (width - 1) / 2) / (width / 4), 0, 1)
+        halves = np.stack([self.outlines * left, self.outlines * (1 - left)]).astype(np.float32)
+        both = fft.rfft2(halves)
+        return both[0], both[1]
+
+    @cached_property
+    def spectrum(self) -> NDArray[np.complex64]:
+        """Of all of it."""
+        return self.spectra[0] + self.spectra[1]
+
+    @cached_property
+    def mirrored(self) -> NDArray[np.complex64]:
+        """The spectrum of what a mirror would show."""
+        flipped: NDArray[np.complex64] = fft.rfft2(np.ascontiguousarray(self.outlines[:, ::-1]))
+        return flipped
+
+
+def outlined(strength: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(h, w) outlines of zero mean and unit length, of (h, w) strengths from 0 on.
+
+    What is broad is taken out, and what is strong is held down: every outline counts alike.
+    """
+    mean = float(strength.mean())
+    seen = np.count_nonzero(strength > 0.5 * mean) if mean > 0 else 0
+    if seen < _LEAST * strength.size:
+        return np.zeros_like(strength)
+    even = np.minimum(strength / np.float32(mean), np.float32(_BRIGHTEST))
+    around = cv2.blur(even, (_BLUR, _BLUR), borderType=cv2.BORDER_REFLECT)
+    sharp = even - around
+    sharp -= sharp.mean()
+    length = float(np.linalg.norm(sharp))
+    return np.asarray(sharp / length if length > 0 else sharp, np.float32)
+
+
+def steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(h, w) how fast a picture changes there."""
+    across = cv2.Sobel(image, cv2.CV_32F, 1, 0, ksize=3)
+    down = cv2.Sobel(image, cv2.CV_32F, 0, 1, ksize=3)
+    return np.sqrt(across * across + down * down)
+
+
+def jumps(near: NDArray[np.float32], *, unknown: float = 0.0) -> NDArray[np.float32]:
+    """(h, w) how far inverse distances are from those of a plane, along the row.
+
+    On a plane the inverse distance is linear in the image, so that a road's is no outline.
+
+    Args:
+        near: (h, w) 1 / m; 0 where nobody knows.
+        unknown: what is taken instead of 0; above it, the edge of the unknown is an outline: most
+            often that is the sky.
+    """
+    if unknown:
+        near = np.where(near > 0, near, np.float32(unknown))
+    here, left, right = near[:, 1:-1], near[:, :-2], near[:, 2:]
+    known = (here > 0) & (left > 0) & (right > 0)
+    bend = np.abs(left + right - 2 * here) / np.maximum(left + right, 1e-6)
+    strength = np.zeros_like(near)
+    strength[:, 1:-1] = np.sqrt(np.where(known, np.minimum(bend, 0.3), 0))
+    return strength

@@ -1,0 +1,237 @@
+"""Who shows something else than the others is found, and nobody else: turned, or elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robustseg_core.evidence.crosscheck import EVERY_NS, CrossCheck
+from robustseg_core.evidence.links import distances
+from robustseg_core.evidence.sight import Sight, jumps, outlined, step_of, steps
+from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
+from support.injuries import Injury, mirrored, scaled, turned
+
+SIZE = 80, 128
+NAMES = ("rgb", "depth", "event", "lidar")
+CELL_DEG = 0.75
+LOOK_NS = 200 * MS
+BROKEN_S, LIMIT_S = 4.0, 5.0
+"""When a fault begins, and how long it may take to be found."""
+
+Sights = dict[str, Sight]
+
+
+class Street:
+    """Boxes beside a road, that come nearer: a world that every sensor sees in its own way."""
+
+    def __init__(self, seed: int, speed_m: float = 1.2) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.speed_m = speed_m
+        self.boxes = [self._box(self.rng.uniform(6, 60)) for _ in range(26)]
+        self._gray: np.ndarray | None = None
+
+    def _box(self, z: float) -> tuple[float, ...]:
+        side = self.rng.choice([-1, 1])
+        x = side * self.rng.uniform(3, 14)
+        return (z, x, self.rng.uniform(0.4, 3), self.rng.uniform(1, 7), self.rng.uniform(0, 1))
+
+    def look(self, stamp_ns: int) -> Sights:
+        """What the four show now; then the robot goes on."""
+        near, gray = self._render()
+        event = np.zeros(SIZE, np.float32)
+        if self._gray is not None:
+            event = np.abs(gray - self._gray)
+        self._gray = gray
+        event += self.rng.random(SIZE) < 0.01
+        noise = self.rng.normal(0, 0.01, SIZE).astype(np.float32)
+        metres = np.where(near > 0, 1 / np.maximum(near, 1e-3), np.nan).astype(np.float32)
+        metres *= np.exp(self.rng.normal(0, 0.01, SIZE)).astype(np.float32)
+        scan = np.full(SIZE, np.nan, np.float32)
+        scan[20::3] = metres[20::3]
+        self._go_on()
+        return {
+            "rgb": Sight.of(stamp_ns, steps(gray + noise)),
+            "depth": Sight.of(stamp_ns, jumps(near, unknown=0.008), metres),
+            "event": Sight.of(stamp_ns, np.sqrt(event)),
+            "lidar": Sight.of(stamp_ns, jumps(np.nan_to_num(1 / scan).astype(np.float32)), scan),
+        }
+
+    def _go_on(self) -> None:
+        gone = [(z - self.speed_m, *rest) for z, *rest in self.boxes]
+        self.boxes = [box if box[0] > 3 else self._box(60) for box in gone]
+
+    def _render(self) -> tuple[np.ndarray, np.ndarray]:
+        height, width = SIZE
+        rows = np.arange(height) - 32.0
+        road = np.where(rows > 0, rows / (95 * 1.5), 0).astype(np.float32)
+        near = np.repeat(road[:, None], width, axis=1)
+        gray = np.repeat(np.where(rows > 0, 0.35, 0.9)[:, None], width, axis=1).astype(np.float32)
+        for z, x, wide, high, light in sorted(self.boxes, reverse=True):
+            left, right = (round(64 + 95 * (x + s * wide / 2) / z) for s in (-1, 1))
+            top, bottom = (round(32 + 95 * y / z) for y in (1.5 - high, 1.5))
+            at = np.s_[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+            near[at], gray[at] = 1 / z, light
+        return near, gray
+
+
+def drive(
+    street: Street,
+    seconds: float,
+    *,
+    names: tuple[str, ...] = NAMES,
+    broken: str = "",
+    injure: Callable[[Sights, int], Sight] | None = None,
+    mended_s: float = math.inf,
+) -> Iterator[tuple[float, Mapping[str, Finding]]]:
+    """(seconds since the start, what is held against whom), look by look."""
+    shown: Sights = {}
+    check = CrossCheck(names, lambda frame: shown[frame.modality])
+    for number in range(round(seconds * SECOND / LOOK_NS)):
+        stamp_ns, now_s = number * LOOK_NS, number * LOOK_NS / SECOND
+        shown = {name: sight for name, sight in street.look(stamp_ns).items() if name in names}
+        if injure is not None and BROKEN_S <= now_s < mended_s:
+            shown[broken] = injure(shown, stamp_ns)
+        empty = np.zeros((1, *SIZE), np.float32)
+        check.look({n: Frame(n, stamp_ns, empty) for n in shown}, stamp_ns, CELL_DEG)
+        yield now_s, check.findings
+
+
+def proven(looks: Iterator[tuple[float, Mapping[str, Finding]]]) -> list[tuple[float, str, Fault]]:
+    """(seconds since the fault, sensor, fault) of whatever was proven, as it came."""
+    found: list[tuple[float, str, Fault]] = []
+    for now_s, findings in looks:
+        for name, finding in findings.items():
+            if finding.fatal and name not in [known for _, known, _ in found]:
+                found.append((now_s - BROKEN_S, name, finding.fault))
+    return found
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 2**20), speed=st.sampled_from([0.2, 1.2, 3.0]))
+def test_nothing_is_held_against_sensors_that_agree(seed: int, speed: float) -> None:
+    for _, findings in drive(Street(seed, speed), 8):
+        assert not findings
+
+
+INJURIES: dict[str, tuple[tuple[str, ...], Injury, set[Fault]]] = {
+    "yaw 6 degrees": (NAMES, turned(0, 8), {Fault.MISALIGNED}),
+    "yaw -6 degrees": (NAMES, turned(0, -8), {Fault.MISALIGNED}),
+    "pitch 6 degrees": (NAMES, turned(8, 0), {Fault.MISALIGNED, Fault.UNRELATED}),
+    "roll 8 degrees": (NAMES[:3], turned(0, 0, 8), {Fault.MISALIGNED, Fault.UNRELATED}),
+    "mirrored": (NAMES, mirrored, {Fault.MIRRORED}),
+    "twice as far": (("depth", "lidar"), scaled(2), {Fault.RANGE_SCALE}),
+    "feet": (("depth", "lidar"), scaled(1 / 0.3048), {Fault.RANGE_SCALE}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for kind, (names, *_) in INJURIES.items() for name in names]
+)
+def test_who_is_wrong_is_found_and_named_and_nobody_else(name: str, kind: str) -> None:
+    _, injure, faults = INJURIES[kind]
+    found = proven(drive(Street(3), 12, broken=name, injure=lambda s, _: injure(s[name])))
+    assert [who for _, who, _ in found] == [name]
+    assert 0 <= found[0][0] <= LIMIT_S and found[0][2] in faults
+
+
+@pytest.mark.parametrize("name", NAMES[:3])  # in an empty street, scans are mostly road
+def test_who_shows_another_place_is_found(name: str) -> None:
+    elsewhere = Street(77)
+    found = proven(drive(Street(4), 14, broken=name, injure=lambda _, t: elsewhere.look(t)[name]))
+    assert [who for _, who, _ in found] == [name]
+    assert found[0][2] in (Fault.UNRELATED, Fault.MISALIGNED)
+
+
+def test_who_shows_what_was_long_ago_is_found() -> None:
+    street, past = Street(5), Street(5)
+    found = proven(drive(street, 12, broken="rgb", injure=lambda _, t: past.look(t)["rgb"]))
+    assert [who for _, who, _ in found] == ["rgb"] and found[0][2] is Fault.UNRELATED
+
+
+def test_a_displacement_is_told_in_degrees_and_by_its_side() -> None:
+    *_, (_, findings) = drive(
+        Street(3), 9, broken="rgb", injure=lambda s, _: turned(0, 8)(s["rgb"])
+    )
+    finding = findings["rgb"]
+    assert finding.unit == "deg" and finding.value == pytest.approx(6, abs=1.6)
+    assert "to the right" in finding.text and "depth" in finding.text
+
+
+def test_of_two_nobody_knows_which() -> None:
+    looks = drive(
+        Street(3), 12, names=("rgb", "event"), broken="rgb", injure=lambda s, _: mirrored(s["rgb"])
+    )
+    told = [findings for _, findings in looks if findings]
+    assert told and all(not f.fatal for findings in told for f in findings.values())
+    assert set(told[-1]) == {"rgb", "event"}
+    assert all("undecided" in finding.text for finding in told[-1].values())
+
+
+def test_who_is_mended_is_believed_again() -> None:
+    looks = list(
+        drive(Street(3), 22, broken="rgb", injure=lambda s, _: turned(0, 8)(s["rgb"]), mended_s=8)
+    )
+    assert any("rgb" in findings and findings["rgb"].fatal for _, findings in looks)
+    assert not looks[-1][1]
+
+
+def test_a_robot_that_stops_is_none_that_is_elsewhere() -> None:
+    street = Street(6)
+    looks = []
+    for now_s, findings in drive(street, 16):
+        street.speed_m = 0.0 if now_s > 5 else 1.2
+        looks.append(findings)
+    assert not any(looks)
+
+
+def test_noise_is_nowhere_else() -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(_: Sights, stamp_ns: int) -> Sight:
+        return Sight.of(stamp_ns, rng.random(SIZE).astype(np.float32))
+
+    assert not proven(drive(Street(3), 12, broken="event", injure=noise))
+
+
+def test_a_recording_that_begins_anew_is_compared_anew() -> None:
+    street = Street(3)
+    sights = street.look(0)
+    check = CrossCheck(NAMES, lambda frame: sights[frame.modality])
+    for stamp_ns in (9 * SECOND, 9 * SECOND + 2 * EVERY_NS, 0):
+        sights = {n: replace(s, stamp_ns=stamp_ns) for n, s in street.look(stamp_ns).items()}
+        frames = {n: Frame(n, stamp_ns, np.zeros((1, *SIZE), np.float32)) for n in NAMES}
+        check.look(frames, stamp_ns, 0.0)
+    assert not check.findings
+
+
+def test_outlines_have_no_mean_and_length_one_and_an_empty_picture_has_none() -> None:
+    rng = np.random.default_rng(1)
+    shown = outlined(rng.random(SIZE).astype(np.float32))
+    assert shown.mean() == pytest.approx(0, abs=1e-6)
+    assert np.linalg.norm(shown) == pytest.approx(1, abs=1e-5)
+    assert not outlined(np.zeros(SIZE, np.float32)).any()
+
+
+def test_a_road_has_no_outline() -> None:
+    rows = np.maximum(np.arange(80) - 30.0, 0)[:, None].repeat(128, axis=1)
+    tilted = (rows + 0.05 * np.arange(128)) * (rows > 0) / 150
+    assert jumps(tilted.astype(np.float32)).max() == pytest.approx(0, abs=2e-2)
+
+
+@given(height=st.sampled_from([64, 160, 320]), width=st.integers(64, 2048))
+def test_cells_are_at_most_128_across(height: int, width: int) -> None:
+    assert width // step_of((height, width)) <= 128
+
+
+def test_distances_tell_the_factor() -> None:
+    sights = Street(2).look(0)
+    for factor in (0.5, 1.5, 3.0):
+        both = distances(sights["depth"], scaled(factor)(sights["lidar"]))
+        assert both is not None
+        assert both[1].factor == pytest.approx(factor, rel=0.13) and both[1].scaled > 0.85
