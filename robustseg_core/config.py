@@ -291,6 +291,18 @@ class ViewConfig(Strict):
         "refused; the last good one stays.",
     )
 
+    tf_grace_s: float = Field(
+        0.2,
+        ge=0,
+        le=10,
+        description="Of a mount that moves (/tf): data may be newer than its newest transform, or "
+        "older than the oldest, by so much; then that one is used, and nothing is extrapolated. "
+        "Beyond it the sensor is left out (no_tf).",
+    )
+    tf_kept_s: float = Field(
+        10.0, gt=0, le=600, description="How much of the past of /tf is kept, as tf2 does."
+    )
+
     @model_validator(mode="after")
     def _possible(self) -> ViewConfig:
         if len(self.intrinsics) not in (0, 4):

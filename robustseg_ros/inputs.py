@@ -1,9 +1,10 @@
-"""What the node listens to: one subscription per sensor, CameraInfo, static transforms.
+"""What the node listens to: one subscription per sensor, CameraInfo, transforms.
 
 A sensor's message type is the one that the graph offers; where nobody offers anything yet, the
 topic's name decides. `watch` looks again: when a publisher comes, and once a second. Sensors are
 asked for best effort: a reliable reader that lost one fragment delivers nothing until the writer's
-next heartbeat, seconds later, and by then nobody wants the old image.
+next heartbeat, seconds later, and by then nobody wants the old image. /tf is asked for as by tf2
+(reliable, 100 deep), and only while a sensor may hang on it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
+from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.robot.topics import TF_TOPICS, calibrations
+from robustseg_core.robot.topics import TF, TF_STATIC, calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import Rejection
 from robustseg_ros import optional, qos
@@ -30,7 +32,6 @@ from robustseg_ros.arrivals import Ear
 from robustseg_ros.optional import MessageInfo
 
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 
@@ -64,6 +65,9 @@ class _Input:
     mode: Callable[[], str] = lambda: AUTO
     """Nobody listens to what is `OFF`."""
     latched: bool = False
+    reliable: bool = False
+    wakes: bool = True
+    """Whether who makes masks is woken by a message."""
     sealed: bool = False
     """Gets serialized messages."""
     asked: tuple[str, bool] | None = None
@@ -165,9 +169,23 @@ class Inputs:
                 yield _Input(topic, [CAMERA_INFO], 2, take, partial(self._refuse, topic))
 
     def _transforms(self) -> Iterable[_Input]:
-        for topic in TF_TOPICS:
-            refuse = partial(self._refuse, topic)
-            yield _Input(topic, [TF_MESSAGE], 100, self._transform, refuse, latched=True)
+        for topic in (TF_STATIC, TF):
+            moving = topic == TF
+            yield _Input(
+                topic,
+                [TF_MESSAGE],
+                100,
+                partial(self._transform, moving),
+                partial(self._refuse, topic),
+                mode=self._motion_mode if moving else lambda: AUTO,
+                latched=not moving,
+                reliable=True,
+                wakes=not moving,
+                sealed=moving,
+            )
+
+    def _motion_mode(self) -> str:
+        return AUTO if self._segmenter.intake.needs_motion else OFF
 
     def _push(self, name: str, message: Any, arrival_ns: int) -> None:
         if self._offers:
@@ -185,8 +203,8 @@ class Inputs:
         for name in names:
             self._in_turn(partial(self._segmenter.push_camera_info, name, message))
 
-    def _transform(self, message: Any, _arrival_ns: int) -> None:
-        self._in_turn(partial(self._segmenter.push_transforms, message))
+    def _transform(self, moving: bool, message: Any, _arrival_ns: int) -> None:  # noqa: FBT001
+        self._in_turn(partial(self._segmenter.push_transforms, message, moving=moving))
 
     def _in_turn(self, act: Callable[[], object]) -> None:
         """Now, or where the messages before it are seen to."""
@@ -244,8 +262,9 @@ class Inputs:
             self._node.destroy_subscription(one.subscription)
             one.subscription = None
         profile = QoSProfile(depth=one.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-        if latched:
+        if latched or one.reliable:
             profile.reliability = ReliabilityPolicy.RELIABLE
+        if latched:
             profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
 
         name = self._resolved(one.topic)
@@ -260,7 +279,8 @@ class Inputs:
                 self._node.get_logger().error(
                     f"{one.topic}: {type(error).__name__}: {error}", throttle_duration_sec=5.0
                 )
-            self._ear.wake()
+            if one.wakes:
+                self._ear.wake()
 
         def heard(act: Callable[[Any, int], None], message: Any, info: MessageInfo) -> None:
             self._ear.take(

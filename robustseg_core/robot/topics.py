@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustseg_core import modalities
 from robustseg_core.robot.config import RobotConfig
 
-TF_TOPICS = ("/tf_static",)
+TF_STATIC, TF = TF_TOPICS = "/tf_static", "/tf"
 TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd")
 """What image_transport appends to an image's topic."""
 
