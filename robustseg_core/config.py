@@ -127,9 +127,20 @@ def _replaced(path: tuple[str, ...], below: Mapping[str, Any], above: Mapping[st
 class StreamConfig(Strict):
     """One sensor of the robot."""
 
-    topic: str = Field("", description="Topic of this modality; empty: the robot has none.")
+    topic: str = Field(
+        "",
+        description="Topic of this modality; empty: the robot has none; auto: the one that looks "
+        "like it, as `robustseg inspect` guesses.",
+    )
     camera_info: str = Field(
         "", description="CameraInfo topic; empty: guessed as the `camera_info` beside the topic."
+    )
+    transport: str = Field(
+        "auto",
+        pattern=r"^(auto|raw|compressed|compressedDepth)$",
+        description="Of an image, how it comes (image_transport): raw, compressed or "
+        "compressedDepth, on the topic's sibling of that name; auto: the topic as it is, else the "
+        "sibling that is there.",
     )
     rectified: bool | None = Field(
         None, description="Image is undistorted already; unset: true if the topic says `rect`."

@@ -42,7 +42,7 @@ from robustseg_core.output.messages import NODE
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND
-from robustseg_ros import parameters, qos
+from robustseg_ros import graph, parameters, qos
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.rclpy_names import ClockType, LoggingSeverity
@@ -81,6 +81,7 @@ class DoctorNode(Node):
 
     def work(self) -> None:
         """Listen, diagnose, print."""
+        self._config = graph.transported(self, graph.settled(self, self._config))
         probe, problem = admit(self._config)
         if probe is None:
             report = refused("live", problem)

@@ -35,6 +35,8 @@ class Modality(ABC):
     """Its letter in names of subsets (`RDEL`); a modality's own."""
     messages: ClassVar[tuple[str, ...]]
     """ROS types that `decode` accepts; messages are duck-typed (rclpy's or rosbags')."""
+    transports: ClassVar[tuple[str, ...]] = ()
+    """Of images, image_transport's names for how they may come, the most wanted first."""
     payload: ClassVar[str] = "data"
     """The field of its messages that holds what the sensor saw, as bytes; faults disturb it."""
     needs_view: ClassVar[bool] = False

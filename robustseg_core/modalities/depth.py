@@ -47,6 +47,7 @@ class Depth(Modality):
     initial: ClassVar = "D"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
     ranges: ClassVar = True
+    transports: ClassVar = ("raw", "compressedDepth", "compressed")
     guess: ClassVar = Guess(
         name=r"depth|\bdisparity\b|\btof\b",
         form=_FORM,
