@@ -382,6 +382,16 @@ class View:
             )
         return view_from_sensor
 
+    def turned(self, modality: str, frame_id: str, at: Moment) -> NDArray[np.float64] | None:
+        """(4, 4) a sensor's frame when the camera looked, from what it was when the sensor saw.
+
+        None: nothing moves on its way, or it is not known.
+        """
+        if at.sensor_ns == at.view_ns or (then := self.stance(modality, frame_id, at)) is None:
+            return None
+        now = self.stance(modality, frame_id, Moment(at.view_ns, at.view_ns))
+        return None if now is None else np.linalg.inv(now) @ then
+
     def place(
         self,
         modality: str,

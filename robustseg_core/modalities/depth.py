@@ -173,7 +173,8 @@ class Depth(Modality):
         if not self._stands_apart(reading.frame_id, view, at):
             return Placed(reading, camera, np.eye(4), camera)
         place = view.view_from(self.name, reading.frame_id, at)
-        return Placed(reading, camera, place, view.camera_of(self.name))
+        turned = view.turned(self.name, reading.frame_id, at)
+        return Placed(reading, camera, place, view.camera_of(self.name), turned)
 
     @classmethod
     def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:

@@ -141,7 +141,9 @@ class Lidar(Modality):
         if camera is None:
             return None
         at = moment(reading, stamp_ns)
-        return Placed(reading, camera, view.view_from(self.name, reading.frame_id, at))
+        place = view.view_from(self.name, reading.frame_id, at)
+        turned = view.turned(self.name, reading.frame_id, at)
+        return Placed(reading, camera, place, turned=turned)
 
     @classmethod
     def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:

@@ -12,8 +12,11 @@ import pytest
 
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.codecs.points import decode_points
+from robustseg_core.config import PointsConfig
 from robustseg_core.health.monitor import State
 from robustseg_core.intake import MOVING
+from robustseg_core.output.cloud import POINT
+from robustseg_core.output.cloud import cloud as output_cloud
 from robustseg_core.recording.replay import replay
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Fault, sentence
@@ -137,6 +140,28 @@ def test_a_mount_that_pans_makes_the_masks_of_one_that_stands():
     # Held by 50 ms beside the next image, it is where it was when it saw.
     assert any(m.stamp_ns > m.bundle.frames["lidar"].stamp_ns for m, _ in both)
     assert made.intake.view.moving("lidar", "lidar") == ("pan",)
+
+
+def test_the_labelled_cloud_is_in_the_frame_as_it_is_at_the_stamp_of_the_mask():
+    made = moving_mount(segmenter())
+    maps = drive(made, [*panning_rows(), *tf_rows(SECONDS)])
+    held = 0
+    for mask in maps[8:]:
+        if "lidar" not in mask.used:
+            continue
+        placed = mask.scene.placed["lidar"]
+        seen = placed.reading.data.xyz
+        turned = math.radians(pan_deg(mask.stamp_ns) - pan_deg(placed.reading.stamp_ns))
+        cos, sin = math.cos(-turned), math.sin(-turned)
+        x, y, z = seen.T
+        expected = np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=1)
+        np.testing.assert_allclose(placed.now(seen), expected, atol=1e-3)
+        held += mask.stamp_ns > placed.reading.stamp_ns
+        fields = output_cloud(mask, made.spec, PointsConfig(source="lidar"))
+        table = np.frombuffer(fields["data"], POINT)
+        found = placed.lands(seen, mask.ids.shape).index
+        np.testing.assert_allclose(table["x"], expected[found, 0], atol=1e-3)
+    assert held > 3
 
 
 def test_before_a_transform_has_come_its_forerunner_serves():
