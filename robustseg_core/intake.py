@@ -429,7 +429,7 @@ class Intake:
         return self.view.needs_motion(
             name
             for name, decoder in self.modalities.items()
-            if self._modes[name] != OFF
+            if self._modes[name] == AUTO
             and (decoder.needs_view or self.view.camera_of(name) is not None)
         )
 
