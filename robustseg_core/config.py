@@ -127,9 +127,20 @@ def _replaced(path: tuple[str, ...], below: Mapping[str, Any], above: Mapping[st
 class StreamConfig(Strict):
     """One sensor of the robot."""
 
-    topic: str = Field("", description="Topic of this modality; empty: the robot has none.")
+    topic: str = Field(
+        "",
+        description="Topic of this modality; empty: the robot has none; auto: the one that looks "
+        "like it, as `robustseg inspect` guesses.",
+    )
     camera_info: str = Field(
         "", description="CameraInfo topic; empty: guessed as the `camera_info` beside the topic."
+    )
+    transport: str = Field(
+        "auto",
+        pattern=r"^(auto|raw|compressed|compressedDepth)$",
+        description="Of an image, how it comes (image_transport): raw, compressed or "
+        "compressedDepth, on the topic's sibling of that name; auto: the topic as it is, else the "
+        "sibling that is there.",
     )
     rectified: bool | None = Field(
         None, description="Image is undistorted already; unset: true if the topic says `rect`."
@@ -294,6 +305,18 @@ class ViewConfig(Strict):
         le=100_000,
         description="A transform that puts a sensor farther than this from the view's camera is "
         "refused; the last good one stays.",
+    )
+
+    tf_grace_s: float = Field(
+        0.2,
+        ge=0,
+        le=10,
+        description="Of a mount that moves (/tf): data may be newer than its newest transform, or "
+        "older than the oldest, by so much; then that one is used, and nothing is extrapolated. "
+        "Beyond it the sensor is left out (no_tf).",
+    )
+    tf_kept_s: float = Field(
+        10.0, gt=0, le=600, description="How much of the past of /tf is kept, as tf2 does."
     )
 
     @model_validator(mode="after")

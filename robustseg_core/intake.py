@@ -29,6 +29,7 @@ from robustseg_core.health.backlog import Backlog, Load
 from robustseg_core.health.identity import Identity
 from robustseg_core.health.monitor import HealthMonitor
 from robustseg_core.modalities import Modality
+from robustseg_core.modalities._base import moment
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.sync.buffer import ACCUMULATED
 from robustseg_core.sync.offsets import Offsets
@@ -49,7 +50,9 @@ from robustseg_core.types import (
 log = logging.getLogger(__name__)
 
 TRANSFORM = "transform"
-"""The subject of what is refused of /tf_static."""
+"""The subject of what is refused of /tf_static, ..."""
+MOVING = "moving transform"
+"""... and of /tf."""
 CHECKED_NS = SECOND // 10
 """Of what no set asks for, a message is looked into all the same where none was for so long."""
 TOGETHER_NS = SECOND
@@ -120,7 +123,7 @@ class Observer:
         """A CameraInfo was refused for that finding, or is used."""
 
     def placed(self, message: Any, finding: Finding | None) -> None:
-        """Static transforms were refused for that finding, or are used."""
+        """Transforms, static or moving, were refused for that finding, or are used."""
 
     def stepped(self, now_ns: int, label_map: LabelMap | None) -> None:
         """The segmenter was stepped, and made this mask, or none."""
@@ -403,17 +406,32 @@ class Intake:
                 self._recalibrated(modality, f"CameraInfo of {modality} changed", changes)
         return None
 
-    def push_transforms(self, message: Any) -> Finding | None:
-        """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
+    def push_transforms(self, message: Any, *, moving: bool = False) -> Finding | None:
+        """Take transforms (tf2_msgs/TFMessage); why one was rejected, or None.
+
+        Args:
+            message: the message; it may be serialized (`edges`).
+            moving: they are of /tf, and hold at their stamps; else of /tf_static, and for ever.
+        """
         finding = None
         with self._lock:
             try:
-                self.view.add_transforms(message)
+                (self.view.move if moving else self.view.add_transforms)(message)
             except Rejection as rejection:
                 finding = rejection.finding
-                self._count_refusal(TRANSFORM, finding)
+                self._count_refusal(MOVING if moving else TRANSFORM, finding)
         self._observer.placed(message, finding)
         return finding
+
+    @property
+    def needs_motion(self) -> bool:
+        """Whether anybody has to listen to /tf (`View.needs_motion`)."""
+        return self.view.needs_motion(
+            name
+            for name, decoder in self.modalities.items()
+            if self._modes[name] == AUTO
+            and (decoder.needs_view or self.view.camera_of(name) is not None)
+        )
 
     def reject_calibration(self, topic: str, finding: Finding) -> None:
         """Count a CameraInfo or transform that never became one (it did not parse)."""
@@ -501,6 +519,7 @@ class Intake:
             self._identities = {name: Identity() for name in self._streams}
             for decoder in self.modalities.values():
                 decoder.reset()
+            self.view.forget_motion()
 
     def configure(self, config: RobotConfig, now_ns: int) -> None:
         """Other values of what may change in mid-drive (docs/robot/README.md); the rest stays.
@@ -584,7 +603,7 @@ class Intake:
         name = reading.modality
         if moved := self.view.settle(name, reading.frame_id):
             self._recalibrated(name, name, moved)
-        far = self.view.far(name, reading.frame_id)
+        far = self.view.far(name, reading.frame_id, moment(reading))
         if not far:
             self._refusals.pop((name, Fault.NO_TF), None)
         elif self._refuse(name, Fault.NO_TF, far):
@@ -753,7 +772,8 @@ class Intake:
             self.view.set_image_size(*size, frame_id=reading.frame_id)
         self._settle(reading)
         self._tell(now_ns)
-        missing = self.modalities[name].usable(reading.frame_id, self.view)
+        at = moment(reading)
+        missing = self.modalities[name].usable(reading.frame_id, self.view, at)
         self._health.block(name, _blocked(missing, reading, self.view))
         return None
 
@@ -922,4 +942,5 @@ def _blocked(missing: Fault | None, reading: Reading, view: View) -> Finding | N
     """What people are told while a sensor cannot be placed."""
     if missing is None:
         return None
-    return Finding(missing, fatal=False, text=view.why(missing, reading.modality, reading.frame_id))
+    text = view.why(missing, reading.modality, reading.frame_id, moment(reading))
+    return Finding(missing, fatal=False, text=text)

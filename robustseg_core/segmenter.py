@@ -28,9 +28,9 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.evidence.crosscheck import CrossCheck
 from robustseg_core.evidence.sight import Sight, step_of
 from robustseg_core.geometry.scene import Placed, Scene
-from robustseg_core.geometry.view import View
+from robustseg_core.geometry.view import View, still
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
-from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.models import architectures, checkpoint
 from robustseg_core.models.calibration import Promise
 from robustseg_core.models.network import Network
@@ -119,8 +119,11 @@ class Segmenter:
         self._stopwatch_ns = stopwatch_ns
         self._configs: deque[RobotConfig] = deque()
         """What is to be in force from the next step on."""
-        self._encoded: dict[str, tuple[tuple[int, int], Frame | Finding]] = {}
-        """modality -> (newest stamp and view, what was made of it, or why nothing can be seen)."""
+        self._encoded: dict[
+            str, tuple[tuple[int, int], NDArray[np.float64] | None, Frame | Finding]
+        ] = {}
+        """modality -> (newest stamp and view, where its mount stood, what was made of it, or why
+        nothing can be seen)."""
 
     @classmethod
     def from_config(cls, config: RobotConfig) -> Segmenter:
@@ -170,9 +173,9 @@ class Segmenter:
         """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
         return self.intake.push_camera_info(modality, message)
 
-    def push_transforms(self, message: Any) -> Finding | None:
-        """Take static transforms (tf2_msgs/TFMessage); why one was rejected, or None."""
-        return self.intake.push_transforms(message)
+    def push_transforms(self, message: Any, *, moving: bool = False) -> Finding | None:
+        """Take transforms (tf2_msgs/TFMessage), static or of /tf; why one was rejected, or None."""
+        return self.intake.push_transforms(message, moving=moving)
 
     def remarks(self) -> list[str]:
         """What people should know of the drive so far beside each sensor's health, a sentence each.
@@ -309,11 +312,13 @@ class Segmenter:
         absent = dict(match.absent)
         for name, items in match.items.items():
             decoder = self.intake.modalities[name]
-            key = (items[-1].stamp_ns, view.version)
+            key, newest = (items[-1].stamp_ns, view.version), items[-1].payload
             cached = self._encoded.get(name)
             try:
-                if cached is not None and cached[0] == key and not decoder.accumulates:
-                    made = cached[1]  # held: the same scan beside the next image
+                stance = view.stance(name, newest.frame_id, moment(newest, match.stamp_ns))
+                same = cached is not None and cached[0] == key and still(cached[1], stance)
+                if cached is not None and same and not decoder.accumulates:
+                    key, stance, made = cached  # held: the same scan beside the next image
                 else:
                     made = self._seen(decoder, [item.payload for item in items], match.stamp_ns)
             except Rejection as rejection:
@@ -324,7 +329,7 @@ class Segmenter:
                 text = f"{type(error).__name__}: {error}"
                 absent[name] = self._tell(name, now_ns, Fault.INTERNAL, text)
                 continue
-            self._encoded[name] = (key, made)
+            self._encoded[name] = (key, stance, made)
             if isinstance(made, Finding):
                 absent[name] = self._tell(name, now_ns, made.fault, made.text)
             else:
@@ -364,7 +369,8 @@ class Segmenter:
         for name in used:
             with suppress(Rejection):  # its transform went while the mask was made
                 reading = match.items[name][-1].payload
-                if (found := self.intake.modalities[name].placed(reading, view)) is not None:
+                decoder = self.intake.modalities[name]
+                if (found := decoder.placed(reading, view, match.stamp_ns)) is not None:
                     placed[name] = found
         return Scene(view.calibration, placed)
 

@@ -17,7 +17,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import typer
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -31,7 +30,6 @@ from robustseg_core.cli.terminal import err
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.doctor.examine import admit, diagnose, refused
 from robustseg_core.doctor.observation import BAD, OK, Observation, Offer
-from robustseg_core.doctor.places import TF_STATIC
 from robustseg_core.doctor.probe import Probe
 from robustseg_core.doctor.report import Check, Report
 from robustseg_core.doctor.surroundings import (
@@ -40,14 +38,13 @@ from robustseg_core.doctor.surroundings import (
     check_computer,
     check_transports,
 )
-from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import NODE
-from robustseg_core.robot.topics import calibrations
+from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND
-from robustseg_ros import optional, parameters, qos
+from robustseg_ros import graph, parameters, qos
 from robustseg_ros.arrivals import Ear
-from robustseg_ros.inputs import TF_MESSAGE, Inputs
+from robustseg_ros.inputs import Inputs
 from robustseg_ros.rclpy_names import ClockType, LoggingSeverity
 from robustseg_ros.running import command_line, run
 
@@ -55,8 +52,6 @@ MASKS = "label_mask"
 LOOK_NS = SECOND
 """How often the graph is looked at, as the node does."""
 NAP_NS = 20 * MS
-NOISY = 1000
-"""Messages of /tf that are learned from."""
 
 
 class DoctorNode(Node):
@@ -86,6 +81,7 @@ class DoctorNode(Node):
 
     def work(self) -> None:
         """Listen, diagnose, print."""
+        self._config = graph.transported(self, graph.settled(self, self._config))
         probe, problem = admit(self._config)
         if probe is None:
             report = refused("live", problem)
@@ -107,7 +103,7 @@ class DoctorNode(Node):
 
     def _examine(self, probe: Probe, problem: str) -> Report:
         inputs = self._inputs = Inputs(self, probe.segmenter, self._ear)
-        self._listen_beside(probe)
+        self._listen_beside()
         start_ns = time.monotonic_ns()
         self._listen(probe.segmenter, inputs, start_ns + round(self._seconds * SECOND))
         end_ns = self._ear.heard_ns()
@@ -130,21 +126,10 @@ class DoctorNode(Node):
         unseen.append("the drivers' own shells and clocks: DDS is judged by this shell's settings")
         return diagnose(observation, "live", problem, of_node, unseen=unseen)
 
-    def _listen_beside(self, probe: Probe) -> None:
-        """/clock and /tf: the node does not need them, the diagnosis does."""
+    def _listen_beside(self) -> None:
+        """/clock: the node does not need it, the diagnosis does."""
         loose = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(Clock, "/clock", self._tick, loose)
-        left = [NOISY]
-
-        def learn(message: Any) -> None:
-            if left[0] > 0:
-                left[0] -= 1
-                probe.moving.add(message)
-
-        try:
-            optional.subscribe(self, TF_MESSAGE, "/tf", learn, loose)
-        except RobustsegError as error:  # /tf_static has the same type, and is complained about
-            self.get_logger().warning(str(error))
 
     def _tick(self, message: Clock) -> None:
         self._clock_watch.look(nanoseconds(message.clock), time.monotonic_ns())
@@ -175,7 +160,7 @@ class DoctorNode(Node):
     def _offers(self, inputs: Inputs) -> dict[str, Offer]:
         """Topics with publishers: those of the robot as it spells them, then all others."""
         streams = list(self._config.topics.values())
-        ours = {*streams, *calibrations(self._config), TF_STATIC}
+        ours = {*streams, *calibrations(self._config), *TF_TOPICS}
         mismatches = inputs.mismatches()  # of types, `examine` has its own check
         offers: dict[str, Offer] = {}
         for topic in ours:

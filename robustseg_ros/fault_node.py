@@ -22,7 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from robustseg_core import modalities
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, Sample, parse_fault
-from robustseg_ros import optional, parameters
+from robustseg_ros import graph, optional, parameters
 from robustseg_ros.inputs import choose_type
 from robustseg_ros.rclpy_names import ClockType
 from robustseg_ros.running import command_line, leave, run, spin
@@ -52,7 +52,7 @@ class FaultNode(Node):
             "faults", Parameter.Type.STRING_ARRAY, strings
         )
         wanted: list[str] = declared.value or []
-        config = parameters.declare(self)
+        config = graph.settled(self, parameters.declare(self))
         self._topics = config.topics
         if not self._topics:
             raise RobustsegError("no stream has a topic; set streams.<modality>.topic")

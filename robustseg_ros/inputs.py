@@ -1,15 +1,17 @@
-"""What the node listens to: one subscription per sensor, CameraInfo, static transforms.
+"""What the node listens to: one subscription per sensor, CameraInfo, transforms.
 
 A sensor's message type is the one that the graph offers; where nobody offers anything yet, the
-topic's name decides. `watch` looks again: when a publisher comes, and once a second. Sensors are
-asked for best effort: a reliable reader that lost one fragment delivers nothing until the writer's
-next heartbeat, seconds later, and by then nobody wants the old image.
+topic's name decides. An image may come on a sibling of its topic (`streams.*.transport`). `watch`
+looks again: when a publisher comes, and once a second. Sensors are asked for best effort: a
+reliable reader that lost one fragment delivers nothing until the writer's next heartbeat, seconds
+later, and by then nobody wants the old image. /tf is asked for as by tf2 (reliable, 100 deep), and
+only while a sensor may hang on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,10 +21,18 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
+from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
 from robustseg_core.errors import RobustsegError
-from robustseg_core.robot.config import RobotConfig
-from robustseg_core.robot.topics import TF_TOPICS, calibrations
+from robustseg_core.robot.config import COMPRESSED_IMAGE, RobotConfig
+from robustseg_core.robot.topics import (
+    TF,
+    TF_STATIC,
+    calibrations,
+    choose,
+    contradiction,
+    spellings,
+)
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import Rejection
 from robustseg_ros import optional, qos
@@ -30,8 +40,6 @@ from robustseg_ros.arrivals import Ear
 from robustseg_ros.optional import MessageInfo
 
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-TF_MESSAGE = "tf2_msgs/msg/TFMessage"
-IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 
 def choose_type(topic: str, accepted: Sequence[str], offered: Iterable[str]) -> str:
@@ -59,11 +67,18 @@ class _Input:
     take: Callable[[Any, int], None]
     """Gets a message, and when it came on the steady clock."""
     refuse: Callable[[Rejection, int], None]
+    name: str = ""
+    """Of the stream, where it is a sensor's."""
+    spelled: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Topics that an image may come on, the most wanted first, and their types."""
     missed: Callable[[int], None] = lambda _until_ns: None
     """Told until when messages came that were lost on our side."""
     mode: Callable[[], str] = lambda: AUTO
     """Nobody listens to what is `OFF`."""
     latched: bool = False
+    reliable: bool = False
+    wakes: bool = True
+    """Whether who makes masks is woken by a message."""
     sealed: bool = False
     """Gets serialized messages."""
     asked: tuple[str, bool] | None = None
@@ -107,7 +122,9 @@ class Inputs:
         for one in self._inputs:
             if one.mode() == OFF:
                 self._unsubscribe(one)
-            elif (wanted := self._wanted(one)) != one.asked:
+                continue
+            self._retarget(one)
+            if (wanted := self._wanted(one)) != one.asked:
                 if one.asked is not None and one.asked[0] != wanted[0]:
                     was = one.asked[0]
                     self._node.get_logger().warning(f"{one.topic} is {wanted[0]} now, was {was}")
@@ -140,16 +157,17 @@ class Inputs:
         for name in self._segmenter.streams:
             stream = self._config.streams[name]
             kind = modalities.load(name)
-            take = partial(self._push, name)
-            refuse = partial(self._reject, name)
-            missed = partial(self._missed, name)
+            spelled = spellings(name, stream.topic, stream.transport)
+            topic, accepted = next(iter(spelled.items()))
             yield _Input(
-                stream.topic,
-                kind.messages,
+                topic,
+                accepted,
                 kind.queue,
-                take,
-                refuse,
-                missed,
+                partial(self._push, name),
+                partial(self._reject, name),
+                name=name,
+                spelled=spelled,
+                missed=partial(self._missed, name),
                 mode=partial(self._mode, name),
                 sealed=self._offers,
             )
@@ -165,9 +183,23 @@ class Inputs:
                 yield _Input(topic, [CAMERA_INFO], 2, take, partial(self._refuse, topic))
 
     def _transforms(self) -> Iterable[_Input]:
-        for topic in TF_TOPICS:
-            refuse = partial(self._refuse, topic)
-            yield _Input(topic, [TF_MESSAGE], 100, self._transform, refuse, latched=True)
+        for topic in (TF_STATIC, TF):
+            moving = topic == TF
+            yield _Input(
+                topic,
+                [TF_MESSAGE],
+                100,
+                partial(self._transform, moving),
+                partial(self._refuse, topic),
+                mode=self._motion_mode if moving else lambda: AUTO,
+                latched=not moving,
+                reliable=True,
+                wakes=not moving,
+                sealed=moving,
+            )
+
+    def _motion_mode(self) -> str:
+        return AUTO if self._segmenter.intake.needs_motion else OFF
 
     def _push(self, name: str, message: Any, arrival_ns: int) -> None:
         if self._offers:
@@ -185,8 +217,8 @@ class Inputs:
         for name in names:
             self._in_turn(partial(self._segmenter.push_camera_info, name, message))
 
-    def _transform(self, message: Any, _arrival_ns: int) -> None:
-        self._in_turn(partial(self._segmenter.push_transforms, message))
+    def _transform(self, moving: bool, message: Any, _arrival_ns: int) -> None:  # noqa: FBT001
+        self._in_turn(partial(self._segmenter.push_transforms, message, moving=moving))
 
     def _in_turn(self, act: Callable[[], object]) -> None:
         """Now, or where the messages before it are seen to."""
@@ -198,6 +230,23 @@ class Inputs:
     def _refuse(self, topic: str, rejection: Rejection, _arrival_ns: int) -> None:
         self._segmenter.intake.reject_calibration(topic, rejection.finding)
         self._node.get_logger().warning(str(rejection), throttle_duration_sec=5.0)
+
+    def _retarget(self, one: _Input) -> None:
+        """Turn to the sibling of an image's topic that somebody offers, if nobody offers this."""
+        if len(one.spelled) < 2:
+            return
+        offered = {topic: self._kinds(topic) for topic in one.spelled}
+        heard = set(one.accepted) & set(offered[one.topic])
+        topic = one.topic if heard else choose(one.spelled, offered)
+        if topic == one.topic or not any(offered.values()):
+            return
+        self._node.get_logger().info(f"{topic} is there instead of {one.topic}")
+        self._unsubscribe(one)
+        one.topic, one.accepted = topic, one.spelled[topic]
+
+    def _kinds(self, topic: str) -> list[str]:
+        offers = self._node.get_publishers_info_by_topic(self._resolved(topic))
+        return [offer.topic_type for offer in offers]
 
     def _wanted(self, one: _Input) -> tuple[str, bool]:
         """Type and durability that fit what the graph offers now.
@@ -221,7 +270,9 @@ class Inputs:
         name = self._resolved(one.topic)
         before = self._strange.pop(name, "")
         if strange := sorted(set(kinds) - set(one.accepted)):
-            text = (
+            stream = self._config.streams.get(one.name)
+            wrong = contradiction(one.name, stream.topic, stream.transport, kinds) if stream else ""
+            text = wrong or (
                 f"{name} is offered as {', '.join(strange)}, expected {' or '.join(one.accepted)}; "
                 "publish it as that, or give another topic"
             )
@@ -244,8 +295,9 @@ class Inputs:
             self._node.destroy_subscription(one.subscription)
             one.subscription = None
         profile = QoSProfile(depth=one.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-        if latched:
+        if latched or one.reliable:
             profile.reliability = ReliabilityPolicy.RELIABLE
+        if latched:
             profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
 
         name = self._resolved(one.topic)
@@ -260,7 +312,8 @@ class Inputs:
                 self._node.get_logger().error(
                     f"{one.topic}: {type(error).__name__}: {error}", throttle_duration_sec=5.0
                 )
-            self._ear.wake()
+            if one.wakes:
+                self._ear.wake()
 
         def heard(act: Callable[[Any, int], None], message: Any, info: MessageInfo) -> None:
             self._ear.take(

@@ -30,7 +30,7 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.recording.axis import on_one_axis
 from robustseg_core.recording.guess import Candidate, rank
 from robustseg_core.recording.inject import FaultyBag
-from robustseg_core.robot.topics import TF_TOPICS
+from robustseg_core.robot.topics import TF_STATIC
 from robustseg_core.types import SECOND, Rejection
 from robustseg_ros import optional
 from robustseg_ros.restamp import restamp
@@ -139,7 +139,7 @@ class PlayNode(Node):
 
     def _advertise(self, name: str, kind: str) -> None:
         qos = QoSProfile(depth=DEPTH_BULKY if kind in BULKY else DEPTH)
-        if name in TF_TOPICS:
+        if name == TF_STATIC:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         try:
             self._sinks[name] = optional.publisher(self, kind, name, qos)
@@ -174,8 +174,8 @@ class PlayNode(Node):
 
     def _timeline(self) -> Iterator[tuple[float, Recorded]]:
         """(seconds since the start, message); static transforms first, and the next bag at once."""
-        yield from ((0.0, r) for r in self._source.messages(set(TF_TOPICS) & set(self._sinks)))
-        sent = self._source.messages(set(self._sinks) - set(TF_TOPICS))
+        yield from ((0.0, r) for r in self._source.messages({TF_STATIC} & set(self._sinks)))
+        sent = self._source.messages(set(self._sinks) - {TF_STATIC})
         for time_ns, recorded in on_one_axis(sent, self._bag.spans):
             yield (time_ns - self._bag.start_ns) / SECOND, recorded
 

@@ -1,4 +1,4 @@
-"""Header stamps of serialized messages, moved in place: eight bytes of a CDR payload.
+"""Stamps of serialized messages, moved in place: of the header, and of each transform.
 
 A header comes first where a type has one, so its stamp is at a fixed place: four bytes of
 encapsulation (DDS-RTPS 10.5; the second says the byte order), then seconds and nanoseconds.
@@ -7,12 +7,14 @@ encapsulation (DDS-RTPS 10.5; the second says the byte order), then seconds and 
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from functools import cache
 
 from rosbags.interfaces import Nodetype
 
 from robustseg_core.bag.typestore import typestore
-from robustseg_core.types import SECOND
+from robustseg_core.codecs.tf_message import TF_MESSAGE, shifted
+from robustseg_core.types import SECOND, Rejection
 
 _AT = 4
 _HEADER = (Nodetype.NAME, "std_msgs/msg/Header")
@@ -28,10 +30,13 @@ def has_header(msgtype: str) -> bool:
 
 
 def restamp(raw: bytes, msgtype: str, shift_ns: int) -> bytes:
-    """`raw` with its header stamp moved by `shift_ns`; unchanged where the type has none.
+    """`raw` with its stamps moved by `shift_ns`; unchanged where the type has none, or it is torn.
 
     A zero stamp stays zero: it means "never set", and that is a fault worth keeping.
     """
+    if msgtype == TF_MESSAGE:
+        with suppress(Rejection):
+            return shifted(raw, shift_ns)
     if not has_header(msgtype) or len(raw) < _AT + 8:
         return raw
     form = "<iI" if raw[1] & 1 else ">iI"

@@ -34,7 +34,7 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND, LabelMap
-from robustseg_ros import parameters
+from robustseg_ros import graph, parameters
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
@@ -165,7 +165,7 @@ class SegmentNode(LifecycleNode):
     def _load(self) -> Segmenter:
         budget()  # a wrong one is said now, and not at the first message
         self._config = parameters.read(self)
-        segmenter = Segmenter.from_config(self._config)
+        segmenter = Segmenter.from_config(graph.settled(self, self._config))
         segmenter.warm_up()
         self._segmenter = segmenter
         deaf = [n for n in self._config.topics if n not in segmenter.streams]
@@ -202,6 +202,7 @@ class SegmentNode(LifecycleNode):
         """A parameter has changed that may, while active."""
         self._config = config
         if self._segmenter is not None:
+            config = graph.as_settled(config, self._segmenter.config)
             self._segmenter.configure(config)
             self._news.set()
         if self._inputs is not None:

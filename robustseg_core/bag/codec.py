@@ -111,6 +111,11 @@ def codec_of(connection: Connection) -> Codec:
     return _codec(kind, connection.msgdef, connection.digest, ros1=False)
 
 
+def codec_for(kind: str) -> Codec:
+    """The codec of CDR payloads of a type as robustseg has it: off the wire, of no bag."""
+    return _codec(kind, MessageDefinition(MessageDefinitionFormat.NONE, ""), "", ros1=False)
+
+
 @lru_cache(maxsize=256)
 def _codec(kind: str, definition: MessageDefinition, digest: str, *, ros1: bool) -> Codec:
     ours, why = typestore(), "the bag has no definition of it, and neither has robustseg"

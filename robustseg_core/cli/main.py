@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
 from robustseg_core.cli import adapt as cli_adapt
 from robustseg_core.cli import doctor as cli_doctor
@@ -25,6 +23,7 @@ from robustseg_core.cli import robustness as cli_robustness
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.options import (
     ALL_CORES,
+    BAG_HELP,
     AsJson,
     Bags,
     Device,
@@ -50,7 +49,7 @@ from robustseg_core.storage import limits
 from robustseg_core.text import visible
 
 if TYPE_CHECKING:
-    from robustseg_core.recording.survey import Survey
+    pass
 
 
 class _Commands(typer.core.TyperGroup):
@@ -146,48 +145,39 @@ def _options(
 
 @app.command()
 def inspect(
-    bags: Bags,
+    bags: Annotated[list[Path] | None, typer.Argument(metavar="[BAG...]", help=BAG_HELP)] = None,
     *,
+    live: Annotated[
+        bool, typer.Option("--live", help="Listen to the robot that runs, over ROS 2.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=0.5, max=3600, help="How long to listen, with --live.")
+    ] = 5.0,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
     """What is in a recording: topics, rates, gaps, the guessed sensors and a robot.yaml to paste.
 
-    [dim]Example:[/] robustseg inspect drive.mcap > robot.yaml
+    [dim]Examples:[/] robustseg inspect drive.mcap > robot.yaml    robustseg inspect --live
     """
+    if live == bool(bags):
+        raise RobustsegError(
+            "inspect looks at a recording or at the live robot; give BAG, or --live"
+        )
+    if not bags:
+        from robustseg_core.cli.node import run_with_parameters
+
+        words = ["--seconds", f"{seconds:g}", *(["--json"] if as_json else [])]
+        raise SystemExit(run_with_parameters("robustseg_ros.inspect_node", {}, *words))
     from robustseg_core.bag import Bag
+    from robustseg_core.cli.survey_table import show
     from robustseg_core.recording.survey import survey
 
     with Bag(bags) as bag:
         found = survey(bag)
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=1))
-    else:
-        _show(found, bags)
+    show(found, ", ".join(path.name for path in bags), as_json=as_json)
     if strict and found.notices:
         raise typer.Exit(NOTICED)
-
-
-def _show(found: Survey, bags: list[Path]) -> None:
-    title = f"{', '.join(p.name for p in bags)}: {found.duration_s:.2f} s"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("sensor", no_wrap=True)
-    table.add_column("topic, type", overflow="fold")
-    for name in ("count", "Hz", "gap, ms"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for topic in found.topics:
-        rate = "" if topic.rate_hz is None else f"{topic.rate_hz:.2f}"
-        gap = "" if topic.largest_gap_ms is None else f"{topic.largest_gap_ms:.0f}"
-        what = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
-        if not topic.decodable:
-            what.append("\n").append_text(literal(topic.problem, "red"))
-        table.add_row(topic.modality or "", what, str(topic.count), rate, gap)
-    err.print(table)
-    for notice in found.notices:
-        err.notice(notice)
-    err.print()
-    err.print("robot.yaml, guessed (this part goes to standard output):", style="dim")
-    typer.echo(found.robot_yaml(), nl=False)
 
 
 @app.command()

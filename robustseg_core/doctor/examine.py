@@ -17,11 +17,8 @@ from robustseg_core.recording.clip import Clip
 from robustseg_core.recording.replay import replay
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
-from robustseg_core.types import SECOND, Rejection
+from robustseg_core.types import SECOND
 
-TF = "/tf"
-_MOVING = 1000
-"""Messages of /tf that are read for a hint."""
 MOST_NAMED = 8
 """Topics that are named one by one."""
 
@@ -58,11 +55,6 @@ def examine(
 
     for _ in replay(beginning, probe.segmenter, on_message=read):
         pass
-    for recorded in itertools.islice(bag.messages({TF}), _MOVING):
-        try:
-            probe.moving.add(recorded.message())
-        except Rejection:
-            continue
     start_ns = bag.start_ns
     newest = [log.arrivals_ns[-1] for log in probe.logs.values() if log.arrivals_ns]
     end_ns = max([start_ns, beginning.last_ns, *newest])  # a second bag may lie before the first

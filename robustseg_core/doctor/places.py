@@ -5,16 +5,14 @@ from __future__ import annotations
 import reprlib
 
 from robustseg_core import modalities
+from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.doctor.observation import BAD, NONE, OK, WARN, Observation, Stream, cut, of_type
 from robustseg_core.doctor.report import Check, Row
 from robustseg_core.errors import did_you_mean
 from robustseg_core.geometry.camera import same_aspect
 from robustseg_core.recording.guess import CAMERA_INFO, camera_info_of
-from robustseg_core.robot.topics import TF_TOPICS, calibrations, camera_info_topic
+from robustseg_core.robot.topics import TF, TF_STATIC, calibrations, camera_info_topic
 from robustseg_core.types import Fault, Rejection
-
-TF_STATIC = TF_TOPICS[0]
-TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 
 
 def check_place(stream: Stream) -> list[Check]:
@@ -28,7 +26,14 @@ def transforms_row(observation: Observation) -> Row:
     """The row of /tf_static, on which everything that is projected depends."""
     probe, offer = observation.probe, observation.offers.get(TF_STATIC)
     posed = probe.segmenter.config.view.extrinsics
-    needed = [n for n in probe.logs if modalities.load(n).needs_view and n not in posed]
+    view = probe.segmenter.intake.view
+    needed = [
+        name
+        for name, log in probe.logs.items()
+        if modalities.load(name).needs_view
+        and name not in posed
+        and not any(view.moving(name, frame) for frame in log.frames)
+    ]
     checks = []
     if offer is None or not (offer.publishers is None or offer.publishers):
         fix = f"publish it, or set view.extrinsics.{needed[0]}" if needed else ""
@@ -92,11 +97,30 @@ def _tf(stream: Stream) -> Check:
     else:
         if far:
             return stream.warn("tf", f"{far}: refused, the last good one is used", fix)
-        return stream.ok("tf", f"{frame} to {target}")
+        if untimely := _untimely(stream, frame):
+            return untimely
+        return stream.ok("tf", f"{frame} to {target}{_moving(stream, frame)}")
     if far:
         tell = stream.bad if projected else stream.warn
         return tell("tf", f"{far}: refused", fix)
     return _no_tf(stream, frame, target)
+
+
+def _untimely(stream: Stream, frame: str) -> Check | None:
+    """A mount that moves, of which nobody said in time how it stands."""
+    log, view = stream.log, stream.observation.probe.segmenter.intake.view
+    told = log.why.get(Fault.NO_TF, "")
+    if not view.moving(stream.name, frame) or f" on {TF} " not in told:
+        return None  # or /tf had not been heard yet
+    tell = stream.warn if log.used else stream.bad
+    found, fix = cut(told.removeprefix(f"{Fault.NO_TF.value}: "))
+    return tell("tf", f"{found} ({log.reasons[Fault.NO_TF]} masks)", fix)
+
+
+def _moving(stream: Stream, frame: str) -> str:
+    """What moves on the way of a stream, if anything does."""
+    names = stream.observation.probe.segmenter.intake.view.moving(stream.name, frame)
+    return f"; on /tf: {', '.join(names)}" if names else ""
 
 
 def _no_tf(stream: Stream, frame: str, target: str) -> Check:
@@ -106,11 +130,8 @@ def _no_tf(stream: Stream, frame: str, target: str) -> Check:
     found = f"no transform from {frame!r} to {target!r}"
     found += "" if projected else ": it is taken to see just what the camera sees"
     ways = "or set view.extrinsics.<name>: [x, y, z, qx, qy, qz, qw]"
-    if probe.moving.way(target, frame) is not None:
-        found += "; /tf has one, and only /tf_static is listened to"
-        return tell("tf", found, f"publish it on /tf_static, {ways}")
     if absent := [f for f in (frame, target) if f not in probe.frames]:
-        found += f"; /tf_static never names {' nor '.join(map(repr, absent))}"
+        found += f"; neither /tf_static nor /tf names {' nor '.join(map(repr, absent))}"
         if probe.frames and (hint := did_you_mean(absent[0], probe.frames)).startswith("did"):
             found += f", {hint.rstrip('?')}"
     fix = (

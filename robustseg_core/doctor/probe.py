@@ -9,15 +9,16 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from robustseg_core import modalities
 from robustseg_core.codecs.fields import as_bytes, header
 from robustseg_core.codecs.picture import picture_size
+from robustseg_core.codecs.tf_message import Edge, edges
 from robustseg_core.engines.blank import blank
 from robustseg_core.errors import RobustsegError
-from robustseg_core.geometry.transforms import TransformTree, strip
 from robustseg_core.intake import Observer
 from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig
@@ -78,12 +79,10 @@ class Probe(Observer):
         """To be played to, or fed by the node's `Inputs`."""
         self.logs = {name: StreamLog() for name in self.segmenter.streams}
         self.transforms = 0
-        """Messages on /tf_static."""
+        """Messages on /tf_static and /tf."""
         self.transform_refused = ""
         self.frames: set[str] = set()
-        """What /tf_static joins."""
-        self.moving = TransformTree()
-        """What /tf joins; the segmenter does not listen to it."""
+        """What they join."""
 
     def pushed(self, modality: str, message: Any, now_ns: int, finding: Finding | None) -> None:
         """Note when it came, what it calls itself, and why it was rejected."""
@@ -111,10 +110,10 @@ class Probe(Observer):
         self.transforms += 1
         if finding is not None:
             self.transform_refused = finding.text
-        for stamped in getattr(message, "transforms", None) or ():
-            parent = getattr(getattr(stamped, "header", None), "frame_id", None)
-            child = getattr(stamped, "child_frame_id", None)
-            self.frames.update(strip(name) for name in (parent, child) if isinstance(name, str))
+        with suppress(Rejection):  # the tree has said so
+            for row in edges(message):
+                if isinstance(row, Edge):
+                    self.frames.update((row.parent, row.child))
 
     def stepped(self, now_ns: int, label_map: LabelMap | None) -> None:
         """Note which sensors are in a mask, in doubt or not, and why the others are not."""

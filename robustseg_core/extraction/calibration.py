@@ -22,7 +22,8 @@ def calibration_of(view: View, frame_ids: Mapping[str, str]) -> dict[str, Any]:
         `frame_id` and `camera_size` (H, W) of the masks; `intrinsics`, the 3x3 camera matrix for
         pixels of the grid (absent without CameraInfo; lens distortion is in `cameras`);
         `view_from`, modality -> 4x4 transform to the view's optical frame, metres (absent where
-        nobody told); `cameras`, modality -> its own CameraInfo.
+        nobody told); `cameras`, modality -> its own CameraInfo; `moving`, modality -> frames of /tf
+        on its way, whose `view_from` is the last one (absent where nothing moves).
     """
     found: dict[str, Any] = {"frame_id": view.frame_id, "camera_size": list(view.camera_size)}
     if camera := view.camera:
@@ -35,6 +36,9 @@ def calibration_of(view: View, frame_ids: Mapping[str, str]) -> dict[str, Any]:
             [0.0, 0.0, 1.0],
         ]
     found["view_from"], found["cameras"] = {}, {}
+    moving = {name: list(view.moving(name, frame)) for name, frame in frame_ids.items()}
+    if any(moving.values()):
+        found["moving"] = {name: frames for name, frames in moving.items() if frames}
     for name, frame_id in frame_ids.items():
         with suppress(Rejection):  # nobody told where it is
             found["view_from"][name] = view.view_from(name, frame_id).tolist()

@@ -28,10 +28,17 @@ class Placed:
     """(4, 4)."""
     lens: Camera | None = None
     """Whose pixels the distances belong to; None: they are points already."""
+    turned: NDArray[np.float64] | None = None
+    """(4, 4) the sensor's frame at the mask's stamp, from what it was when the sensor saw; None:
+    its mount stands."""
 
     def lands(self, points: NDArray[np.float32], size: tuple[int, int]) -> Projection:
         """Where (N, 3) points in the sensor's frame land on a mask of `size` (H, W)."""
         return project(moved(points, self.camera_from_sensor), self.camera, size)
+
+    def now(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 3) points in the sensor's frame, as it is at the mask's stamp."""
+        return points if self.turned is None else moved(points, self.turned)
 
     def nearest(self, points: NDArray[np.float32], size: tuple[int, int]) -> Nearest:
         """Which of (N, 3) points in the sensor's frame each pixel of a mask shows."""

@@ -1,12 +1,13 @@
 """The pixel grid that all sensors are brought onto: that of the camera, in the network's size.
 
 A View learns from CameraInfo, TF and configuration as they come; `version` tells that something
-changed, so that callers may keep what they computed until then.
+changed, so that callers may keep what they computed until then. A sensor on a mount that moves is
+looked up at a `Moment`; its movement is no change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +17,15 @@ from numpy.typing import NDArray
 from robustseg_core.config import ViewConfig
 from robustseg_core.geometry._nearest import Nearest, nearest
 from robustseg_core.geometry.camera import Camera, rays_of
-from robustseg_core.geometry.transforms import TransformTree, apart, placed, pose, strip
+from robustseg_core.geometry.transforms import (
+    Moment,
+    Route,
+    TransformTree,
+    apart,
+    placed,
+    pose,
+    strip,
+)
 from robustseg_core.types import Fault, Rejection
 
 T = TypeVar("T")
@@ -52,6 +61,19 @@ class _Place(NamedTuple):
     """View from sensor, as it was last told."""
     newest: NDArray[np.float64]
     """The same, as it is used; it may have crept on since."""
+    version: int = 0
+    """Of the view, when that was looked at."""
+    stance: Mapping[str, NDArray[np.float64]] = {}
+    """How the links stood that move, when it was told."""
+
+
+class _Found(NamedTuple):
+    """Where a frame lies."""
+
+    pose: NDArray[np.float64] | None
+    """(4, 4) view from sensor; None: nowhere that is believed."""
+    why: str = ""
+    """Why the transform is not believed; empty: it is, or there is none."""
 
 
 def project(points: NDArray[np.floating[Any]], camera: Camera, size: tuple[int, int]) -> Projection:
@@ -83,6 +105,14 @@ def moved(points: NDArray[np.float32], there_from_here: NDArray[np.float64]) -> 
     return there.T
 
 
+def still(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> bool:
+    """Whether a mount stands as it stood (`View.stance`): within 1 mm and 0.01 degrees."""
+    if one is None or other is None:
+        return one is other
+    metres, degrees = apart(one, other)
+    return metres < _STILL_M and degrees < _STILL_DEG
+
+
 def grid_of(cameras: Iterable[str]) -> str | None:
     """Whose camera makes the grid, of sensors that have one; None: there is none."""
     known = tuple(cameras)
@@ -103,7 +133,13 @@ class View:
         self._frames: dict[str, str] = {}
         """The frame of each stream's newest data."""
         self._image: tuple[tuple[int, int], str] | None = None
-        self._tree = TransformTree()
+        self._tree = TransformTree(kept_s=self.config.tf_kept_s, grace_s=self.config.tf_grace_s)
+        self._heard = 0
+        """Messages of /tf."""
+        self._latest: dict[tuple[str, str], tuple[Any, _Found]] = {}
+        """What was last looked up of a sensor that moves, and when that was."""
+        self._tables: dict[Any, tuple[int, NDArray[np.float64], NDArray[np.intp]]] = {}
+        """The last `lookup` of one, with the version and the pose that it is of."""
         self._kept: dict[Any, Any] = {}
 
     @property
@@ -188,15 +224,67 @@ class View:
         if wrong:
             raise wrong
 
+    def move(self, message: Any) -> None:
+        """Learn how frames move, of a tf2_msgs/TFMessage of /tf.
+
+        Raises:
+            Rejection: NO_TF or FORMAT; a transform is refused (`TransformTree.move`), and all
+                others are learned.
+        """
+        changed, wrong = self._tree.move(message)
+        self._heard += 1
+        if changed:
+            self._changed()
+        if wrong:
+            raise wrong
+
+    def forget_motion(self) -> None:
+        """Forget where frames that move have been: stamps begin anew."""
+        self._tree.forget()
+        self._heard += 1
+
+    def needs_motion(self, modalities: Iterable[str]) -> bool:
+        """Whether /tf may matter to one of these streams: else nobody needs to listen to it.
+
+        It may while a stream has not been heard, or its way to the view is not known, or moves.
+        """
+        target = self.frame_id
+        return not target or any(self._moves_perhaps(name, target) for name in modalities)
+
+    def _moves_perhaps(self, modality: str, target: str) -> bool:
+        if modality in self.config.extrinsics or modality in self._poses:
+            return False
+        frame_id = self._frames.get(modality)
+        if frame_id is None:
+            return True
+        route = self._route(frame_id)
+        return bool(route.moving) if route else frame_id != target
+
+    def moving(self, modality: str, frame_id: str) -> tuple[str, ...]:
+        """The frames that move on the way of a sensor."""
+        route = self._moving_route(modality, strip(frame_id))
+        return route.moving if route else ()
+
+    def stance(self, modality: str, frame_id: str, at: Moment) -> NDArray[np.float64] | None:
+        """(4, 4) view from sensor where something moves on the way; None: nothing does, or it is
+        not known at that time.
+        """
+        moves = self._moving_route(modality, strip(frame_id))
+        return self._pose_of(modality, frame_id, at) if moves else None
+
     def settle(self, modality: str, frame_id: str) -> str:
         """A stream's data, in this frame, are used from now on.
 
         Returns:
-            How it moved in the view since the last call, old and new pose; empty: it did not.
+            How it moved in the view since the last call, old and new pose; empty: it did not. A
+            mount that moves is taken to stand as it stood then.
         """
         target, frame_id = self.frame_id, strip(frame_id)
         self._frames[modality] = frame_id
-        here, known = self._pose_of(modality, frame_id), self._places.get(modality)
+        known = self._places.get(modality)
+        if route := self._moving_route(modality, frame_id):
+            return self._settle_moving(modality, frame_id, route)
+        here = self._pose_of(modality, frame_id)
         if here is None:
             return ""
         if known is None or known.target != target:  # the view is another: nothing to compare with
@@ -204,24 +292,48 @@ class View:
             return ""
         if known.frame_id == frame_id and known.newest is here:
             return ""
-        metres, degrees = apart(known.told, here)
-        if metres < _STILL_M and degrees < _STILL_DEG:
-            self._places[modality] = _Place(target, frame_id, known.told, here)
+        return self._compare(modality, known, _Place(target, frame_id, here, here))
+
+    def _settle_moving(self, modality: str, frame_id: str, route: Route) -> str:
+        """Of a stream on whose way something moves."""
+        known, same = self._places.get(modality), (self.frame_id, frame_id, self.version)
+        if known and (known.target, known.frame_id, known.version) == same:
             return ""
-        self._places[modality] = _Place(target, frame_id, here, here)
+        try:
+            stance = self._tree.stance(route)
+        except Rejection:
+            return ""
+        comparable = known is not None and known.target == self.frame_id
+        if known is not None and comparable and set(known.stance) == set(stance):
+            stance = dict(known.stance)
+            here = route.along(lambda link: stance[link.child])
+            now = _Place(self.frame_id, frame_id, here, here, self.version, stance)
+            return self._compare(modality, known, now)
+        here = route.along(lambda link: stance[link.child])
+        self._places[modality] = _Place(self.frame_id, frame_id, here, here, self.version, stance)
+        return ""
+
+    def _compare(self, modality: str, known: _Place, now: _Place) -> str:
+        """Remember a place; how it differs from the one that was told, if it does."""
+        target, here = now.target, now.newest
+        metres, degrees = apart(known.told, here)
+        if still(known.told, here):
+            self._places[modality] = now._replace(told=known.told)
+            return ""
+        self._places[modality] = now
         return (
             f"moved by {metres:.3f} m and turned by {degrees:.2f} degrees in {target!r}: "
             f"from {placed(known.told)} to {placed(here)}"
         )
 
-    def far(self, modality: str, frame_id: str) -> str:
+    def far(self, modality: str, frame_id: str, at: Moment | None = None) -> str:
         """Why the transform of a sensor's frame is not believed; empty: it is, or there is none."""
-        return self._place_of(modality, strip(frame_id))[1]
+        return self._place_of(modality, strip(frame_id), at).why
 
-    def why(self, missing: Fault, modality: str, frame_id: str) -> str:
+    def why(self, missing: Fault, modality: str, frame_id: str, at: Moment | None = None) -> str:
         """What people are told of `missing_for`'s answer: the reason, and the way out."""
         if missing is Fault.NO_TF:
-            return self.far(modality, frame_id) or (
+            return self.far(modality, frame_id, at) or (
                 f"no transform from {frame_id!r} to {self.frame_id!r}; publish /tf_static "
                 f"or set view.extrinsics.{modality}"
             )
@@ -236,37 +348,63 @@ class View:
             )
         return "no usable CameraInfo yet; publish it or set view.intrinsics"
 
-    def missing_for(self, modality: str, frame_id: str) -> Fault | None:
+    def missing_for(self, modality: str, frame_id: str, at: Moment | None = None) -> Fault | None:
         """Why data of this frame cannot be projected yet (NO_CALIB, NO_TF), or None: it can."""
         if self.calibration is None:
             return Fault.NO_CALIB
-        return Fault.NO_TF if self._pose_of(modality, frame_id) is None else None
+        return Fault.NO_TF if self._pose_of(modality, frame_id, at) is None else None
 
-    def view_from(self, modality: str, frame_id: str) -> NDArray[np.float64]:
+    def joined(self, modality: str, frame_id: str) -> bool:
+        """Whether anything says where a sensor is, at some time or other."""
+        moves = self._moving_route(modality, strip(frame_id))
+        return bool(moves) or self._pose_of(modality, frame_id) is not None
+
+    def view_from(
+        self, modality: str, frame_id: str, at: Moment | None = None
+    ) -> NDArray[np.float64]:
         """(4, 4) transform to the view's frame from the sensor's: configured, else TF's.
 
+        Args:
+            modality: the sensor.
+            frame_id: the frame of its data.
+            at: when it saw, and when the camera looked; None: the newest that is known.
+
         Raises:
-            Rejection: NO_TF; no chain of transforms joins the two frames.
+            Rejection: NO_TF; no chain of transforms joins the two frames, or not at that time.
         """
-        view_from_sensor = self._pose_of(modality, frame_id)
+        view_from_sensor = self._pose_of(modality, frame_id, at)
         if view_from_sensor is None:
             raise Rejection(
                 Fault.NO_TF,
-                self.far(modality, frame_id)
+                self.far(modality, frame_id, at)
                 or f"no transform to {self.frame_id!r} from {strip(frame_id)!r}; "
                 f"publish it on /tf_static or set view.extrinsics.{modality}",
             )
         return view_from_sensor
 
+    def turned(self, modality: str, frame_id: str, at: Moment) -> NDArray[np.float64] | None:
+        """(4, 4) a sensor's frame when the camera looked, from what it was when the sensor saw.
+
+        None: nothing moves on its way, or it is not known.
+        """
+        if at.sensor_ns == at.view_ns or (then := self.stance(modality, frame_id, at)) is None:
+            return None
+        now = self.stance(modality, frame_id, Moment(at.view_ns, at.view_ns))
+        return None if now is None else np.linalg.inv(now) @ then
+
     def place(
-        self, modality: str, frame_id: str, points: NDArray[np.float32]
+        self,
+        modality: str,
+        frame_id: str,
+        points: NDArray[np.float32],
+        at: Moment | None = None,
     ) -> NDArray[np.float32]:
         """(N, 3) points of a sensor, moved into the view's frame.
 
         Raises:
             Rejection: NO_TF.
         """
-        return moved(points, self.view_from(modality, frame_id))
+        return moved(points, self.view_from(modality, frame_id, at))
 
     def camera_of(self, modality: str) -> Camera | None:
         """A sensor's own intrinsics, or None: no usable CameraInfo came."""
@@ -307,6 +445,7 @@ class View:
         *,
         grow: int = 1,
         lengths: NDArray[np.float32] | None = None,
+        at: Moment | None = None,
     ) -> Nearest:
         """The nearest point on each pixel of the grid, as `place` and `project` put it there.
 
@@ -316,11 +455,12 @@ class View:
             points: (N, 3), or rays.
             grow: side in pixels of the square that each point paints.
             lengths: (N,) what rays are multiplied by; one that is not above 0 hits nothing.
+            at: as of `view_from`.
 
         Raises:
             Rejection: NO_TF, or NO_CALIB.
         """
-        view_from_sensor = self.view_from(modality, frame_id)
+        view_from_sensor = self.view_from(modality, frame_id, at)
         camera = self._expect_camera()
         return nearest(points, view_from_sensor, camera, self.size, grow=grow, lengths=lengths)
 
@@ -346,19 +486,35 @@ class View:
         lengths = np.nan_to_num(np.linalg.norm(seen, axis=2), nan=1.0)
         return lengths.astype(np.float32), float(np.degrees(np.arctan(across / camera.fx)))
 
-    def lookup(self, modality: str, frame_id: str, height: int, width: int) -> NDArray[np.intp]:
+    def lookup(
+        self, modality: str, frame_id: str, height: int, width: int, at: Moment | None = None
+    ) -> NDArray[np.intp]:
         """(height * width,) flat grid pixel of each pixel of a sensor without depth; -1: outside.
 
         With CameraInfo and a transform: the far-field homography K_view R K_sensor^-1, lenses
-        included. Without: both images are taken to cover the same field of view.
+        included. Without: both images are taken to cover the same field of view. Where something
+        moves on the way, the last table serves until it has turned by 0.01 degrees.
+
+        Raises:
+            Rejection: NO_TF; the sensor moves, and how is not known at that time.
         """
         key = ("lookup", modality, strip(frame_id), height, width)
-        return self._keep(key, lambda: self._find_lookup(modality, frame_id, height, width))
+        if self.camera_of(modality) is None or not self._moving_route(modality, strip(frame_id)):
+            there = self._pose_of(modality, frame_id)
+            return self._keep(key, lambda: self._find_lookup(modality, there, height, width))
+        there = self.view_from(modality, frame_id, at)
+        version, of, table = self._tables.get(key, (-1, there, np.empty(0, np.intp)))
+        if version != self.version or apart(of, there)[1] >= _STILL_DEG:
+            table = self._find_lookup(modality, there, height, width)
+            if len(self._tables) >= _KEPT:
+                self._tables.clear()
+            self._tables[key] = self.version, there, table
+        return table
 
     def _find_lookup(
-        self, modality: str, frame_id: str, height: int, width: int
+        self, modality: str, there: NDArray[np.float64] | None, height: int, width: int
     ) -> NDArray[np.intp]:
-        own, there = self.camera_of(modality), self._pose_of(modality, frame_id)
+        own = self.camera_of(modality)
         if own is None or self.camera is None or there is None:
             rows = (np.arange(height) * 2 + 1) * self.size[0] // (2 * height)
             cols = (np.arange(width) * 2 + 1) * self.size[1] // (2 * width)
@@ -396,30 +552,67 @@ class View:
         configured = self._configured() if sized else None
         return configured.impossible if configured else ""
 
-    def _pose_of(self, modality: str, frame_id: str) -> NDArray[np.float64] | None:
+    def _route(self, frame_id: str) -> Route | None:
+        """TF's way from a frame to the view's."""
+        target = self.frame_id
+        return self._keep(("route", frame_id), lambda: self._tree.route(target, frame_id))
+
+    def _moving_route(self, modality: str, frame_id: str) -> Route | None:
+        """The same, if something moves on it and it counts."""
+        if modality in self.config.extrinsics or modality in self._poses:
+            return None
+        route = self._route(frame_id)
+        return route if route and route.moving else None
+
+    def _pose_of(
+        self, modality: str, frame_id: str, at: Moment | None = None
+    ) -> NDArray[np.float64] | None:
         """View from sensor, or None."""
-        return self._place_of(modality, strip(frame_id))[0]
+        return self._place_of(modality, strip(frame_id), at).pose
 
-    def _place_of(self, modality: str, frame_id: str) -> tuple[NDArray[np.float64] | None, str]:
-        """(view from sensor or None, why the transform is not believed or empty)."""
-        key = ("pose", modality, frame_id)
-        return self._keep(key, lambda: self._find_place(modality, frame_id))
+    def _place_of(self, modality: str, frame_id: str, at: Moment | None = None) -> _Found:
+        """Where a sensor is, and why its transform is not believed, if it is not."""
+        route = self._moving_route(modality, frame_id)
+        if route is None:
+            key = ("pose", modality, frame_id)
+            return self._keep(key, lambda: self._find_place(modality, frame_id))
+        asked, name = (self.version, self._heard, at), (modality, frame_id)
+        known = self._latest.get(name)
+        if known is not None and known[0] == asked:
+            return known[1]
+        try:
+            way = self._tree.follow(route, at)
+            why = self._why_far(modality, frame_id, way)
+            found = _Found(None, why) if why else _Found(way)
+        except Rejection as rejection:
+            found = _Found(None, str(rejection))
+        if len(self._latest) >= _KEPT:
+            self._latest.clear()
+        self._latest[name] = asked, found
+        return found
 
-    def _find_place(self, modality: str, frame_id: str) -> tuple[NDArray[np.float64] | None, str]:
+    def _find_place(self, modality: str, frame_id: str) -> _Found:
         if modality in self.config.extrinsics:
-            return pose(*self.config.extrinsics[modality]), ""
+            return _Found(pose(*self.config.extrinsics[modality]))
         if modality in self._poses:
-            return self._poses[modality], ""
-        way, limit_m = self._tree.way(self.frame_id, frame_id), self.config.max_distance_m
-        if way is None or (distance_m := float(np.linalg.norm(way[:3, 3]))) <= limit_m:
-            return way, ""
+            return _Found(self._poses[modality])
+        route = self._route(frame_id)
+        way = self._tree.follow(route) if route else None
+        if way is None or not (why := self._why_far(modality, frame_id, way)):
+            return _Found(way)
         known = self._places.get(modality)
         good = known is not None and known[:2] == (self.frame_id, frame_id)
+        return _Found(known.newest if known and good else None, why)
+
+    def _why_far(self, modality: str, frame_id: str, way: NDArray[np.float64]) -> str:
+        """Why nobody believes that a sensor hangs there; empty: one may."""
+        limit_m = self.config.max_distance_m
+        if (distance_m := float(np.linalg.norm(way[:3, 3]))) <= limit_m:
+            return ""
         return (
-            known.newest if known and good else None,
             f"transform puts {frame_id!r} {distance_m:.1f} m from {self.frame_id!r}, "
             f"limit {limit_m:g} m; mend it, set view.extrinsics.{modality} or raise "
-            "view.max_distance_m",
+            "view.max_distance_m"
         )
 
     def _too_far(self, message: Any) -> Rejection | None:

@@ -13,6 +13,7 @@ from robustseg_core.config import Strict, parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evidence.sight import Sight
 from robustseg_core.geometry.scene import Placed
+from robustseg_core.geometry.transforms import Moment
 from robustseg_core.geometry.view import View
 from robustseg_core.health.content import ContentCheck
 from robustseg_core.modalities._corruptions import Corruption
@@ -35,6 +36,8 @@ class Modality(ABC):
     """Its letter in names of subsets (`RDEL`); a modality's own."""
     messages: ClassVar[tuple[str, ...]]
     """ROS types that `decode` accepts; messages are duck-typed (rclpy's or rosbags')."""
+    transports: ClassVar[tuple[str, ...]] = ()
+    """Of images, image_transport's names for how they may come, the most wanted first."""
     payload: ClassVar[str] = "data"
     """The field of its messages that holds what the sensor saw, as bytes; faults disturb it."""
     needs_view: ClassVar[bool] = False
@@ -123,7 +126,8 @@ class Modality(ABC):
         """(C, H, W) float32 on the view's grid, for a set stamped `stamp_ns`; C is the encoding's.
 
         `readings` are oldest first and never empty; only an accumulating modality needs more than
-        the newest. An array that is 0 everywhere says nothing: `astray` knows why.
+        the newest. An array that is 0 everywhere says nothing: `astray` knows why. Whatever asks
+        the view where the sensor is says when: `moment(readings[-1], stamp_ns)`.
 
         Raises:
             Rejection: NO_CALIB or NO_TF, where the view cannot place this sensor.
@@ -156,10 +160,15 @@ class Modality(ABC):
         """
         return None
 
-    def placed(self, reading: Reading, view: View) -> Placed | None:
-        """Where the points of a reading lie in the camera's image, as `encode` has it.
+    def placed(self, reading: Reading, view: View, stamp_ns: int | None = None) -> Placed | None:
+        """Where the points of a reading lie in the image of a set, as `encode` has it.
 
         None: it knows no distances (`ranges`), or nobody knows the camera's lens.
+
+        Args:
+            reading: of this sensor.
+            view: the grid.
+            stamp_ns: of the set; None: of the reading.
 
         Raises:
             Rejection: NO_TF, where the view cannot place this sensor.
@@ -180,9 +189,9 @@ class Modality(ABC):
         """(H, W) of the sensor's own pixels; None where it has none (a point cloud)."""
         return None
 
-    def usable(self, frame_id: str, view: View) -> Fault | None:
+    def usable(self, frame_id: str, view: View, at: Moment | None = None) -> Fault | None:
         """Why a message of this frame cannot be used yet, or None: it can."""
-        return view.missing_for(self.name, frame_id) if self.needs_view else None
+        return view.missing_for(self.name, frame_id, at) if self.needs_view else None
 
     def relimit(self, limits: Mapping[str, Any]) -> None:
         """Hold messages against these limits from the next one on; what is usual stays so.
@@ -202,3 +211,8 @@ class Modality(ABC):
 
     def reset(self) -> None:  # noqa: B027 (most modalities have no state)
         """Forget what earlier messages left behind: a clock jump, a bag loop, a restart."""
+
+
+def moment(reading: Reading, stamp_ns: int | None = None) -> Moment:
+    """When a reading was seen, and when the camera looked: the stamp of the set, or the same."""
+    return Moment(reading.stamp_ns, reading.stamp_ns if stamp_ns is None else stamp_ns)

@@ -17,9 +17,10 @@ from robustseg_core.evidence.sight import Sight, blocks, jumps, step_of
 from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.camera import rays_of
 from robustseg_core.geometry.scene import Placed
+from robustseg_core.geometry.transforms import Moment
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
-from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.modalities._corruptions import (
     Corruption,
     depth_unit,
@@ -51,6 +52,7 @@ class Depth(Modality):
     initial: ClassVar = "D"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
     ranges: ClassVar = True
+    transports: ClassVar = ("raw", "compressedDepth", "compressed")
     guess: ClassVar = Guess(
         name=r"depth|\bdisparity\b|\btof\b",
         form=_FORM,
@@ -120,8 +122,9 @@ class Depth(Modality):
         its CameraInfo and transform, the image is taken to be aligned already.
         """
         reading = readings[-1]
-        if self._stands_apart(reading.frame_id, view):
-            depth_m = self._register(reading, view)
+        at = moment(reading, stamp_ns)
+        if self._stands_apart(reading.frame_id, view, at):
+            depth_m = self._register(reading, view, at)
         else:
             h, w = reading.data.shape
             height, width = view.size
@@ -138,7 +141,7 @@ class Depth(Modality):
         known = np.count_nonzero(reading.data > 0)
         if not known:
             return ""
-        if self._stands_apart(reading.frame_id, view):
+        if self._stands_apart(reading.frame_id, view, moment(reading, stamp_ns)):
             return f"no pixel of {self.name} lands in the image; is T camera-from-{self.name}?"
         height, width = view.size
         return (
@@ -146,14 +149,14 @@ class Depth(Modality):
             "are looked at; give an image with fewer holes"
         )
 
-    def _stands_apart(self, frame_id: str, view: View) -> bool:
+    def _stands_apart(self, frame_id: str, view: View, at: Moment) -> bool:
         own = view.camera_of(self.name)
-        if own is None or view.camera is None or view.missing_for(self.name, frame_id):
+        if own is None or view.calibration is None or not view.joined(self.name, frame_id):
             return False
-        moved = not np.allclose(view.view_from(self.name, frame_id), np.eye(4), atol=1e-4)
-        return moved or not own.same_pixels(view.camera)
+        moved = not np.allclose(view.view_from(self.name, frame_id, at), np.eye(4), atol=1e-4)
+        return moved or not own.same_pixels(view.calibration)
 
-    def _register(self, reading: Reading, view: View) -> NDArray[np.float32]:
+    def _register(self, reading: Reading, view: View, at: Moment) -> NDArray[np.float32]:
         """(H, W) metres along the view's axis, nearest wins, NaN where nothing lands."""
         found = view.nearest(
             self.name,
@@ -161,19 +164,22 @@ class Depth(Modality):
             view.rays(self.name, *reading.data.shape),
             grow=self.encoding.grow,
             lengths=reading.data.ravel(),
+            at=at,
         )
         registered = np.where(found.index >= 0, found.depth_m, np.float32(np.nan))
         return registered.reshape(view.size)
 
-    def placed(self, reading: Reading, view: View) -> Placed | None:
+    def placed(self, reading: Reading, view: View, stamp_ns: int | None = None) -> Placed | None:
         """Where the image's pixels look from: their own lens, or, aligned, the view's."""
         camera = view.calibration
         if camera is None:
             return None
-        if not self._stands_apart(reading.frame_id, view):
+        at = moment(reading, stamp_ns)
+        if not self._stands_apart(reading.frame_id, view, at):
             return Placed(reading, camera, np.eye(4), camera)
-        place = view.view_from(self.name, reading.frame_id)
-        return Placed(reading, camera, place, view.camera_of(self.name))
+        place = view.view_from(self.name, reading.frame_id, at)
+        turned = view.turned(self.name, reading.frame_id, at)
+        return Placed(reading, camera, place, view.camera_of(self.name), turned)
 
     @classmethod
     def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:

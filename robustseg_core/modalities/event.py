@@ -17,7 +17,7 @@ from robustseg_core.codecs.fields import as_bytes, fingerprint, sizes, stamp_of,
 from robustseg_core.evidence.sight import Sight, blocks, step_of
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
-from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.modalities._corruptions import (
     Corruption,
     event_flood,
@@ -287,11 +287,12 @@ class Event(Modality):
     def _parts(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> Iterator[Part]:
         since_ns = stamp_ns - int(self.encoding.window_ms * MS)
         aged = self.encoding.form != "histogram"
+        at = moment(readings[-1], stamp_ns)  # one table for the whole window
         for reading in readings:
             packet: Packet = reading.data
             if not packet.touches(since_ns, stamp_ns):
                 continue
-            table = view.lookup(self.name, reading.frame_id, packet.height, packet.width)
+            table = view.lookup(self.name, reading.frame_id, packet.height, packet.width, at)
             events = packet.events
             inside = packet.within(since_ns, stamp_ns)
             cell = table[events.y[inside].astype(np.intp) * packet.width + events.x[inside]]

@@ -18,7 +18,7 @@ from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.scene import Placed
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
-from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.modalities._corruptions import (
     Corruption,
     dusty_scan,
@@ -115,12 +115,12 @@ class Lidar(Modality):
             Rejection: NO_CALIB or NO_TF.
         """
         cloud: Cloud = readings[-1].data
-        frame_id = readings[-1].frame_id
-        found = view.nearest(self.name, frame_id, cloud.xyz, grow=self.encoding.grow)
+        frame_id, at = readings[-1].frame_id, moment(readings[-1], stamp_ns)
+        found = view.nearest(self.name, frame_id, cloud.xyz, grow=self.encoding.grow, at=at)
         pixel = np.flatnonzero(found.index >= 0)
         source = found.index[pixel]
         lowest, highest = self.encoding.lowest_m, self.encoding.highest_m
-        x, y, z = view.place(self.name, frame_id, cloud.xyz[source]).T
+        x, y, z = view.place(self.name, frame_id, cloud.xyz[source], at).T
         range_m = np.sqrt(x * x + y * y + z * z)
         height = (-y - lowest) / (highest - lowest)  # y points down
         array = np.zeros((3, view.size[0] * view.size[1]), np.float32)
@@ -136,12 +136,15 @@ class Lidar(Modality):
             return ""
         return f"no point of {self.name} lands in the image; is T camera-from-{self.name}?"
 
-    def placed(self, reading: Reading, view: View) -> Placed | None:
+    def placed(self, reading: Reading, view: View, stamp_ns: int | None = None) -> Placed | None:
         """Where the scan hangs."""
         camera = view.calibration
         if camera is None:
             return None
-        return Placed(reading, camera, view.view_from(self.name, reading.frame_id))
+        at = moment(reading, stamp_ns)
+        place = view.view_from(self.name, reading.frame_id, at)
+        turned = view.turned(self.name, reading.frame_id, at)
+        return Placed(reading, camera, place, turned=turned)
 
     @classmethod
     def points(cls, placed: Placed, most: int | None = None) -> NDArray[np.float32]:

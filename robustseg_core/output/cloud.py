@@ -1,7 +1,8 @@
 """The labelled cloud: points of a sensor, each with what the mask says where it lands.
 
-They are those that the mask was made of (`LabelMap.scene`), in their sensor's own frame and placed
-as the network saw them; so it comes while any sensor that knows distances is alive.
+They are those that the mask was made of (`LabelMap.scene`), in their sensor's own frame, as it is
+at the mask's stamp if its mount moves, and placed as the network saw them; so it comes while any
+sensor that knows distances is alive.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ def cloud(label_map: LabelMap, spec: ModelSpec, points: PointsConfig) -> Fields 
         index = placed.nearest(xyz, (height, width)).index
         table = np.zeros(height * width, POINT)
         here = index >= 0
-        for name, column in zip("xyz", xyz.T, strict=True):
+        for name, column in zip("xyz", placed.now(xyz).T, strict=True):
             table[name] = np.nan
             table[name][here] = column[index[here]]
         pixel: NDArray[np.intp] | slice = slice(None)
     else:
         found = placed.lands(xyz, (height, width))
         table = np.zeros(len(found.index), POINT)
-        for name, column in zip("xyz", xyz.T, strict=True):
+        for name, column in zip("xyz", placed.now(xyz).T, strict=True):
             table[name] = column[found.index]
         pixel = found.rows * width + found.cols
         height, width = 1, len(table)

@@ -77,7 +77,7 @@ def rank(candidates: Iterable[Candidate]) -> dict[str, list[str]]:
         modality = modality_of(candidate)
         if modality is None or not candidate.count:
             continue
-        key = (_score(modality, candidate), candidate.points, candidate.count)
+        key = (score_of(modality, candidate), candidate.points, candidate.count)
         ranked.setdefault(modality, []).append((key, candidate.topic))
     return {
         modality: [
@@ -103,7 +103,8 @@ def camera_info_of(topic: str, infos: Iterable[str]) -> str:
     return ""
 
 
-def _score(modality: str, candidate: Candidate) -> int:
+def score_of(modality: str, candidate: Candidate) -> int:
+    """How much a topic looks like a sensor's."""
     name = words(candidate.topic)
     score = modalities.load(modality).guess.score(name, candidate.encoding)
     if candidate.type == "sensor_msgs/msg/CompressedImage":

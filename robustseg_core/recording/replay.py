@@ -6,15 +6,16 @@ to the bit, and masks keep coming while a sensor is dead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
 from robustseg_core.bag import Recorded, Recording
+from robustseg_core.bag.sealed import Sealed
 from robustseg_core.intake import Intake
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.recording.axis import on_one_axis
-from robustseg_core.robot.topics import TF_TOPICS, calibrations
+from robustseg_core.robot.topics import TF, TF_STATIC, calibrations
 from robustseg_core.types import SECOND, Finding, LabelMap, Rejection
 
 LONGEST_PAUSE_NS = 60 * SECOND
@@ -94,9 +95,8 @@ def replay(
         due_ns = stepped_ns + every_ns
         return max(clock_ns + 1, due_ns if asked_ns is None else min(asked_ns, due_ns))
 
-    messages = bag.messages({*streams, *infos, *TF_TOPICS})
+    messages = _heard(bag.messages({*streams, *infos, TF_STATIC, TF}), intake, on_message)
     for due_ns, recorded in on_one_axis(messages, bag.spans, longest_pause_ns=LONGEST_PAUSE_NS):
-        on_message(recorded)
         yield from until(due_ns - 1)
         now_ns, number = due_ns, recorded.recording
         at_ns = max(at_ns, timeline.within_ns(number, recorded.time_ns))
@@ -112,6 +112,16 @@ def replay(
     on_time(now_ns + max(left_ns, intake.longest_wait_ns), at_ns + left_ns)
 
 
+def _heard(
+    messages: Iterable[Recorded], intake: Intake, on_message: Callable[[Recorded], None]
+) -> Iterator[Recorded]:
+    """Those that matter: of /tf, with its hundreds a second, none while no sensor hangs on it."""
+    for recorded in messages:
+        on_message(recorded)
+        if recorded.topic != TF or intake.needs_motion:
+            yield recorded
+
+
 def _push(
     segmenter: Player,
     recorded: Recorded,
@@ -120,7 +130,8 @@ def _push(
     now_ns: int,
 ) -> None:
     try:
-        message = recorded.message()
+        sealed = recorded.topic == TF and recorded.codec.native
+        message = Sealed(recorded.raw, recorded.type) if sealed else recorded.message()
     except Rejection as rejection:
         if name is not None:
             segmenter.intake.reject(name, now_ns, rejection.finding)
@@ -133,4 +144,4 @@ def _push(
         for modality in infos[recorded.topic]:
             segmenter.intake.push_camera_info(modality, message)
     else:
-        segmenter.intake.push_transforms(message)
+        segmenter.intake.push_transforms(message, moving=recorded.topic == TF)

@@ -22,6 +22,7 @@ from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.pipeline import SETS, Deferred, Inference, ReadAhead, ahead
 from robustseg_core.recording.replay import replay
+from robustseg_core.recording.sources import guessed, transported, wants_guess
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.segmenter import UNTRAINED, Segmenter, engine_of, weights_file
@@ -131,7 +132,8 @@ def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotC
         RobustsegError: a configuration that cannot be used, or no sensor was recognized.
     """
     if params is not None:
-        return parse_robot(config.override(config.read_file(params), overrides))
+        told = parse_robot(config.override(config.read_file(params), overrides))
+        return _of_recording(bag, told)
     found = survey(bag)
     refused = [f"{t.topic} is not used: {t.problem}" for t in found.topics if t.refused]
     guessed = config.read_yaml(found.robot_yaml(), source="the guessed robot.yaml")
@@ -143,6 +145,25 @@ def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotC
             "write a robot.yaml with streams.<modality>.topic and give it with --params"
         )
     bag.notices += refused
+    return _of_recording(bag, robot)
+
+
+def _of_recording(bag: Bag, robot: RobotConfig) -> RobotConfig:
+    """The robot with the topics that the recording has, where it leaves that open.
+
+    Raises:
+        RobustsegError: none fits.
+    """
+    if wants_guess(robot):
+        robot, told = guessed(robot, (topic.candidate for topic in survey(bag).topics))
+        bag.notices += told
+    offered: dict[str, list[str]] = {}
+    counted = any(topic.count for topic in bag.topics)  # a damaged one may have no counts
+    for topic in bag.topics:
+        if topic.count or not counted:
+            offered.setdefault(topic.name, []).append(topic.type)
+    robot, told = transported(robot, offered)
+    bag.notices += told
     return robot
 
 

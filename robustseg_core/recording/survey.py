@@ -6,9 +6,10 @@ This is what `robustseg inspect` shows, what `robustseg run` guesses from, and w
 
 from __future__ import annotations
 
+import math
 import statistics
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -38,6 +39,9 @@ from robustseg_core.types import MS, SECOND, Rejection
 _PACKETS = (EVENT_PACKET, FORMER_EVENT_PACKET, *EVENT_ARRAYS)
 _GAP_PERIODS = 3.0
 """A pause of more median periods than this is a gap; the health monitor's silence limit."""
+_SAME_LENS = 1e-3
+"""Share by which the focal lengths of one camera differ; of two of a make, it is more."""
+_MOST_NAMED = 4
 _LATEST_NS = 2**63 - 1
 """A log time has 64 bits, of which a damaged file may set the topmost."""
 
@@ -74,6 +78,8 @@ class TopicSurvey:
     """What it could also have been, where another topic was more likely."""
     camera_info: str = ""
     """The CameraInfo topic of an image topic; empty: there is none."""
+    fx: float = 0.0
+    """Focal length of a CameraInfo, in its pixels; 0: unknown."""
     truth: bool = False
     """Holds labels, not what a sensor saw."""
     problem: str = ""
@@ -83,6 +89,12 @@ class TopicSurvey:
     def refused(self) -> bool:
         """Whether it would be a sensor's, could its messages be used."""
         return bool(self.problem and self.count and takers(self.type) and not self.truth)
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the guess knows of it."""
+        count = 0 if self.problem else self.count
+        return Candidate(self.topic, self.type, count, self.encoding, self.points)
 
     @property
     def decodable(self) -> bool:
@@ -142,23 +154,45 @@ class Survey:
         return "\n".join(lines) + "\n"
 
 
+class Surveyor:
+    """Looks at messages one by one: 16 bytes are kept of each, and one message per topic."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[str, str], _Tally] = {}
+
+    def expect(self, topic: str, kind: str, problem: str = "") -> None:
+        """A topic that may have messages; `problem` says why they could not be used."""
+        self._tallies.setdefault((topic, kind), _Tally(topic, kind, problem=problem))
+
+    def add(self, recorded: Recorded) -> None:
+        """A message."""
+        key = recorded.topic, recorded.type
+        if key not in self._tallies:  # found on the way in a damaged bag
+            self.expect(*key)
+        self._tallies[key].add(recorded)
+
+    def found(self, start_ns: int, duration_ns: int, notices: Iterable[str]) -> Survey:
+        """What was seen so far."""
+        topics = tuple(_guessed([tally.topic() for tally in self._tallies.values()]))
+        return Survey(
+            topics=topics,
+            start_ns=start_ns,
+            duration_s=duration_ns / SECOND,
+            notices=(*notices, *_in_one_frame(topics)),
+        )
+
+
 def survey(bag: Bag) -> Survey:
-    """Everything about `bag` in one pass: 16 bytes are kept per message, and one message per topic.
+    """Everything about `bag` in one pass.
 
     Never raises for what is in the bag: a topic that cannot be decoded says so in `problem`.
     """
-    tallies = {(t.name, t.type): _Tally(t.name, t.type, problem=t.why) for t in bag.topics}
+    surveyor = Surveyor()
+    for topic in bag.topics:
+        surveyor.expect(topic.name, topic.type, topic.why)
     for recorded in bag.messages():
-        key = recorded.topic, recorded.type
-        if key not in tallies:  # found on the way in a damaged bag
-            tallies[key] = _Tally(*key)
-        tallies[key].add(recorded)
-    return Survey(
-        topics=tuple(_guessed([tally.topic() for tally in tallies.values()])),
-        start_ns=bag.start_ns,
-        duration_s=bag.duration_ns / SECOND,
-        notices=tuple(bag.notices),
-    )
+        surveyor.add(recorded)
+    return surveyor.found(bag.start_ns, bag.duration_ns, bag.notices)
 
 
 @dataclass
@@ -212,9 +246,8 @@ class _Tally:
             rate_hz = float(SECOND / periods[ordinary].mean())
             largest_gap_ms = float(periods.max() / MS)
             gaps = int((~ordinary).sum())
-        look: dict[str, Any] = {"encoding": "", "width": 0, "height": 0, "points": 0} | (
-            self.look or {}
-        )
+        look: dict[str, Any] = {"encoding": "", "width": 0, "height": 0, "points": 0, "fx": 0.0}
+        look |= self.look or {}
         return TopicSurvey(
             topic=self.name,
             type=self.type,
@@ -248,16 +281,23 @@ def _look(kind: str, message: Any) -> dict[str, Any]:
     if kind == CLOUD:
         form = EVENT_CLOUD if is_event_cloud(message) else ""
         return {"points": width * height, "encoding": form}
-    encoding = "" if kind == CAMERA_INFO else word(message, "encoding")
-    return {"width": width, "height": height, "encoding": encoding}
+    if kind == CAMERA_INFO:
+        return {"width": width, "height": height, "fx": _focal(message)}
+    return {"width": width, "height": height, "encoding": word(message, "encoding")}
+
+
+def _focal(message: Any) -> float:
+    """fx of a CameraInfo in pixels; 0: it has none."""
+    try:
+        fx = float(message.k[0])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
+        return 0.0  # a damaged definition can make anything of it
+    return fx if math.isfinite(fx) else 0.0
 
 
 def _guessed(topics: list[TopicSurvey]) -> Iterable[TopicSurvey]:
     """The topics with modality, alternatives, CameraInfo and truth filled in."""
-    candidates = {
-        t.topic: Candidate(t.topic, t.type, 0 if t.problem else t.count, t.encoding, t.points)
-        for t in topics
-    }
+    candidates = {t.topic: t.candidate for t in topics}
     ranked = rank(candidates.values())
     chosen = {names[0]: modality for modality, names in ranked.items()}
     others = {name: modality for modality, names in ranked.items() for name in names[1:]}
@@ -270,6 +310,30 @@ def _guessed(topics: list[TopicSurvey]) -> Iterable[TopicSurvey]:
             camera_info=_camera_info(t, infos) if t.type in IMAGES else "",
             truth=is_truth(candidates[t.topic]),
         )
+
+
+def _in_one_frame(topics: Iterable[TopicSurvey]) -> Iterator[str]:
+    """Cameras that say they are in one place, and are not: their lenses differ.
+
+    A copy, a scaled copy and a crop have the same lens: aligned depth, a rectified image.
+    """
+    frames: dict[str, list[TopicSurvey]] = {}
+    for info in topics:
+        if info.type == CAMERA_INFO and info.frame_id and info.fx > 0 and info.width:
+            frames.setdefault(info.frame_id, []).append(info)
+    for frame_id, infos in frames.items():
+        others = [one.topic for one in infos[1:] if not _same_lens(infos[0], one)]
+        if others:
+            shown = " and ".join([infos[0].topic, *others][:_MOST_NAMED])
+            yield (
+                f"{shown} are of different cameras, and all in the frame {frame_id!r}; let each "
+                "driver name its own optical frame, or LiDAR and depth land in the wrong picture"
+            )
+
+
+def _same_lens(one: TopicSurvey, other: TopicSurvey) -> bool:
+    pairs = (one.fx, other.fx), (one.fx / one.width, other.fx / other.width)
+    return any(abs(a - b) <= _SAME_LENS * max(a, b) for a, b in pairs)
 
 
 def _camera_info(image: TopicSurvey, infos: list[TopicSurvey]) -> str:

@@ -23,6 +23,7 @@ from robustseg_core.geometry.camera import Camera
 from robustseg_core.modalities import limits_of, load, ranked
 from robustseg_core.strict import Misfit, within
 
+IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
 """Parameters that a file for `ros2 launch` may hold beside the robot's."""
 
@@ -91,6 +92,25 @@ class RobotConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _transports_fit(self) -> RobotConfig:
+        for name, stream in self.streams.items():
+            if stream.transport == AUTO:
+                continue
+            path = ("streams", name, "transport")
+            told, known = f"streams.{name}.transport is {stream.transport}", load(name).transports
+            if not known:
+                raise Misfit(f"{told}, and {name} is no image; leave it out", path)
+            if stream.transport not in known:
+                raise Misfit(f"{told}; of {name}, give auto, {' or '.join(known)}", path)
+            if (named := base_of(stream.topic)[1]) not in ("raw", stream.transport):
+                raise Misfit(
+                    f"{told}, and streams.{name}.topic {stream.topic!r} is named for {named}; "
+                    "give the topic without its transport, or transport auto",
+                    path,
+                )
+        return self
+
+    @model_validator(mode="after")
     def _points_have_a_source(self) -> RobotConfig:
         source, path = self.points.source, ("points", "source")
         if source == AUTO:
@@ -115,6 +135,14 @@ class RobotConfig(Strict):
                     ("view", "intrinsics"),
                 )
         return self
+
+
+def base_of(topic: str) -> tuple[str, str]:
+    """(topic without image_transport's name, that name) of an image's topic; raw has none."""
+    for transport in ("compressed", "compressedDepth"):
+        if topic.endswith(f"/{transport}"):
+            return topic.removesuffix(f"/{transport}"), transport
+    return topic, "raw"
 
 
 def parse_robot(tree: Mapping[str, Any]) -> RobotConfig:

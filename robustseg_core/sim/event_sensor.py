@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag.typestore import EVENT_PACKET
-from robustseg_core.codecs.events.evt3 import Evt3Decoder, Evt3Encoder
+from robustseg_core.codecs.events.evt3 import Evt3Decoder, encode_evt3
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim.event_pixels import fire, fire_noise, most_events
@@ -189,7 +189,7 @@ class EventCamera:
         while start < len(events.t):
             end = np.searchsorted(events.t, events.t[start] + int(longest_ms * 1000))
             part = slice(start, min(int(end), start + most_events))
-            payload = Evt3Encoder.encode(*(column[part] for column in events))
+            payload = encode_evt3(*(column[part] for column in events)).tobytes()
             stamp_ns = zero_ns + int(events.t[start]) * 1000
             fields = {
                 "header": header(stamp_ns, frame_id),

@@ -126,6 +126,17 @@ def test_who_knows_distances_has_points_where_the_network_sees_something(name: s
         assert seen[:, landed.rows, landed.cols].any(axis=0).all()
 
 
+def test_who_comes_by_image_transport_has_images() -> None:
+    for name in VALID:
+        kind = modalities.load(name)
+        assert not set(kind.transports) - {"raw", "compressed", "compressedDepth"}
+        if kind.transports:
+            assert {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"} <= set(
+                kind.messages
+            )
+            assert kind.transports[0] == "raw"
+
+
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_a_good_message_raises_no_alarm(name: str, form: str) -> None:
     modality = modalities.load(name)()

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from robustseg_core.engines.blank import blank
+from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import HEALTH_DECIDES, Observer, Policy, Register
+from robustseg_core.models.checkpoint import default_spec
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Fault, Finding, LabelMap
-from support.drives import ALL, OPTICAL, drive, engine, robot, rows
+from support.drives import ALL, OPTICAL, SIZE, drive, engine, robot, rows
 from support.makers import camera_info, transform
 
 pytestmark = pytest.mark.slow
@@ -147,3 +150,17 @@ def test_a_loop_is_one_reset_whoever_tells_it_first(who):
     assert sum(at >= 1_500 * MS for at, _ in masks) >= 28
     assert set(masks[-1][1].used) == set(ALL)
     assert not any(each.rejected for each in segmenter.health(3 * SECOND).values())
+
+
+def test_sensors_that_the_network_does_not_know_are_named_and_the_rest_goes_on():
+    spec = default_spec(("rgb", "depth"), size=SIZE)
+    segmenter = Segmenter(robot(("rgb", "lidar", "event")), spec, blank(spec))
+    assert segmenter.streams == ("rgb",)
+    known = "is ignored: the network knows rgb, depth"
+    assert segmenter.remarks() == [f"lidar {known}", f"event {known}"]
+    with pytest.raises(RobustsegError) as caught:
+        Segmenter(robot(("lidar", "event")), spec, blank(spec))
+    assert str(caught.value) == (
+        "streams name ['event', 'lidar'], but the network knows ['rgb', 'depth']; "
+        "configure at least one of these"
+    )

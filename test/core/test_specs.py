@@ -25,7 +25,7 @@ SPECS = ROOT / "docs" / "specs"
 GROUPS = {"health": HealthConfig, "sync": SyncConfig, "streams": StreamConfig}
 UNITS = {"ms": 1e6, "s": 1e9}
 """Of constants in nanoseconds, as people read them."""
-NAMES = {"topic", "camera_info", "rectified", "enabled", "mode", "limits"}
+NAMES = {"topic", "camera_info", "transport", "rectified", "enabled", "mode", "limits"}
 """Fields of a stream that are no constants of the synchronizer."""
 
 

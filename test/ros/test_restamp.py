@@ -35,10 +35,28 @@ def test_a_stamp_that_was_never_set_stays_unset():
 
 
 def test_types_without_a_header_pass_untouched():
-    assert not has_header("tf2_msgs/msg/TFMessage")
     assert not has_header("unheard_of/msg/Type")
-    raw = bytes(typestore().serialize_cdr(makers.transform("a", "b"), "tf2_msgs/msg/TFMessage"))
-    assert restamp(raw, "tf2_msgs/msg/TFMessage", 10**9) == raw
+    text = makers.make("std_msgs/msg/String", data="a word or two")
+    raw = bytes(typestore().serialize_cdr(text, "std_msgs/msg/String"))
+    assert restamp(raw, "std_msgs/msg/String", 10**9) == raw
+
+
+@given(st.lists(NS, max_size=4), NS, st.booleans())
+def test_every_transform_has_a_stamp_of_its_own(stamps_ns, shift_ns, little):
+    shift_ns %= 2**31 * 10**9 - max(stamps_ns, default=1)
+    before, after = (transforms([s + d for s in stamps_ns], little) for d in (0, shift_ns))
+    assert restamp(before, "tf2_msgs/msg/TFMessage", shift_ns) == after
+    torn = before[:-1]
+    assert not stamps_ns or restamp(torn, "tf2_msgs/msg/TFMessage", shift_ns) == torn
+
+
+def transforms(stamps_ns: list[int], little: bool) -> bytes:
+    message = makers.transform("base", "")
+    rows = [makers.transform("base", "wheel" * k).transforms[0] for k in range(len(stamps_ns))]
+    for row, stamp_ns in zip(rows, stamps_ns, strict=True):
+        row.header = makers.header(stamp_ns, "base")
+    message.transforms = rows
+    return bytes(typestore().serialize_cdr(message, message.__msgtype__, little_endian=little))
 
 
 def test_a_torn_message_passes_untouched():

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.points import decode_points
-from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.modalities._corruptions import Corruption, sector
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.types import Fault, Finding
@@ -56,7 +56,8 @@ class Radar(Modality):
 
     def encode(self, readings, view, stamp_ns):
         reading = readings[-1]
-        points = view.place(self.name, reading.frame_id, reading.data.xyz)
+        at = moment(reading, stamp_ns)
+        points = view.place(self.name, reading.frame_id, reading.data.xyz, at)
         found = view.project(points)
         near = np.clip(1 - found.depth_m / self.encoding.max_range_m, 0, 0.999)
         array = np.zeros((self.encoding.bins, *view.size), np.float32)

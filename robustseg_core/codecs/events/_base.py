@@ -102,14 +102,18 @@ class Packet:
 class EventEncoder(ABC):
     """Writes one format. An instance reads one stream along, so that packets can be replaced."""
 
+    time_base: int = 0
+    """The field of that name of the message that is read and written next, as of the decoder."""
+
     @abstractmethod
     def __init__(self, width: int, height: int) -> None:
         """For a sensor of this size."""
 
-    @staticmethod
     @abstractmethod
-    def encode(x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike) -> bytes:
+    def encode(self, x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike) -> bytes:
         """A payload that stands on its own and decodes to exactly these events, in order.
+
+        Times that a format cannot count from `time_base` become the nearest that it can.
 
         Args:
             x: (N,) columns.
@@ -138,6 +142,44 @@ class EventEncoder(ABC):
     @abstractmethod
     def resync(self) -> None:
         """Packets were lost."""
+
+
+def checked_columns(
+    form: str, max_side: int, x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """x, y, p and t of events that are to be written, (N,) each.
+
+    Args:
+        form: the format's name.
+        max_side: rows and columns that it can address.
+        x: columns.
+        y: rows.
+        p: polarity.
+        t_us: microseconds.
+
+    Raises:
+        RobustsegError: lengths differ, pixels that cannot be addressed, or a time that is negative
+            or goes back.
+    """
+    columns, rows, signs, t = (
+        np.atleast_1d(np.asarray(a)).astype(np.int64) for a in (x, y, p, t_us)
+    )
+    if len({a.shape for a in (columns, rows, signs, t)}) > 1 or columns.ndim != 1:
+        raise RobustsegError(
+            f"x, y, p and t_us have shapes {columns.shape}, {rows.shape}, {signs.shape} and "
+            f"{t.shape}; give four vectors of one length"
+        )
+    for name, side in (("x", columns), ("y", rows)):
+        if side.size and (side.min() < 0 or side.max() >= max_side):
+            raise RobustsegError(
+                f"{name} goes from {side.min()} to {side.max()}; {form} addresses 0 to "
+                f"{max_side - 1}"
+            )
+    if t.size and (t[0] < 0 or (np.diff(t) < 0).any()):
+        raise RobustsegError(
+            "t_us is negative or goes back; sort the events by time, and count from the start"
+        )
+    return columns, rows, signs, t
 
 
 class EventDecoder(ABC):
@@ -251,6 +293,32 @@ class WordDecoder(EventDecoder):
             early=early,
             odd_bytes=int(data.size % self.word > 0),
         )
+
+
+class LoneEncoder(EventEncoder):
+    """A format whose packets do not depend on each other, read by its decoder.
+
+    Args:
+        width: of the sensor, in pixels.
+        height: of the sensor.
+    """
+
+    decoder: ClassVar[type[EventDecoder]]
+
+    def __init__(self, width: int, height: int) -> None:
+        self._decoder = self.decoder(width, height)
+
+    def read(self, payload: Any) -> Events:
+        """The events of the next packet."""
+        self._decoder.time_base = self.time_base
+        return self._decoder.decode(payload)
+
+    def tail(self) -> bytes:
+        """Nothing: packets do not depend on each other."""
+        return b""
+
+    def resync(self) -> None:
+        """Nothing: packets do not depend on each other."""
 
 
 class LoneDecoder(WordDecoder):

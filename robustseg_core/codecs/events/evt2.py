@@ -6,7 +6,7 @@ over from packet to packet, so a decoder belongs to one stream.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from robustseg_core.codecs.events._base import (
     TRIGGERS,
     UNKNOWN,
 )
-from robustseg_core.codecs.events._evt2_clock import HALF, ClockedDecoder
-from robustseg_core.codecs.fields import Brief
+from robustseg_core.codecs.events._evt2_clock import HALF, ClockedDecoder, ClockedEncoder
+from robustseg_core.codecs.fields import Brief, as_bytes
 
 
 class Evt2Decoder(ClockedDecoder):
@@ -41,6 +41,30 @@ class Evt2Decoder(ClockedDecoder):
         t: NDArray[np.int64],
     ) -> int:
         return _decode(data, self._state, tally, self.width, self.height, x, y, p, t)
+
+
+class Evt2Encoder(ClockedEncoder):
+    """Writes EVT2, and knows what the next packet of a stream will take for granted."""
+
+    decoder: ClassVar = Evt2Decoder
+
+    @staticmethod
+    def swapped_polarity(payload: Any) -> bytes:
+        """One bit of each event."""
+        words = _words(as_bytes(payload)).copy()
+        words[words >> 28 <= 1] ^= 1 << 28
+        return words.tobytes()
+
+    def _bytes(self, upper: NDArray[np.uint32], lower: NDArray[np.uint32]) -> bytes:
+        return upper.tobytes()
+
+    def _upper(self, data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        return _words(data)
+
+
+def _words(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """(N,) words; a part of a word at the end is dropped."""
+    return np.frombuffer(data[: data.size // 4 * 4].tobytes(), "<u4")
 
 
 @Brief

@@ -7,7 +7,7 @@ half first. No message says which, so the words do: time goes on in one of the t
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from robustseg_core.codecs.events._base import (
     TRIGGERS,
     UNKNOWN,
 )
-from robustseg_core.codecs.events._evt2_clock import HALF, ClockedDecoder
-from robustseg_core.codecs.fields import Brief
+from robustseg_core.codecs.events._evt2_clock import HALF, ClockedDecoder, ClockedEncoder
+from robustseg_core.codecs.fields import Brief, as_bytes
 
 _LONGEST = 1 << 14
 """Steps of time-high that a sensor makes from one such word to the next: 1 s."""
@@ -44,14 +44,14 @@ class Evt21Decoder(ClockedDecoder):
     def _room(self, data: NDArray[np.uint8]) -> int:
         if abs(self._lead) < _SURE:
             before = self._lead > 0
-            halves = np.frombuffer(data[: data.size // 8 * 8].tobytes(), "<u4").reshape(-1, 2)
+            halves = _halves(data)
             self._lead += _plausible(*halves.T) - _plausible(*halves.T[::-1])
             if before != (self._lead > 0):
                 self.resync()  # what was taken for a clock was none
-        return _count(data, self._upper)
+        return _count(data, self.upper)
 
     @property
-    def _upper(self) -> int:
+    def upper(self) -> int:
         """Byte of a word at which its upper half begins."""
         return 0 if self._lead > 0 else 4
 
@@ -65,7 +65,38 @@ class Evt21Decoder(ClockedDecoder):
         t: NDArray[np.int64],
     ) -> int:
         size = self.width, self.height
-        return _decode(data, self._upper, self._state, tally, *size, x, y, p, t)
+        return _decode(data, self.upper, self._state, tally, *size, x, y, p, t)
+
+
+class Evt21Encoder(ClockedEncoder):
+    """Writes EVT2.1 in the order of halves that it has read, and an event in each word."""
+
+    decoder: ClassVar = Evt21Decoder
+    _decoder: Evt21Decoder
+
+    @staticmethod
+    def swapped_polarity(payload: Any) -> bytes:
+        """One bit of each word of events, in the order of halves that this packet supports."""
+        halves = _halves(as_bytes(payload)).copy()
+        first = _plausible(*halves.T) > _plausible(*halves.T[::-1])
+        upper = halves[:, 0 if first else 1]
+        upper[upper >> 28 <= 1] ^= 1 << 28
+        return halves.tobytes()
+
+    def _bytes(self, upper: NDArray[np.uint32], lower: NDArray[np.uint32]) -> bytes:
+        # A word names 32 columns from a multiple of 32 on, as the sensors do.
+        events = upper >> 28 <= 1
+        bit = (upper >> 11 & 0x1F) * events
+        pair = [upper - (bit << 11), lower << bit]
+        return np.stack(pair if self._decoder.upper == 0 else pair[::-1], axis=1).tobytes()
+
+    def _upper(self, data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        return _halves(data)[:, 0 if self._decoder.upper == 0 else 1]
+
+
+def _halves(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """(N, 2) halves of the words, as they come; a part of a word at the end is dropped."""
+    return np.frombuffer(data[: data.size // 8 * 8].tobytes(), "<u4").reshape(-1, 2)
 
 
 def _plausible(upper: NDArray[np.uint32], lower: NDArray[np.uint32]) -> int:

@@ -23,9 +23,9 @@ from robustseg_core.codecs.events._base import (
     EventEncoder,
     Events,
     WordDecoder,
+    checked_columns,
 )
 from robustseg_core.codecs.fields import Brief, Compiled, as_bytes
-from robustseg_core.errors import RobustsegError
 
 MAX_SIDE = 2048
 """Rows and columns that 11 bits can name."""
@@ -188,35 +188,13 @@ def encode_evt3(
         RobustsegError: lengths differ, pixels beyond 11 bits, or a time that is negative or goes
             back.
     """
-    columns, rows, signs, t = (
-        np.atleast_1d(np.asarray(a)).astype(np.int64) for a in (x, y, p, t_us)
-    )
-    _check(columns, rows, signs, t)
+    columns, rows, signs, t = checked_columns("EVT3", MAX_SIDE, x, y, p, t_us)
     if not t.size:
         return np.empty(0, np.dtype("<u2"))
     bridges = int((np.diff(t >> 12) // _STRIDE).sum())
     words = np.empty(4 * t.size + bridges, np.uint16)
     count = _encode(columns, rows, signs, t, 12 if vectors else 0, words)
     return words[:count].astype("<u2")
-
-
-def _check(
-    x: NDArray[np.int64], y: NDArray[np.int64], p: NDArray[np.int64], t: NDArray[np.int64]
-) -> None:
-    if len({a.shape for a in (x, y, p, t)}) > 1 or x.ndim != 1:
-        raise RobustsegError(
-            f"x, y, p and t_us have shapes {x.shape}, {y.shape}, {p.shape} and {t.shape}; "
-            "give four vectors of one length"
-        )
-    for name, side in (("x", x), ("y", y)):
-        if side.size and (side.min() < 0 or side.max() >= MAX_SIDE):
-            raise RobustsegError(
-                f"{name} goes from {side.min()} to {side.max()}; EVT3 addresses 0 to {MAX_SIDE - 1}"
-            )
-    if t.size and (t[0] < 0 or (np.diff(t) < 0).any()):
-        raise RobustsegError(
-            "t_us is negative or goes back; sort the events by time, and count from the start"
-        )
 
 
 @Compiled
@@ -289,8 +267,7 @@ class Evt3Encoder(EventEncoder):
         self._known: dict[int, int] = {}
         """Kind of word -> the last one, of those in `_CARRIED`."""
 
-    @staticmethod
-    def encode(x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike) -> bytes:
+    def encode(self, x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike) -> bytes:
         """The words of `encode_evt3`."""
         return encode_evt3(x, y, p, t_us).tobytes()
 

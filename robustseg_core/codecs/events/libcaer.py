@@ -8,13 +8,20 @@ its own.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from robustseg_core.codecs.events._base import OTHER, OUTSIDE, UNKNOWN, LoneDecoder
-from robustseg_core.codecs.fields import Brief
+from robustseg_core.codecs.events._base import (
+    OTHER,
+    OUTSIDE,
+    UNKNOWN,
+    LoneDecoder,
+    LoneEncoder,
+    checked_columns,
+)
+from robustseg_core.codecs.fields import Brief, as_bytes
 
 _HALF = 1 << 30
 """Microseconds by which a time must fall for the clock's 31 bits to have wrapped."""
@@ -40,6 +47,28 @@ class LibcaerDecoder(LoneDecoder):
     ) -> int:
         base_us = self.time_base // 1000
         return _decode(data, base_us, tally, self.width, self.height, x, y, p, t)
+
+
+class LibcaerEncoder(LoneEncoder):
+    """Writes libcaer, counted from the message's `time_base`: 17.9 minutes at most."""
+
+    decoder: ClassVar = LibcaerDecoder
+
+    def encode(self, x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike) -> bytes:
+        """Two words for each event, all valid."""
+        side = LibcaerDecoder.max_side
+        columns, rows, signs, t = checked_columns("libcaer", side, x, y, p, t_us)
+        after_us = np.clip(t - self.time_base // 1000, 0, _HALF)
+        events = columns << 17 | rows << 2 | (signs != 0).astype(np.int64) << 1 | 1
+        return np.stack([events, after_us], axis=1).astype("<u4").tobytes()
+
+    @staticmethod
+    def swapped_polarity(payload: Any) -> bytes:
+        """Bit 1 of each event."""
+        data = as_bytes(payload)
+        words = np.frombuffer(data[: data.size // 8 * 8].tobytes(), "<u4").copy()
+        words[::2] ^= 2
+        return words.tobytes()
 
 
 @Brief

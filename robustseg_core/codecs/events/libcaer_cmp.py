@@ -11,10 +11,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from robustseg_core.codecs.events._base import EARLY, OUTSIDE, UNKNOWN, LoneDecoder
-from robustseg_core.codecs.fields import Brief
+from robustseg_core.codecs.events._base import (
+    EARLY,
+    OUTSIDE,
+    UNKNOWN,
+    LoneDecoder,
+    LoneEncoder,
+    checked_columns,
+)
+from robustseg_core.codecs.fields import Brief, as_bytes
 
 _NANOSECONDS = 10**17
 """From here on `time_base` is nanoseconds since 1970: 1973, or the year 5138 in the microseconds
@@ -39,9 +46,43 @@ class LibcaerCmpDecoder(LoneDecoder):
         p: NDArray[np.bool_],
         t: NDArray[np.int64],
     ) -> int:
-        base = self.time_base
-        base_us = base // 1000 if base >= _NANOSECONDS else base
+        base_us = _base_us(self.time_base)
         return _decode(data, base_us, tally, self.width, self.height, x, y, p, t)
+
+
+class LibcaerCmpEncoder(LoneEncoder):
+    """Writes libcaer_cmp without vectors, counted from the message's `time_base`: 16.8 s."""
+
+    decoder: ClassVar = LibcaerCmpDecoder
+
+    def encode(self, x: ArrayLike, y: ArrayLike, p: ArrayLike, t_us: ArrayLike) -> bytes:
+        """A word for each event, and for what has changed before it: time, column."""
+        side = LibcaerCmpDecoder.max_side
+        columns, rows, signs, t = checked_columns("libcaer_cmp", side, x, y, p, t_us)
+        after_us = np.clip(t - _base_us(self.time_base), 0, (1 << 24) - 1)
+        high, low = after_us >> 12, after_us & 0xFFF
+        words = np.stack(
+            [high, 0x1000 | low, 0x2000 | columns, 0x3000 | (signs != 0) << 11 | rows], axis=1
+        )
+        said = np.ones(words.shape, bool)  # at the start time is zero, and no column is known
+        said[:, 0] = np.diff(high, prepend=0) != 0
+        said[:, 1] = np.diff(low, prepend=0) != 0
+        said[:, 2] = np.diff(columns, prepend=-1) != 0
+        return words[said].astype("<u2").tobytes()
+
+    @staticmethod
+    def swapped_polarity(payload: Any) -> bytes:
+        """One bit of each event, and of each beginning of vectors."""
+        data = as_bytes(payload)
+        words = np.frombuffer(data[: data.size // 2 * 2].tobytes(), "<u2").copy()
+        kind = words >> 12
+        words[(kind == 3) | (kind == 4)] ^= 0x800
+        return words.tobytes()
+
+
+def _base_us(time_base: int) -> int:
+    """What times are counted from, in microseconds."""
+    return time_base // 1000 if time_base >= _NANOSECONDS else time_base
 
 
 @Brief

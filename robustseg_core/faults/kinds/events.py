@@ -52,6 +52,7 @@ def follow(message: Any, state: FaultState) -> tuple[EventEncoder, Events]:
     if message.seq != memory.get("seq", message.seq - 1) + 1:
         encoder.resync()
     memory["seq"] = message.seq
+    encoder.time_base = int(getattr(message, "time_base", 0))
     return encoder, encoder.read(message.events)
 
 

@@ -240,3 +240,25 @@ def test_what_the_node_says_is_no_sensor_whatever_its_name(monkeypatch):
     camera = Candidate("/cam/unsure", IMAGE, 1, "rgb8")
     ranked = rank([Candidate("/robustseg/unsure", IMAGE, 9, "rgb8"), camera])
     assert ranked == {"rgb": ["/cam/unsure"]}
+
+
+def test_six_cameras_of_which_two_share_a_frame_are_told_in_one_sentence(tmp_path):
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    names = ("front", "front_left", "front_right", "back", "back_left", "back_right")
+    with BagWriter(tmp_path / "bag") as writer:
+        for k, name in enumerate(names):
+            frame = "camera" if name in ("front", "back") else f"{name}_optical"
+            picture = image(pixels, "rgb8", START, frame)
+            writer.write(f"/{name}/image_raw", picture.__msgtype__, picture, START)
+            for where, scale in ((name, 1), (f"{name}/half", 2)):
+                info = camera_info(48 // scale, 64 // scale, fx=(60 + k) / scale, frame_id=frame)
+                writer.write(f"/{where}/camera_info", info.__msgtype__, info, START)
+    with Bag(tmp_path / "bag") as bag:
+        found = survey(bag)
+    assert found.notices == (
+        "/back/camera_info and /front/camera_info and /front/half/camera_info are of different "
+        "cameras, and all in the frame 'camera'; let each driver name its own optical frame, or "
+        "LiDAR and depth land in the wrong picture",
+    )
+    assert len([t for t in found.topics if t.alternative_for == "rgb"]) == 5
+    assert found.modalities["rgb"].topic in {f"/{name}/image_raw" for name in names}

@@ -1,0 +1,125 @@
+"""Topics that nobody wrote down, over DDS: `topic: auto`, transports, `inspect --live`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from rclpy.node import Node
+
+from robustseg_core import config
+from robustseg_core.errors import RobustsegError
+from robustseg_core.robot.config import RobotConfig
+from robustseg_ros import graph, optional
+from robustseg_ros.arrivals import Ear
+from robustseg_ros.inputs import Inputs
+from support import drives
+from support.live_sensors import QUIET
+from support.makers import camera_info, compressed, image
+
+pytestmark = pytest.mark.ros
+CAM = "/front/image_raw"
+
+
+def publisher(world: Any, topic: str, sent: Any) -> optional.Publisher:
+    return optional.publisher(world.node, sent.__msgtype__, topic, 10, event_callbacks=QUIET)
+
+
+def robot(**streams: Any) -> RobotConfig:
+    return config.parse(RobotConfig, {"streams": streams})
+
+
+JPEG = compressed(np.zeros((48, 64, 3), np.uint8))
+RAW = image(np.zeros((48, 64, 3), np.uint8), "rgb8")
+
+
+@pytest.fixture
+def other(world: Any) -> Any:
+    """A node in a participant of its own: two types on a topic are an error within one."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=world.domain)
+    made = Node("looker", context=context, enable_rosout=False)
+    yield made
+    made.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_auto_waits_for_a_driver_and_names_candidates_that_are_as_good(world, other):
+    told = robot(rgb={"topic": "auto"}, lidar={"topic": "auto"})
+    with pytest.raises(RobustsegError, match="no topic looks like rgb or lidar"):
+        graph.settled(other, told, wait_s=0.2)
+    kept = [publisher(world, CAM, RAW), publisher(world, f"{CAM}/compressed", JPEG)]
+    kept.append(publisher(world, "/front/camera_info", camera_info(48, 64)))
+    found = graph.settled(other, told, wait_s=5.0)
+    assert found.topics == {"rgb": CAM}
+    assert found.streams["rgb"].camera_info == "/front/camera_info"
+    changed = told.model_copy(update={"alpha": 0.1})
+    assert graph.as_settled(changed, found).topics["rgb"] == CAM
+    kept.append(publisher(world, "/left/image_raw", RAW))
+    world.until(lambda: other.count_publishers("/left/image_raw"), "the other camera")
+    with pytest.raises(RobustsegError) as caught:
+        graph.settled(other, told, wait_s=3.0)
+    assert str(caught.value) == (
+        "streams.rgb.topic is auto, and /front/image_raw and /left/image_raw look like rgb "
+        "equally; give the topic that is meant"
+    )
+
+
+def test_an_image_is_heard_on_the_sibling_that_is_there_and_on_no_wrong_type(world, other):
+    told = robot(
+        rgb={"topic": CAM},
+        depth={"topic": "/depth/image_raw", "transport": "compressedDepth"},
+    )
+    made = drives.Segmenter(told, drives.engine().spec, drives.engine())
+    inputs = Inputs(other, made, Ear(lambda: None))
+    try:
+        heard = {one.name: one for one in inputs._inputs if one.name}
+        assert heard["rgb"].topic == CAM and heard["rgb"].subscription is not None
+        assert heard["depth"].topic == "/depth/image_raw/compressedDepth"
+        kept = [publisher(world, f"{CAM}/compressed", JPEG)]
+        world.until(lambda: other.count_publishers(f"{CAM}/compressed"), "discovery")
+        inputs.watch()
+        assert heard["rgb"].topic == f"{CAM}/compressed"
+        assert heard["rgb"].asked == ("sensor_msgs/msg/CompressedImage", False)
+        kept.append(publisher(world, CAM, RAW))
+        world.until(lambda: other.count_publishers(CAM), "discovery")
+        inputs.watch()
+        assert heard["rgb"].topic == f"{CAM}/compressed", "what is heard stays"
+        kept.append(publisher(world, "/depth/image_raw/compressedDepth", RAW))
+        world.until(lambda: other.count_publishers("/depth/image_raw/compressedDepth"), "discovery")
+        inputs.watch()
+        assert inputs.complaints()["/depth/image_raw/compressedDepth"] == (
+            "streams.depth.transport is compressedDepth, and /depth/image_raw/compressedDepth has "
+            "sensor_msgs/msg/Image, expected sensor_msgs/msg/CompressedImage; "
+            "set streams.depth.transport: auto"
+        )
+        assert len(kept) == 3
+    finally:
+        inputs.close()
+
+
+def test_inspect_live_writes_a_robot_yaml_that_the_node_reads(world, tmp_path):
+    talkers = {CAM: RAW, f"{CAM}/compressed": JPEG, "/front/camera_info": camera_info(48, 64)}
+    talkers |= {"/velodyne_points": drives.message("lidar", 0)}
+    speakers = [(publisher(world, topic, sent), sent) for topic, sent in talkers.items()]
+
+    def speak() -> None:
+        for speaker, sent in speakers:
+            speaker.publish(sent)
+
+    world.node.create_timer(0.1, speak)
+    program = world.start("-m", "robustseg_core.cli", "inspect", "--live", "--seconds", "4")
+    world.until(lambda: program.process.poll() is not None, "its end")
+    assert program.wait() == 0, program.output
+    tree = yaml.safe_load(program.output[program.output.index("/**:") :])
+    streams = tree["/**"]["ros__parameters"]["streams"]
+    assert streams["rgb"]["topic"] == CAM
+    assert streams["rgb"]["camera_info"] == "/front/camera_info"
+    assert streams["lidar"]["topic"] == "/velodyne_points"
+    assert set(streams) == {"rgb", "lidar"}
