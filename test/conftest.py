@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 # No wall-clock limits: a first example compiles, and a test machine may be busy.
-settings.register_profile("robustseg", deadline=None)
+settings.register_profile("robustseg", deadline=None, max_examples=50)
 settings.register_profile("check", deadline=None, max_examples=20)  # `make check`
 settings.load_profile("robustseg")
 

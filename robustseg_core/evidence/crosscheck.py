@@ -200,8 +200,7 @@ class _Sensor:
         if sight is None:
             return
         if before is not None and before.stamp_ns != sight.stamp_ns and sight.tells:
-            same = links.outlines(before, sight)
-            alike = float(links.middle(same.left + same.right, 3).max()) if same else 0.0
+            alike = links.alike(before, sight)
             self.looks += 1
             self.alike += max(ALIKE_SHARE, 1 / self.looks) * (alike - self.alike)
         if (road_m := sight.road_m) is not None:
@@ -373,7 +372,7 @@ class CrossCheck:
             pairs.append(key)
             here += pair.here
             usual += pair.usual
-            mirrored += float(links.middle(pair.mirrored, 2).max())
+            mirrored += float(pair.mirrored.max())
             if pair.looks >= SETTLED:
                 unrelated += pair.lost * min(self._sensors[name].speaks for name in key)
         if not pairs or here > AS_EVER * usual > 0:

@@ -17,7 +17,11 @@ from robustseg_core.codecs.fields import Compiled
 from robustseg_core.evidence.sight import Sight
 
 DOWN, ACROSS = 12, 18
-"""Greatest displacement that is looked at, in cells."""
+"""Greatest displacement that is looked at, in cells, ..."""
+NEAR = 2
+"""... of a mirror image, ..."""
+_MOVED = 3
+"""... and from one look to the next."""
 _TOLERANCE = 0.12
 """Two ranges agree if their logarithms differ by less."""
 _RELIEF = 0.15
@@ -44,7 +48,7 @@ class Agreement(NamedTuple):
     right: Surface
     """... and of the right one: they differ if one sensor leans."""
     mirrored: Surface
-    """If one of them exchanged left and right."""
+    """If one of them exchanged left and right; (2 NEAR + 1, 2 NEAR + 1)."""
 
 
 class Ratio(NamedTuple):
@@ -58,16 +62,24 @@ class Ratio(NamedTuple):
     """... the share that agrees with that factor."""
 
 
-def window(plane: NDArray[np.float32]) -> Surface:
-    """The middle of a circular correlation."""
-    rows = np.r_[-DOWN : DOWN + 1]
-    columns = np.r_[-ACROSS : ACROSS + 1]
-    return np.asarray(plane[np.ix_(rows, columns)], np.float32)
+def _window(plane: NDArray[np.float32], down: int, across: int) -> Surface:
+    """Displacements of up to so many cells, of a circular correlation."""
+    rows, columns = np.arange(-down, down + 1), np.arange(-across, across + 1)
+    return np.asarray(plane[rows[:, None], columns], np.float32)
 
 
 def middle(surface: Surface, reach: int) -> Surface:
     """Displacements of up to `reach` cells."""
     return surface[DOWN - reach : DOWN + reach + 1, ACROSS - reach : ACROSS + reach + 1]
+
+
+def alike(before: Sight, after: Sight) -> float:
+    """How much two sights of one sensor have in common, in standard deviations of chance."""
+    if not (before.tells and after.tells):
+        return 0.0
+    product = before.spectrum.conj() * after.spectrum
+    plane = fft.irfft2(product, s=before.outlines.shape)
+    return float(_window(plane, _MOVED, _MOVED).max()) / max(float(plane.std()), 1e-6)
 
 
 def outlines(a: Sight, b: Sight) -> Agreement | None:
@@ -80,7 +92,11 @@ def outlines(a: Sight, b: Sight) -> Agreement | None:
     both = fft.irfft2(products, s=shape)
     mirrored = fft.irfft2(a.mirrored.conj() * b.spectrum, s=shape)
     chance = max(float((both[0] + both[1]).std()), 1e-6)
-    return Agreement(window(both[0]) / chance, window(both[1]) / chance, window(mirrored) / chance)
+    return Agreement(
+        _window(both[0], DOWN, ACROSS) / chance,
+        _window(both[1], DOWN, ACROSS) / chance,
+        _window(mirrored, NEAR, NEAR) / chance,
+    )
 
 
 def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
@@ -106,8 +122,9 @@ def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
         return None
     weights = (weights / total).astype(np.float32)
     sides = (columns >= width / 2).astype(np.int64)
-    plain = _agreed(lowest, highest, rows, columns, sides, values, weights)
-    flipped = _agreed(lowest, highest, rows, width - 1 - columns, sides, values, weights)
+    whole, near = np.zeros((DOWN, ACROSS), np.bool_), np.zeros((NEAR, NEAR), np.bool_)
+    plain = _agreed(whole, lowest, highest, rows, columns, sides, values, weights)
+    flipped = _agreed(near, lowest, highest, rows, width - 1 - columns, sides, values, weights)
     floor = float(np.median(plain.sum(axis=0)))
     agreement = Agreement(
         _SHARP * (plain[0] - floor / 2),
@@ -119,6 +136,7 @@ def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
 
 @Compiled
 def _agreed(
+    reach: NDArray[np.bool_],
     lowest: NDArray[np.float32],
     highest: NDArray[np.float32],
     rows: NDArray[np.int64],
@@ -129,16 +147,23 @@ def _agreed(
 ) -> NDArray[np.float32]:
     """(2, displacements) share, by weight, of the points of each half that agree.
 
-    B (sparse) displaced by s: its point at p + s is what A (dense) has at p.
+    B (sparse) displaced by s: its point at p + s is what A (dense) has at p. Displacements go up to
+    the sides of `reach`; A is padded by `DOWN` and `ACROSS`.
     """
-    shares = np.zeros((2, 2 * DOWN + 1, 2 * ACROSS + 1), np.float32)
+    down, across = reach.shape
+    shares = np.zeros((2, 2 * down + 1, 2 * across + 1), np.float32)
+    zero = np.float32(0)
     for n in range(len(rows)):
-        for i in range(2 * DOWN + 1):
-            for j in range(2 * ACROSS + 1):
-                row, column = rows[n] + 2 * DOWN - i, columns[n] + 2 * ACROSS - j
-                if lowest[row, column] <= values[n] <= highest[row, column]:
-                    shares[sides[n], i, j] += weights[n]
-    return shares
+        value, weight, side = values[n], weights[n], sides[n]
+        first = columns[n] + ACROSS - across
+        for i in range(2 * down + 1):
+            row = rows[n] + DOWN - down + i
+            low, high, share = lowest[row], highest[row], shares[side, i]
+            for j in range(2 * across + 1):
+                fits = (low[first + j] <= value) & (high[first + j] >= value)
+                share[j] += weight if fits else zero
+    # A's cell at p - s has been looked at: the other way round.
+    return shares[:, ::-1, ::-1].copy()
 
 
 def _around(log_range: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
