@@ -223,7 +223,7 @@ def run(
         typer.Option(
             "--video/--no-video",
             help="Film of the overlays: 7 ms a mask at 640x480; of the rest, drawing takes 9, the "
-            "score 12, the MCAP 5, PNGs 2, the report a second once.",
+            "score 12, the MCAP 5, PNGs 3, the report a second once.",
         ),
     ] = True,
     strict: Strict = False,

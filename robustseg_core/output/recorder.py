@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.config import PointsConfig
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import messages, topics
+from robustseg_core.output import draw, messages, topics
 from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
+from robustseg_core.shards.levels import label_png
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State
 from robustseg_core.version import __version__
 
@@ -149,8 +149,9 @@ class Recorder:
             self.moments.append(Moment(at_s, label_map.used, overlay))
         self.rows.append(row)
         name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
-        try:  # not by OpenCV, which crashes where the name of a folder is not UTF-8
-            (self._masks / name).write_bytes(cv2.imencode(".png", label_map.ids)[1].tobytes())
+        png = label_png(label_map.ids, draw.lookup(self.spec.palette))
+        try:
+            (self._masks / name).write_bytes(png)
         except OSError as error:
             raise RobustsegError(
                 f"cannot write {self._masks / name}: {error.strerror}; make room, or choose "
