@@ -222,7 +222,7 @@ def run(
         bool,
         typer.Option(
             "--video/--no-video",
-            help="Film of the overlays: 7 ms a mask at 640x480; of the rest, drawing takes 9, the "
+            help="Film of the overlays: 10 ms a mask at 640x480; of the rest, drawing takes 7, the "
             "score 12, the MCAP 5, PNGs 3, the report a second once.",
         ),
     ] = True,

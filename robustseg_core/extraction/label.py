@@ -55,8 +55,9 @@ def label_bags(
     """A teacher's masks of recordings: `out/NAME/`, which `extract` takes as `labels=out`.
 
     Each folder has `masks/STAMP.png` (class ids in the camera's size, 255 where the teacher is less
-    sure than the threshold; with the classes' colors as palette), `confidence/STAMP.png` (probability of the winning class, 0..255) and
-    `labels.json`. A recording that was labelled before by equal means is not labelled again.
+    sure than the threshold; the classes' colors as palette), `confidence/STAMP.png` (probability of
+    the winning class, 0..255) and `labels.json`. A recording that was labelled before by equal
+    means is not labelled again.
 
     Args:
         paths: recordings, each for itself.

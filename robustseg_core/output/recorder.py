@@ -22,6 +22,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.output import draw, messages, topics
 from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
+from robustseg_core.output.screen import Screen
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
 from robustseg_core.shards.levels import label_png
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State
@@ -87,7 +88,9 @@ class Recorder:
         self._timeline = timeline
         self._places = Places(timeline)
         self._reasons = ReasonLog()
-        self._video = VideoWriter(folder / "overlay.webm") if video else None
+        self._screen = Screen(spec, timeline.duration_s)
+        film = folder / "overlay.webm"
+        self._video = VideoWriter(film, idle=self._screen.idle) if video else None
         self._masks = folder / "masks"
         try:
             self._masks.mkdir(parents=True)
@@ -111,6 +114,11 @@ class Recorder:
             self._video.abandon()
 
     @property
+    def video(self) -> bool:
+        """Whether there is a film."""
+        return self._video is not None
+
+    @property
     def reasons(self) -> list[dict[str, Any]]:
         """What was wrong with each sensor so far, and while which masks were made."""
         return self._reasons.to_json()
@@ -126,6 +134,7 @@ class Recorder:
         at_ns: int,
         miou: float | None = None,
         heard: Mapping[str, bytes] | None = None,
+        seen: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> None:
         """Keep one mask.
 
@@ -135,6 +144,7 @@ class Recorder:
             at_ns: its place, from `place_ns`.
             miou: of this mask alone, where the truth is known.
             heard: as `topics.recorded` takes it.
+            seen: as `Screen.frame` takes it.
 
         Raises:
             RobustsegError: the disk is full.
@@ -158,7 +168,7 @@ class Recorder:
                 "another --out"
             ) from None
         if self._video is not None:
-            self._video.add(overlay, at_s)
+            self._video.add(self._screen.frame(label_map, overlay, at_s, seen), at_s)
         mask = topics.Mask(label_map, self.spec, picture=overlay, points=self._points)
         first, stamp_ns = len(self.rows) == 1, label_map.stamp_ns
         for name, kind, said, latched in topics.recorded(mask, first=first, heard=heard):

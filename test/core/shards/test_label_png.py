@@ -16,7 +16,9 @@ from robustseg_core.shards.levels import label_png, read_label_png
 from robustseg_core.types import IGNORE
 
 COLORS = lookup(CITYSCAPES.palette)
-IDS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 255))
+IDS = arrays(
+    np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 255)
+)
 
 
 @given(IDS)
