@@ -13,7 +13,7 @@ NAME = MANIFEST.findtext("name")
 ON_PYPI = {"opencv": "opencv-python-headless", "yaml": "PyYAML", "pil": "pillow"}
 """rosdep's key without python3- -> PyPI's name, where they differ."""
 PROGRAMS = {
-    "robustseg": "robustseg_core.cli.main:main",
+    "robustseg": "robustseg_core.cli.entry:main",
     "segment_node": "robustseg_ros.programs:segment_node",
     "play_node": "robustseg_ros.programs:play_node",
     "fault_node": "robustseg_ros.programs:fault_node",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustseg_core.bag import BagWriter
-from robustseg_core.cli.doctor import app
+from robustseg_core.cli.doctor import commands as app
 from robustseg_core.cli.terminal import guarded
 from robustseg_core.doctor import Status
 from robustseg_core.doctor.observation import cut

@@ -120,9 +120,7 @@ def test_while_no_mask_comes_time_goes_on_in_the_film(tmp_path):
     pause = [(t, picture) for t, picture in found if 0.95 < t < 4.99]
     assert [round(t - pause[0][0]) for t, _ in pause] == [0, 1, 2, 3]
     clocks = [picture[:24, SIZE[1] :] for _, picture in pause]
-    assert all(
-        np.abs(a.astype(int) - b).max() > 60 for a, b in pairwise(clocks)
-    )
+    assert all(np.abs(a.astype(int) - b).max() > 60 for a, b in pairwise(clocks))
 
 
 @settings(max_examples=30, deadline=None)
