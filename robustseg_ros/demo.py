@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, ModelSpec, Reasons, State
+from robustseg_core.version import note_occasion
 from robustseg_ros import optional
 from robustseg_ros.running import command_line
 
@@ -197,7 +199,8 @@ def _run_demo(
             _stop(process)
         rclpy.try_shutdown()
     title = f"robustseg demo: {bag_path.name} through the live node over DDS"
-    report.write(out, result, title=title, moments=recorder.moments, broken=faults)
+    moments = recorder.moments
+    report.write(out, result, title=title, spec=spec, moments=moments, broken=faults)
     return result
 
 
@@ -363,6 +366,9 @@ def main() -> None:
     carry_large_messages(os.environ)
 
     def demo() -> None:
+        note_occasion(
+            ["python", "-m", "robustseg_ros.demo", *sys.argv[1:]], datetime.now().astimezone()
+        )
         faults = faults_of(words.kill, words.fault)
         result = run_demo(words.bag, words.out, faults=faults, params=words.params)
         show(result, words.out)

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -117,6 +118,8 @@ class Commands(typer.core.TyperGroup):
     def make_context(self, *args: Any, **more: Any) -> Any:
         """A new command line: nobody has wished for anything yet."""
         wishes.forget()
+        name, words = args[:2] if len(args) > 1 else (self.name, more.get("args", ()))
+        wishes.command = [name or "robustseg", *words]
         with _shown_as_it_is():
             return super().make_context(*args, **more)
 
@@ -209,6 +212,9 @@ def _options(
 
         budget()  # a wrong one is said now
     show_logs(verbose=verbose)
+    from robustseg_core.version import note_occasion
+
+    note_occasion(wishes.command, datetime.now().astimezone())
 
 
 def main() -> None:

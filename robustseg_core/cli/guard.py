@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import TextIOWrapper
 from typing import Any
@@ -46,9 +46,13 @@ class Wishes:
     json: bool = False
     """The result as JSON on standard output."""
 
+    command: list[str] = field(default_factory=list)
+    """The words of the command line, the program first."""
+
     def forget(self) -> None:
         """A new command line."""
         self.quiet = self.json = False
+        self.command = []
 
 
 wishes = Wishes()

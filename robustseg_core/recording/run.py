@@ -117,7 +117,14 @@ def run_bags(
                 **account,
             )
             title = f"robustseg run {' '.join(path.name for path in paths)}"
-            report.write(folder, result, title=title, moments=recorder.moments, broken=faults)
+            report.write(
+                folder,
+                result,
+                title=title,
+                spec=spec,
+                moments=recorder.moments,
+                broken=faults,
+            )
     if not recorder.rows:
         raise no_mask(result)
     return result
