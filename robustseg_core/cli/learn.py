@@ -319,8 +319,9 @@ def train(
         if made["left_out"]:
             names = ", ".join(made["left_out"])
             err.notice(f"left out, because there are no labels: {names}")
+    reports = [str(Path(stage) / "report.html") for stage in stages]
     logs = [str(Path(stage) / "log.csv") for stage in stages]
-    for name in ("best.safetensors", "result.json", *logs):
+    for name in ("best.safetensors", "result.json", *reports, *logs):
         err.say(f"  {out / name}")
 
 

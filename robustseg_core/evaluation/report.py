@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from robustseg_core.evaluation.results import BadFrame, Results
 from robustseg_core.evaluation.tables import Table, class_ious, markdown, tables
 from robustseg_core.models.subsets import short
 from robustseg_core.output.draw import lookup
-from robustseg_core.output.page import letters, plain_text, render
+from robustseg_core.output.page import embed, letters, plain_text, render
 from robustseg_core.text import visible
 from robustseg_core.types import IGNORE
 
@@ -146,7 +145,7 @@ def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
         about=results.about,
         caption=results.about.caption(),
         tables=[_captioned_above(table, results) for table in tables(results, spans)],
-        charts=[(title, _embed(png)) for title, png in charts],
+        charts=[(title, embed(png)) for title, png in charts],
         frames=[panel for frame in results.worst if (panel := _panel(frame, results))],
     )
 
@@ -257,7 +256,7 @@ def _panel(frame: BadFrame, results: Results) -> dict[str, str] | None:
     shown = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in pictures]
     caption = f"{frame.id}: {100 * frame.score:.1f} %"
     png = cv2.imencode(".png", cv2.cvtColor(np.hstack(shown), cv2.COLOR_RGB2BGR))[1].tobytes()
-    return {"caption": caption, "picture": _embed(png)}
+    return {"caption": caption, "picture": embed(png)}
 
 
 def _png(figure: Figure) -> bytes:
@@ -265,10 +264,6 @@ def _png(figure: Figure) -> bytes:
     figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)
     return buffer.getvalue()
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _number(value: float) -> float | None:

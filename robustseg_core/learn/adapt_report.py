@@ -6,7 +6,6 @@ judged by them, too, and so is the teacher itself.
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import CITYSCAPES, ClassSet
 from robustseg_core.models.subsets import short, subsets
 from robustseg_core.output.draw import lookup
-from robustseg_core.output.page import letters, plain_text, render
+from robustseg_core.output.page import embed, letters, plain_text, render
 from robustseg_core.recording.labels import Truth
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.types import IGNORE, Bundle, Frame
@@ -254,7 +253,7 @@ def panels(
             rows.append((title, colors[_mask(engine, sample, names)] if names else None))
         if sample.id in truth:
             rows.append(("truth", colors[truth[sample.id]]))
-        pictures = [(title, _embed(_png(drawn))) for title, drawn in rows if drawn is not None]
+        pictures = [(title, embed(_png(drawn))) for title, drawn in rows if drawn is not None]
         found.append({"caption": sample.id, "pictures": pictures})
     return found
 
@@ -270,7 +269,7 @@ def page(
         classes: the student's.
     """
     sides = account["against"]
-    charts = {side: _embed(bars(table)) for side, table in sides.items()}
+    charts = {side: embed(bars(table)) for side, table in sides.items()}
     return render(
         "robustseg_core.learn",
         title=f"A student for {', '.join(account['drives'])}",
@@ -327,10 +326,6 @@ def _png(drawn: NDArray[np.uint8]) -> bytes:
     size = (PANEL_WIDTH, max(1, round(high * PANEL_WIDTH / wide)))
     shown = cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST)
     return cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _number(value: float) -> float | None:

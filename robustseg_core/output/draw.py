@@ -69,12 +69,13 @@ def blend(picture: NDArray[np.uint8], ids: NDArray[np.uint8], spec: ModelSpec) -
     seen = _enlarged(picture, ids.shape)
     coarse = ids
     if height > spec.size[0] and width > spec.size[1]:
-        coarse = cv2.resize(ids, spec.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        coarse = coarse.astype(np.uint8, copy=False)
+        small = cv2.resize(ids, spec.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        coarse = small.astype(np.uint8, copy=False)
     colors = _enlarged(colorize(coarse, spec), ids.shape)
-    unlabelled = cv2.compare(coarse, IGNORE, cv2.CMP_EQ).astype(np.uint8, copy=False)
-    if unlabelled.any():  # which is black in `colors`
-        left = _enlarged(cv2.merge([255 - unlabelled] * 3).astype(np.uint8, copy=False), ids.shape)
+    labelled = coarse != IGNORE
+    if not labelled.all():  # what is not is black in `colors`
+        share = np.repeat(labelled[..., None] * np.uint8(255), 3, axis=2)
+        left = _enlarged(share, ids.shape)
         taken = cv2.multiply(seen, left, scale=BLEND / 255)
         seen = cv2.subtract(seen, taken).astype(np.uint8, copy=False)
         mixed = np.asarray(cv2.addWeighted(seen, 1.0, colors, BLEND, 0.0), np.uint8)

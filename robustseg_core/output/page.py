@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -39,16 +40,18 @@ def render(
     package: str,
     *,
     title: str,
+    template: str = "report.html.j2",
     checkpoint: str = "",
     classes: Classes = (),
     words: Sequence[tuple[str, str]] = (),
     **values: Any,
 ) -> str:
-    """`report.html.j2` of a package of ours within `base.html.j2`; can be written as UTF-8.
+    """A template of a package of ours within `base.html.j2`; can be written as UTF-8.
 
     Args:
         package: dotted.
         title: of the page.
+        template: the package's.
         checkpoint: what the network is.
         classes: the legend.
         words: abbreviations and the like, with what they mean.
@@ -58,7 +61,7 @@ def render(
     environment = Environment(
         loader=ChoiceLoader(places), autoescape=True, trim_blocks=True, finalize=_harmless
     )
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(template).render(
         title=title,
         checkpoint=checkpoint,
         classes=classes,
@@ -66,6 +69,11 @@ def render(
         made=occasion(),
         **values,
     )
+
+
+def embed(png: bytes) -> str:
+    """A picture as an address that needs no file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def letters(modalities: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -67,8 +66,8 @@ def write(
         words=WORDS,
         result=result,
         broken=[fault.kill or str(fault) for fault in broken],
-        timeline=_embed(poster(result, (), broken)),
-        pictures=[(moment.caption, _embed(_png(moment.overlay))) for moment in moments],
+        timeline=page.embed(poster(result, (), broken)),
+        pictures=[(moment.caption, page.embed(_png(moment.overlay))) for moment in moments],
         changes=changes(result),
         no_mask=NO_MASK,
         masks=masks_line(result),
@@ -249,10 +248,6 @@ def _spans(
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _color(state: State) -> tuple[float, float, float]:

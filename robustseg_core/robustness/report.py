@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
     if any(row["miou"]["ours"] is not None for row in summary["rows"]):
         png = plot(summary)
         (folder / "robustness.png").write_bytes(png)
-        chart = "data:image/png;base64," + base64.b64encode(png).decode()
+        chart = page.embed(png)
     (folder / "robustness.md").write_text(markdown(summary), encoding="utf-8")
     html = page.render(
         "robustseg_core.robustness",

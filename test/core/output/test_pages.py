@@ -18,7 +18,9 @@ from robustseg_core.types import ModelSpec
 from robustseg_core.version import __version__, note_occasion
 from support import ROOT
 
-TEMPLATES = sorted((ROOT / "robustseg_core").glob("*/report.html.j2"))
+TEMPLATES = sorted(
+    path for path in (ROOT / "robustseg_core").glob("*/*.html.j2") if path.name != "base.html.j2"
+)
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -73,7 +75,7 @@ def a_run(folder):
     return write(folder, result, title=f"run {HOSTILE}", spec=SPEC)
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_report_is_of_the_one_base(template):
     text = template.read_text()
     assert text.startswith('{% extends "base.html.j2" %}') and "<style" not in text
