@@ -6,6 +6,7 @@ rich is loaded when there is something to say, so that help, which says it witho
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import select
@@ -79,9 +80,7 @@ class _Log(logging.Handler):
     def _rich(self) -> logging.Handler:
         from rich.logging import RichHandler
 
-        from robustseg_core.cli import terminal
-
-        handler = RichHandler(console=terminal.err, show_path=False, show_time=False, markup=False)
+        handler = RichHandler(console=_err(), show_path=False, show_time=False, markup=False)
         handler.setFormatter(_Lines("%(message)s"))
         return handler
 
@@ -226,6 +225,9 @@ def hush() -> None:
 def _say(text: object, *, head: str = "", style: str = "") -> None:
     """As `Terminal.say`; standard error may be the file that is full."""
     with suppress(OSError):
-        from robustseg_core.cli import terminal
+        _err().say(text, head=head, style=style)
 
-        terminal.err.say(text, head=head, style=style)
+
+def _err() -> Any:
+    """`terminal.err`; that module stands on this one, and is loaded when it has to speak."""
+    return importlib.import_module(f"{__package__}.terminal").err

@@ -128,7 +128,7 @@ class Screen:
         height, width = panel.shape[:2]
         margin, line = round(6 * scale), round(18 * scale)
         tall = round((width - 2 * margin) * self._spec.size[0] / self._spec.size[1])
-        top = height
+        top: int = height
         for name in self._spec.modalities:
             state = label_map.states.get(name, State.DISABLED)
             if state.usable and state is not State.DEGRADED:
