@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,6 @@ class _Video:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.assumed: list[str] = []
-        for name, value in _FFMPEG.items():
-            os.environ.setdefault(name, value)
         video = self._open()
         first = _read(video)
         if first is None:
@@ -271,11 +270,25 @@ class _Video:
         return last_ns or round(self.told_s * SECOND)
 
     def _open(self) -> cv2.VideoCapture:
-        before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
+        with _ffmpeg_alone():
             return cv2.VideoCapture(str(self._path.resolve()), cv2.CAP_FFMPEG)
-        finally:
-            cv2.utils.logging.setLogLevel(before)
+
+
+@contextmanager
+def _ffmpeg_alone() -> Iterator[None]:
+    """While a video is opened, `_FFMPEG` holds, and OpenCV says nothing; then it is as before."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    before = {name: os.environ.get(name) for name in _FFMPEG}
+    os.environ.update(_FFMPEG)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _read(video: cv2.VideoCapture) -> Any | None:
