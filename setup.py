@@ -13,7 +13,7 @@ NAME = MANIFEST.findtext("name")
 ON_PYPI = {"opencv": "opencv-python-headless", "yaml": "PyYAML", "pil": "pillow"}
 """rosdep's key without python3- -> PyPI's name, where they differ."""
 PROGRAMS = {
-    "robustseg": "robustseg_core.cli.main:main",
+    "robustseg": "robustseg_core.cli.entry:main",
     "segment_node": "robustseg_ros.programs:segment_node",
     "play_node": "robustseg_ros.programs:play_node",
     "fault_node": "robustseg_ros.programs:fault_node",
@@ -37,6 +37,19 @@ def requirements():
     lines = (HERE / "requirements-robot.txt").read_text(encoding="utf-8").splitlines()
     others = [line for line in lines if line and not line.startswith("#")]
     return [*(ON_PYPI.get(name, name) for name in known), *others]
+
+
+def urls():
+    """Name -> address, of package.xml's `<url type="...">`, which ROS's index shows, too."""
+    names = {"website": "Homepage", "repository": "Source", "bugtracker": "Issues"}
+    found = {names[url.get("type", "website")]: url.text.strip() for url in MANIFEST.iter("url")}
+    source = found.get("Source")
+    if source:
+        found |= {
+            "Documentation": f"{source}/tree/main/docs",
+            "Changelog": f"{source}/blob/main/CHANGELOG.md",
+        }
+    return found
 
 
 def programs():
@@ -72,6 +85,22 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license=MANIFEST.findtext("license"),
+    keywords=["semantic segmentation", "ROS 2", "robustness", "sensor failure", "multi-modal"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+    project_urls=urls(),
     maintainer=MANIFEST.find("maintainer").text,
     maintainer_email=MANIFEST.find("maintainer").get("email"),
     python_requires=">=3.10",

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 from sensor_msgs.msg import Image
 
-from robustseg_core import config
+from robustseg_core import config, modalities
 from robustseg_core.bag import Bag
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, faults_of
 from robustseg_core.cli.terminal import err, guarded, literal
@@ -36,6 +37,7 @@ from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.output.topics import of_a_mask
+from robustseg_core.recording.doubted import pictures_at
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig
@@ -44,6 +46,7 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, ModelSpec, Reasons, State
+from robustseg_core.version import note_occasion
 from robustseg_ros import optional
 from robustseg_ros.running import command_line
 
@@ -59,6 +62,8 @@ SHOWN = ("label_mask", "confidence", "overlay", "status")
 """Of a mask, what is looked into."""
 REMADE = ("label_color",)
 """Made again of the ids; all the others are kept as they came."""
+REFERENCE = modalities.ranked()[0]
+"""The camera."""
 MADE_OF = {"label_mask", "status"}
 """What makes a mask: the others an overloaded node gives up."""
 
@@ -170,8 +175,9 @@ def _run_demo(
                 raise RobustsegError(f"the player ended with exit code {player.returncode}")
             with open_truth([bag_path]) as truth:
                 score = Score(truth, len(spec.classes))
+                shed = _shed(heard, bag_path, robot, spec)
                 for parts in heard:
-                    masks.append(_assemble(parts, spec))
+                    masks.append(_assemble(parts, spec, shed))
                     label_map, overlay = masks[-1]
                     at_ns = recorder.place_ns(label_map)
                     raw = {n: part.raw for n, part in parts.items() if n not in SHOWN}
@@ -193,7 +199,8 @@ def _run_demo(
             _stop(process)
         rclpy.try_shutdown()
     title = f"robustseg demo: {bag_path.name} through the live node over DDS"
-    report.write(out, result, title=title, moments=recorder.moments, broken=faults)
+    moments = recorder.moments
+    report.write(out, result, title=title, spec=spec, moments=moments, broken=faults)
     return result
 
 
@@ -232,10 +239,29 @@ def _wait(listener: Listener, ready: Callable[[], bool], node: subprocess.Popen[
             )
 
 
-def _assemble(parts: dict[str, Any], spec: ModelSpec) -> tuple[LabelMap, np.ndarray]:
+def _shed(
+    heard: Sequence[dict[str, Any]], bag_path: Path, robot: RobotConfig, spec: ModelSpec
+) -> dict[int, np.ndarray]:
+    """Stamp -> the recorded picture of the camera, of masks made of it whose overlay was given up.
+
+    `REFERENCE` opens the sets while it is alive, so that they have its stamp.
+    """
+    topic = robot.topics.get(REFERENCE)
+    if topic is None:
+        return {}
+    bare = [messages.read_status(p["status"]) for p in heard if "overlay" not in p]
+    stamps = {row["stamp_ns"] for row in bare if REFERENCE in row["used"]}
+    with Bag([bag_path]) as bag:
+        return dict(pictures_at(bag, topic, REFERENCE, stamps, spec))
+
+
+def _assemble(
+    parts: dict[str, Any], spec: ModelSpec, shed: Mapping[int, np.ndarray] | None = None
+) -> tuple[LabelMap, np.ndarray]:
     """The label map that the node published as four messages, and its overlay.
 
-    Of a node that gave them up, confidence is 0, and the overlay is drawn on black.
+    Of a node that gave them up, confidence is 0, and the overlay is drawn on the camera's picture,
+    if that is among those of `_shed`, else on black.
     """
     row = messages.read_status(parts["status"])
     mask = parts["label_mask"]
@@ -254,7 +280,7 @@ def _assemble(parts: dict[str, Any], spec: ModelSpec) -> tuple[LabelMap, np.ndar
     )
     overlay = parts.get("overlay")
     if overlay is None:
-        return label_map, draw.overlay(label_map, spec)
+        return label_map, draw.overlay(label_map, spec, (shed or {}).get(row["stamp_ns"]))
     return label_map, _pixels(overlay).reshape(overlay.height, overlay.width, 3)
 
 
@@ -340,6 +366,9 @@ def main() -> None:
     carry_large_messages(os.environ)
 
     def demo() -> None:
+        note_occasion(
+            ["python", "-m", "robustseg_ros.demo", *sys.argv[1:]], datetime.now().astimezone()
+        )
         faults = faults_of(words.kill, words.fault)
         result = run_demo(words.bag, words.out, faults=faults, params=words.params)
         show(result, words.out)

@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from robustseg_core.bag import Recorded
 from robustseg_core.bag.codec import codec_for
 from robustseg_core.bag.sealed import Sealed
+from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.survey_table import show
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.guess import CAMERA_INFO, takers
@@ -48,7 +49,7 @@ class InspectNode(Node):
         self.get_logger().set_level(LoggingSeverity.ERROR)
         options = _options(words)
         self._seconds: float = options.seconds
-        self._as_json: bool = options.json
+        wishes.json = options.json
         self._surveyor = Surveyor()
         self._heard: dict[tuple[str, str], Any] = {}
         self._notices: list[str] = []
@@ -82,7 +83,7 @@ class InspectNode(Node):
                 f"{', '.join(sorted(names)) or 'none'}); start the drivers, look at ROS_DOMAIN_ID, "
                 "or give more --seconds"
             )
-        show(found, "live", as_json=self._as_json)
+        show(found, "live")
 
     def close(self) -> None:
         """Destroy the subscriptions."""

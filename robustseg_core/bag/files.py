@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path, PurePosixPath
 
+from robustseg_core.bag.medium import medium_of
 from robustseg_core.config import parse_yaml
 from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import Budget, Meter, OverBudget, read_text
@@ -45,7 +46,8 @@ def find_files(path: Path, notices: list[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise RobustsegError(
-            f"{path} does not exist; give a bag folder, an .mcap, .db3 or .bag file"
+            f"{path} does not exist; give a bag folder, an .mcap, .db3 or .bag file, a video, a "
+            "picture or a folder of pictures"
         )
     listed = _listed(path, notices)
     files = [file for name in listed if (file := _present(path, name))]
@@ -60,11 +62,25 @@ def find_files(path: Path, notices: list[str]) -> list[Path]:
     files = sorted(file for file in path.iterdir() if file.is_file() and _is_storage(file.name))
     if files:
         return files
+    if medium_of(path):
+        return [path]
     bags = sorted(p.name for p in path.iterdir() if p.is_dir() and (p / "metadata.yaml").exists())
-    way_out = f"give one of the bags in it: {bags}" if bags else "give the folder of a bag"
+    inside = sorted(p.name for p in path.iterdir() if p.is_dir() and _has_pictures(p))
+    way_out = "give the folder of a bag"
+    if bags or inside:
+        kind, names = ("bags", bags) if bags else ("folders of pictures", inside)
+        way_out = f"give one of the {kind} in it: {names}"
     raise RobustsegError(
-        f"{path} holds no recording (expected metadata.yaml, *.mcap, *.db3 or *.bag); {way_out}"
+        f"{path} holds no recording (expected metadata.yaml, *.mcap, *.db3 or *.bag, or pictures); "
+        f"{way_out}"
     )
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return bool(medium_of(folder))
+    except (OSError, RobustsegError):
+        return False
 
 
 def kind_of(path: Path) -> str:
@@ -84,8 +100,8 @@ def kind_of(path: Path) -> str:
         if head.startswith(magic):
             return kind
     raise RobustsegError(
-        f"{path} is no recording: it begins with {head[:8]!r}; expected MCAP, SQLite (.db3) "
-        "or a ROS 1 bag"
+        f"{path} is no recording: it begins with {head[:8]!r}; expected MCAP, SQLite (.db3), "
+        "a ROS 1 bag, a video or a picture"
     )
 
 

@@ -21,6 +21,7 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
 from robustseg_core.bag.codec import Codec, codec_of
 from robustseg_core.bag.files import find_files, kind_of, unpack, unzip
 from robustseg_core.bag.indexed import IndexedMcap, IndexedRos1, IndexedSqlite
+from robustseg_core.bag.medium import medium_of
 from robustseg_core.bag.salvage import (
     Refusals,
     Row,
@@ -82,10 +83,11 @@ class Recorded:
 class Bag:
     """One recording, or several played one after the other (then stamps may go back).
 
-    Each path is a rosbag2 folder, a folder or file of *.mcap / *.db3 without metadata, or a ROS 1
-    bag. Memory does not grow with the payload, and what is compressed is unpacked within `allowed`
-    (default: the process's budget): a piece that would be more is passed over, and a notice says
-    so. A recording without messages opens, and has none.
+    Each path is a rosbag2 folder, a folder or file of *.mcap / *.db3 without metadata, a ROS 1 bag,
+    or what one camera saw: a picture, a folder of pictures, a video (`pictures`). Memory does not
+    grow with the payload, and what is compressed is unpacked within `allowed` (default: the
+    process's budget): a piece that would be more is passed over, and a notice says so. A recording
+    without messages opens, and has none.
 
     Raises:
         RobustsegError: a path that is missing, empty or no recording, or of which nothing is left
@@ -98,10 +100,13 @@ class Bag:
         single = [paths] if isinstance(paths, (str, Path)) else paths
         self.paths = [Path(path) for path in single]
         if not self.paths:
-            raise RobustsegError("no bag was given; give a bag folder, an .mcap, .db3 or .bag file")
+            raise RobustsegError(
+                "no bag was given; give a bag folder, an .mcap, .db3 or .bag file, a video or a "
+                "picture"
+            )
         self.notices: list[str] = []
         """What is missing or damaged, a sentence each; grows where damage is met on the way."""
-        self._recordings: list[list[_Part]] = []
+        self._recordings: list[list[_Part | _Pictures]] = []
         self._stack = ExitStack()
         self._allowed = allowed or budget()
 
@@ -119,13 +124,13 @@ class Bag:
         self._stack.close()
         self._recordings.clear()
 
-    def _open(self, path: Path) -> list[_Part]:
+    def _open(self, path: Path) -> list[_Part | _Pictures]:
         files = find_files(path, self.notices)
-        parts: list[_Part] = []
+        parts: list[_Part | _Pictures] = []
         failures: list[RobustsegError] = []
         for file in files:
             try:
-                parts.append(_Part(file, self.notices, self._stack, self._allowed))
+                parts.append(self._part(file))
             except RobustsegError as error:
                 failures.append(error)
         if not parts:
@@ -135,12 +140,17 @@ class Bag:
             parts.sort(key=lambda part: part.start_ns)
         return parts
 
+    def _part(self, file: Path) -> _Part | _Pictures:
+        if medium_of(file):
+            return _Pictures(file, self.notices)
+        return _Part(file, self.notices, self._stack, self._allowed)
+
     @property
-    def _parts(self) -> list[_Part]:
+    def _parts(self) -> list[_Part | _Pictures]:
         return [part for _, part in self._numbered]
 
     @property
-    def _numbered(self) -> list[tuple[int, _Part]]:
+    def _numbered(self) -> list[tuple[int, _Part | _Pictures]]:
         """The parts with the places of their recordings in `spans`."""
         if not self._recordings:
             raise RuntimeError("the bag is not open; write `with Bag(paths) as bag:`")
@@ -209,6 +219,27 @@ class Bag:
         refused = [part.refused for part in self._parts if part.refused]
         if refused and all(part.nothing_left for part in self._parts):
             raise OverBudget(f"{self.paths[0]}: {refused[0].first}")
+
+
+class _Pictures:
+    """Pictures or a video in the place of a storage file."""
+
+    nothing_left = False
+    """Nothing is refused here for its size."""
+
+    def __init__(self, path: Path, notices: list[str]) -> None:
+        from robustseg_core.bag.pictures import Camera  # OpenCV takes its time to load
+
+        self.refused = Refusals()
+        self.storage = camera = Camera(path, notices)
+        self.codecs = {c.id: codec_of(c) for c in camera.connections}
+        self.count, self.start_ns, self.end_ns = camera.count, camera.start_ns, camera.end_ns
+
+    def messages(self, wanted: set[str] | None) -> Iterator[Recorded]:
+        """The messages of the topics `wanted` (None: all)."""
+        for connection, time_ns, raw in self.storage.rows(wanted):
+            codec = self.codecs[connection.id]
+            yield Recorded(connection.topic, codec.kind, time_ns, raw, codec)
 
 
 class _Part:

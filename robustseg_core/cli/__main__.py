@@ -1,5 +1,5 @@
 """`python -m robustseg_core.cli`, the same as `robustseg`."""
 
-from robustseg_core.cli.main import main
+from robustseg_core.cli.entry import main
 
 main()

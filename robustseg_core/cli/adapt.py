@@ -10,12 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, NetworkDevice, Params
-from robustseg_core.cli.terminal import err, parse_size, progress_bar
+from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 
-app = typer.Typer()
+commands = typer.Typer()
 
 
-@app.command()
+@commands.command()
 def adapt(
     bags: Bags,
     teacher: Annotated[
@@ -105,6 +105,7 @@ def adapt(
             on_stage=enter,
             on_progress=show,
         )
+    answer(account)
     for notice in account["notices"]:
         err.notice(notice)
     for side, table in account["against"].items():

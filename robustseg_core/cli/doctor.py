@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from robustseg_core.cli.options import AsJson, Overrides, Params
-from robustseg_core.cli.terminal import err, progress_bar
+from robustseg_core.cli.guard import wishes
+from robustseg_core.cli.options import Overrides, Params
+from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.errors import RobustsegError, quiet
 
-app = typer.Typer()
+commands = typer.Typer()
 
 
-@app.command()
+@commands.command()
 def doctor(
     bags: Annotated[
         list[Path] | None, typer.Argument(metavar="[BAG...]", help="Recordings, as `run`.")
@@ -31,7 +31,6 @@ def doctor(
         float | None,
         typer.Option(min=0.5, max=3600, help="How long; default: 30 of a recording, 5 live."),
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Why is there no output? One row per sensor, and the fix. Exit code 1: something is bad.
 
@@ -47,14 +46,14 @@ def doctor(
         )
     given = overrides or []
     if bags:
-        raise SystemExit(_recorded(bags, params, given, seconds or 30.0, as_json=as_json))
+        raise SystemExit(_recorded(bags, params, given, seconds or 30.0))
     if params is None:
         raise RobustsegError(
             "--live knows no topics without a robot.yaml; "
             "give --params, as `robustseg inspect BAG` prints it"
         )
     tree = config.override(config.read_file(params), given)
-    words = ["--seconds", f"{seconds or 5.0:g}", *(["--json"] if as_json else [])]
+    words = ["--seconds", f"{seconds or 5.0:g}", *(["--json"] if wishes.json else [])]
     raise SystemExit(run_with_parameters("robustseg_ros.doctor", tree, *words))
 
 
@@ -63,8 +62,6 @@ def _recorded(
     params: Path | None,
     overrides: list[str],
     seconds: float,
-    *,
-    as_json: bool,
 ) -> int:
     from robustseg_core.bag import Bag
     from robustseg_core.cli.doctor_table import show
@@ -80,8 +77,6 @@ def _recorded(
 
         robot = robot_for(bag, params, overrides)
         report = examine(bag, robot, seconds=seconds, on_message=tell)
-    if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=1))
-    else:
+    if not answer(report.to_json()):
         show(report, err)
     return report.exit_code

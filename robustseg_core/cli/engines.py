@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,20 +10,22 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core.cli.options import AsJson, Overrides, Params
-from robustseg_core.cli.terminal import err, progress_bar
+from robustseg_core.cli.options import Overrides, Params
+from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.text import visible
 
-app = typer.Typer()
+commands = typer.Typer()
 
 
-@app.command()
+@commands.command()
 def export(
     weights: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="It stays as it is.")],
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="What a robot's `weights` may name (.rseg).")
     ],
-    engine: Annotated[str, typer.Option(help="openvino or onnxruntime.")] = "openvino",
+    engine: Annotated[
+        str, typer.Option(metavar="openvino|onnxruntime", help="What runs it.")
+    ] = "openvino",
     drive: Annotated[
         Path | None,
         typer.Option(
@@ -52,6 +53,7 @@ def export(
             drive=Drive(drive, frames, every, params, tuple(overrides or ())),
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    answer({"engine": engine, "drive": drive, "subsets": account, "out": out})
     on = visible(drive.name) if drive else "random numbers"
     table = Table(
         title=f"{visible(engine)} beside PyTorch, on {on}", title_justify="left", box=SIMPLE_HEAD
@@ -66,7 +68,7 @@ def export(
     err.say(f"  {out}")
 
 
-@app.command()
+@commands.command()
 def bench(
     weights: Annotated[
         str,
@@ -84,8 +86,6 @@ def bench(
     ] = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each is asked.")] = 15,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/bench"),
-    *,
-    as_json: AsJson = False,
 ) -> None:
     """Compare the engines on this machine, side by side, and recommend one.
 
@@ -110,9 +110,7 @@ def bench(
         )
     with staged(out, command="bench", inputs=[path]) as folder:
         done.write(folder)
-    if as_json:
-        typer.echo(json.dumps(done.account(), indent=1))
-        return
+    answer(done.account())
     err.print(done.table())
     err.say(done.advice())
     for name in ("bench.json", "bench.md", "bench.png"):

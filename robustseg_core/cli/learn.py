@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,14 +21,14 @@ from robustseg_core.cli.options import (
     Params,
     RayAddress,
 )
-from robustseg_core.cli.terminal import err, parse_size, progress_bar
+from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
 
-app = typer.Typer()
+commands = typer.Typer()
 
 
-@app.command()
+@commands.command()
 def extract(
     bags: Bags,
     out: Annotated[Path, typer.Option(help="Folder of the shards, one folder per recording.")],
@@ -87,6 +88,7 @@ def extract(
                 task, completed=round(100 * share), description=f"{samples} samples"
             ),
         )
+    answer(done)
     for row in done["recordings"]:
         for notice in row["notices"]:
             err.notice(f"{row['name']}: {notice}")
@@ -95,7 +97,7 @@ def extract(
     err.say(f"  {out}")
 
 
-@app.command()
+@commands.command()
 def label(
     bags: Bags,
     weights: Annotated[
@@ -151,6 +153,7 @@ def label(
                 task, completed=round(100 * share), description=f"{masks} masks"
             ),
         )
+    answer(done)
     for row in done["recordings"]:
         for notice in row["notices"]:
             err.notice(f"{row['name']}: {notice}")
@@ -159,7 +162,7 @@ def label(
     err.say(f"  {out}")
 
 
-@app.command()
+@commands.command()
 def embed(
     data: Annotated[
         list[Path],
@@ -225,6 +228,15 @@ def embed(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     embeddings.save(out, made)
+    answer(
+        {
+            "samples": len(made.ids),
+            "modalities": made.modalities,
+            "classes": made.classes,
+            "width": made.width,
+            "out": out,
+        }
+    )
     captioned = "no captions" if made.text is None else f"{made.text.any(1).sum()} captions"
     err.say(
         f"{len(made.ids)} samples of {', '.join(made.modalities)}, {captioned}, "
@@ -233,7 +245,7 @@ def embed(
     err.say(f"  {out}")
 
 
-@app.command()
+@commands.command()
 def train(
     recipes: Annotated[
         list[str],
@@ -296,6 +308,7 @@ def train(
         )
     if not result:  # another rank's
         return
+    answer(result)
     stages = result.get("stages", {"": result})
     for stage, made in stages.items():
         best = "" if made["best"] is None else f", mIoU {100 * made['best']:.1f} %"
@@ -306,12 +319,13 @@ def train(
         if made["left_out"]:
             names = ", ".join(made["left_out"])
             err.notice(f"left out, because there are no labels: {names}")
+    reports = [str(Path(stage) / "report.html") for stage in stages]
     logs = [str(Path(stage) / "log.csv") for stage in stages]
-    for name in ("best.safetensors", "result.json", *logs):
+    for name in ("best.safetensors", "result.json", *reports, *logs):
         err.say(f"  {out / name}")
 
 
-@app.command()
+@commands.command()
 def calibrate(
     weights: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="It stays as it is.")],
     data: Annotated[
@@ -341,7 +355,7 @@ def calibrate(
     kind: Annotated[str, typer.Option(help="A data set, as `robustseg list` names them.")] = (
         "shards"
     ),
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    split: Annotated[str, typer.Option(metavar="train|val|test", help="Which part of it.")] = "val",
     size: Annotated[
         str,
         typer.Option(
@@ -394,6 +408,7 @@ def calibrate(
         )
     found = made.calibration
     assert found is not None
+    answer({"calibration": found.model_dump(mode="json"), "out": out})
     table = Table(title=f"On {visible(found.data)}", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("alive")
     table.add_column("temperature", justify="right")
@@ -408,7 +423,7 @@ def calibrate(
     err.say(f"  {out}")
 
 
-@app.command("eval")
+@commands.command("eval")
 def evaluate(
     paths: Annotated[
         list[Path],
@@ -426,7 +441,7 @@ def evaluate(
             "checkpoint, with its split, size, --missing and options, or else shards."
         ),
     ] = "",
-    split: Annotated[str, typer.Option(help="train, val or test; default: test.")] = "",
+    split: Annotated[str, typer.Option(metavar="train|val|test", help="Default: test.")] = "",
     size: Annotated[
         str,
         typer.Option(
@@ -437,20 +452,22 @@ def evaluate(
     ] = "",
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="subsets, emm, rmm, nm (repeatable); default: all."),
+        typer.Option(metavar="subsets|emm|rmm|nm", help="Repeatable; default: all."),
     ] = None,
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            help="skip or zero (repeatable): only protocols that represent missing sensors so "
-            "(subsets; emm, rmm); default: both, or as an imported checkpoint's tables do."
+            metavar="skip|zero",
+            help="Only protocols that represent missing sensors so (subsets; emm, rmm; "
+            "repeatable); default: both, or as an imported checkpoint's tables do.",
         ),
     ] = None,
     absent: Annotated[
         str,
         typer.Option(
+            metavar="zero|skip",
             help="Classes in neither truth nor masks: `zero` counts them as 0, `skip` leaves them "
-            "out of the mean."
+            "out of the mean.",
         ),
     ] = "zero",
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
@@ -478,8 +495,10 @@ def evaluate(
     from robustseg_core import config, evaluation
 
     if compare:
-        for comparison in evaluation.compare(paths):
-            typer.echo(comparison.markdown())
+        found = evaluation.compare(paths)
+        if not answer([asdict(comparison) for comparison in found]):
+            for comparison in found:
+                typer.echo(comparison.markdown())
         return
     from robustseg_core import datasets
     from robustseg_core.engines.eager import pick_device, share_cores
@@ -523,6 +542,14 @@ def evaluate(
     table.add_column("figure")
     table.add_column("mIoU, %", justify="right")
     values = figures(results)
+    answer(
+        {
+            "about": results.about.model_dump(mode="json"),
+            "miou": values,
+            "position_prior": prior_miou(results),
+            "out": out,
+        }
+    )
     for name in (name for name in KEY if name in values):
         table.add_row(name, f"{100 * values[name]:.2f}")
     table.add_row("position prior (no sensor)", f"{100 * prior_miou(results):.2f}")

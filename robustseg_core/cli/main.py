@@ -1,149 +1,44 @@
-"""The installed command, `robustseg`: the positional argument is the data, the rest is guessed."""
+"""The everyday commands: the positional argument is the data, the rest is guessed."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core.cli import adapt as cli_adapt
-from robustseg_core.cli import doctor as cli_doctor
-from robustseg_core.cli import engines as cli_engines
-from robustseg_core.cli import learn as cli_learn
-from robustseg_core.cli import make as cli_make
-from robustseg_core.cli import official as cli_official
-from robustseg_core.cli import robustness as cli_robustness
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
+from robustseg_core.cli.entry import app, main
+from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import (
     ALL_CORES,
     BAG_HELP,
-    AsJson,
     Bags,
-    Device,
     Faults,
     Kills,
     NodeParams,
     Overrides,
     Params,
     RayAddress,
+    RobotDevice,
     Strict,
     faults_of,
 )
-from robustseg_core.cli.terminal import (
-    broken_pipe,
-    err,
-    guarded,
-    literal,
-    progress_bar,
-    show_logs,
-)
+from robustseg_core.cli.terminal import answer, err, literal, progress_bar
 from robustseg_core.errors import RobustsegError
-from robustseg_core.storage import limits
-from robustseg_core.text import visible
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["app", "main"]
 
-
-class _Commands(typer.core.TyperGroup):
-    """Typer's own complaints quote the command line: they are shown as it is, too."""
-
-    def make_context(self, *args: Any, **more: Any) -> Any:
-        with _shown_as_it_is():
-            return super().make_context(*args, **more)
-
-    def invoke(self, ctx: Any) -> Any:
-        with _shown_as_it_is():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _shown_as_it_is() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError as error:  # Typer would end without a word
-        raise SystemExit(broken_pipe(error)) from None
-    except Exception as error:
-        if isinstance(getattr(error, "message", None), str):
-            # click's, or that of the copy of click that later Typers bring
-            error.message = visible(error.message)  # type: ignore[attr-defined]
-        raise
-
-
-app = typer.Typer(
-    cls=_Commands,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    help="Semantic segmentation that keeps going when sensors die.",
-    epilog="Start with: [bold]robustseg inspect drive.mcap[/], then "
-    "[bold]robustseg run drive.mcap[/].",
-)
-app.add_typer(cli_make.app)
-app.add_typer(cli_learn.app)
-app.add_typer(cli_engines.app)
-app.add_typer(cli_adapt.app)
-app.add_typer(cli_official.app)
-app.add_typer(cli_robustness.app)
-app.add_typer(cli_doctor.app)
-
-
+commands = typer.Typer()
+"""Those of this module; `entry` has all."""
 NOTICED = 3
 """Exit code of `--strict` where something was worth a notice."""
 
 
-def _version(*, wanted: bool) -> None:
-    if wanted:
-        from robustseg_core.version import __version__
-
-        typer.echo(f"robustseg {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    *,
-    _version_flag: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
-    unpack_limit: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE",
-            envvar=limits.LIMIT,
-            help="Most that may be unpacked out of a file, e.g. 4GiB; default: 1GiB. A chunk or "
-            "message may have an eighth of it.",
-        ),
-    ] = "",
-    unpack_ratio: Annotated[
-        str,
-        typer.Option(
-            metavar="N",
-            envvar=limits.RATIO,
-            help="Most bytes that one byte may become where it is much; default: 256.",
-        ),
-    ] = "",
-) -> None:
-    for name, value in ((limits.LIMIT, unpack_limit), (limits.RATIO, unpack_ratio)):
-        if value:
-            os.environ[name] = value  # worker processes and the node inherit it
-    if unpack_limit or unpack_ratio:
-        from robustseg_core.storage.budget import budget
-
-        budget()  # a wrong one is said now
-    show_logs(verbose=verbose)
-
-
-@app.command()
+@commands.command()
 def inspect(
     bags: Annotated[list[Path] | None, typer.Argument(metavar="[BAG...]", help=BAG_HELP)] = None,
     *,
@@ -153,7 +48,6 @@ def inspect(
     seconds: Annotated[
         float, typer.Option(min=0.5, max=3600, help="How long to listen, with --live.")
     ] = 5.0,
-    as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
     """What is in a recording: topics, rates, gaps, the guessed sensors and a robot.yaml to paste.
@@ -167,7 +61,7 @@ def inspect(
     if not bags:
         from robustseg_core.cli.node import run_with_parameters
 
-        words = ["--seconds", f"{seconds:g}", *(["--json"] if as_json else [])]
+        words = ["--seconds", f"{seconds:g}", *(["--json"] if wishes.json else [])]
         raise SystemExit(run_with_parameters("robustseg_ros.inspect_node", {}, *words))
     from robustseg_core.bag import Bag
     from robustseg_core.cli.survey_table import show
@@ -175,12 +69,12 @@ def inspect(
 
     with Bag(bags) as bag:
         found = survey(bag)
-    show(found, ", ".join(path.name for path in bags), as_json=as_json)
+    show(found, ", ".join(path.name for path in bags))
     if strict and found.notices:
         raise typer.Exit(NOTICED)
 
 
-@app.command()
+@commands.command()
 def run(
     bags: Bags,
     weights: Annotated[
@@ -195,9 +89,7 @@ def run(
     kill: Kills = None,
     fault: Faults = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
-    device: Annotated[
-        Device | None, typer.Option(help="Where the network runs; default: robot.yaml's, or auto.")
-    ] = None,
+    device: RobotDevice = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -212,8 +104,8 @@ def run(
         bool,
         typer.Option(
             "--video/--no-video",
-            help="Film of the overlays: 7 ms a mask at 640x480; of the rest, drawing takes 9, the "
-            "score 12, the MCAP 5, PNGs 2, the report a second once.",
+            help="Film of the overlays: 10 ms a mask at 640x480; of the rest, drawing takes 7, the "
+            "score 12, the MCAP 5, PNGs 3, the report a second once.",
         ),
     ] = True,
     strict: Strict = False,
@@ -231,7 +123,7 @@ def run(
     from robustseg_core.recording.run import run_bags
 
     words = list(overrides or [])
-    words += [f"device={device.value}"] if device else []
+    words += [f"device={config.scalar(device)}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
     how: dict[str, Any] = {
         "params": params,
@@ -252,6 +144,7 @@ def run(
             progress.update(task, completed=done, total=total, description=text, visible=True)
 
         result = run_bags(bags, **how, on_progress=show)
+    answer(result)
     _summary(result, out)
     if strict and result["notices"]:
         raise typer.Exit(NOTICED)
@@ -273,6 +166,7 @@ def _run_each(
             **more,
             on_done=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    answer(table)
     shown = Table(title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("recording", overflow="fold")
     for name in ("masks", "Hz", "coverage, %", "mIoU, %", "notices"):
@@ -297,7 +191,7 @@ def _run_each(
         raise typer.Exit(NOTICED)
 
 
-@app.command()
+@commands.command()
 def live(
     params: NodeParams,
     overrides: Overrides = None,
@@ -315,15 +209,17 @@ def live(
     raise SystemExit(run_with_parameters("robustseg_ros.segment_node", tree))
 
 
-@app.command()
+@commands.command()
 def params() -> None:
     """Print every parameter with its meaning, range and default, as a robot.yaml."""
+    from robustseg_core.robot.config import RobotConfig
     from robustseg_core.robot.parameters import template
 
-    typer.echo(template(), nl=False)
+    if not answer(RobotConfig.model_json_schema()):
+        typer.echo(template(), nl=False)
 
 
-@app.command("list")
+@commands.command("list")
 def list_plugins() -> None:
     """Name the plug-ins: sensors, formats, networks, distillers, data sets, recipes, faults."""
     from robustseg_core import datasets, distill, faults, modalities
@@ -332,20 +228,24 @@ def list_plugins() -> None:
     from robustseg_core.learn.shipped import held_out, known_recipes
     from robustseg_core.models import architectures, fusion, mit
 
-    for title, names in (
-        ("modalities", modalities.ranked()),
-        ("event formats", events.available()),
-        ("architectures", architectures.available()),
-        ("backbones", list(mit.BACKBONES)),
-        ("fusions", fusion.available()),
-        ("distillers", distill.available()),
-        ("data sets", datasets.available()),
-        ("systems", systems()),
-        ("recipes", sorted(set(known_recipes()) - set(systems()))),
-    ):
+    kinds = {
+        "modalities": modalities.ranked(),
+        "event formats": events.available(),
+        "architectures": architectures.available(),
+        "backbones": list(mit.BACKBONES),
+        "fusions": fusion.available(),
+        "distillers": distill.available(),
+        "data sets": datasets.available(),
+        "systems": systems(),
+        "recipes": sorted(set(known_recipes()) - set(systems())),
+    }
+    unseen, broken = held_out(), faults.available(None)
+    told = {name: {"what": faults.describe(name), "held_out": name in unseen} for name in broken}
+    if answer({**kinds, "faults": told}):
+        return
+    for title, names in kinds.items():
         typer.echo(f"{title:<13} {' '.join(names)}")
-    unseen = held_out()
-    for name in faults.available(None):
+    for name in broken:
         mark = "[held out of training] " if name in unseen else ""
         typer.echo(f"{'fault':<13} {name:<18} {mark}{faults.describe(name)}")
 
@@ -385,8 +285,3 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/"):
         if (out / name).exists():  # there may be no video
             err.say(f"  {out / name}")
-
-
-def main() -> None:
-    """Entry point."""
-    sys.exit(guarded(app))

@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core.cli.terminal import err, parse_size, progress_bar
+from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
 
-app = typer.Typer()
+commands = typer.Typer()
 
 OF_ONE_DRIVE = ("seconds", "seed", "condition", "size", "preset", "views", "rig", "streets")
 """Options that a set's file says for itself."""
 
 
-@app.command()
+@commands.command()
 def sim(
     context: typer.Context,
     path: Annotated[
@@ -26,20 +26,26 @@ def sim(
     seconds: Annotated[float, typer.Option(help="How long the drive is.")] = 20.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the street and everything in it.")] = 0,
     condition: Annotated[
-        str, typer.Option(help="clear, cloud, fog, rain, night; several with commas.")
+        str,
+        typer.Option(metavar="clear|cloud|fog|rain|night", help="Weather; several with commas."),
     ] = "clear",
     size: Annotated[
         str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the camera; default: the preset's.")
     ] = "",
-    preset: Annotated[str, typer.Option(help="tiny, default or hd.")] = "default",
+    preset: Annotated[
+        str, typer.Option(metavar="tiny|default|hd", help="Size and detail.")
+    ] = "default",
     views: Annotated[
         int, typer.Option(min=0, help="Moments recorded, spread over the drive; 0: all of it.")
     ] = 0,
     rig: Annotated[
-        str, typer.Option(help="preset, or random: where sensors are and what they see is drawn.")
+        str,
+        typer.Option(
+            metavar="preset|random", help="Random: where sensors are and what they see is drawn."
+        ),
     ] = "preset",
     streets: Annotated[
-        str, typer.Option(help="plain, or varied: another town for each seed.")
+        str, typer.Option(metavar="plain|varied", help="Varied: another town for each seed.")
     ] = "plain",
     split: Annotated[
         list[Path] | None,
@@ -76,6 +82,7 @@ def sim(
                 jobs=jobs,
                 on_drive=lambda done, total: progress.update(task, completed=done, total=total),
             )
+        answer({"out": path})
         return
     recipe = Recipe(
         seed,
@@ -95,11 +102,13 @@ def sim(
         )
     from robustseg_core.sim.sheet import add_pictures
 
-    for written in (path, path.with_suffix(".json"), *add_pictures(path)):
+    files = [path, path.with_suffix(".json"), *add_pictures(path)]
+    answer({"files": files})
+    for written in files:
         err.say(f"  {written}")
 
 
-@app.command()
+@commands.command()
 def inject(
     bag: Annotated[Path, typer.Argument(metavar="BAG", help="A recording, as `run` takes it.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the broken copy.")],
@@ -132,6 +141,7 @@ def inject(
                 task, completed=k, total=total, visible=True
             ),
         )
+    answer(done)
     for row in done["faults"]:
         err.say(f"  {row['fault']}: {row['messages']} messages")
     for notice in done["notices"]:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core.cli.terminal import err, parse_size
+from robustseg_core.cli.terminal import answer, err, parse_size
 from robustseg_core.errors import RobustsegError
 
-app = typer.Typer()
+commands = typer.Typer()
 
 
-@app.command("import")
+@commands.command("import")
 def import_(
     weights: Annotated[
         str,
@@ -25,11 +25,13 @@ def import_(
     ],
     system: Annotated[
         str,
-        typer.Option("--as", help="Whose it is: anyseg, robustseg, rmmss, cmnext or segformer."),
+        typer.Option(
+            "--as", metavar="anyseg|robustseg|rmmss|cmnext|segformer", help="Whose it is."
+        ),
     ],
     kind: Annotated[
         str,
-        typer.Option(help="What it was trained on: deliver, muses or mcubes."),
+        typer.Option(metavar="deliver|muses|mcubes", help="What it was trained on."),
     ],
     out: Annotated[Path, typer.Option(help="The checkpoint (.safetensors) to write.")],
     modalities: Annotated[
@@ -85,6 +87,7 @@ def import_(
         options=config.override({}, options or ()),
     )
     spec, report = made.spec, made.report
+    answer({"spec": spec.model_dump(mode="json"), "unused": list(report.unused), "out": out})
     err.say(
         f"{len(report.used)} tensors used, {len(report.unused)} of no use here: {spec.backbone}, "
         f"head {spec.head_width}, {len(spec.classes)} classes of {kind}, "

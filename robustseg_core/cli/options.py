@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustseg_core.errors import RobustsegError
+
 if TYPE_CHECKING:
     from robustseg_core.faults import FaultSpec
 
-BAG_HELP = "A rosbag2 folder, an .mcap, .db3 or ROS 1 .bag; several are played in a row."
+BAG_HELP = (
+    "A rosbag2 folder, an .mcap, .db3 or ROS 1 .bag; or of a camera alone a video, a picture or a "
+    "folder of pictures; several are played in a row."
+)
 
 
-class Device(str, Enum):
-    """Where the network runs."""
+DEVICES = "auto|cpu|cuda|cuda:N"
+"""Where a network may run."""
 
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+
+def _known_device(name: str | None) -> str | None:
+    """The same; refused before torch is loaded.
+
+    Raises:
+        RobustsegError: no such device.
+    """
+    if name is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise RobustsegError(f"device is {name!r}; expected auto, cpu, cuda or cuda:N")
+    return name
 
 
 Bags = Annotated[list[Path], typer.Argument(metavar="BAG...", help=BAG_HELP)]
@@ -82,8 +94,18 @@ RayAddress = Annotated[
     ),
 ]
 ALL_CORES = os.cpu_count() or 1
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
-NetworkDevice = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+NetworkDevice = Annotated[
+    str, typer.Option(metavar=DEVICES, callback=_known_device, help="Where the network runs.")
+]
+RobotDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar=DEVICES,
+        callback=_known_device,
+        help="Where the network runs; default: robot.yaml's, or auto.",
+    ),
+]
 DataOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set (repeatable)."),

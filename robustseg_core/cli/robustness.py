@@ -11,14 +11,14 @@ from rich.table import Table
 
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.options import ALL_CORES, Jobs, Overrides, Params, RayAddress
-from robustseg_core.cli.terminal import err, literal, progress_bar
+from robustseg_core.cli.terminal import answer, err, literal, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
 
-app = typer.Typer()
+commands = typer.Typer()
 
 
-@app.command()
+@commands.command()
 def robustness(
     bags: Annotated[
         list[Path] | None,
@@ -57,7 +57,9 @@ def robustness(
             metavar="CHECKOUT", help="Run its tests for the rows that no recording can show."
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Of the simulated drives.")] = "default",
+    preset: Annotated[
+        str, typer.Option(metavar="tiny|default|hd", help="Of the simulated drives.")
+    ] = "default",
     healthy: Annotated[
         list[Path] | None,
         typer.Option(metavar="BAG", help="Healthy, watched for false alarms only (repeatable)."),
@@ -124,6 +126,7 @@ def robustness(
             checkout=tests,
             on_task=show,
         )
+    answer(summary)
     _print(summary, out)
     if summary["rows_failed"]:
         raise typer.Exit(1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,23 @@ from robustseg_core.evaluation.confidence import (
 from robustseg_core.evaluation.figures import figures, trial_scores, worst_subset
 from robustseg_core.evaluation.protocols import TITLES
 from robustseg_core.evaluation.results import BadFrame, Results
-from robustseg_core.evaluation.tables import class_ious, markdown, tables
+from robustseg_core.evaluation.tables import Table, class_ious, markdown, tables
 from robustseg_core.models.subsets import short
 from robustseg_core.output.draw import lookup
-from robustseg_core.output.page import plain_text, render
+from robustseg_core.output.page import embed, letters, plain_text, render
 from robustseg_core.text import visible
 from robustseg_core.types import IGNORE
 
+WORDS = (
+    ("mIoU", "mean over the classes of intersection over union with the truth"),
+    ("subsets", "every subset of the sensors, the others left out"),
+    ("EMM", "every subset of the sensors, the others zero: entire modality missing"),
+    ("RMM", "parts of the pictures of random sensors are zero: random modality missing"),
+    ("NM", "noise on all sensors: noisy modality"),
+    ("ECE", "expected calibration error: how far confidence is from the share that is right"),
+    ("position prior", "a mask that ignores every sensor: the commonest class of each place"),
+)
+"""Of the report."""
 PICTURE_WIDTH = 400
 """Pixels; enough to see what went wrong, and small enough for one file."""
 
@@ -127,12 +137,22 @@ def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
     return render(
         "robustseg_core.evaluation",
         title=f"What {results.about.checkpoint} is worth when sensors are missing",
+        checkpoint=" ".join(
+            filter(None, (results.about.checkpoint, results.about.checkpoint_sha256[:12]))
+        ),
+        classes=list(zip(results.classes, results.palette, strict=True)),
+        words=[*letters(results.about.modalities), *WORDS],
         about=results.about,
         caption=results.about.caption(),
-        tables=tables(results, spans),
-        charts=[(title, _embed(png)) for title, png in charts],
+        tables=[_captioned_above(table, results) for table in tables(results, spans)],
+        charts=[(title, embed(png)) for title, png in charts],
         frames=[panel for frame in results.worst if (panel := _panel(frame, results))],
     )
+
+
+def _captioned_above(table: Table, results: Results) -> Table:
+    """The table with a note that leaves out what the page says once at its top."""
+    return replace(table, note=table.note.replace(f"{results.about.caption()}.", "").strip())
 
 
 def class_heat(results: Results, protocol: str) -> bytes:
@@ -157,8 +177,8 @@ def condition_heat(results: Results, protocol: str) -> bytes:
 def class_bars(results: Results) -> bytes:
     """PNG: IoU per class with everything alive, and the mean over subsets as a tick."""
     own = class_ious(results, results.trials[0].protocol)
-    full = np.nan_to_num(own[short(results.about.modalities)])  # (K,)
-    mean = np.nan_to_num(np.stack(list(own.values()))).mean(0)  # (K,)
+    full = own[short(results.about.modalities)]  # (K,), NaN: it does not occur, and has no bar
+    mean = np.stack(list(own.values())).mean(0)  # (K,)
     place = np.arange(len(results.classes))
     figure = plt.figure(figsize=(10, 0.8 + 0.26 * len(place)), layout="constrained")
     axes = figure.subplots()
@@ -236,7 +256,7 @@ def _panel(frame: BadFrame, results: Results) -> dict[str, str] | None:
     shown = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in pictures]
     caption = f"{frame.id}: {100 * frame.score:.1f} %"
     png = cv2.imencode(".png", cv2.cvtColor(np.hstack(shown), cv2.COLOR_RGB2BGR))[1].tobytes()
-    return {"caption": caption, "picture": _embed(png)}
+    return {"caption": caption, "picture": embed(png)}
 
 
 def _png(figure: Figure) -> bytes:
@@ -244,10 +264,6 @@ def _png(figure: Figure) -> bytes:
     figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)
     return buffer.getvalue()
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _number(value: float) -> float | None:

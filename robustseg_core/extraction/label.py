@@ -25,6 +25,7 @@ from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
 from robustseg_core.extraction.teachers import Teacher, TeacherSource
 from robustseg_core.jobs import Workers
+from robustseg_core.output import draw
 from robustseg_core.recording.run import absent, check_streams, notices, robot_for
 from robustseg_core.recording.scene import fingerprint, scene_of
 from robustseg_core.robot.config import RobotConfig
@@ -54,8 +55,9 @@ def label_bags(
     """A teacher's masks of recordings: `out/NAME/`, which `extract` takes as `labels=out`.
 
     Each folder has `masks/STAMP.png` (class ids in the camera's size, 255 where the teacher is less
-    sure than the threshold), `confidence/STAMP.png` (probability of the winning class, 0..255) and
-    `labels.json`. A recording that was labelled before by equal means is not labelled again.
+    sure than the threshold; the classes' colors as palette), `confidence/STAMP.png` (probability of
+    the winning class, 0..255) and `labels.json`. A recording that was labelled before by equal
+    means is not labelled again.
 
     Args:
         paths: recordings, each for itself.
@@ -176,6 +178,7 @@ def _write(
         robot = robot_for(bag, params, words)
         check_streams(bag, robot)
         segmenter = _segmenter(path, robot, teacher)
+        colors = draw.lookup(segmenter.spec.palette)
         read = 0
 
         def seen(_recorded: Recorded) -> None:
@@ -187,7 +190,7 @@ def _write(
         for number, label_map in sets:
             ids = _sure(label_map, recipe["confidence_threshold"])
             name = f"{number:06d}_{label_map.stamp_ns}.png"
-            (folder / "masks" / name).write_bytes(label_png(ids))
+            (folder / "masks" / name).write_bytes(label_png(ids, colors))
             (folder / "confidence" / name).write_bytes(label_png(label_map.confidence))
             used.update(label_map.used)
             rows.append(

@@ -434,7 +434,7 @@ def _reported(
         "notices": [*notices, *adapt_report.doubts(judged["against"])],
     }
     panels = adapt_report.panels(best, apart, truths, device=plan.how.device)
-    html = adapt_report.page(account, panels)
+    html = adapt_report.page(account, panels, apart.classes)
     with replacing(plan.out / "report.html") as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     with replacing(path) as unfinished:

@@ -6,7 +6,6 @@ judged by them, too, and so is the teacher itself.
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +28,10 @@ from robustseg_core.evaluation.run import evaluate
 from robustseg_core.extraction.label_source import Labels, Pictures
 from robustseg_core.extraction.teachers import CAMERA
 from robustseg_core.models import checkpoint
-from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.models.classes import CITYSCAPES, ClassSet
 from robustseg_core.models.subsets import short, subsets
 from robustseg_core.output.draw import lookup
-from robustseg_core.output.page import plain_text, render
+from robustseg_core.output.page import embed, letters, plain_text, render
 from robustseg_core.recording.labels import Truth
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.types import IGNORE, Bundle, Frame
@@ -43,6 +42,14 @@ ABSENT = "skip"
 """A drive shows few of the classes: those that are neither there nor said are left out."""
 PANELS, PANEL_WIDTH = 4, 320
 """Frames of the report, and the pixels of each picture."""
+
+
+WORDS = (
+    ("mIoU", "mean over the classes of intersection over union"),
+    ("before, after", "the student that was begun with, and what became of it"),
+    ("cost", "points of mIoU that are lost with the sensor"),
+)
+"""Of the report."""
 
 
 class Relabelled(Dataset):
@@ -246,18 +253,29 @@ def panels(
             rows.append((title, colors[_mask(engine, sample, names)] if names else None))
         if sample.id in truth:
             rows.append(("truth", colors[truth[sample.id]]))
-        pictures = [(title, _embed(_png(drawn))) for title, drawn in rows if drawn is not None]
+        pictures = [(title, embed(_png(drawn))) for title, drawn in rows if drawn is not None]
         found.append({"caption": sample.id, "pictures": pictures})
     return found
 
 
-def page(account: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]) -> str:
-    """The HTML report; nothing is loaded from anywhere else."""
+def page(
+    account: Mapping[str, Any], frames: Sequence[Mapping[str, Any]], classes: ClassSet = CITYSCAPES
+) -> str:
+    """The HTML report; nothing is loaded from anywhere else.
+
+    Args:
+        account: what was done, and what became of it.
+        frames: from `panels`.
+        classes: the student's.
+    """
     sides = account["against"]
-    charts = {side: _embed(bars(table)) for side, table in sides.items()}
+    charts = {side: embed(bars(table)) for side, table in sides.items()}
     return render(
         "robustseg_core.learn",
         title=f"A student for {', '.join(account['drives'])}",
+        checkpoint=str(account["student"]["began_with"]),
+        classes=list(zip(classes.names, classes.palette, strict=True)),
+        words=[*letters(account["sensors"]), *WORDS],
         account=account,
         charts=charts,
         frames=frames,
@@ -272,7 +290,8 @@ def bars(table: Mapping[str, Any]) -> bytes:
     figure = plt.figure(figsize=(max(5.0, 1.6 + 0.55 * len(names)), 3.2), layout="constrained")
     axes = figure.subplots()
     for shift, when, color in ((-0.2, "before", "#8b949e"), (0.2, "after", "#1a7f37")):
-        values = [100 * (table[when]["miou"][name] or 0.0) for name in names]
+        miou = (table[when]["miou"][name] for name in names)
+        values = [math.nan if value is None else 100 * value for value in miou]
         axes.bar(place + shift, values, 0.38, color=color, label=when)
     if table.get("teacher") is not None:
         axes.axhline(100 * table["teacher"], color="#0969da", linewidth=1.2, label="teacher")
@@ -307,10 +326,6 @@ def _png(drawn: NDArray[np.uint8]) -> bytes:
     size = (PANEL_WIDTH, max(1, round(high * PANEL_WIDTH / wide)))
     shown = cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST)
     return cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _number(value: float) -> float | None:

@@ -200,6 +200,9 @@ def train(
         epochs = round(steps / per_epoch, 2)
         result = _result(recipe, pupil, progress, steps=steps, epochs=epochs, samples=len(train))
         write_result(out, result)
+        from robustseg_core.learn import train_report  # matplotlib takes a second to load
+
+        train_report.write(out, result, pupil.model.spec)
     fabric.barrier()
     return result
 

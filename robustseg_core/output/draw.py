@@ -16,6 +16,7 @@ BLEND = 0.5
 STRIP = 28
 """Height of the strip below the picture, in pixels, per 480 rows of picture."""
 UNTRAINED = "UNTRAINED: random weights, plumbing only"
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 DIMMED = 0.35
 """Brightness of the last picture while there is no newer one."""
 
@@ -59,26 +60,49 @@ def seen_by(frame: Frame, spec: ModelSpec) -> NDArray[np.uint8]:
 
 
 def blend(picture: NDArray[np.uint8], ids: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: the (H, W) mask over a picture of any size."""
+    """(H, W, 3) RGB: the (H, W) mask over a picture of any size.
+
+    A mask that was enlarged from the network's size has soft edges, no steps: colors are enlarged
+    here, which may be mixed, where ids may not.
+    """
     height, width = ids.shape
-    seen = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-    mixed = np.asarray(cv2.addWeighted(seen, 1 - BLEND, colorize(ids, spec), BLEND, 0.0), np.uint8)
-    unlabelled = ids == IGNORE
-    mixed[unlabelled] = seen[unlabelled]
+    seen = _enlarged(picture, ids.shape)
+    coarse = ids
+    if height > spec.size[0] and width > spec.size[1]:
+        small = cv2.resize(ids, spec.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        coarse = small.astype(np.uint8, copy=False)
+    colors = _enlarged(colorize(coarse, spec), ids.shape)
+    labelled = coarse != IGNORE
+    if not labelled.all():  # what is not is black in `colors`
+        share = np.repeat(labelled[..., None] * np.uint8(255), 3, axis=2)
+        left = _enlarged(share, ids.shape)
+        taken = cv2.multiply(seen, left, scale=BLEND / 255)
+        seen = cv2.subtract(seen, taken).astype(np.uint8, copy=False)
+        mixed = np.asarray(cv2.addWeighted(seen, 1.0, colors, BLEND, 0.0), np.uint8)
+    else:
+        mixed = np.asarray(cv2.addWeighted(seen, 1 - BLEND, colors, BLEND, 0.0), np.uint8)
     if not spec.trained:
-        scale = _scale(height)
-        _text(mixed, UNTRAINED, (round(8 * scale), round(24 * scale)), 0.6 * scale)
+        scale = scale_of(height)
+        write(mixed, UNTRAINED, (round(8 * scale), round(24 * scale)), 0.6 * scale)
     return mixed
 
 
-def overlay(label_map: LabelMap, spec: ModelSpec) -> NDArray[np.uint8]:
+def overlay(
+    label_map: LabelMap, spec: ModelSpec, picture: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """(H', W, 3) RGB: the mask blended over the picture, above a strip with one chip per sensor.
 
     A filled chip was used for this mask; a hollow one was not. Its color is the sensor's state.
+
+    Args:
+        label_map: the mask.
+        spec: the network's.
+        picture: (h, w, 3) RGB; None: what the best surviving sensor saw.
     """
-    mixed = blend(background(label_map.bundle, spec), label_map.ids, spec)
+    below = background(label_map.bundle, spec) if picture is None else picture
+    mixed = blend(below, label_map.ids, spec)
     height, width = label_map.ids.shape
-    scale = _scale(height)
+    scale = scale_of(height)
     strip = np.full((round(STRIP * scale), width, 3), 22, np.uint8)
     _chips(strip, label_map, spec, scale)
     return np.vstack([mixed, strip])
@@ -88,9 +112,8 @@ def idle(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     """(H, W, 3) RGB: a picture that is out of date, dimmed below a banner that says so."""
     dark = cv2.convertScaleAbs(picture, alpha=DIMMED).astype(np.uint8, copy=False)
     height, width = dark.shape[:2]
-    scale = _scale(height)
-    (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, round(1.6 * scale))
-    at = (max(0, (width - text_width) // 2), height // 2)
+    scale = scale_of(height)
+    at = (max(0, (width - width_of(text, scale)) // 2), height // 2)
     cv2.rectangle(
         dark,
         (0, at[1] - round(40 * scale)),
@@ -98,11 +121,11 @@ def idle(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
         STATE_COLORS[State.DEAD],
         cv2.FILLED,
     )
-    _text(dark, text, at, scale, boxed=False)
+    write(dark, text, at, scale, boxed=False)
     return dark
 
 
-def _scale(height: int) -> float:
+def scale_of(height: int) -> float:
     """Size of letters and strips in a picture so high, beside 480 rows."""
     return max(height / 480, 0.5)
 
@@ -119,18 +142,42 @@ def _chips(strip: NDArray[np.uint8], label_map: LabelMap, spec: ModelSpec, scale
         cv2.rectangle(strip, corner, opposite, STATE_COLORS[state], thickness)
         shown = state.value if name in label_map.used or state is not State.LIVE else "absent"
         at = (corner[0] + 2 * margin, height - 3 * margin)
-        _text(strip, f"{name} {shown}", at, 0.42 * scale, boxed=False)
+        write(strip, f"{name} {shown}", at, 0.42 * scale, boxed=False)
 
 
-def _text(
-    image: NDArray[np.uint8], text: str, at: tuple[int, int], size: float, *, boxed: bool = True
+def write(
+    image: NDArray[np.uint8],
+    text: str,
+    at: tuple[int, int],
+    size: float,
+    *,
+    boxed: bool = True,
+    color: tuple[int, int, int] = (255, 255, 255),
 ) -> None:
-    """White text; the dark box keeps it legible on any picture."""
-    font, weight = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * size))
+    """Text at (x, y) of its left end, on the line; a dark box keeps it legible on any picture.
+
+    Of a letter that OpenCV's font lacks (4 has ASCII only), a ? is shown.
+    """
+    weight = _weight(size)
     if boxed:
-        (width, height), below = cv2.getTextSize(text, font, size, weight)
+        (width, height), below = cv2.getTextSize(text, FONT, size, weight)
         pad = below // 2 + 1
         corner = (at[0] - pad, at[1] - height - pad)
         opposite = (at[0] + width + pad, at[1] + below + pad)
         cv2.rectangle(image, corner, opposite, (22, 22, 22), cv2.FILLED)
-    cv2.putText(image, text, at, font, size, (255, 255, 255), weight, cv2.LINE_AA)
+    cv2.putText(image, text, at, FONT, size, color, weight, cv2.LINE_AA)
+
+
+def width_of(text: str, size: float) -> int:
+    """Pixels that `write` needs for it."""
+    return int(cv2.getTextSize(text, FONT, size, _weight(size))[0][0])
+
+
+def _weight(size: float) -> int:
+    return max(1, round(1.6 * size))
+
+
+def _enlarged(picture: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(H, W, 3), whatever size it had."""
+    resized = cv2.resize(picture, size[1::-1], interpolation=cv2.INTER_LINEAR)
+    return resized.astype(np.uint8, copy=False)

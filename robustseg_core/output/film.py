@@ -10,8 +10,10 @@ takes (`test/bench/bench_replay.py`).
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -35,6 +37,8 @@ CLUSTER_MS = 2000
 _UNKNOWN = b"\x01" + 7 * b"\xff"
 """A size that is filled in at the end; until then, players read on."""
 
+Idle = Callable[[NDArray[np.uint8], float, str], NDArray[np.uint8]]
+
 _SEEK_TO_CUES = bytes.fromhex("53ab841c53bb6b")
 
 
@@ -49,11 +53,22 @@ class VideoWriter:
         path: ends in .webm.
         rate_hz: most frames a second; of pictures that come faster, the newest are shown.
         banner: what is written over the picture while there is no newer one.
+        idle: draws the last picture while there is no newer one, once a second: it is given the
+            picture, the time in seconds and the banner. None: it stands still.
     """
 
-    def __init__(self, path: Path, rate_hz: float = 60.0, *, banner: str = "no mask") -> None:
+    def __init__(
+        self,
+        path: Path,
+        rate_hz: float = 60.0,
+        *,
+        banner: str = "no mask",
+        idle: Idle | None = None,
+    ) -> None:
         self._path = path
         self._rate_hz = rate_hz
+        self._idle = idle or (lambda picture, at_s, banner: draw.idle(picture, banner))
+        self._ticks = idle is not None
         self._banner = banner
         self._muxer: _Muxer | None = None
         self._size = (0, 0)
@@ -87,7 +102,7 @@ class VideoWriter:
             self._size = (picture.shape[1], picture.shape[0])
             self._muxer = _Muxer(self._path, self._size)
             if at_s > 0:
-                self._put(draw.idle(picture, self._banner), 0.0)
+                self._put(self._idle(picture, 0.0, self._banner), 0.0)
         else:
             self._rest(at_s)
         self._put(picture, at_s)
@@ -123,7 +138,10 @@ class VideoWriter:
         reach = min(reach_s(self._times_s), LONGEST_PAUSE_S)
         stale_s = since_s + max(reach, 1 / self._rate_hz)  # it is seen for a frame at least
         if until_s > stale_s and self._shown is not None:
-            self._put(draw.idle(self._shown, self._banner), stale_s)
+            end_s = min(until_s, since_s + LONGEST_PAUSE_S) if self._ticks else stale_s
+            for second in range(max(1, math.ceil(end_s - stale_s))):
+                at_s = stale_s + second
+                self._put(self._idle(self._shown, at_s, self._banner), at_s)
         self._left_out_s += max(0.0, until_s - since_s - LONGEST_PAUSE_S)
 
     def _put(self, picture: NDArray[np.uint8], at_s: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,10 +11,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from jinja2 import Environment, PackageLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
 from robustseg_core.text import visible
+from robustseg_core.version import occasion
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,17 +32,65 @@ def plain_text(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
-def render(package: str, **values: Any) -> str:
-    """`report.html.j2` of a package of ours, filled in; can be written as UTF-8.
+Classes = Sequence[tuple[str, Sequence[int]]]
+"""Names with their colors, RGB."""
+
+
+def render(
+    package: str,
+    *,
+    title: str,
+    template: str = "report.html.j2",
+    checkpoint: str = "",
+    classes: Classes = (),
+    words: Sequence[tuple[str, str]] = (),
+    **values: Any,
+) -> str:
+    """A template of a package of ours within `base.html.j2`; can be written as UTF-8.
 
     Args:
         package: dotted.
+        title: of the page.
+        template: the package's.
+        checkpoint: what the network is.
+        classes: the legend.
+        words: abbreviations and the like, with what they mean.
         values: what the template names; strings are text, never HTML.
     """
+    places = [PackageLoader(name, ".") for name in (package, "robustseg_core.output")]
     environment = Environment(
-        loader=PackageLoader(package, "."), autoescape=True, trim_blocks=True, finalize=_harmless
+        loader=ChoiceLoader(places), autoescape=True, trim_blocks=True, finalize=_harmless
     )
-    return environment.get_template("report.html.j2").render(**values)
+    return environment.get_template(template).render(
+        title=title,
+        checkpoint=checkpoint,
+        classes=classes,
+        words=words,
+        made=occasion(),
+        **values,
+    )
+
+
+def embed(png: bytes) -> str:
+    """A picture as an address that needs no file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def letters(modalities: Sequence[str]) -> list[tuple[str, str]]:
+    """What the heads of tables of subsets, such as RDE, are made of; nothing where they are names.
+
+    Args:
+        modalities: of the network, in its order.
+    """
+    from robustseg_core.models.subsets import short  # which loads torch
+
+    coded = {short((name,)): name for name in modalities if short((name,)) != name}
+    if not coded:
+        return []
+    told = ", ".join(f"{letter} {name}" for letter, name in coded.items())
+    example = tuple(modalities[:2])
+    meaning = f"sensors: {told}; {short(example)} is {' and '.join(example)} alone"
+    return [("".join(coded), meaning)]
 
 
 def _harmless(value: Any) -> Any:

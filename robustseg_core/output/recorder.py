@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.config import PointsConfig
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output import messages, topics
+from robustseg_core.output import draw, messages, topics
 from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
+from robustseg_core.output.screen import Screen
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
+from robustseg_core.shards.levels import label_png
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State
 from robustseg_core.version import __version__
 
@@ -87,7 +88,9 @@ class Recorder:
         self._timeline = timeline
         self._places = Places(timeline)
         self._reasons = ReasonLog()
-        self._video = VideoWriter(folder / "overlay.webm") if video else None
+        self._screen = Screen(spec, timeline.duration_s)
+        film = folder / "overlay.webm"
+        self._video = VideoWriter(film, idle=self._screen.idle) if video else None
         self._masks = folder / "masks"
         try:
             self._masks.mkdir(parents=True)
@@ -111,6 +114,11 @@ class Recorder:
             self._video.abandon()
 
     @property
+    def video(self) -> bool:
+        """Whether there is a film."""
+        return self._video is not None
+
+    @property
     def reasons(self) -> list[dict[str, Any]]:
         """What was wrong with each sensor so far, and while which masks were made."""
         return self._reasons.to_json()
@@ -126,6 +134,7 @@ class Recorder:
         at_ns: int,
         miou: float | None = None,
         heard: Mapping[str, bytes] | None = None,
+        seen: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> None:
         """Keep one mask.
 
@@ -135,6 +144,7 @@ class Recorder:
             at_ns: its place, from `place_ns`.
             miou: of this mask alone, where the truth is known.
             heard: as `topics.recorded` takes it.
+            seen: as `Screen.frame` takes it.
 
         Raises:
             RobustsegError: the disk is full.
@@ -149,15 +159,16 @@ class Recorder:
             self.moments.append(Moment(at_s, label_map.used, overlay))
         self.rows.append(row)
         name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
-        try:  # not by OpenCV, which crashes where the name of a folder is not UTF-8
-            (self._masks / name).write_bytes(cv2.imencode(".png", label_map.ids)[1].tobytes())
+        png = label_png(label_map.ids, draw.lookup(self.spec.palette))
+        try:
+            (self._masks / name).write_bytes(png)
         except OSError as error:
             raise RobustsegError(
                 f"cannot write {self._masks / name}: {error.strerror}; make room, or choose "
                 "another --out"
             ) from None
         if self._video is not None:
-            self._video.add(overlay, at_s)
+            self._video.add(self._screen.frame(label_map, overlay, at_s, seen), at_s)
         mask = topics.Mask(label_map, self.spec, picture=overlay, points=self._points)
         first, stamp_ns = len(self.rows) == 1, label_map.stamp_ns
         for name, kind, said, latched in topics.recorded(mask, first=first, heard=heard):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,8 +22,17 @@ from robustseg_core.output.reasons import Sentences, in_words
 from robustseg_core.output.recorder import Moment, confidence_line, masks_line, score_line
 from robustseg_core.output.timeline import reach_s
 from robustseg_core.text import visible
-from robustseg_core.types import State
+from robustseg_core.types import ModelSpec, State
 
+WORDS = (
+    ("mIoU", "mean over the classes of intersection over union with the truth, 0 to 1"),
+    ("p50, p95, p99", "half, 95 % and 99 % of the masks took at most so long"),
+    ("coverage", "share of the time in which the newest mask was at most 2.5 usual periods old"),
+    ("LIVE, DEGRADED", "a sensor that masks are made of; DEGRADED: in doubt, and still used"),
+    ("DEAD, RECOVERING", "one that is left out; RECOVERING: it is back, and not yet believed"),
+    ("WAITING, DISABLED", "one that has not said anything yet, and one that is not asked"),
+)
+"""Of the report."""
 NO_MASK = "no mask"
 EMPTY = "#d1d5da"
 """Color of the time in which no mask came."""
@@ -35,6 +43,7 @@ def write(
     result: dict[str, Any],
     *,
     title: str,
+    spec: ModelSpec | None = None,
     moments: Sequence[Moment] = (),
     broken: Sequence[FaultSpec] = (),
 ) -> Path:
@@ -44,6 +53,7 @@ def write(
         folder: where `overlay.webm` lies too.
         result: what `Recorder.write_result` returned; with `start_ns`, `totals` and `rejected`.
         title: names the run.
+        spec: the network's, for the legend.
         moments: pictures, oldest first.
         broken: what was done to sensors on purpose; drawn as hatched spans.
     """
@@ -51,10 +61,13 @@ def write(
     html = page.render(
         "robustseg_core.output",
         title=title,
+        checkpoint=str(result.get("config", {}).get("weights") or ""),
+        classes=list(zip(spec.classes, spec.palette, strict=True)) if spec else (),
+        words=WORDS,
         result=result,
         broken=[fault.kill or str(fault) for fault in broken],
-        timeline=_embed(poster(result, (), broken)),
-        pictures=[(moment.caption, _embed(_png(moment.overlay))) for moment in moments],
+        timeline=page.embed(poster(result, (), broken)),
+        pictures=[(moment.caption, page.embed(_png(moment.overlay))) for moment in moments],
         changes=changes(result),
         no_mask=NO_MASK,
         masks=masks_line(result),
@@ -235,10 +248,6 @@ def _spans(
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _color(state: State) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from robustseg_core.output import draw, report
 from robustseg_core.output.reasons import UNFIT, PauseLog
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
+from robustseg_core.recording.doubted import Doubted
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.pipeline import SETS, Deferred, Inference, ReadAhead, ahead
@@ -77,7 +79,8 @@ def run_bags(
         inputs = [*paths, *([params] if params else []), *weights]
         with staged(out, command="run", inputs=inputs) as folder:
             spec, engine = engine_of(robot)
-            segmenter = Segmenter(robot, spec, Deferred(spec))
+            doubted = Doubted(spec)
+            segmenter = Segmenter(robot, spec, Deferred(spec), observer=doubted)
             infer = Inference(spec, engine, alpha=robot.alpha, refused=segmenter.refused)
             timeline = Timeline(bag.spans)
             silence = _Silence(segmenter, timeline.duration_ns)
@@ -93,11 +96,12 @@ def run_bags(
                 open_truth(paths) as truth,
             ):
                 score = Score(truth, len(spec.classes), spec)
-                stages = _Stages(segmenter, infer, recorder, score, silence)
+                stages = _Stages(segmenter, infer, recorder, score, silence, doubted)
                 last: LabelMap | None = None
                 with closing(stages.of(source, bag.message_count, on_progress)) as results:
-                    for last, at_ns, overlay, miou in results:
-                        recorder.add(last, overlay, at_ns, miou)
+                    for made in results:
+                        last = made.label_map
+                        recorder.add(last, made.overlay, made.at_ns, made.miou, seen=made.seen)
             sums = totals(
                 recorder.rows,
                 timeline.duration_s,
@@ -114,7 +118,14 @@ def run_bags(
                 **account,
             )
             title = f"robustseg run {' '.join(path.name for path in paths)}"
-            report.write(folder, result, title=title, moments=recorder.moments, broken=faults)
+            report.write(
+                folder,
+                result,
+                title=title,
+                spec=spec,
+                moments=recorder.moments,
+                broken=faults,
+            )
     if not recorder.rows:
         raise no_mask(result)
     return result
@@ -192,6 +203,20 @@ def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: 
     return FaultyBag(bag, faults, seed=seed, topics=topics)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A mask that is ready to be written."""
+
+    label_map: LabelMap
+    at_ns: int
+    """Its place on the timeline."""
+    overlay: NDArray[np.uint8]
+    miou: float | None
+    """Of this mask alone, where there is truth."""
+    seen: Mapping[str, NDArray[np.uint8]]
+    """modality -> what a sensor said that it is not made of."""
+
+
 class _Stages:
     """What is done side by side: read | decode | infer | draw; who takes the results, writes.
 
@@ -201,6 +226,7 @@ class _Stages:
         recorder: knows the place of each.
         score: holds each against the truth.
         silence: is told of each.
+        doubted: has the pictures of sensors that no mask is made of.
     """
 
     def __init__(
@@ -210,14 +236,16 @@ class _Stages:
         recorder: Recorder,
         score: Score,
         silence: _Silence,
+        doubted: Doubted,
     ) -> None:
         self._segmenter, self._infer = segmenter, infer
         self._recorder, self._score, self._silence = recorder, score, silence
+        self._doubted = doubted
 
     def of(
         self, source: Recording, total: int, on_progress: Callable[[int, int, int], None]
-    ) -> Generator[tuple[LabelMap, int, NDArray[np.uint8], float | None], None, None]:
-        """(mask, its place, overlay, mIoU) of a recording, in order.
+    ) -> Generator[_Made, None, None]:
+        """The masks of a recording, in order.
 
         Args:
             source: what is played.
@@ -235,7 +263,7 @@ class _Stages:
 
     def _sets(
         self, source: Recording, on_message: Callable[[Recorded], None]
-    ) -> Iterator[tuple[LabelMap, int]]:
+    ) -> Iterator[tuple[LabelMap, int, Mapping[str, Any]]]:
         sets = replay(
             ReadAhead(source), self._segmenter, on_message=on_message, on_time=self._silence.watch
         )
@@ -243,23 +271,22 @@ class _Stages:
             for label_map in sets:
                 at_ns = self._recorder.place_ns(label_map)
                 self._silence.broken(at_ns)
-                yield label_map, at_ns
+                yield label_map, at_ns, self._doubted.messages(label_map)
 
     def _masks(
         self, source: Recording, on_message: Callable[[Recorded], None]
-    ) -> Iterator[tuple[LabelMap, int]]:
+    ) -> Iterator[tuple[LabelMap, int, Mapping[str, Any]]]:
         with closing(ahead(self._sets(source, on_message), SETS, name="decode")) as closed:
-            for label_map, at_ns in closed:
+            for label_map, at_ns, doubted in closed:
                 if (made := self._infer(label_map)) is not None:
-                    yield made, at_ns
+                    yield made, at_ns, doubted
 
-    def _drawn(
-        self, source: Recording, on_message: Callable[[Recorded], None]
-    ) -> Iterator[tuple[LabelMap, int, NDArray[np.uint8], float | None]]:
+    def _drawn(self, source: Recording, on_message: Callable[[Recorded], None]) -> Iterator[_Made]:
         with closing(ahead(self._masks(source, on_message), SETS, name="infer")) as masks:
-            for label_map, at_ns in masks:
+            for label_map, at_ns, doubted in masks:
                 overlay = draw.overlay(label_map, self._recorder.spec)
-                yield label_map, at_ns, overlay, self._score.add(label_map, at_ns)
+                seen = self._doubted.pictures(doubted) if self._recorder.video else {}
+                yield _Made(label_map, at_ns, overlay, self._score.add(label_map, at_ns), seen)
         self._score.finish()
 
 

@@ -26,6 +26,8 @@ def fingerprint(path: Path) -> dict[str, Any]:
         RobustsegError: there is no recording.
     """
     files = find_files(path, [])
+    if files == [path] and path.is_dir():  # of pictures
+        files = sorted(path.iterdir())
     return {"name": scene_of(path), "files": [[f.name, f.stat().st_size] for f in files]}
 
 

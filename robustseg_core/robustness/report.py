@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,18 @@ import matplotlib.pyplot as plt
 from robustseg_core.output import page
 from robustseg_core.robustness.table import passes
 
+WORDS = (
+    ("case", "one fault, done to one sensor of one drive"),
+    ("deadline, limit", "until when the fault is to be named"),
+    ("delay p50, p95", "half of the faults, and 95 % of them, were named after so long"),
+    ("missed", "cases in which it was not named in time"),
+    ("others accused", "cases in which a healthy sensor was called dead"),
+    ("wrong bit", "masks that use a broken sensor, or leave out a sound one, after the deadline"),
+    ("mask rate", "masks while the fault lasts, of those due; the least of all cases"),
+    ("ours, ungated, oracle, all or nothing", "mIoU by policy, as told below the picture"),
+    ("DEAD", "a sensor that is left out"),
+)
+"""Of the report."""
 STYLES = {
     "all_or_nothing": ("x", "#8b949e", "all or nothing (message_filters)"),
     "ungated": ("s", "#cf222e", "everything is believed"),
@@ -32,10 +43,14 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
     if any(row["miou"]["ours"] is not None for row in summary["rows"]):
         png = plot(summary)
         (folder / "robustness.png").write_bytes(png)
-        chart = "data:image/png;base64," + base64.b64encode(png).decode()
+        chart = page.embed(png)
     (folder / "robustness.md").write_text(markdown(summary), encoding="utf-8")
     html = page.render(
-        "robustseg_core.robustness", summary=summary, chart=chart, title=passes(summary)
+        "robustseg_core.robustness",
+        title=f"The fault matrix: {passes(summary)}",
+        words=WORDS,
+        summary=summary,
+        chart=chart,
     )
     path = folder / "report.html"
     path.write_text(html, encoding="utf-8")

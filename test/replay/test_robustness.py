@@ -12,7 +12,7 @@ pytest.importorskip("open3d", reason="the drive is simulated (extra `sim`)")
 
 from typer.testing import CliRunner
 
-from robustseg_core.cli.robustness import app
+from robustseg_core.cli.robustness import commands as app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robustness.matrix import MATRIX
 from robustseg_core.robustness.proofs import named_tests

@@ -136,9 +136,9 @@ def test_everything_that_can_be_wrong_on_the_wire_is_named_with_its_fix(world, t
 
 COMMAND = (
     "-c",
-    "import sys; from robustseg_core.cli.doctor import app; "
+    "import sys; from robustseg_core.cli.main import app; "
     "from robustseg_core.cli.terminal import guarded; "
-    "sys.exit(guarded(lambda: app(['--live', '--params', 'PARAMS', '--json', "
+    "sys.exit(guarded(lambda: app(['doctor', '--live', '--params', 'PARAMS', '--json', "
     "'--set', 'streams.lidar.topic=/lidar'])))",
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustseg_core.bag import BagWriter
-from robustseg_core.cli.doctor import app
+from robustseg_core.cli.main import app
 from robustseg_core.cli.terminal import guarded
 from robustseg_core.doctor import Status
 from robustseg_core.doctor.observation import cut
@@ -96,26 +96,32 @@ def test_the_command_prints_json_and_ends_with_one_where_something_is_bad(tmp_pa
         "    streams: {rgb: {topic: /rgb}, lidar: {topic: /points}}\n"
     )
     words = ["doctor", str(tmp_path / "bag"), "--params", str(params)]
-    assert guarded(lambda: app([*words[1:], "--json"])) == 1
+    assert guarded(lambda: app([*words, "--json"])) == 1
     tree = json.loads(capsys.readouterr().out)
     assert tree["status"] == "bad"
     by_name = {row["stream"]: row for row in tree["rows"]}
     checks = {check["check"]: check for check in by_name["lidar"]["checks"]}
     assert checks["topic"]["status"] == "bad" and "/points" in checks["topic"]["found"]
-    assert guarded(lambda: app([*words[1:], "--set", "streams.lidar.topic=''"])) == 0
+    assert guarded(lambda: app([*words, "--set", "streams.lidar.topic=''"])) == 0
     text = capsys.readouterr().err
     assert "warn rgb calibration" in text and "fix: " in text
 
 
 def test_the_command_refuses_neither_and_both(capsys):
-    assert guarded(lambda: app([])) == 2
-    assert guarded(lambda: app(["--live"])) == 2
+    assert guarded(lambda: app(["doctor"])) == 2
+    assert guarded(lambda: app(["doctor", "--live"])) == 2
     assert "--params" in capsys.readouterr().err
 
 
 def test_real_recordings_have_no_bad_row(realdata, capsys):
     robot_yaml = ROOT / "config" / "robot.yaml"
-    words = [str(realdata / "collage_four_sensors"), "--params", str(robot_yaml), "--json"]
+    words = [
+        "doctor",
+        str(realdata / "collage_four_sensors"),
+        "--params",
+        str(robot_yaml),
+        "--json",
+    ]
     assert guarded(lambda: app([*words, "--set", "weights=untrained"])) == 0
     tree = json.loads(capsys.readouterr().out)
     rates = {
@@ -151,7 +157,7 @@ def healthy(monkeypatch):
 
 
 def told(path: Path, capsys, *words: str) -> tuple[int, str]:
-    code = guarded(lambda: app([str(path), "--set", "streams.rgb.topic=/rgb", *words]))
+    code = guarded(lambda: app(["doctor", str(path), "--set", "streams.rgb.topic=/rgb", *words]))
     return code, capsys.readouterr().err
 
 
@@ -201,7 +207,7 @@ def test_a_damaged_recording_is_not_called_well(tmp_path, capsys, healthy):
 
 
 def test_the_json_says_what_was_not_examined(tmp_path, capsys):
-    guarded(lambda: app([str(drive(tmp_path)), "--json"]))
+    guarded(lambda: app(["doctor", str(drive(tmp_path)), "--json"]))
     tree = json.loads(capsys.readouterr().out)
     assert tree["heard"] == ["rgb"] and tree["notices"] == []
     assert any("network" in text for text in tree["unseen"])

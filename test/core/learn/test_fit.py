@@ -68,6 +68,8 @@ def test_a_teacher_learns_and_leaves_a_checkpoint_that_explains_itself(data, tmp
         assert {file.get_tensor(k).dtype for k in file.keys()} == {torch.float16}  # noqa: SIM118
     assert load_recipe([str(tmp_path / "recipe.yaml")]).optim.steps == 80
     assert any((tmp_path / "tensorboard").iterdir())
+    page = (tmp_path / "report.html").read_text()
+    assert "Training: teacher" in page and f"mIoU {100 * result['best']:.1f} %" in page
 
 
 @pytest.mark.parametrize("system", ["dropout", "anyseg", "robustseg_v1"])

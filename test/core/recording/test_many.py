@@ -52,10 +52,10 @@ def test_killed_and_started_again_it_does_none_twice(monkeypatch, bags, weights,
         words = {"overrides": [f"weights={weights}"], **options}
         return run_each([bags[0], bags[2]], out=tmp_path, workers=Workers(), **words)
 
-    def interrupted(recorder, *args):
+    def interrupted(recorder, *args, **more):
         if "/c/" in str(recorder.folder):
             raise KeyboardInterrupt
-        return original(recorder, *args)
+        return original(recorder, *args, **more)
 
     original = Recorder.add
     with monkeypatch.context() as patch:

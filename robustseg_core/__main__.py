@@ -1,0 +1,5 @@
+"""`python -m robustseg_core`, the same as `robustseg`."""
+
+from robustseg_core.cli.entry import main
+
+main()

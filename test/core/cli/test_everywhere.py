@@ -1,0 +1,178 @@
+"""What all commands have, and that help costs nearly nothing."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import typer
+
+from robustseg_core.bag import BagWriter
+from robustseg_core.cli import terminal
+from robustseg_core.cli.entry import COMMANDS, ENDLESS, app
+from robustseg_core.cli.guard import guarded, wishes
+from robustseg_core.errors import RobustsegError
+from robustseg_core.types import MS, SECOND
+from support import ROOT
+from support.makers import image, scenes
+
+START = 1_700_000_000 * SECOND
+
+
+@pytest.fixture(scope="module")
+def group():
+    return typer.main.get_command(app)
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*words) -> tuple[int, str, str]:
+        code = guarded(lambda: app([str(word) for word in words], prog_name="robustseg"))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    wishes.forget()
+
+
+def test_the_commands_of_the_help_are_those_of_the_modules(group):
+    found = set()
+    for module in {place for place, _ in COMMANDS.values()}:
+        commands = importlib.import_module(f"robustseg_core.cli.{module}").commands
+        found |= set(typer.main.get_group(commands).commands)
+    assert found == set(COMMANDS) == set(group.list_commands(None))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_what_all_have(group, name):
+    options = {opt: p for p in group.get_command(None, name).params for opt in p.opts}
+    assert "-q" in options and "--quiet" in options
+    assert ("--json" in options) == (name not in ENDLESS)
+    if "--out" in options:
+        assert options["-o"] is options["--out"]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ENDLESS])
+def test_every_command_that_takes_json_answers(name):
+    module = importlib.import_module(f"robustseg_core.cli.{COMMANDS[name][0]}")
+    for info in module.commands.registered_commands:
+        if (info.name or info.callback.__name__.replace("_", "-")) == name:
+            told = inspect.getsource(info.callback)
+            told += "".join(
+                inspect.getsource(function)
+                for word, function in vars(module).items()
+                if inspect.isfunction(function) and f"{word}(" in told and word[0] == "_"
+            )
+            assert "answer(" in told
+
+
+@pytest.mark.parametrize("words", [["-h"], ["run", "-h"], ["--help"]], ids=" ".join)
+def test_the_short_word_is_the_long_one(command, words):
+    long = [word.replace("-h", "--help") if word == "-h" else word for word in words]
+    assert command(*words)[:2] == command(*long)[:2]
+    assert command(*words)[0] == 0
+
+
+def test_help_loads_no_command_and_not_even_rich(tmp_path):
+    program = """
+        import sys
+        from robustseg_core.cli.entry import app
+        from robustseg_core.cli.guard import guarded
+        code = guarded(lambda: app(["--help"]))
+        ours = {n for n in sys.modules if n.startswith("robustseg_core.cli.")}
+        print(code, "rich" in sys.modules, sorted(ours))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = ["robustseg_core.cli.entry", "robustseg_core.cli.guard"]
+    assert done.stdout.splitlines()[-1] == f"0 False {names}"
+    assert "robustness  What every fault" in done.stdout
+
+
+def test_the_package_is_the_program():
+    words = [sys.executable, "-m", "robustseg_core", "--version"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("robustseg ")
+
+
+def test_a_mistyped_command_is_guessed_though_none_is_loaded(command):
+    code, out, err = command("inspct")
+    assert code == 2 and out == "" and "Did you mean 'inspect'" in err
+
+
+@pytest.mark.parametrize("words", [["list"], ["params"]], ids=" ".join)
+def test_what_goes_to_standard_output_anyway_is_json_if_asked_for(command, words):
+    code, out, err = command(*words, "--json")
+    assert code == 0 and err == "" and json.loads(out)
+    assert command(*words)[1] != out, "the next command line wishes for itself"
+
+
+def record(path):
+    with BagWriter(path) as writer:
+        for k, scene in enumerate(scenes(6)):
+            stamp = START + k * 33 * MS
+            writer.write("/image_raw", "sensor_msgs/msg/Image", image(scene, "rgb8", stamp), stamp)
+    return path
+
+
+@pytest.mark.slow
+def test_a_quiet_run_that_answers_says_one_document_and_notices(command, tmp_path):
+    bag, out = record(tmp_path / "drive"), tmp_path / "out"
+    code, said, err = command("run", bag, "-o", out, "-q", "--json")
+    assert code == 0 and json.loads(said) == json.loads((out / "result.json").read_text())
+    assert all(line.startswith("notice:") for line in err.splitlines())
+    code, said, err = command("run", bag, "-o", out, "--json")
+    assert "masks at" in err and json.loads(said)["totals"]["masks"] > 0
+    code, said, err = command("inspect", tmp_path / "nothere", "--json", "--quiet")
+    assert code == 2 and said == "" and err.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_one_gpu_of_several_may_be_named(command, tmp_path):
+    bag = record(tmp_path / "drive")
+    code, _, err = command("run", bag, "-o", tmp_path / "out", "--device", "cuda:7")
+    assert code == 2 and "device is 'cuda:7', but this machine has" in err
+    code, _, err = command("run", bag, "-o", tmp_path / "out", "--device", "gpu")
+    assert code == 2 and "auto, cpu, cuda or cuda:N" in err
+
+
+@pytest.mark.parametrize("error", [None, RobustsegError("no"), KeyboardInterrupt()])
+def test_a_bar_ends_at_the_end_and_is_gone_on_errors(error, monkeypatch):
+    out = io.StringIO()
+    console = terminal.Terminal()
+    console.file, console._force_terminal, console._color_system = out, True, None
+    console.is_interactive = True
+    monkeypatch.setattr(terminal, "err", console)
+    try:
+        with terminal.progress_bar("messages") as progress:
+            task = progress.add_task("reading", total=400)
+            progress.update(task, completed=330)
+            if error is not None:
+                raise error
+    except (RobustsegError, KeyboardInterrupt) as raised:
+        assert raised is error
+    written = out.getvalue()
+    if error is None:
+        assert "400/400 messages" in written.rpartition("reading")[2]
+    else:
+        assert written.rstrip("\n").endswith("\x1b[2K"), "the bar's line is wiped"
+
+
+def test_who_wants_to_be_left_alone_is_told_what_matters_only(capsys, monkeypatch):
+    console = terminal.Terminal()
+    monkeypatch.setattr(wishes, "quiet", True)
+    console.print("a table")
+    console.say("a file")
+    console.notice("look")
+    assert capsys.readouterr().err == "notice: look\n"
