@@ -39,7 +39,9 @@ class Doubted(Observer):
         self._decoders = {
             name: kind(encoding=spec.encodings.get(name))
             for name, kind in kinds.items()
-            if not kind.needs_view and not kind.accumulates
+            if not kind.needs_view
+            and not kind.accumulates
+            and not modalities.unfed(name, spec.encodings.get(name, {}))
         }
         self._newest: dict[str, tuple[int, Any]] = {}
         """modality -> when it came, and the message."""
