@@ -33,7 +33,7 @@ KNOWN = {
 def recording(folder, label_map=None, points=None, heard=None):
     """Topics of what is kept of two masks, and how many messages each has."""
     label_map, spec = label_map or a_map(), a_spec()
-    picture = np.zeros((8, 8, 3), np.uint8)
+    picture = np.zeros((*label_map.ids.shape, 3), np.uint8)
     timeline = Timeline([(0, SECOND)])
     with Recorder(folder / "out", spec, start_ns=0, timeline=timeline, points=points) as recorder:
         for at_ns in (0, SECOND // 2):
