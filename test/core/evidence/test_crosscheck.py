@@ -87,6 +87,7 @@ def drive(
     names: tuple[str, ...] = NAMES,
     broken: str = "",
     injure: Callable[[Sights, int], Sight] | None = None,
+    broken_s: float = BROKEN_S,
     mended_s: float = math.inf,
 ) -> Iterator[tuple[float, Mapping[str, Finding]]]:
     """(seconds since the start, what is held against whom), look by look."""
@@ -95,7 +96,7 @@ def drive(
     for number in range(round(seconds * SECOND / LOOK_NS)):
         stamp_ns, now_s = number * LOOK_NS, number * LOOK_NS / SECOND
         shown = {name: sight for name, sight in street.look(stamp_ns).items() if name in names}
-        if injure is not None and BROKEN_S <= now_s < mended_s:
+        if injure is not None and broken_s <= now_s < mended_s:
             shown[broken] = injure(shown, stamp_ns)
         empty = np.zeros((1, *SIZE), np.float32)
         check.look({n: Frame(n, stamp_ns, empty) for n in shown}, stamp_ns, CELL_DEG)
@@ -161,6 +162,12 @@ def test_a_displacement_is_told_in_degrees_and_by_its_side() -> None:
     finding = findings["rgb"]
     assert finding.unit == "deg" and finding.value == pytest.approx(6, abs=1.6)
     assert "to the right" in finding.text and "depth" in finding.text
+
+
+@pytest.mark.parametrize("injure", [turned(0, 8), mirrored])
+def test_who_was_wrong_from_the_beginning_is_found(injure: Injury) -> None:
+    looks = drive(Street(8), 8, broken="rgb", injure=lambda s, _: injure(s["rgb"]), broken_s=0)
+    assert [who for _, who, _ in proven(looks)] == ["rgb"]
 
 
 def test_of_two_nobody_knows_which() -> None:
