@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
+from robustseg_core.modalities._rgb_steps import Steps
 from robustseg_core.types import Fault
 
 _ACROSS = 128
@@ -97,6 +98,19 @@ class ImageLimits(Strict):
         description="DISCOLORED when (R-G)/mean or (B-G)/mean leave their own median "
         "by more (sodium lamps make 0.8, a lost plane 1.5).",
     )
+    exchange_ratio: float = Field(
+        1.2,
+        gt=1,
+        description="DISCOLORED when the step from the image before is this many times the step "
+        "from it with red and blue exchanged.",
+    )
+    still_share: float = Field(
+        0.08,
+        gt=0,
+        le=1,
+        description="STUCK in part when whole columns or rows of more than this share stand still "
+        "to the last bit while the rest changes.",
+    )
     usual_frames: int = Field(
         300, ge=10, description="Images that the own medians are taken of.", json_schema_extra=FIXED
     )
@@ -114,12 +128,14 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
             RunningMedian(most),
         )
         self._silent = RunningMedian(min(most, 100))
+        self._steps = Steps()
         self._shape: tuple[int, ...] = ()
 
     def reset(self) -> None:
         """Forget how the images used to be."""
         for usual in (self._sharpness, self._noise, self._color, self._silent):
             usual.clear()
+        self._steps.reset()
 
     def measure(self, data: NDArray[np.uint8]) -> Iterator[Statistic]:
         """BLACK, SATURATED, FLAT, all COVERED and all NOISY are fatal; the others are doubts."""
@@ -138,7 +154,7 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         yield from self._unrelated(lines)
         lost = self._lost(silent)
         blur = self._blur(lines) if lost.badness <= 1 else ()  # a cover is smooth, of course
-        doubts = [lost, *blur, *self._grain(lines), *self._tint(mean)]
+        doubts = [lost, *blur, *self._grain(lines), *self._tint(mean), *self._step(sample, silent)]
         yield from doubts
         self._learn(lines, silent, mean, bad=any(doubt.badness > 1 for doubt in doubts))
 
@@ -245,6 +261,26 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
                 "color moved by {:.2f}, limit {:g}".format, shift, self.limits.color_shift
             )
             yield Statistic("color_shift", Fault.DISCOLORED, shift / self.limits.color_shift, text)
+
+    def _step(self, sample: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Statistic]:
+        """What only the image before tells."""
+        limits = self.limits
+        if ratio := self._steps.exchanged(sample, limits.exchange_ratio):
+            text = partial(
+                "red and blue are exchanged: that step was {:.1f} times the one without, limit {:g}"
+                "; is it rgb8 or bgr8?".format,
+                ratio,
+                limits.exchange_ratio,
+            )
+            badness = ratio / limits.exchange_ratio
+            yield Statistic("exchange_ratio", Fault.DISCOLORED, badness, text)
+        if share := self._steps.still(sample, silent >= limits.one_color_std):
+            text = partial(
+                "{:.0%} of the image stands still while the rest changes, limit {:.0%}".format,
+                share,
+                limits.still_share,
+            )
+            yield Statistic("still_share", Fault.STUCK, share / limits.still_share, text)
 
 
 class _Lines:

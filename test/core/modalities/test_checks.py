@@ -148,6 +148,50 @@ def test_a_lost_plane_of_color_is_found_and_a_yellow_lamp_is_not() -> None:
     assert faults(calm().check(planeless)) == [(Fault.DISCOLORED, False)]
 
 
+def driven(k: int) -> np.ndarray:
+    """The scene as a camera sees it that moves on."""
+    moved = np.roll(SCENE, -k, axis=1).astype(np.int16) + RNG.integers(-2, 3, SCENE.shape)
+    return np.clip(moved, 0, 255).astype(np.uint8)
+
+
+def test_red_and_blue_that_are_exchanged_are_found_at_once_and_until_they_are_set_right() -> None:
+    camera = Rgb()
+    for k in range(30):
+        swapped = 10 <= k < 20
+        image = driven(k)[..., ::-1] if swapped else driven(k)
+        assert faults(camera.check(image)) == ([(Fault.DISCOLORED, False)] if swapped else []), k
+
+
+def test_another_scene_and_a_gray_one_are_no_exchange() -> None:
+    camera = Rgb()
+    other = cv2.resize(RNG.integers(20, 236, (20, 30, 3)).astype(np.uint8), (320, 240))
+    gray = np.repeat(SCENE[..., 1:2], 3, axis=2)
+    for image in (SCENE, other, SCENE[::-1], gray, gray[..., ::-1], gray, SCENE):
+        assert Fault.DISCOLORED not in [fault for fault, _ in faults(camera.check(image))]
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_part_that_stands_still_while_the_rest_goes_on_is_found(share: float, axis: int) -> None:
+    camera, edge, told, kept = Rgb(), round(SCENE.shape[axis] * share), [], SCENE
+    for k in range(24):
+        image = driven(k)
+        if k >= 10:
+            where = np.s_[:edge] if axis == 0 else np.s_[:, :edge]
+            image[where] = kept[where]
+        kept = image
+        told.append(faults(camera.check(image)))
+    assert not any(told[:14]) and told[-1] == [(Fault.STUCK, False)]
+
+
+def test_a_car_that_passes_a_camera_which_stands_is_no_part_that_stands_still() -> None:
+    camera = Rgb()
+    for k in range(30):
+        image = SCENE.copy()
+        image[120:180, 8 * k : 8 * k + 80] = RNG.integers(0, 255, 3)  # no noise at all
+        assert Fault.STUCK not in [fault for fault, _ in faults(camera.check(image))], k
+
+
 def test_a_blur_that_stays_does_not_become_usual() -> None:
     camera, blurred = calm(), cv2.GaussianBlur(SCENE, (0, 0), 6)
     for _ in range(60):
