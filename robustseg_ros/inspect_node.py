@@ -24,6 +24,7 @@ from robustseg_core.bag.codec import codec_for
 from robustseg_core.bag.sealed import Sealed
 from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.survey_table import show
+from robustseg_core.cli.terminal import answer
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.guess import CAMERA_INFO, takers
 from robustseg_core.recording.survey import Surveyor
@@ -83,7 +84,8 @@ class InspectNode(Node):
                 f"{', '.join(sorted(names)) or 'none'}); start the drivers, look at ROS_DOMAIN_ID, "
                 "or give more --seconds"
             )
-        show(found, "live")
+        if not answer(found.to_json()):
+            show(found, "live")
 
     def close(self) -> None:
         """Destroy the subscriptions."""

@@ -429,7 +429,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT DATA...",
-            help="Weights, and folders of shards or the root of a data set. With --compare: "
+            help="Weights (a file, or `street`), and folders of shards or the root of a data set. "
+            "With --compare: "
             "results of earlier evaluations.",
         ),
     ],
@@ -505,11 +506,13 @@ def evaluate(
     from robustseg_core.evaluation.confidence import of_subsets, prior_miou, sureness
     from robustseg_core.evaluation.figures import KEY, figures
     from robustseg_core.models import checkpoint
+    from robustseg_core.segmenter import weights_file
     from robustseg_core.storage.output_folder import staged
 
     if len(paths) < 2:
         raise RobustsegError(f"got {paths[0]} alone; give a checkpoint and then data")
-    spec = checkpoint.spec_of(paths[0])
+    weights = weights_file(paths[0])
+    spec = checkpoint.spec_of(weights)
     known = spec.data if spec.data is not None and kind in ("", spec.data.kind) else None
     collection = datasets.load(kind or (known.kind if known else "shards"))
     usual_size = spec.size if known else collection.protocol_size
@@ -526,7 +529,7 @@ def evaluate(
         with progress_bar("samples") as progress:
             task = progress.add_task("evaluating", total=len(dataset))
             results = evaluation.evaluate(
-                paths[0],
+                weights,
                 dataset,
                 protocols=protocol or evaluation.PROTOCOLS,
                 missing=missing or usual,

@@ -69,7 +69,8 @@ def inspect(
 
     with Bag(bags) as bag:
         found = survey(bag)
-    show(found, ", ".join(path.name for path in bags))
+    if not answer(found.to_json()):
+        show(found, ", ".join(path.name for path in bags))
     if strict and found.notices:
         raise typer.Exit(NOTICED)
 

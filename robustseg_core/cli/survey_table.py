@@ -7,14 +7,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core.cli.terminal import answer, err, literal
+from robustseg_core.cli.terminal import err, literal
 from robustseg_core.recording.survey import Survey
 
 
 def show(found: Survey, source: str) -> None:
-    """Print a survey of `source`: JSON, or the table to standard error and the file to output."""
-    if answer(found.to_json()):
-        return
+    """Print a survey of `source`: the table to standard error, and the file to output."""
     title = f"{source}: {found.duration_s:.2f} s"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("sensor", no_wrap=True)
