@@ -72,7 +72,8 @@ def test_the_level_is_that_of_the_nodes_own_logger(world, monkeypatch, namespace
     name = node.get_fully_qualified_name()
     node.destroy_node()
     assert f"{name}/label_mask" in labels and f"{name}/overlay" not in labels
-    assert len(labels) == len(topics.OUTPUTS) and {"/diagnostics", "/tf_static"} <= set(labels)
+    beside = {"/diagnostics", "/tf", "/tf_static"}
+    assert beside <= set(labels) and len(labels) == len(topics.OUTPUTS) + 1
 
 
 def test_a_recording_may_be_called_anything(monkeypatch):
