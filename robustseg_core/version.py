@@ -24,7 +24,7 @@ def note_occasion(words: Sequence[str], now: datetime) -> None:
         words: the command line.
         now: with a time zone.
     """
-    os.environ[_COMMAND] = shlex.join(words)
+    os.environ[_COMMAND] = shlex.join(words).replace("\0", "\\0")  # an argument that is no path
     os.environ[_DATE] = now.strftime("%Y-%m-%d %H:%M %Z")
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy import fft
 from numpy.typing import NDArray
-from scipy import fft
 
 from robustseg_core.codecs.fields import Compiled
 from robustseg_core.evidence.sight import Sight

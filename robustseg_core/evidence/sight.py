@@ -11,8 +11,8 @@ from functools import cached_property
 
 import cv2
 import numpy as np
+from numpy import fft
 from numpy.typing import NDArray
-from scipy import fft
 
 WIDEST = 128
 """Columns of the grid of the comparison, at most: a camera of 80 degrees has 0.6 in each."""
