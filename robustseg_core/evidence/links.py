@@ -6,7 +6,7 @@ added: a pair that has nothing to say about a displacement is flat there.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -62,7 +62,7 @@ class Ratio(NamedTuple):
     """... the share that agrees with that factor."""
 
 
-def _window(plane: NDArray[np.float32], down: int, across: int) -> Surface:
+def _window(plane: NDArray[np.floating[Any]], down: int, across: int) -> Surface:
     """Displacements of up to so many cells, of a circular correlation."""
     rows, columns = np.arange(-down, down + 1), np.arange(-across, across + 1)
     return np.asarray(plane[rows[:, None], columns], np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,10 @@ _BRIGHTEST = 3.0
 """An outline counts for no more than this many times the mean of its picture."""
 _LEAST = 0.004
 """Share of the cells that must hold an outline, or it says nothing of where it is."""
+
+
+Spectrum = NDArray[np.complexfloating[Any, Any]]
+"""(h, w / 2 + 1) of single precision where NumPy has it (2.0), else of double."""
 
 
 def step_of(size: tuple[int, int]) -> int:
@@ -72,7 +77,7 @@ class Sight:
         return float(np.median(known)) if known.size else None
 
     @cached_property
-    def spectra(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    def spectra(self) -> tuple[Spectrum, Spectrum]:
         """Spectra of its left and of its right half, softly parted."""
         width = self.outlines.shape[1]
         left = np.clip(0.5 - (np.arange(width) - (width - 1) / 2) / (width / 4), 0, 1)
@@ -81,15 +86,14 @@ class Sight:
         return both[0], both[1]
 
     @cached_property
-    def spectrum(self) -> NDArray[np.complex64]:
+    def spectrum(self) -> Spectrum:
         """Of all of it."""
         return self.spectra[0] + self.spectra[1]
 
     @cached_property
-    def mirrored(self) -> NDArray[np.complex64]:
+    def mirrored(self) -> Spectrum:
         """The spectrum of what a mirror would show."""
-        flipped: NDArray[np.complex64] = fft.rfft2(np.ascontiguousarray(self.outlines[:, ::-1]))
-        return flipped
+        return fft.rfft2(np.ascontiguousarray(self.outlines[:, ::-1]))
 
 
 def outlined(strength: NDArray[np.float32]) -> NDArray[np.float32]:
