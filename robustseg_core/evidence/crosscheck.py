@@ -81,6 +81,11 @@ RANGES = 4
 """Looks before and after, of which the road's distance tells whose distances have leapt."""
 
 
+def _newest(passed_s: float, memory_s: float, looks: int) -> float:
+    """Weight of the newest of so many looks in a mean that forgets; at first, all count alike."""
+    return max(1 - math.exp(-passed_s / memory_s), 1 / max(looks, 1))
+
+
 @dataclass(slots=True)
 class _Pair:
     """What two sensors said of each other of late."""
@@ -89,7 +94,7 @@ class _Pair:
     right: Surface
     mirrored: Surface
     seen_ns: int
-    looks: int = 1
+    looks: int = 0
     usual: float = 0.0
     ratio: Ratio | None = None
     share: float = 0.0
@@ -115,7 +120,7 @@ class _Pair:
         """One more look."""
         passed_s = (now_ns - self.seen_ns) / SECOND
         self.looks += 1
-        share = max(1 - math.exp(-passed_s / MEMORY_S), 1 / self.looks)
+        share = _newest(passed_s, MEMORY_S, self.looks)
         self.left += share * (agreement.left - self.left)
         self.right += share * (agreement.right - self.right)
         self.mirrored += share * (agreement.mirrored - self.mirrored)
@@ -130,7 +135,7 @@ class _Pair:
 
     def learn(self, passed_s: float) -> None:
         """This is how it is when all is well."""
-        share = max(1 - math.exp(-passed_s / USUAL_S), 1 / self.looks)
+        share = _newest(passed_s, USUAL_S, self.looks)
         self.usual += share * (self.here - self.usual)
         self.usual_share += share * (self.share - self.usual_share)
 
@@ -209,7 +214,7 @@ class _Sensor:
     def learn(self, passed_s: float) -> None:
         """This is how it is when all is well."""
         if self.sight is not None:
-            share = max(1 - math.exp(-passed_s / USUAL_S), 1 / max(self.looks, 1))
+            share = _newest(passed_s, USUAL_S, self.looks)
             self.usual_amount += share * (self.sight.amount - self.usual_amount)
 
     @property
@@ -315,8 +320,7 @@ class CrossCheck:
             return False
         known = self._pairs.get(key)
         if known is None:
-            left, right, flipped = (surface.copy() for surface in agreement)
-            known = self._pairs[key] = _Pair(left, right, flipped, stamp_ns, looks=0)
+            known = self._pairs[key] = _Pair(*agreement, stamp_ns)
         known.see(agreement, ratio, stamp_ns)
         return True
 
