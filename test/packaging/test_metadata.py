@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from support import ROOT
+from support.programs import run_program
 
 TOOLS = {"test", "dev"}
 """Extras that nothing at run time needs."""
@@ -29,14 +27,7 @@ def said(folder=ROOT) -> dict[str, Any]:
         del told["cmdclass"]
         print(json.dumps(told))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
+    return json.loads(run_program(program, cwd=folder).stdout)
 
 
 @pytest.fixture(scope="module")

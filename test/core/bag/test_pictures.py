@@ -18,6 +18,7 @@ from robustseg_core.recording.scene import fingerprint
 from robustseg_core.recording.survey import survey
 from robustseg_core.types import MS, SECOND, Rejection
 from support.makers import scenes
+from support.programs import run_program
 
 SIZE = (96, 128)
 SCENES = scenes(12, seed=3, size=SIZE)
@@ -192,12 +193,29 @@ def hollow(folder):
     ],
     ids=["mixed", "nested", "hollow", "photo", "video", "playlist", "empty", "text"],
 )
-def test_what_cannot_be_used_is_one_sentence(tmp_path, capfd, make, said):
+def test_what_cannot_be_used_is_one_sentence(tmp_path, make, said):
     path = make(tmp_path)
     with pytest.raises(RobustsegError, match=said) as error, Bag([path]):
         pass
     assert "\n" not in str(error.value) and str(path) in str(error.value)
-    assert capfd.readouterr().err == "", "FFmpeg says nothing by itself"
+
+
+def test_ffmpeg_says_nothing_by_itself(tmp_path):
+    """In a process of its own: FFmpeg asks only once how much it is to say."""
+    program = """
+        import sys
+        from pathlib import Path
+        from robustseg_core.bag import Bag
+        from robustseg_core.errors import RobustsegError
+        try:
+            Bag([Path(sys.argv[1])])
+        except RobustsegError as error:
+            print(error)
+    """
+    path = written("a.mp4", b"\0\0\0\x20ftypisom" + 500 * b"\0")(tmp_path)
+    done = run_program(program, str(path))
+    assert "is no video that can be played" in done.stdout
+    assert done.stderr == ""
 
 
 def test_a_video_that_breaks_off_is_played_as_far_as_it_goes(tmp_path):

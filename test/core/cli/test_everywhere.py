@@ -8,7 +8,6 @@ import io
 import json
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import typer
@@ -21,6 +20,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.types import MS, SECOND
 from support import ROOT
 from support.makers import image, scenes
+from support.programs import run_program
 
 START = 1_700_000_000 * SECOND
 
@@ -88,13 +88,7 @@ def test_help_loads_no_command_and_not_even_rich(tmp_path):
         ours = {n for n in sys.modules if n.startswith("robustseg_core.cli.")}
         print(code, "rich" in sys.modules, sorted(ours))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program(program)
     names = ["robustseg_core.cli.entry", "robustseg_core.cli.guard"]
     assert done.stdout.splitlines()[-1] == f"0 False {names}"
     assert "robustness  What every fault" in done.stdout

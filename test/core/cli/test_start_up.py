@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import pytest
+
+from support.programs import run_program
 
 pytestmark = pytest.mark.slow
 
@@ -38,13 +35,7 @@ def started(words, folder, unwanted):
         print(*({unwanted!r} & sys.modules.keys()))
         raise SystemExit(code)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
-    )
+    done = run_program(program, cwd=folder, check=False)
     return done.returncode, done.stderr, done.stdout.splitlines()[-1].split()
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import textwrap
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +33,7 @@ from robustseg_core.types import MS, SECOND
 from support import drives
 from support.films import frames, lasts_s, moments
 from support.makers import image, scenes
+from support.programs import run_program
 
 pytestmark = pytest.mark.slow
 
@@ -414,13 +412,7 @@ def test_a_film_for_which_the_disk_is_too_small_is_an_error(tmp_path):
         except RobustsegError as error:
             print(error)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "is the disk full?" in done.stdout
+    assert "is the disk full?" in run_program(program).stdout
 
 
 def test_the_film_of_a_drive_lasts_as_long_as_the_drive(healthy, tmp_path):
