@@ -208,7 +208,8 @@ def test_ffmpeg_says_nothing_by_itself(tmp_path):
         from robustseg_core.bag import Bag
         from robustseg_core.errors import RobustsegError
         try:
-            Bag([Path(sys.argv[1])])
+            with Bag([Path(sys.argv[1])]):
+                pass
         except RobustsegError as error:
             print(error)
     """
