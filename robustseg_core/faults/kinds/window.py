@@ -135,6 +135,7 @@ class Dew(Seen, Creeping):
             Fault.BLURRED,
             Fault.FLAT,
             Fault.HAZY,
+            Fault.DIM,
             Fault.COVERED,
             Fault.SPARSE_CLOUD,
             Fault.NO_EVENTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -457,6 +458,35 @@ def test_random_bytes_are_no_points() -> None:
 )
 def test_a_lidar_that_sees_less_than_usual_is_found_out(cloud: Cloud, expected) -> None:
     assert faults(seasoned().check(cloud)) == expected
+
+
+def weighed(share: float) -> Cloud:
+    cloud = sweep()
+    intensity = RNG.uniform(20, 200, len(cloud.xyz)).astype(np.float32)
+    return replace(cloud, intensity=intensity * np.float32(1 - share))
+
+
+def test_a_lidar_that_grows_weak_is_dim_however_slowly() -> None:
+    lidar, found = Lidar(), {}
+    for k in range(300):
+        share = max(0.0, (k - 100) / 200) * 0.6
+        for finding in lidar.check(weighed(share)):
+            if finding.alarm:
+                found.setdefault(finding.fault, share)
+    assert set(found) == {Fault.DIM} and 0.25 < found[Fault.DIM] < 0.45
+
+
+def test_dirt_on_the_window_of_a_lidar_and_on_the_lens_of_depth_is_a_cover() -> None:
+    lidar, depth, holes = Lidar(), Depth(), ROOM.copy()
+    holes[120:200, 100:180] = np.nan
+    for k in range(90):
+        cloud, turn = sweep(), np.linspace(-180, 180, 400, endpoint=False).repeat(16)
+        if k >= 50:
+            kept = ~((np.abs(turn) < 40) & (cloud.ring < 12) & (cloud.ring > 3))
+            cloud = replace(cloud, xyz=cloud.xyz[kept], ring=cloud.ring[kept])
+        found = faults(lidar.check(cloud)), faults(depth.check(holes if k >= 50 else ROOM))
+        assert k >= 50 or found == ([], [])
+    assert found == ([(Fault.COVERED, False)], [(Fault.COVERED, False)])
 
 
 def test_a_first_scan_without_returns_is_empty() -> None:
