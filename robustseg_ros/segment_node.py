@@ -25,6 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from robustseg_core.blackbox.files import BlackBox
 from robustseg_core.doctor.surroundings import LOOK_S, ClockWatch
 from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
@@ -36,6 +37,7 @@ from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND, LabelMap
 from robustseg_ros import graph, parameters
 from robustseg_ros.arrivals import Ear
+from robustseg_ros.convert import serialized
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.rclpy_names import ClockType
@@ -73,6 +75,7 @@ class SegmentNode(LifecycleNode):
         self._segmenter: Segmenter | None = None
         self._inputs: Inputs | None = None
         self._sinks: Publishers | None = None
+        self._box: BlackBox | None = None
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
         self._ear = Ear(self._news.set)
@@ -180,6 +183,7 @@ class SegmentNode(LifecycleNode):
         if segmenter is None or parameters.read(self) != self._config:
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
+        self._box = self._black_box(segmenter)
         self._sinks = Publishers(self, segmenter.spec, self._config.points)
         self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
@@ -198,6 +202,20 @@ class SegmentNode(LifecycleNode):
         )
         self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
 
+    def _black_box(self, segmenter: Segmenter) -> BlackBox | None:
+        """What keeps the last seconds, where anybody wants it."""
+        config = self._config.black_box
+        if not config.folder:
+            return None
+        return BlackBox(
+            segmenter,
+            config,
+            serialize=serialized,
+            now_ns=self._ear.heard_ns(),
+            offset_ns=time.time_ns() - time.monotonic_ns(),
+            made=self.get_fully_qualified_name(),
+        )
+
     def _reconfigure(self, config: RobotConfig) -> None:
         """A parameter has changed that may, while active."""
         self._config = config
@@ -215,6 +233,11 @@ class SegmentNode(LifecycleNode):
             self._thread.join(JOIN_S)
             if self._thread.is_alive():
                 self._abandon(self._thread)
+                self._box = None  # it may wait for what that thread holds
+        if self._box is not None:
+            self._box.close()
+            for text in self._box.complaints():
+                self.get_logger().warning(text)
         for part in (self._inputs, self._sinks):
             if part is not None:
                 part.close()
@@ -226,7 +249,7 @@ class SegmentNode(LifecycleNode):
         if self._jumps is not None:
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
-        self._hurry = self._clock_timer = None
+        self._hurry = self._clock_timer = self._box = None
 
     def _abandon(self, thread: threading.Thread) -> None:
         """Leave a hung thread with its segmenter: the next activation loads another."""
@@ -294,6 +317,11 @@ class SegmentNode(LifecycleNode):
         complaints |= self._twin_complaint()
         if self._clock_trouble:
             complaints[CLOCK] = self._clock_trouble
+        remarks = segmenter.remarks()
+        if (box := self._box) is not None:
+            remarks += box.remarks()
+            if told := box.complaints():
+                complaints["black_box"] = "; ".join(told)
         errors = inputs.errors + self._failures
         healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
@@ -305,7 +333,7 @@ class SegmentNode(LifecycleNode):
         if load.overloaded and not self._overloaded:
             self.get_logger().warning(load.text)
         self._overloaded = load.overloaded
-        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks(), load)
+        sinks.publish_health(fields, complaints, errors, trouble, remarks, load)
 
     def _look_at_clock(self) -> None:
         """What is wrong with /clock; on /diagnostics at once."""
