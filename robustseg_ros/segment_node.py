@@ -234,10 +234,7 @@ class SegmentNode(LifecycleNode):
             if self._thread.is_alive():
                 self._abandon(self._thread)
                 self._box = None  # it may wait for what that thread holds
-        if self._box is not None:
-            self._box.close()
-            for text in self._box.complaints():
-                self.get_logger().warning(text)
+        self._close_box()
         for part in (self._inputs, self._sinks):
             if part is not None:
                 part.close()
@@ -249,7 +246,15 @@ class SegmentNode(LifecycleNode):
         if self._jumps is not None:
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
-        self._hurry = self._clock_timer = self._box = None
+        self._hurry = self._clock_timer = None
+
+    def _close_box(self) -> None:
+        """Write what is open, and say what was not written."""
+        box, self._box = self._box, None
+        if box is not None:
+            box.close()
+            for text in box.complaints():
+                self.get_logger().warning(text)
 
     def _abandon(self, thread: threading.Thread) -> None:
         """Leave a hung thread with its segmenter: the next activation loads another."""

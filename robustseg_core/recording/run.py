@@ -33,7 +33,6 @@ from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
 from robustseg_core.types import SECOND, Fault, LabelMap, Reasons, sentence
 
-
 BLACK_BOX = "black_box"
 """Of a result: the folder of the faults' files."""
 
