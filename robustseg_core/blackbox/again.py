@@ -8,6 +8,7 @@ before, and what others did while it was at work is done where it would be.
 from __future__ import annotations
 
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -120,8 +121,8 @@ def _whole(
             ends = [k for k in range(number) if rows[k].act is Act.END]
             kept = ends[-1] + 1 if ends else 0
             notices.append(
-                f"a message of {row.subject or row.act.value} is missing, so that {kept} of "
-                f"{len(rows)} acts can be done again"
+                f"a message of {row.subject or row.act.value} is missing or damaged, so that "
+                f"{kept} of {len(rows)} acts can be done again"
             )
             return rows[:kept]
     return rows
@@ -129,8 +130,10 @@ def _whole(
 
 def _there(place: Any, messages: Mapping[str, list[Recorded]]) -> bool:
     try:
-        topic, number = place
-        return 0 <= int(number) < len(messages.get(topic, ()))
+        topic, number, crc = place
+        if not 0 <= int(number) < len(messages.get(topic, ())):
+            return False
+        return zlib.crc32(messages[topic][number].raw) == crc
     except (TypeError, ValueError):
         return False
 
@@ -330,7 +333,7 @@ class Again:
             raise RobustsegError(f"{act.value} stands outside of a step; the file is damaged")
 
     def _carry(self, row: Row) -> None:
-        topic, number = row.what
+        topic, number, _ = row.what
         recorded = self._fault.messages[topic][number]
         intake = self.gate.intake
         if row.act in (Act.OFFER, Act.MOVING):

@@ -6,6 +6,7 @@ standard types (docs/specs/black_box.md): what any tool that copies a bag copies
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ class Rows:
     def of(self, entry: Entry) -> tuple[list[Any], Carried | None]:
         """[act, time, subject, what] as plain data, and the message, where the act has a new one.
 
-        A message is [topic, which of that topic's in the file].
+        A message is [topic, which of that topic's in the file, crc32 of its bytes].
         """
         act, what = entry.act, entry.what
         row: list[Any] = [act.value, entry.now_ns, entry.subject]
@@ -98,7 +99,7 @@ class Rows:
             return known[1], None
         msgtype, raw = self._serialize(message)
         name = self._named(topic, msgtype)
-        place = [name, self._counts[name]]
+        place = [name, self._counts[name], zlib.crc32(raw)]
         self._counts[name] += 1
         self._newest[topic] = message, place
         return place, Carried(name, msgtype, raw, latched)

@@ -13,6 +13,7 @@ arrays are plain numbers.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -62,17 +63,8 @@ CLASSES = {
     "codecs.points": "Cloud",
     "codecs.event_cloud": "EventCloudDecoder",
     "codecs.events._base": "Events Packet",
-    "modalities.rgb": "Rgb",
-    "modalities.depth": "Depth",
-    "modalities.event": "Event",
-    "modalities.lidar": "Lidar",
-    "modalities._rgb_checks": "ImageCheck",
-    "modalities._rgb_steps": "Steps",
-    "modalities._depth_checks": "DepthCheck",
-    "modalities._event_checks": "EventCheck _Window",
-    "modalities._lidar_checks": "LidarCheck",
 }
-"""Module of the core -> what of it may stand in a snapshot; decoders of events join them."""
+"""Module of the core -> what of it may stand in a snapshot, beside the plug-ins (`_OPEN`)."""
 ENUMS = {"Fault": "types", "State": "types"}
 _TRANSIENT: dict[type, tuple[str, ...]] = {
     Intake: ("_inbox", "_waiting", "_lock", "journal", "_observer", "_policy"),
@@ -87,19 +79,22 @@ _CONTAINERS: dict[str, Callable[[Iterable[Any]], Any]] = {
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 
 
-@cache
-def _allowed() -> Mapping[str, Any]:
-    """Name in a snapshot -> class."""
-    from robustseg_core.codecs import events
+_OPEN = re.compile(r"(modalities|codecs\.events)\.\w+")
+"""Folders whose files are plug-ins: what a file there defines may stand in a snapshot."""
 
-    found: dict[str, Any] = {}
-    for module, names in CLASSES.items():
+
+@cache
+def _class(name: str) -> Any:
+    """The class that a snapshot names; None: none that may stand there."""
+    module, _, own = name.rpartition(".")
+    if own not in CLASSES.get(module, "").split() and not _OPEN.fullmatch(module):
+        return None
+    try:
         home = import_module(f"robustseg_core.{module}")
-        found |= {f"{module}.{name}": getattr(home, name) for name in names.split()}
-    for encoding in events.available():
-        decoder = events.load(encoding)
-        found[_named(decoder)] = decoder
-    return found
+    except ImportError:
+        return None
+    kind = getattr(home, own, None)
+    return kind if isinstance(kind, type) and kind.__module__ == home.__name__ else None
 
 
 @cache
@@ -139,7 +134,6 @@ class Snapshot:
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []
         """Whose addresses are known: they must not go while others are walked."""
-        self._known = _allowed()
         self.shared: dict[int, int] = {}
         """Bytes of what is kept by reference, by address: others may keep it, too."""
         self._root = self._walk(_roots(gate), shared=False)
@@ -169,7 +163,7 @@ class Snapshot:
         known = self._seen.get(id(value))
         if known is not None:
             return [known]
-        if isinstance(value, _FIXED) or (callable(value) and _named(kind) not in self._known):
+        if isinstance(value, _FIXED) or (callable(value) and _class(_named(kind)) is None):
             return ["fixed"]
         place = len(self._nodes)
         node: list[Any] = []
@@ -215,7 +209,7 @@ class Snapshot:
 
     def _object(self, value: Any, kind: Any, *, shared: bool) -> list[Any]:
         name = _named(kind)
-        if name not in self._known:
+        if _class(name) is not kind:
             raise RobustsegError(f"a gate's state holds a {name}, which no snapshot knows")
         names = _names(value, kind)
         held = [self._walk(getattr(value, each), shared=shared) for each in names]
@@ -276,7 +270,6 @@ class _Builder:
         self._nodes, self._root = head["nodes"], head["root"]
         self._arrays, self._data = head["arrays"], raw[8 + length :]
         self._made: dict[int, Any] = {}
-        self._known = _allowed()
 
     def build(self, fresh: dict[str, Any]) -> dict[str, Any]:
         made: dict[str, Any] = self._value(self._root, fresh)
@@ -332,7 +325,9 @@ class _Builder:
         raise ValueError(f"there is nothing called {kind!r}")
 
     def _object(self, place: int, name: str, names: list[str], held: list[Any], fresh: Any) -> None:
-        kind = self._known[name]
+        kind = _class(name)
+        if kind is None:
+            raise ValueError(f"{name} is no part of a gate")
         if issubclass(kind, tuple):
             self._made[place] = kind(*(self._value(value, None) for value in held))
             return
