@@ -39,6 +39,7 @@ from robustseg_ros import graph, parameters
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.convert import serialized
 from robustseg_ros.inputs import Inputs
+from robustseg_ros.medkit import FaultReporter
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.rclpy_names import ClockType
 from robustseg_ros.running import command_line, leave, run, spin
@@ -95,6 +96,7 @@ class SegmentNode(LifecycleNode):
         """Publishes diagnostics at once."""
         self._jumps: Any = None
         self._clock_watch = ClockWatch(time.monotonic_ns())
+        self._medkit = FaultReporter(self)
         self.create_service(Trigger, "~/reset", self._on_reset)
 
     def work(self) -> None:
@@ -330,6 +332,7 @@ class SegmentNode(LifecycleNode):
         errors = inputs.errors + self._failures
         healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
+        self._medkit.report(healths)
         fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
