@@ -382,6 +382,11 @@ class Intake:
             finally:
                 self._lock.release()
 
+    def catch_up(self) -> None:
+        """Admit what was offered, and do what was to be done later."""
+        with self._lock:
+            self._empty_inbox()
+
     def later(self, act: Callable[[], object]) -> None:
         """Have something done by who polls, after what was offered before and ahead of the rest."""
         self._inbox.append(act)

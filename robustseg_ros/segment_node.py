@@ -255,7 +255,7 @@ class SegmentNode(LifecycleNode):
         box, self._box = self._box, None
         if box is not None:
             box.close()
-            for text in box.complaints():
+            for text in [*(f"black box: {path}" for path in box.news()), *box.complaints()]:
                 self.get_logger().warning(text)
 
     def _abandon(self, thread: threading.Thread) -> None:
@@ -327,6 +327,8 @@ class SegmentNode(LifecycleNode):
         remarks = segmenter.remarks()
         if (box := self._box) is not None:
             remarks += box.remarks()
+            for path in box.news():
+                self.get_logger().warning(f"black box: {path}; robustseg explain {path}")
             if told := box.complaints():
                 complaints["black_box"] = "; ".join(told)
         errors = inputs.errors + self._failures

@@ -342,6 +342,7 @@ class Again:
             message = recorded.message()
         if row.act is Act.OFFER:
             intake.offer(row.subject, message, row.now_ns)
+            intake.catch_up()  # it was admitted before the next act
             self._heard(row.subject, message, row.now_ns)
         elif row.act is Act.PUSH:
             intake.push(row.subject, message, row.now_ns)

@@ -214,6 +214,7 @@ class BlackBox:
         self._changed = threading.Condition()
         self._ended = False
         self._thread: threading.Thread | None = None
+        self._told = 0
         self.written: list[Path] = []
         """Files, of this box."""
         self.lost = 0
@@ -233,6 +234,11 @@ class BlackBox:
             f"black box: {len(self.written)} files in {self.shelf.folder}, the newest "
             f"{self.written[-1].name}; `robustseg explain` shows it"
         ]
+
+    def news(self) -> list[Path]:
+        """The files that were written since the last call."""
+        told, self._told = self._told, len(self.written)
+        return self.written[told : self._told]
 
     def complaints(self) -> list[str]:
         """What is missing, a sentence each."""
@@ -302,7 +308,7 @@ class BlackBox:
                     self._lose(why)
                 else:
                     self.written.append(path)
-                    log.warning("black box: %s", path)
+                    log.info("black box: %s", path)
             del window
 
     def _write(self, window: Window) -> Path:

@@ -52,7 +52,7 @@ _NEW_NS = SECOND // 2
 """What came longer ago is no picture of now."""
 _HEIGHT = 180
 """Pixels of a picture."""
-_MOST_CURVES = 6
+_FEWEST_VALUES, _MOST_CURVES = 4, 6
 
 
 @dataclass(slots=True)
@@ -413,9 +413,10 @@ def _color(state: State) -> tuple[float, float, float]:
 
 @page.plain_text
 def _curves(found: Sequence[Mapping[str, Any]]) -> bytes:
-    """A PNG of measured values beside their limits; empty: nothing was measured more than once."""
-    shown = [one for one in found if len(one["values"]) > 1 and one["limit"] is not None]
-    shown = shown[:_MOST_CURVES]
+    """A PNG of measured values beside their limits; empty: nothing was measured for long."""
+    known = [one for one in found if one["limit"] is not None]
+    shown = [one for one in known if len(one["values"]) >= _FEWEST_VALUES]
+    shown = sorted(shown, key=lambda one: abs(one["from_s"]))[:_MOST_CURVES]  # the fault's first
     if not shown:
         return b""
     figure, panels = plt.subplots(

@@ -20,7 +20,7 @@ from robustseg_core.engines import NoMaskError
 from robustseg_core.errors import RobustsegError
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Bundle
-from support.drives import rows, through
+from support.drives import ALL, rows, through
 from support.gates import boxed, decided, gate, sealed
 from support.makers import camera_info, transform
 
@@ -114,6 +114,9 @@ def happens(made: Segmenter, number: int, at: int) -> None:
     if number % 40 == 39:
         made.intake.missed("event", at)
         made.intake.clock_jumped(at)
+    if number % 7 == 6:  # as the node's executor has it: after what was offered before
+        for name in ALL:
+            made.intake.later(partial(made.intake.missed, name, at + 2 * MS))
     if number == 120:
         slow = made.config.health.model_copy(update={"silence_min_s": 0.2})
         made.configure(made.config.model_copy(update={"health": slow}))
