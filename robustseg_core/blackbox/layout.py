@@ -113,9 +113,11 @@ class Rows:
         return self._types[topic, msgtype]
 
 
-def of_end(ended: Ended) -> dict[str, Any]:
+def of_end(ended: Ended | None) -> dict[str, Any]:
     """What came of a step, as plain data; empty: nothing."""
     found: dict[str, Any] = {}
+    if ended is None:
+        return found
     if ended.decision is not None:
         found["decision"] = ended.decision.account()
     if ended.healths is not None:

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from robustseg_core.blackbox.account import Decision, struck
 from robustseg_core.blackbox.state import Snapshot
@@ -37,7 +37,7 @@ LONGEST_S = 60.0
 MOST_STANDING = 256
 """Calibrations and static transforms that are kept."""
 MEGABYTE = 1_000_000
-_ENTRY = 200
+_ACT = 200
 """Bytes of an act without a message, about."""
 
 
@@ -58,6 +58,10 @@ class Entry(NamedTuple):
     what: Any
 
 
+Kept: TypeAlias = tuple[str, int, str, Any]
+"""The same as it is kept: of an act without a message the garbage collector has nothing to see."""
+
+
 @dataclass(slots=True)
 class Chunk:
     """A piece of the past that can be done again by itself."""
@@ -68,9 +72,9 @@ class Chunk:
     standing: tuple[Entry, ...] = ()
     """The newest calibrations and static transforms of before: the state has what they say, and
     whoever plays the file needs them."""
-    entries: list[Entry] = field(default_factory=list)
+    acts: list[Kept] = field(default_factory=list)
     grown: int = 0
-    """Bytes of the entries, about."""
+    """Bytes of the acts, about."""
 
 
 class Strike(NamedTuple):
@@ -90,7 +94,7 @@ class Window:
     strikes: list[Strike]
     until_ns: int
     count: int = 0
-    """Entries of the last chunk that belong to it."""
+    """Acts of the last chunk that belong to it."""
     cut: str = ""
     """Why it ends early; empty: it does not."""
 
@@ -102,7 +106,8 @@ class Window:
     def entries(self) -> list[Entry]:
         """All acts, in order."""
         *whole, last = self.chunks
-        return [e for chunk in whole for e in chunk.entries] + last.entries[: self.count]
+        kept = [one for chunk in whole for one in chunk.acts] + last.acts[: self.count]
+        return [Entry(Act(act), *rest) for act, *rest in kept]
 
 
 class Ring(Journal):
@@ -196,11 +201,11 @@ class Ring(Journal):
         chunk = self._chunks[-1]
         if act is Act.END:
             what = self._ended(now_ns, Decision.of(what))
-        chunk.entries.append(Entry(act, now_ns, subject, what))
-        chunk.grown += _ENTRY + size_of(what)
-        if act in (Act.CAMERA_INFO, Act.STATIC):
-            self._stand(chunk.entries[-1])
-        if act in (Act.RESET, Act.CONFIGURE):
+        chunk.acts.append((act.value, now_ns, subject, what))
+        chunk.grown += _ACT if what is None else _ACT + size_of(what)
+        if act is Act.CAMERA_INFO or act is Act.STATIC:
+            self._stand(Entry(act, now_ns, subject, what))
+        if act is Act.RESET or act is Act.CONFIGURE:
             self._states = {}  # what becomes of sensors now is nobody's fault
         elif act is Act.END:
             self._after(now_ns)
@@ -213,12 +218,12 @@ class Ring(Journal):
         if key in self._standing or len(self._standing) < MOST_STANDING:
             self._standing[key] = entry
 
-    def _ended(self, now_ns: int, decision: Decision | None) -> Ended:
+    def _ended(self, now_ns: int, decision: Decision | None) -> Ended | None:
         intake = self._gate.intake
         states = intake.states()
         before, self._states = self._states, states
         if states == before and now_ns - self._looked_ns < LOOK_NS:
-            return Ended(decision, None)
+            return None if decision is None else Ended(decision, None)
         self._looked_ns = now_ns
         healths = intake.believed(now_ns)
         for name in struck(before, states, suspected=self._config.suspected):
@@ -268,9 +273,9 @@ class Ring(Journal):
         window, self._window = self._window, None
         assert window is not None
         window.cut = cut
-        if window.chunks[-1] is self._chunks[-1] and not window.chunks[-1].entries:
+        if window.chunks[-1] is self._chunks[-1] and not window.chunks[-1].acts:
             window.chunks.pop()  # it has just begun
-        window.count = len(window.chunks[-1].entries)
+        window.count = len(window.chunks[-1].acts)
         self._hand_on(window)
 
 

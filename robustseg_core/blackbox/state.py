@@ -12,11 +12,13 @@ arrays are plain numbers.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -125,24 +127,45 @@ def _frozen(kind: Any) -> bool:
 _FIXED = (BaseModel, Observer, Journal, type(threading.Lock()), type(threading.RLock()))
 
 
+def _json(tree: Any) -> bytes:
+    return json.dumps(tree, separators=(",", ":")).encode()
+
+
+@contextmanager
+def _unhurried() -> Iterator[None]:
+    """No garbage is looked for: thousands of small objects are made here, and gone at the end.
+
+    Else they would count as such that stay, and the collector would walk the whole process.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 class Snapshot:
     """A gate's state at one moment, in memory; cheap to take, and made bytes only when wanted."""
 
     def __init__(self, gate: Segmenter) -> None:
-        self._nodes: list[list[Any]] = []
         self._arrays: Arrays = []
+        self._nodes: list[list[Any]] = []
         self._seen: dict[int, int] = {}
-        self._kept: list[Any] = []
-        """Whose addresses are known: they must not go while others are walked."""
+        self._alive: list[Any] = []
+        """What has been walked: no other object may take its address meanwhile."""
         self.shared: dict[int, int] = {}
         """Bytes of what is kept by reference, by address: others may keep it, too."""
-        self._root = self._walk(_roots(gate), shared=False)
-        self._kept, self._seen = [], {}
+        with _unhurried():
+            root = self._walk(_roots(gate), shared=False)
+            self._text = _json([root, self._nodes])
+            del self._nodes, self._seen, self._alive
 
     @property
     def nbytes(self) -> int:
         """About how much memory it holds, with what is shared."""
-        return sum(array.nbytes for array in self._arrays) + 100 * len(self._nodes)
+        return sum(array.nbytes for array in self._arrays) + len(self._text)
 
     def to_bytes(self) -> bytes:
         """As `restore` takes it."""
@@ -150,8 +173,7 @@ class Snapshot:
         for array in self._arrays:
             placed.append([array.dtype.str, list(array.shape), start])
             start += array.nbytes
-        head = {"root": self._root, "nodes": self._nodes, "arrays": placed}
-        text = json.dumps(head, separators=(",", ":")).encode()
+        text = b"".join([b"[", self._text, b",", _json(placed), b"]"])
         parts = (np.ascontiguousarray(array).tobytes() for array in self._arrays)
         return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
@@ -169,7 +191,7 @@ class Snapshot:
         node: list[Any] = []
         self._nodes.append(node)
         self._seen[id(value)] = place
-        self._kept.append(value)
+        self._alive.append(value)
         node += self._node(value, kind, shared=shared)
         return [place]
 
@@ -266,9 +288,8 @@ class _Builder:
 
     def __init__(self, raw: memoryview) -> None:
         length = int.from_bytes(raw[:8], "little")
-        head = json.loads(bytes(raw[8 : 8 + length]))
-        self._nodes, self._root = head["nodes"], head["root"]
-        self._arrays, self._data = head["arrays"], raw[8 + length :]
+        (self._root, self._nodes), self._arrays = json.loads(bytes(raw[8 : 8 + length]))
+        self._data = raw[8 + length :]
         self._made: dict[int, Any] = {}
 
     def build(self, fresh: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
+from robustseg_core.blackbox.again import Again, read
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.output.messages import read_status
 from robustseg_core.output.reasons import faults
@@ -74,9 +75,10 @@ def bag(realdata: Path) -> Path:
     return realdata / "collage_four_sensors"
 
 
-def test_masks_keep_coming_while_the_camera_is_dead(world, bag):
+def test_masks_keep_coming_while_the_camera_is_dead(world, bag, tmp_path):
     ear = Ear(world)
-    node = world.segment("--params-file", str(ROBOT))
+    box = tmp_path / "black_box"
+    node = world.segment("--params-file", str(ROBOT), "-p", f"black_box.folder:={box}")
     world.until(ear.hears, "the node")
     player = world.play(bag, "--kill", "rgb@0.8+0.6")
     world.until(lambda: player.process.poll() is not None, "the end of the recording")
@@ -103,6 +105,10 @@ def test_masks_keep_coming_while_the_camera_is_dead(world, bag):
     assert stamp_ns in times_s
     assert node.end() == 0, node.output
     assert "Traceback" not in node.output + player.output
+    files = sorted(box.glob("*.mcap"))
+    assert "rgb_silent" in files[0].name and f"robustseg explain {files[0]}" in node.output
+    for path in files:  # whatever the threads did, and when
+        assert Again(read(path)).run().differences == []
 
 
 def test_a_camera_that_is_shot_and_reborn_is_used_again(world, bag):

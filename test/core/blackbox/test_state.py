@@ -108,7 +108,7 @@ def test_half_a_state_is_refused(length):
 )
 def test_a_file_can_name_only_what_a_gate_is_made_of(name):
     nodes = [["dict", [["intake", [1]]]], ["object", name, [], []]]
-    text = json.dumps({"root": [0], "nodes": nodes, "arrays": []}).encode()
+    text = json.dumps([[[0], nodes], []]).encode()
     with pytest.raises(RobustsegError, match="is no part of a gate"):
         restore(gate(), len(text).to_bytes(8, "little") + text)
 
