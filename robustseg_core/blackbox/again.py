@@ -133,7 +133,7 @@ def _there(place: Any, messages: Mapping[str, list[Recorded]]) -> bool:
         topic, number, crc = place
         if not 0 <= int(number) < len(messages.get(topic, ())):
             return False
-        return zlib.crc32(messages[topic][number].raw) == crc
+        return bool(zlib.crc32(messages[topic][number].raw) == crc)
     except (TypeError, ValueError):
         return False
 

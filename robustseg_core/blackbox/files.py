@@ -228,12 +228,18 @@ class BlackBox:
 
     def remarks(self) -> list[str]:
         """What there is to be found, a sentence each."""
-        if not self.written:
-            return []
-        return [
-            f"black box: {len(self.written)} files in {self.shelf.folder}, the newest "
-            f"{self.written[-1].name}; `robustseg explain` shows it"
-        ]
+        told = []
+        if self.written:
+            told.append(
+                f"black box: {len(self.written)} files in {self.shelf.folder}, the newest "
+                f"{self.written[-1].name}; `robustseg explain` shows it"
+            )
+        if self.ring.quiet:
+            told.append(
+                f"black box: {self.ring.quiet} faults were as one shortly before, and made no file "
+                "of their own (black_box.again_s)"
+            )
+        return told
 
     def news(self) -> list[Path]:
         """The files that were written since the last call."""
