@@ -40,6 +40,7 @@ def test_no_fault_no_file(tmp_path):
     assert not box.written and not box.complaints() and not (tmp_path / "box").exists()
 
 
+@pytest.mark.slow
 def test_a_file_holds_what_came_as_it_came(tmp_path):
     made = gate(placed=False)
     box = BlackBox(
@@ -95,6 +96,7 @@ def test_a_file_holds_what_came_as_it_came(tmp_path):
     assert {s["sensors"]["rgb"]["state"] for s in states} >= {"LIVE", "DEAD"}
 
 
+@pytest.mark.slow
 def test_when_there_are_too_many_no_more_is_written_and_it_is_said_once(tmp_path, caplog):
     for _ in range(2):
         assert struck(tmp_path, files=2).written
@@ -108,6 +110,7 @@ def test_when_there_are_too_many_no_more_is_written_and_it_is_said_once(tmp_path
     assert {p: p.read_bytes() for p in tmp_path.glob("*.mcap")} == before
 
 
+@pytest.mark.slow
 def test_the_oldest_of_ours_goes_where_that_is_allowed_and_nobody_elses(tmp_path):
     _, second = (struck(tmp_path).written[0] for _ in range(2))
     foreign = tmp_path / "fault_0.mcap"

@@ -77,6 +77,7 @@ def test_a_window_begins_before_the_fault_and_ends_after_it():
     assert made.intake.journal is NO_JOURNAL and not held.chunks
 
 
+@pytest.mark.slow
 def test_faults_close_together_are_one_window_and_the_same_one_soon_after_is_none():
     sent = through("rgb:off@1+0.3", through("lidar:off@1.2+0.3", rows(5.0)))
     again = through("rgb:off@3+1.5", sent)
