@@ -50,9 +50,11 @@ KEPT_NS, KEPT = 60 * MS, 200
 """Messages that a picture is made of: an event camera's are many and short."""
 _NEW_NS = SECOND // 2
 """What came longer ago is no picture of now."""
+APART_S = 1.0
+"""What was not told for longer than this is told anew."""
 _HEIGHT = 180
 """Pixels of a picture."""
-_FEWEST_VALUES, _MOST_CURVES = 4, 6
+_FEWEST_VALUES, _MOST_CURVES, _MOST_LABELS = 4, 6, 5
 
 
 @dataclass(slots=True)
@@ -231,28 +233,24 @@ def changes(story: Story) -> list[dict[str, Any]]:
 
 
 def findings(story: Story) -> list[dict[str, Any]]:
-    """Sensor and fault -> from when to when it was told, and its measured values."""
-    every: dict[tuple[str, str], dict[str, Any]] = {}
+    """Of each sensor and fault, from when to when it was told, and its measured values."""
+    every: list[dict[str, Any]] = []
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
     for at_ns, sensors in story.states:
+        at_s = _seconds(at_ns, story)
         for name, health in sensors.items():
             for one in health["findings"]:
                 key = name, one["fault"]
-                at_s = _seconds(at_ns, story)
-                entry = every.setdefault(
-                    key,
-                    {
-                        "modality": name,
-                        "fault": one["fault"],
-                        "from_s": at_s,
-                        "values": [],
-                        "limit": one["limit"],
-                        "unit": one["unit"],
-                    },
-                )
+                entry = newest.get(key)
+                if entry is None or at_s - entry["to_s"] > APART_S:
+                    entry = {"modality": name, "fault": one["fault"], "from_s": at_s, "values": []}
+                    newest[key] = entry
+                    every.append(entry)
                 entry |= {"to_s": at_s, "text": to_finding(one).told}
+                entry |= {"limit": one["limit"], "unit": one["unit"]}
                 if one["value"] is not None:
                     entry["values"].append([at_s, one["value"], one["limit"]])
-    return sorted(every.values(), key=lambda entry: entry["from_s"])
+    return every
 
 
 # -- the page ---------------------------------------------------------------------------------
@@ -373,11 +371,11 @@ def timeline(story: Story, faults: Sequence[Mapping[str, Any]]) -> bytes:
     for axes in (above, below):
         for fault in faults:
             axes.axvline(fault["at_s"], color="black", linewidth=1, linestyle="--")
-    for fault in faults:
-        label = f"{visible(fault['modality'])} {fault['fault']}"
-        above.text(fault["at_s"], -0.62, f" {label}", fontsize=8, va="bottom")
+    for row, fault in enumerate(faults[:_MOST_LABELS]):
+        label = f" {visible(fault['modality'])} {fault['fault']}"
+        above.text(fault["at_s"], -0.55 - 0.4 * row, label, fontsize=8, va="bottom")
     above.set_yticks(range(len(names)), list(map(visible, names)))
-    above.set_ylim(len(names) - 0.5, -1.1)
+    above.set_ylim(len(names) - 0.5, -0.7 - 0.4 * min(len(faults), _MOST_LABELS))
     seen = {h["state"] for _, sensors in story.states for h in sensors.values()}
     patches = [Patch(color=_color(s), label=s.value) for s in State if s.value in seen]
     above.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
