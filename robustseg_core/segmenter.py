@@ -11,9 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ from robustseg_core.evidence.crosscheck import CrossCheck
 from robustseg_core.evidence.sight import Sight, step_of
 from robustseg_core.geometry.scene import Placed, Scene
 from robustseg_core.geometry.view import View, still
-from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
+from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Act, Intake, Observer, Policy, Register
 from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.models import architectures, checkpoint
 from robustseg_core.models.calibration import Promise
@@ -53,6 +53,22 @@ from robustseg_core.types import (
 )
 
 log = logging.getLogger(__name__)
+
+FAILED = "failed"
+"""What comes of a step that raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A set of which nothing could be encoded."""
+
+    stamp_ns: int
+    absent: Mapping[str, Finding]
+    """Why not, of each sensor."""
+
+
+Outcome: TypeAlias = LabelMap | Lost | Finding | str | None
+"""What came of a step: a mask, a lost set, why the network made none, `FAILED`, or no set."""
 
 UNTRAINED = "untrained"
 """Instead of weights: random ones, for plumbing."""
@@ -102,6 +118,8 @@ class Segmenter:
         self.refused = Register()
         """Sets of which the network made no mask, by the sensors that they were of."""
         self._refusal: Finding | None = None
+        self.outcome: Lost | Finding | None = None
+        """Why the newest step made no mask, though there was a set."""
         for name in architectures.needs(spec):
             if name not in self.intake.modalities:
                 raise RobustsegError(
@@ -203,24 +221,36 @@ class Segmenter:
 
         A set of which nothing can be encoded makes none; it is counted in `lost`.
         """
-        label_map = self._step(now_ns)
+        self.outcome = None
+        try:
+            label_map = self._step(now_ns)
+        except BaseException:
+            self._ended(now_ns, FAILED)
+            raise
+        self._ended(now_ns, self.outcome if label_map is None else label_map)
         self._observer.stepped(now_ns, label_map)
         return label_map
+
+    def _ended(self, now_ns: int, outcome: Outcome) -> None:
+        with self.intake.turn():
+            self.intake.journal.note(Act.END, now_ns, "", outcome)
 
     def _step(self, now_ns: int) -> LabelMap | None:
         while self._configs:
             self.config = self._configs.popleft()
             self.intake.configure(self.config, now_ns)
         start_ns = self._stopwatch_ns()
-        match = self.intake.poll(now_ns)
-        if match is None:
-            return None
-        decoded_ns = self._stopwatch_ns()
-        bundle, absent = self._encode(match, now_ns)
-        bundle = self._compare(bundle, absent)
+        with self.intake.turn():  # so that who does it all again finds nothing between
+            match = self.intake.poll(now_ns)
+            if match is None:
+                return None
+            decoded_ns = self._stopwatch_ns()
+            bundle, absent = self._encode(match, now_ns)
+            bundle = self._compare(bundle, absent)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             self.lost += 1
+            self.outcome = Lost(match.stamp_ns, absent)
             for name, finding in absent.items():
                 self.lost_reasons.add(name, finding)
             return None
@@ -233,7 +263,7 @@ class Segmenter:
         self.novelty.look(bundle)
         ids = self._promise.kept(ids, confidence, bundle)
         inferred_ns = self._stopwatch_ns()
-        healths, view = self.intake.health(now_ns), self.intake.view
+        healths, view = self.intake.health(now_ns, act=Act.TOLD), self.intake.view
         absent |= self.intake.unfed
         used = tuple(name for name in self.spec.modalities if name in bundle.frames)
         height, width = view.camera_size
@@ -274,8 +304,9 @@ class Segmenter:
 
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states (lifecycle activate, `~/reset`); learned rates stay."""
-        self.intake.reset(now_ns)
-        self.crosscheck.reset()
+        with self.intake.turn():
+            self.intake.reset(now_ns)
+            self.crosscheck.reset()
 
     def configure(self, config: RobotConfig) -> None:
         """Other values of what may change in mid-drive, from the next step on.
@@ -395,13 +426,13 @@ class Segmenter:
         who, fault, text = " ".join(bundle.frames), Fault.INTERNAL, str(error)
         if isinstance(error, LackingError):
             who = error.modality
-            why = _why(who, self.intake.health(now_ns), absent)
+            why = _why(who, self.intake.health(now_ns, act=Act.TOLD), absent)
             fault = why[0].fault if why else fault
             text = (
                 f"{who} is out ({fault.value}), and the network ({self.spec.architecture}) makes "
                 "no mask without it; use weights that do"
             )
-        self._refusal = Finding(fault, fatal=True, text=text)
+        self._refusal = self.outcome = Finding(fault, fatal=True, text=text)
         if self.refused.add(who, self._refusal):
             log.error(text)
 

@@ -25,6 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from robustseg_core.blackbox.files import BlackBox
 from robustseg_core.doctor.surroundings import LOOK_S, ClockWatch
 from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
@@ -36,7 +37,9 @@ from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND, LabelMap
 from robustseg_ros import graph, parameters
 from robustseg_ros.arrivals import Ear
+from robustseg_ros.convert import serialized
 from robustseg_ros.inputs import Inputs
+from robustseg_ros.medkit import FaultReporter
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.rclpy_names import ClockType
 from robustseg_ros.running import command_line, leave, run, spin
@@ -73,6 +76,7 @@ class SegmentNode(LifecycleNode):
         self._segmenter: Segmenter | None = None
         self._inputs: Inputs | None = None
         self._sinks: Publishers | None = None
+        self._box: BlackBox | None = None
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
         self._ear = Ear(self._news.set)
@@ -92,6 +96,7 @@ class SegmentNode(LifecycleNode):
         """Publishes diagnostics at once."""
         self._jumps: Any = None
         self._clock_watch = ClockWatch(time.monotonic_ns())
+        self._medkit = FaultReporter(self)
         self.create_service(Trigger, "~/reset", self._on_reset)
 
     def work(self) -> None:
@@ -180,6 +185,7 @@ class SegmentNode(LifecycleNode):
         if segmenter is None or parameters.read(self) != self._config:
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
+        self._box = self._black_box(segmenter)
         self._sinks = Publishers(self, segmenter.spec, self._config.points)
         self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
@@ -198,6 +204,20 @@ class SegmentNode(LifecycleNode):
         )
         self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
 
+    def _black_box(self, segmenter: Segmenter) -> BlackBox | None:
+        """What keeps the last seconds, where anybody wants it."""
+        config = self._config.black_box
+        if not config.folder:
+            return None
+        return BlackBox(
+            segmenter,
+            config,
+            serialize=serialized,
+            now_ns=self._ear.heard_ns(),
+            offset_ns=time.time_ns() - time.monotonic_ns(),
+            made=self.get_fully_qualified_name(),
+        )
+
     def _reconfigure(self, config: RobotConfig) -> None:
         """A parameter has changed that may, while active."""
         self._config = config
@@ -215,6 +235,8 @@ class SegmentNode(LifecycleNode):
             self._thread.join(JOIN_S)
             if self._thread.is_alive():
                 self._abandon(self._thread)
+                self._box = None  # it may wait for what that thread holds
+        self._close_box()
         for part in (self._inputs, self._sinks):
             if part is not None:
                 part.close()
@@ -227,6 +249,14 @@ class SegmentNode(LifecycleNode):
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
         self._hurry = self._clock_timer = None
+
+    def _close_box(self) -> None:
+        """Write what is open, and say what was not written."""
+        box, self._box = self._box, None
+        if box is not None:
+            box.close()
+            for text in [*(f"black box: {path}" for path in box.news()), *box.complaints()]:
+                self.get_logger().warning(text)
 
     def _abandon(self, thread: threading.Thread) -> None:
         """Leave a hung thread with its segmenter: the next activation loads another."""
@@ -294,9 +324,17 @@ class SegmentNode(LifecycleNode):
         complaints |= self._twin_complaint()
         if self._clock_trouble:
             complaints[CLOCK] = self._clock_trouble
+        remarks = segmenter.remarks()
+        if (box := self._box) is not None:
+            remarks += box.remarks()
+            for path in box.news():
+                self.get_logger().warning(f"black box: {path}; robustseg explain {path}")
+            if told := box.complaints():
+                complaints["black_box"] = "; ".join(told)
         errors = inputs.errors + self._failures
         healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
+        self._medkit.report(healths)
         fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
@@ -305,7 +343,7 @@ class SegmentNode(LifecycleNode):
         if load.overloaded and not self._overloaded:
             self.get_logger().warning(load.text)
         self._overloaded = load.overloaded
-        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks(), load)
+        sinks.publish_health(fields, complaints, errors, trouble, remarks, load)
 
     def _look_at_clock(self) -> None:
         """What is wrong with /clock; on /diagnostics at once."""

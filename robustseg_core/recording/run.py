@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robustseg_core import config
 from robustseg_core.bag import Bag, Recorded, Recording
+from robustseg_core.blackbox.files import BlackBox
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report
@@ -32,6 +33,9 @@ from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
 from robustseg_core.types import SECOND, Fault, LabelMap, Reasons, sentence
 
+BLACK_BOX = "black_box"
+"""Of a result: the folder of the faults' files."""
+
 
 def run_bags(
     paths: Sequence[Path],
@@ -42,6 +46,7 @@ def run_bags(
     faults: Sequence[FaultSpec] = (),
     seed: int = 0,
     video: bool = True,
+    black_box: bool = False,
     recipe: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
 ) -> dict[str, Any]:
@@ -58,6 +63,7 @@ def run_bags(
         faults: what is done to sensors on purpose.
         seed: of the faults.
         video: whether there is a film.
+        black_box: whether faults become files, in `out`/black_box.
         recipe: joins `result.json`, to be known again by; None: nothing does.
         on_progress: called with (messages read, messages in all, masks made).
 
@@ -85,6 +91,7 @@ def run_bags(
             timeline = Timeline(bag.spans)
             silence = _Silence(segmenter, timeline.duration_ns)
             with (
+                _box(segmenter, folder / BLACK_BOX, bag.start_ns, wanted=black_box) as box,
                 Recorder(
                     folder,
                     spec,
@@ -109,6 +116,9 @@ def run_bags(
                 why=silence.log.why(silence.times_s),
             )
             account = _account(bag, segmenter, recorder, sums, last) | score.account()
+            if box is not None:
+                account["black_box"] = [f"{BLACK_BOX}/{path.name}" for path in box.written]
+                account["notices"] += box.complaints()
             account["confidence"] = score.confidence()
             account["notices"] += score.notices(sums["coverage"])
             result = recorder.write_result(
@@ -129,6 +139,22 @@ def run_bags(
     if not recorder.rows:
         raise no_mask(result)
     return result
+
+
+@contextmanager
+def _box(
+    segmenter: Segmenter, folder: Path, start_ns: int, *, wanted: bool
+) -> Iterator[BlackBox | None]:
+    """A black box of a replay, whose clock is the recording's; all is written when it is left."""
+    if not wanted:
+        yield None
+        return
+    config = segmenter.config.black_box.model_copy(update={"folder": str(folder)})
+    box = BlackBox(segmenter, config, now_ns=start_ns, made="robustseg run")
+    try:
+        yield box
+    finally:
+        box.close()
 
 
 def no_mask(result: Mapping[str, Any]) -> RobustsegError:
