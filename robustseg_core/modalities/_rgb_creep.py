@@ -73,6 +73,10 @@ class Creep:
         self._now = self._usual = np.zeros(0, np.float32)
         self._images = 0
         self._looks: NDArray[np.float64] | None = None
+        self._seen = np.zeros(3)
+        """Of the newest image: mean, deviation, dark, ..."""
+        self._blocks = np.zeros((0, 0), np.float32)
+        """... and the structure of its blocks."""
 
     def _smooth(self, look: Look) -> Look:
         """The mean of the latest ones: one image of a drive is unlike the next."""
