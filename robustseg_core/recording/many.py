@@ -136,7 +136,7 @@ def run_one(plan: Plan, path: Path) -> dict[str, Any]:
             video=plan.video,
             recipe=recipe,
         )
-    elif not result["masks"]:  # it was said then, too
+    elif not result["totals"]["masks"]:  # it was said then, too
         raise no_mask(result)
     sums = result["totals"]
     return {
