@@ -88,7 +88,7 @@ def run_bags(
     with Bag(paths) as bag:
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
-        robot = robot_for(bag, params, overrides)
+        robot = robot_for(bag, params, overrides, several=True)
         check_streams(bag, robot)
         source = _disturbed(bag, robot, faults, seed) if faults else bag
         weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
@@ -257,8 +257,16 @@ def no_mask(result: Mapping[str, Any]) -> RobustsegError:
     return RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
 
 
-def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConfig:
+def robot_for(
+    bag: Bag, params: Path | None, overrides: Iterable[str], *, several: bool = False
+) -> RobotConfig:
     """The configured robot, or the one that the recording looks like.
+
+    Args:
+        bag: the recording.
+        params: robot.yaml; None: it is guessed.
+        overrides: `key=value` words; they win.
+        several: of a guess, all cameras, if there are several; else the likeliest.
 
     Raises:
         RobustsegError: a configuration that cannot be used, or no sensor was recognized.
@@ -268,7 +276,8 @@ def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotC
         return _of_recording(bag, told)
     found = survey(bag)
     refused = [f"{t.topic} is not used: {t.problem}" for t in found.topics if t.refused]
-    guessed = config.read_yaml(found.robot_yaml(), source="the guessed robot.yaml")
+    text = found.robot_yaml(several=several)
+    guessed = config.read_yaml(text, source="the guessed robot.yaml")
     robot = config.parse(RobotConfig, config.override(guessed, overrides))
     if not robot.streams:
         names = [topic.name for topic in bag.topics]

@@ -169,6 +169,14 @@ class RobotConfig(Strict):
     @model_validator(mode="after")
     def _names_belong_together(self) -> RobotConfig:
         named = [name for name in self.topics if name_of(name)]
+        for name, stream in self.streams.items():
+            others = [other for other in named if kind_of(other) == name]
+            if others and stream.model_copy(update={"limits": {}, "topic": ""}) != StreamConfig():
+                raise Misfit(
+                    f"streams.{name} is no stream, and the robot has {', '.join(others)}; set "
+                    f"streams.{others[0]}, and so on",
+                    ("streams", name),
+                )
         for name in self.topics:
             alike = [
                 other

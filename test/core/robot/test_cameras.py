@@ -117,6 +117,11 @@ def test_a_name_may_be_written_as_ros_joins_it_or_below_the_modality(text) -> No
             "its topic, as `robustseg inspect` lists them",
         ),
         (
+            f"streams: {{{TWO}, rgb: {{rate_hz: 5}}}}",
+            "streams.rgb is no stream, and the robot has rgb.front, rgb.left; set "
+            "streams.rgb.front, and so on",
+        ),
+        (
             f"{{streams: {{{TWO}}}, cameras: [fornt]}}",
             "cameras: no camera is called 'fornt'; did you mean 'front'?",
         ),
