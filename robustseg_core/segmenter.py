@@ -197,6 +197,15 @@ class Segmenter:
         return tuple(self.intake.modalities)
 
     @property
+    def intakes(self) -> tuple[Intake, ...]:
+        """As `Rig.intakes`: the one."""
+        return (self.intake,)
+
+    def hearing(self, stream: str) -> tuple[Intake, ...]:
+        """As `Rig.hearing`: the one."""
+        return (self.intake,)
+
+    @property
     def trouble(self) -> str:
         """What is wrong with the network or its device; empty: nothing.
 

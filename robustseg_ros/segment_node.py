@@ -30,8 +30,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
 from robustseg_core.output import messages
 from robustseg_core.output.latency import Latencies, parts
+from robustseg_core.rig import Rig
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND, LabelMap
 from robustseg_ros import graph, parameters
@@ -70,7 +70,7 @@ class SegmentNode(LifecycleNode):
         self.declare_parameter("autostart", value=True, descriptor=AUTOSTART)
         self._config: RobotConfig = parameters.declare(self)
         parameters.guard(self, lambda: self._thread is not None, self._reconfigure)
-        self._segmenter: Segmenter | None = None
+        self._segmenter: Rig | None = None
         self._inputs: Inputs | None = None
         self._sinks: Publishers | None = None
         self._thread: threading.Thread | None = None
@@ -162,13 +162,14 @@ class SegmentNode(LifecycleNode):
             self.get_logger().error(self.problem)
         return FAILURE
 
-    def _load(self) -> Segmenter:
+    def _load(self) -> Rig:
         budget()  # a wrong one is said now, and not at the first message
         self._config = parameters.read(self)
-        segmenter = Segmenter.from_config(graph.settled(self, self._config))
+        segmenter = Rig.from_config(graph.settled(self, self._config))
         segmenter.warm_up()
         self._segmenter = segmenter
-        deaf = [n for n in self._config.topics if n not in segmenter.streams]
+        wanted = [n for c in segmenter.segmenters.values() for n in c.config.topics]
+        deaf = [n for n in dict.fromkeys(wanted) if n not in segmenter.streams]
         for name in deaf:
             self.get_logger().warning(
                 f"{name} is ignored: the network knows {segmenter.spec.modalities}"
@@ -180,7 +181,7 @@ class SegmentNode(LifecycleNode):
         if segmenter is None or parameters.read(self) != self._config:
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
-        self._sinks = Publishers(self, segmenter.spec, self._config.points)
+        self._sinks = Publishers(self, segmenter.spec, self._config.points, segmenter.cameras)
         self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
         own = (segmenter, self._sinks, self._stopping)
@@ -244,7 +245,7 @@ class SegmentNode(LifecycleNode):
     # -- threads ----------------------------------------------------------------------------------
 
     def _inference_loop(
-        self, segmenter: Segmenter, publishers: Publishers, stopping: threading.Event
+        self, segmenter: Rig, publishers: Publishers, stopping: threading.Event
     ) -> None:
         """The inference thread: step, publish, sleep until there is something to do."""
         ear, latencies = self._ear, Latencies()
@@ -252,15 +253,16 @@ class SegmentNode(LifecycleNode):
             self._news.clear()  # before the step: what comes during it is seen by the next
             try:
                 now_ns = ear.heard_ns()
-                label_map = segmenter.step(now_ns)
+                label_maps = segmenter.step(now_ns)
                 if stopping.is_set():
                     return  # it took so long that nobody waits for it any more
-                if label_map is not None:
-                    load = segmenter.intake.load()
+                if label_maps:
+                    load = segmenter.load()
                     if load.overloaded is not self._overloaded and self._hurry is not None:
                         self._hurry.trigger()
-                    tell = partial(self._account, label_map, latencies, load)
-                    publishers.publish(label_map, tell, load.shed)
+                    for label_map in label_maps:
+                        tell = partial(self._account, label_map, latencies, load)
+                        publishers.publish(label_map, tell, load.shed)
                     if "rate" in load.shed:  # as much time for who receives
                         stopping.wait(min((ear.heard_ns() - now_ns) / SECOND, LONGEST_NAP_S))
                     continue
@@ -301,7 +303,7 @@ class SegmentNode(LifecycleNode):
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
         trouble = "; ".join(filter(None, [segmenter.trouble, hung]))
-        load = segmenter.intake.load()
+        load = segmenter.load()
         if load.overloaded and not self._overloaded:
             self.get_logger().warning(load.text)
         self._overloaded = load.overloaded
@@ -343,7 +345,7 @@ class SegmentNode(LifecycleNode):
     def _on_jump(self, _jump: Any) -> None:
         self._clock_watch.look(self.get_clock().now().nanoseconds, time.monotonic_ns())
         if self._segmenter is not None:
-            self._segmenter.intake.clock_jumped(self._ear.heard_ns())
+            self._segmenter.clock_jumped(self._ear.heard_ns())
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._segmenter is not None

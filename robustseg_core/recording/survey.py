@@ -161,17 +161,21 @@ class Survey:
         lines = ["/**:", "  ros__parameters:"]  # any node: the segmenter, the saboteur
         lines.append("    streams:" if found else "    streams: {}")
         for name, topic in found.items():
-            lines += [f"      {name}:", f"        topic: {scalar(topic.topic)}"]
+            kind, _, own = name.partition(".")
+            if own and f"      {kind}:" not in lines:
+                lines.append(f"      {kind}:")  # ROS takes no key with a dot in it
+            indent = " " * (8 if own else 6)
+            lines += [f"{indent}{own or kind}:", f"{indent}  topic: {scalar(topic.topic)}"]
             others = [
                 t.topic
                 for t in self.topics
                 if t.alternative_for == name and not (several and t.stream)
             ]
-            lines += [f"        # or: {scalar(other)}" for other in others]
+            lines += [f"{indent}  # or: {scalar(other)}" for other in others]
             if topic.camera_info:
-                lines.append(f"        camera_info: {scalar(topic.camera_info)}")
+                lines.append(f"{indent}  camera_info: {scalar(topic.camera_info)}")
             if topic.rate_hz:
-                lines.append(f"        rate_hz: {_rounded(topic.rate_hz)}")
+                lines.append(f"{indent}  rate_hz: {_rounded(topic.rate_hz)}")
         return "\n".join(lines) + "\n"
 
 

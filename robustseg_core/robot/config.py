@@ -135,9 +135,16 @@ class RobotConfig(Strict):
     @classmethod
     def _one_level(cls, tree: Any) -> Any:
         """`rgb: {front: ...}`, as ROS and `--set` spell it, is `rgb.front`."""
-        if not isinstance(tree, Mapping) or not isinstance(tree.get("streams"), Mapping):
+        if not isinstance(tree, Mapping):
             return tree
-        return {**tree, "streams": _flattened(tree["streams"])}
+        flat = dict(tree)
+        if isinstance(tree.get("streams"), Mapping):
+            flat["streams"] = _flattened(tree["streams"])
+        if "view" in tree:
+            flat["view"] = _placed(tree["view"])
+        if isinstance(tree.get("views"), Mapping):
+            flat["views"] = {name: _placed(view) for name, view in tree["views"].items()}
+        return flat
 
     @model_validator(mode="after")
     def _limits_are_known(self) -> RobotConfig:
@@ -304,6 +311,38 @@ def _flattened(streams: Mapping[Any, Any]) -> dict[Any, Any]:
         for name, one in inner.items():
             put(f"{key}.{name}", one)
     return flat
+
+
+def _placed(view: Any) -> Any:
+    """A view whose extrinsics go by the whole names of streams."""
+    told = view.get("extrinsics") if isinstance(view, Mapping) else None
+    if not isinstance(told, Mapping):
+        return view
+    flat: dict[Any, Any] = {}
+    for name, pose in told.items():
+        inner = pose if isinstance(pose, Mapping) else None
+        flat |= {name: pose} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+    return {**view, "extrinsics": flat}
+
+
+def nested(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter file as ROS takes it: streams with a name stand below their modality.
+
+    rcl_yaml_param_parser joins the keys of all levels with dots, and counts each as one level: what
+    comes behind a group whose own key has a dot would be taken for a part of it.
+    """
+    streams = tree.get("streams")
+    if not isinstance(streams, Mapping):
+        return dict(tree)
+    groups: dict[Any, Any] = {}
+    for name, one in _flattened(streams).items():
+        kind, dot, own = str(name).partition(".")
+        known = groups.get(kind)
+        below = {own: one} if dot else one
+        if isinstance(known, Mapping) and isinstance(below, Mapping):
+            below = {**known, **below}
+        groups[kind] = below
+    return {**tree, "streams": groups}
 
 
 def _is_stream(name: Any, value: Any) -> bool:

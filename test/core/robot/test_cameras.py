@@ -8,7 +8,7 @@ import pytest
 
 from robustseg_core import config
 from robustseg_core.errors import RobustsegError
-from robustseg_core.robot.config import RobotConfig, parse_robot
+from robustseg_core.robot.config import RobotConfig, nested, parse_robot
 from robustseg_core.robot.parameters import named_streams, parameters, to_tree
 
 TWO = "rgb.front: {topic: /f}, rgb.left: {topic: /l}"
@@ -183,3 +183,23 @@ def test_the_node_declares_what_its_file_names(tmp_path: Path) -> None:
     tree = to_tree(table.values(), {"streams.rgb.front.topic": "/f", "views.front.width": 9})
     assert tree == {"streams": {"rgb.front": {"topic": "/f"}}, "views": {"front": {"width": 9}}}
     assert {one.name for one in parameters()} < set(table)
+
+
+def test_a_file_for_ros_has_names_below_their_modality_and_is_the_same_robot() -> None:
+    tree = config.read_yaml(
+        f"streams: {{{TWO}, rgb: {{front: {{rate_hz: 3}}}}, lidar: {{topic: /p}}}}", source="x"
+    )
+    assert nested(tree)["streams"] == {
+        "rgb": {"front": {"topic": "/f", "rate_hz": 3}, "left": {"topic": "/l"}},
+        "lidar": {"topic": "/p"},
+    }
+    plain = config.read_yaml(f"streams: {{{TWO}, lidar: {{topic: /p}}}}", source="x")
+    assert parse_robot(nested(plain)) == parse_robot(plain)
+    assert not any("." in name for name in nested(plain)["streams"])
+
+
+def test_where_a_named_sensor_hangs_may_be_written_either_way() -> None:
+    lidars = "lidar.x: {topic: /x}, lidar.y: {topic: /y}"
+    pose = "[0, 0, 0, 0, 0, 0, 1]"
+    one = load(f"{{streams: {{{lidars}}}, view: {{extrinsics: {{lidar: {{x: {pose}}}}}}}}}")
+    assert one == load(f"{{streams: {{{lidars}}}, view: {{extrinsics: {{lidar.x: {pose}}}}}}}")
