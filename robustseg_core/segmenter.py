@@ -133,12 +133,7 @@ class Segmenter:
         camera: str = "",
     ) -> None:
         cameras = config.camera_names
-        if len(cameras) > 1:
-            raise RobustsegError(
-                f"the robot has {len(cameras)} cameras ({', '.join(cameras)}), and this takes one; "
-                f"say which: --set cameras=[{cameras[0]}]"
-            )
-        config = config.of_camera(*cameras)
+        config = config.of_camera(*cameras) if len(cameras) == 1 else config.alone()
         self.config = config
         self.spec = spec
         self.camera = camera

@@ -75,6 +75,8 @@ class EagerEngine(NetworkEngine):
         self._device = device
         self._model = model.folded().to(device)
         self.memory = Memory()
+        self._at_once = device.type != "cpu"
+        """Whether the images of a batch are encoded in one call; maps of one stay in a cache."""
         self._memories: defaultdict[str, Memory] = defaultdict(Memory)
         """Of each camera, where there are several."""
 
@@ -88,7 +90,7 @@ class EagerEngine(NetworkEngine):
             yield from super().logits_of(bundles)
             return
         fresh = [(key, name) for key in bundles for name in self._memories[key].news(bundles[key])]
-        for some in [[pair] for pair in fresh] if self._device.type == "cpu" else [fresh]:
+        for some in [fresh] if self._at_once else [[pair] for pair in fresh]:
             self._encode(model, bundles, some)
         for key, bundle in bundles.items():
             self._memories[key].prune(bundle)

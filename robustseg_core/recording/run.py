@@ -266,19 +266,22 @@ def robot_for(
         bag: the recording.
         params: robot.yaml; None: it is guessed.
         overrides: `key=value` words; they win.
-        several: of a guess, all cameras, if there are several; else the likeliest.
+        several: all cameras and LiDARs, by their names. Else one of each, that need no names: of a
+            guess the likeliest, or that of `cameras`.
 
     Raises:
         RobustsegError: a configuration that cannot be used, or no sensor was recognized.
     """
+    words = list(overrides)
     if params is not None:
-        told = parse_robot(config.override(config.read_file(params), overrides))
-        return _of_recording(bag, told)
+        told = parse_robot(config.override(config.read_file(params), words))
+        return _of_recording(bag, told if several else told.alone())
     found = survey(bag)
     refused = [f"{t.topic} is not used: {t.problem}" for t in found.topics if t.refused]
-    text = found.robot_yaml(several=several)
+    chosen = any(word.partition("=")[0].strip() == "cameras" for word in words)
+    text = found.robot_yaml(several=several or chosen)
     guessed = config.read_yaml(text, source="the guessed robot.yaml")
-    robot = config.parse(RobotConfig, config.override(guessed, overrides))
+    robot = config.parse(RobotConfig, config.override(guessed, words))
     if not robot.streams:
         names = [topic.name for topic in bag.topics]
         raise RobustsegError(
@@ -286,7 +289,7 @@ def robot_for(
             "write a robot.yaml with streams.<modality>.topic and give it with --params"
         )
     bag.notices += refused
-    return _of_recording(bag, robot)
+    return _of_recording(bag, robot if several else robot.alone())
 
 
 def _of_recording(bag: Bag, robot: RobotConfig) -> RobotConfig:

@@ -21,7 +21,7 @@ from robustseg_core.config import (
     parse,
     places_of,
 )
-from robustseg_core.errors import did_you_mean
+from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.modalities import limits_of, load, ranked
 from robustseg_core.strict import Misfit, within
@@ -130,6 +130,40 @@ class RobotConfig(Strict):
             mine = {field: getattr(told, field) for field in told.model_fields_set}
             changed["view"] = self.view.model_copy(update=mine)
         return self.model_copy(update=changed)
+
+    def alone(self) -> RobotConfig:
+        """The robot as one with a camera, and one sensor of each modality, that need no names.
+
+        Raises:
+            RobustsegError: it has several of one.
+        """
+        cameras = self.camera_names
+        if len(cameras) > 1:
+            raise RobustsegError(
+                f"the robot has {len(cameras)} cameras ({', '.join(cameras)}), and this takes one; "
+                f"say which: --set cameras=[{cameras[0]}]"
+            )
+        own = self.of_camera(*cameras)
+        if not any(name_of(name) for name in own.topics):
+            return self
+        kinds: dict[str, str] = {}
+        for name in own.topics:
+            kind = kind_of(name)
+            if (other := kinds.setdefault(kind, name)) != name:
+                raise RobustsegError(
+                    f"the robot has {other} and {name}, and this takes one {kind}; leave one out: "
+                    f"--set \"streams.{name}.topic=''\""
+                )
+        poses = {kind_of(name): pose for name, pose in own.view.extrinsics.items()}
+        return own.model_copy(
+            update={
+                "streams": {kind: own.streams[name] for kind, name in kinds.items()},
+                "sync": own.sync.model_copy(
+                    update={"reference": tuple(dict.fromkeys(map(kind_of, own.sync.reference)))}
+                ),
+                "view": own.view.model_copy(update={"extrinsics": poses}),
+            }
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from robustseg_core import config
+from robustseg_core.config import PointsConfig
 from robustseg_core.engines import NoMaskError, batch
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import Observer
 from robustseg_core.modalities.lidar import Lidar
 from robustseg_core.models import checkpoint
+from robustseg_core.output.cloud import POINT, cloud
 from robustseg_core.rig import Rig
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
@@ -196,11 +198,13 @@ def test_a_segmenter_takes_one_camera_and_says_which_way_out() -> None:
         Segmenter(robot, SPEC, engine())
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("architecture", ["m_segformer", "swift"])
-def test_a_batch_says_what_single_calls_say(architecture) -> None:
+def test_a_batch_says_what_single_calls_say(architecture, at_once) -> None:
     spec = checkpoint.default_spec(("rgb", "lidar"), size=SIZE)
     model = checkpoint.untrained(spec.model_copy(update={"architecture": architecture}))
     runs = EagerEngine(model, pick_device("cpu"))
+    runs._at_once = at_once  # as on a GPU
     maps = drive(
         rig(rigs.streams_of(rigs.CAMERAS[:3])),
         rigs.schedule(0.6, rigs.streams_of(rigs.CAMERAS[:3])),
@@ -322,6 +326,17 @@ def test_a_dead_lidar_is_left_out_of_the_cloud_and_named() -> None:
     late = [m for at, m in maps if at > 1.85 * SECOND]
     assert late and all(m.used == ("rgb", "lidar.top") for m in late)
     assert all(m.reasons["lidar.rear"][0].fault is Fault.SILENT for m in late)
+
+
+def test_the_labelled_cloud_of_several_lidars_is_in_the_cameras_frame() -> None:
+    rows = rigs.schedule(0.6, rigs.streams_of(("front",)))
+    maps = drive(alone("front"), rows, lambda name: {"rgb.front": "rgb"}.get(name, name))
+    label_map = maps[-1][1]
+    assert label_map.used == ("rgb", "lidar.top", "lidar.rear")
+    fields = cloud(label_map, SPEC, PointsConfig(source="lidar"))
+    assert fields is not None and fields["header"]["frame_id"] == "cam_front"
+    table = fields["data"].view(POINT)
+    assert len(table) > 500 and (table["z"] > 0).all()
 
 
 def test_cameras_that_share_a_frame_are_named() -> None:

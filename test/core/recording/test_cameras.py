@@ -11,7 +11,7 @@ from PIL import Image
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults.schedule import parse_kill
-from robustseg_core.recording.run import run_bags
+from robustseg_core.recording.run import robot_for, run_bags
 from robustseg_core.types import SECOND
 from support import rigs
 
@@ -118,3 +118,14 @@ def test_no_mask_at_all_is_an_error_that_leaves_the_results(bag) -> None:
     whole = json.loads((bag / "none" / "result.json").read_text())
     assert whole["totals"]["masks"] == 0
     assert whole["notices"] == ["no mask of camera front", "no mask of camera left"]
+
+
+def test_who_takes_one_camera_gets_the_likeliest_of_a_guess_or_the_one_that_is_meant(bag) -> None:
+    with Bag([bag / "bag"]) as recorded:
+        assert robot_for(recorded, None, ()).topics["rgb"] == "/front/image"
+        chosen = robot_for(recorded, None, ["cameras=[left]"])
+        assert chosen.topics == {"rgb": "/left/image", "lidar": "/top/points"}
+        told = robot_for(recorded, bag / "robot.yaml", ["cameras=[left]"])
+        assert told.topics == {"rgb": "/left/image", "lidar": "/top/points"}
+        with pytest.raises(RobustsegError, match="2 cameras"):
+            robot_for(recorded, bag / "robot.yaml", ())

@@ -203,3 +203,37 @@ def test_where_a_named_sensor_hangs_may_be_written_either_way() -> None:
     pose = "[0, 0, 0, 0, 0, 0, 1]"
     one = load(f"{{streams: {{{lidars}}}, view: {{extrinsics: {{lidar: {{x: {pose}}}}}}}}}")
     assert one == load(f"{{streams: {{{lidars}}}, view: {{extrinsics: {{lidar.x: {pose}}}}}}}")
+
+
+def test_who_takes_one_camera_gets_it_without_names() -> None:
+    pose = "[0, 0, 0, 0, 0, 0, 1]"
+    robot = load(
+        f"{{streams: {{{TWO}, lidar.top: {{topic: /t, rate_hz: 3}}}}, cameras: [left],"
+        f" views: {{left: {{extrinsics: {{lidar.top: {pose}}}}}}}}}"
+    )
+    plain = load(
+        "{streams: {rgb: {topic: /l}, lidar: {topic: /t, rate_hz: 3}},"
+        f" view: {{extrinsics: {{lidar: {pose}}}}}, sync: {{reference: [rgb, lidar]}}}}"
+    )
+    assert robot.alone() == plain and plain.alone() is plain
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            f"streams: {{{TWO}}}",
+            "the robot has 2 cameras (front, left), and this takes one; say which: "
+            "--set cameras=[front]",
+        ),
+        (
+            "streams: {rgb: {topic: /a}, lidar.x: {topic: /x}, lidar.y: {topic: /y}}",
+            "the robot has lidar.x and lidar.y, and this takes one lidar; leave one out: "
+            "--set \"streams.lidar.y.topic=''\"",
+        ),
+    ],
+)
+def test_who_takes_one_says_the_way_out_of_several(text, told) -> None:
+    with pytest.raises(RobustsegError) as raised:
+        load(text).alone()
+    assert str(raised.value) == told
