@@ -5,6 +5,7 @@ A robot with one camera, or none, is a rig of one view, and its masks are those 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,11 +14,13 @@ from typing import Any
 from robustseg_core.engines import Engine, batch
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.health.backlog import Load
-from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy
+from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
 from robustseg_core.modalities import Modality
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Due, Segmenter, engine_of
-from robustseg_core.types import Finding, Health, LabelMap, ModelSpec, Rejection, State
+from robustseg_core.types import Fault, Finding, Health, LabelMap, ModelSpec, Rejection, State
+
+log = logging.getLogger(__name__)
 
 BEST = (
     State.LIVE,
@@ -59,6 +62,8 @@ class Rig:
     ) -> None:
         self.config, self.spec = config, spec
         self._engine = engine
+        self.failed = Register()
+        """Exceptions of ours, by camera."""
         names = config.camera_names
         views = {name: config.of_camera(name) for name in names}
         held = Counter(stream for view in views.values() for stream in view.topics)
@@ -161,24 +166,47 @@ class Rig:
         return found[0]
 
     def step(self, now_ns: int) -> list[LabelMap]:
-        """The label maps that are due, in the order of the cameras; one call of the network."""
+        """The label maps that are due, in the order of the cameras; one call of the network.
+
+        An exception of ours in one of several views is logged, and told among the remarks; it is
+        raised where no other view has a mask.
+        """
+        if len(self.segmenters) == 1:
+            (one,) = self.segmenters.values()
+            label_map = one.step(now_ns)
+            return [] if label_map is None else [label_map]
+        failed: list[Exception] = []
         due: dict[str, Due] = {}
         for name, segmenter in self.segmenters.items():
-            if (opened := segmenter.begin(now_ns)) is not None:
+            try:
+                opened = segmenter.begin(now_ns)
+            except Exception as error:
+                failed.append(self._note(name, error))
+                continue
+            if opened is None:
+                segmenter.tell(now_ns, None)
+            else:
                 due[name] = opened
-        if len(self.segmenters) == 1:
-            for name, opened in due.items():
-                label_map = self.segmenters[name].infer(opened)
-                self.segmenters[name].tell(now_ns, label_map)
-                return [] if label_map is None else [label_map]
         said = batch(self._engine, {n: o.bundle for n, o in due.items()}) if due else {}
         made = []
-        for name, segmenter in self.segmenters.items():
-            label_map = segmenter.finish(due[name], said[name]) if name in due else None
-            segmenter.tell(now_ns, label_map)
-            if label_map is not None:
-                made.append(label_map)
+        for name, opened in due.items():
+            try:
+                label_map = self.segmenters[name].finish(opened, said[name])
+            except Exception as error:
+                failed.append(self._note(name, error))
+                continue
+            self.segmenters[name].tell(now_ns, label_map)
+            made += [] if label_map is None else [label_map]
+        if failed and not made:
+            raise failed[0]
         return made
+
+    def _note(self, camera: str, error: Exception) -> Exception:
+        """Count what went wrong with one view."""
+        text = f"{type(error).__name__}: {error}"
+        if self.failed.add(camera, Finding(Fault.INTERNAL, fatal=True, text=text)):
+            log.error("the view of %s failed", camera, exc_info=error)
+        return error
 
     def wake_ns(self, now_ns: int) -> int | None:
         """When `step` wants to be called if nothing arrives before; None: no need."""
@@ -219,7 +247,8 @@ class Rig:
     def remarks(self) -> list[str]:
         """As `Segmenter.remarks`: what holds in some views only, with their names."""
         own = {name: one.remarks() for name, one in self.segmenters.items()}
-        return [*self.together(own), *self.in_one_frame()]
+        failed = [f"{name}: {found.text} ({n} steps)" for name, found, n in self.failed]
+        return [*failed, *self.together(own), *self.in_one_frame()]
 
     def reset(self, now_ns: int) -> None:
         """As `Segmenter.reset`."""

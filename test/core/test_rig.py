@@ -339,6 +339,25 @@ def test_the_labelled_cloud_of_several_lidars_is_in_the_cameras_frame() -> None:
     assert len(table) > 500 and (table["z"] > 0).all()
 
 
+def test_an_exception_of_ours_in_one_view_stops_no_other(monkeypatch) -> None:
+    streams = rigs.streams_of(rigs.CAMERAS[:2])
+    made = rig(streams)
+
+    def broken(now_ns: int) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(made.segmenters["left"], "begin", broken)
+    maps = []
+    for now, name, k in rigs.schedule(1, streams):
+        made.push(name, rigs.message(name, rigs.EPOCH + now, k), now)
+        try:
+            maps += made.step(now)
+        except ZeroDivisionError:
+            continue  # the node counts it, logs it and goes on
+    assert len(maps) > 10 and {m.camera for m in maps} == {"front"}
+    assert any(text.startswith("left: ZeroDivisionError: of ours (") for text in made.remarks())
+
+
 def test_cameras_that_share_a_frame_are_named() -> None:
     made = rig(rigs.streams_of(rigs.CAMERAS[:3]))
     assert not made.remarks()
