@@ -27,6 +27,7 @@ __all__ = [
     "FIXED",
     "LIVE",
     "OFF",
+    "BlackBoxConfig",
     "HealthConfig",
     "PointsConfig",
     "StreamConfig",
@@ -384,6 +385,50 @@ class PointsConfig(Strict):
         default=False,
         description="Whether the MCAP of `run` and `demo` holds them, too: 24 bytes a point.",
     )
+
+
+class BlackBoxConfig(Strict):
+    """The black box: what happened around a fault, as a file (docs/specs/black_box.md)."""
+
+    folder: str = Field(
+        "",
+        description="Where fault_*.mcap are written, a folder of its own; empty: no black box.",
+    )
+    before_s: float = Field(
+        5.0, ge=0.2, le=60, description="A file begins at least so long before a fault, ..."
+    )
+    after_s: float = Field(3.0, ge=0, le=60, description="... and ends so long after it.")
+    memory_mb: float = Field(
+        256.0,
+        ge=1,
+        le=65_536,
+        description="Memory of the last seconds, and of files that wait to be written; where it is "
+        "not enough, files begin later, or end earlier, and say so.",
+    )
+    files: int = Field(20, ge=1, le=10_000, description="Files that are kept, at most ...")
+    total_mb: float = Field(
+        2000.0, ge=1, le=10_000_000, description="... and their size, all together."
+    )
+    replace: bool = Field(
+        default=False,
+        description="Whether the oldest file that the black box wrote goes when there would be too "
+        "many or too much; false: no more are written, and that is told.",
+    )
+    suspected: bool = Field(
+        default=True,
+        description="Whether it is a fault that a sensor is suspected (DEGRADED); false: only that "
+        "it falls out of use.",
+    )
+    again_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="The same fault of the same sensor makes no second file before so long.",
+    )
+
+    def one_of(self, count: int) -> BlackBoxConfig:
+        """What one of so many boxes has, which share the memory."""
+        return self.model_copy(update={"memory_mb": self.memory_mb / count})
 
 
 class _TwiceError(ValueError):

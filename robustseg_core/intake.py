@@ -16,7 +16,9 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -45,6 +47,7 @@ from robustseg_core.types import (
     ModelSpec,
     Reading,
     Rejection,
+    State,
     kind_of,
     streams_of,
 )
@@ -131,6 +134,52 @@ class Observer:
         """The segmenter was stepped, and made this mask, or none."""
 
 
+class Act(str, Enum):
+    """What changes an intake, or may: done again in the same order, it gives the same sets."""
+
+    OFFER = "offer"
+    """A message that was offered is admitted."""
+    PUSH = "push"
+    REJECT = "reject"
+    """A message that never became one is counted."""
+    MISSED = "missed"
+    CAMERA_INFO = "camera_info"
+    STATIC = "tf_static"
+    MOVING = "tf"
+    REFUSE = "refuse"
+    """A calibration that never became one is counted."""
+    HEALTH = "health"
+    """Somebody asked what is believed, ..."""
+    TOLD = "told"
+    """... and the step asked that is making a mask."""
+    WAKE = "wake"
+    CONFIGURE = "configure"
+    CLOCK = "clock"
+    """The clock that stamps go by was set."""
+    RESET = "reset"
+    STEP = "step"
+    """A set is asked for."""
+    END = "end"
+    """That step is over, and this is what came of it."""
+
+
+class Journal:
+    """Is told every act of an intake, in the order in which they take effect; does nothing.
+
+    Called under the intake's lock: it must be quick, and must not raise.
+    """
+
+    def note(self, act: Act, now_ns: int, subject: str = "", what: Any = None) -> None:
+        """An act.
+
+        Args:
+            act: which.
+            now_ns: what the intake was told of the time; 0 where it was told nothing.
+            subject: the stream, or what a refusal is about.
+            what: the message, finding or configuration.
+        """
+
+
 class Policy(Protocol):
     """Decides whose messages are taken, and who may enter a set."""
 
@@ -193,6 +242,7 @@ def each_for_itself(decoder: Modality, message: Any, stamp_ns: int) -> Any:
 ACKNOWLEDGED = Finding(Fault.ACKNOWLEDGED, fatal=False, text="its mode is dead", score=1.0)
 """What becomes of a message of a sensor that somebody has said is dead."""
 NOBODY = Observer()
+NO_JOURNAL = Journal()
 HEALTH_DECIDES: Policy = HealthDecides()
 
 
@@ -295,6 +345,12 @@ class Intake:
         self._observer, self._policy = observer, policy
         self._decoded = decode
         self._lock = threading.RLock()
+        self.journal = NO_JOURNAL
+        """Who is told every act; to be exchanged in a `turn`."""
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Nobody else changes anything within a `with` of it; may be entered again."""
+        return self._lock
 
     @property
     def longest_wait_ns(self) -> int:
@@ -315,6 +371,8 @@ class Intake:
         decoder = self._decoder(modality)
         if self._deaf(modality, now_ns):
             return None
+        with self._lock:
+            self.journal.note(Act.PUSH, now_ns, modality, message)
         self._observer.arriving(modality, now_ns)
         finding = self._decode(decoder, message, now_ns)
         self._observer.pushed(modality, message, now_ns, finding)
@@ -340,6 +398,11 @@ class Intake:
                 self._empty_inbox()
             finally:
                 self._lock.release()
+
+    def catch_up(self) -> None:
+        """Admit what was offered, and do what was to be done later."""
+        with self._lock:
+            self._empty_inbox()
 
     def later(self, act: Callable[[], object]) -> None:
         """Have something done by who polls, after what was offered before and ahead of the rest."""
@@ -385,14 +448,17 @@ class Intake:
         if self._modes[modality] == OFF:
             return
         self._observer.arriving(modality, now_ns)
-        self._arrived(modality, now_ns)
-        if self._modes[modality] == AUTO:
-            self._reject(modality, now_ns, finding)
+        with self._lock:
+            self.journal.note(Act.REJECT, now_ns, modality, finding)
+            self._arrived(modality, now_ns)
+            if self._modes[modality] == AUTO:
+                self._reject(modality, now_ns, finding)
         self._observer.pushed(modality, None, now_ns, finding)
 
     def missed(self, modality: str, until_ns: int) -> None:
         """Messages came until then, and were lost on our side: no silence of the sensor."""
         with self._lock:
+            self.journal.note(Act.MISSED, until_ns, modality)
             self._health.missed(modality, until_ns)
             if self.modalities[modality].accumulates:  # of the others, only the newest is wanted
                 self._backlog.lost(modality)
@@ -412,6 +478,7 @@ class Intake:
         stream = self._streams[modality]
         rectified = "rect" in stream.topic if stream.rectified is None else stream.rectified
         with self._lock:
+            self.journal.note(Act.CAMERA_INFO, 0, modality, message)
             try:
                 changes = self.view.set_camera_info(modality, message, rectified=rectified)
             except Rejection as rejection:
@@ -432,6 +499,7 @@ class Intake:
         """
         finding = None
         with self._lock:
+            self.journal.note(Act.MOVING if moving else Act.STATIC, 0, "", message)
             try:
                 (self.view.move if moving else self.view.add_transforms)(message)
             except Rejection as rejection:
@@ -453,6 +521,7 @@ class Intake:
     def reject_calibration(self, topic: str, finding: Finding) -> None:
         """Count a CameraInfo or transform that never became one (it did not parse)."""
         with self._lock:
+            self.journal.note(Act.REFUSE, 0, topic, finding)
             self._count_refusal(topic, finding)
 
     def notice(self, modality: str, now_ns: int, finding: Finding) -> None:
@@ -464,6 +533,7 @@ class Intake:
         """A set, if one is ready."""
         with self._lock:
             self._empty_inbox()
+            self.journal.note(Act.STEP, now_ns)
             self._look_at_clock(now_ns)
             self._look(now_ns)
             while True:
@@ -488,6 +558,7 @@ class Intake:
     def wake_ns(self, now_ns: int) -> int | None:
         """When `poll` wants to be called if nothing arrives before; None: no need."""
         with self._lock:
+            self.journal.note(Act.WAKE, now_ns)
             return self._sync.wake_ns(now_ns, self._believed(now_ns)[0])
 
     @property
@@ -505,27 +576,42 @@ class Intake:
         with self._lock:
             self._health.compare(findings)
 
-    def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
+    def health(
+        self, now_ns: int, *, patient: bool = True, act: Act = Act.HEALTH
+    ) -> dict[str, Health]:
         """What is believed of each stream, and why.
 
         Args:
             now_ns: the intake's clock.
             patient: wait for who is looking into messages; else, what was believed before.
+            act: what the journal is told.
         """
         if not self._lock.acquire(blocking=patient or not self._report):
             return self._report
         try:
             self._empty_inbox()
+            self.journal.note(act, now_ns)
             self._tell(now_ns)
             self._report = self._health.report(now_ns)
             return self._report
         finally:
             self._lock.release()
 
+    def states(self) -> dict[str, State]:
+        """What is believed of each stream, as at the last act: nothing changes by asking."""
+        with self._lock:
+            return self._health.states()
+
+    def believed(self, now_ns: int) -> dict[str, Health]:
+        """As `health`, of what was seen to until now: what was offered since waits on."""
+        with self._lock:
+            return self._health.report(now_ns)
+
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states; learned rates and calibration stay."""
         with self._lock:
             self._inbox.clear()
+            self.journal.note(Act.RESET, now_ns)
             self._came_ns.clear()
             self._clock_set_ns = None
             self._backlog.reset()
@@ -546,6 +632,7 @@ class Intake:
         """
         with self._lock:
             self._empty_inbox()
+            self.journal.note(Act.CONFIGURE, now_ns, "", config)
             self.config = config
             self._streams = {name: config.streams[name] for name in self._streams}
             self._health.configure(config.health)
@@ -575,6 +662,7 @@ class Intake:
         """
         with self._lock:
             self._empty_inbox()
+            self.journal.note(Act.CLOCK, now_ns)
             self._clock_set_ns = None if self._just_jumped(now_ns) else now_ns
 
     def _look_at_clock(self, now_ns: int) -> None:
@@ -650,6 +738,7 @@ class Intake:
     def _admit_unseen(self, modality: str, message: Any, now_ns: int) -> None:
         if self._deaf(modality, now_ns):
             return
+        self.journal.note(Act.OFFER, now_ns, modality, message)
         self._observer.arriving(modality, now_ns)
         finding = self._admit_draft(modality, message, now_ns)
         self._observer.pushed(modality, message, now_ns, finding)

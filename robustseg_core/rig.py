@@ -176,27 +176,33 @@ class Rig:
             label_map = one.step(now_ns)
             return [] if label_map is None else [label_map]
         failed: list[Exception] = []
+        made: list[LabelMap] = []
         due: dict[str, Due] = {}
-        for name, segmenter in self.segmenters.items():
-            try:
-                opened = segmenter.begin(now_ns)
-            except Exception as error:
-                failed.append(self._note(name, error))
-                continue
-            if opened is None:
-                segmenter.tell(now_ns, None)
-            else:
-                due[name] = opened
-        said = batch(self._engine, {n: o.bundle for n, o in due.items()}) if due else {}
-        made = []
-        for name, opened in due.items():
-            try:
-                label_map = self.segmenters[name].finish(opened, said[name])
-            except Exception as error:
-                failed.append(self._note(name, error))
-                continue
-            self.segmenters[name].tell(now_ns, label_map)
-            made += [] if label_map is None else [label_map]
+        try:
+            for name, segmenter in self.segmenters.items():
+                try:
+                    opened = segmenter.begin(now_ns)
+                except Exception as error:
+                    failed.append(self._note(name, error))
+                    continue
+                if opened is None:
+                    segmenter.tell(now_ns, None)
+                else:
+                    due[name] = opened
+            said = batch(self._engine, {n: o.bundle for n, o in due.items()}) if due else {}
+            for name in tuple(due):
+                segmenter, opened = self.segmenters[name], due.pop(name)
+                try:
+                    label_map = segmenter.finish(opened, said[name])
+                except Exception as error:
+                    failed.append(self._note(name, error))
+                    continue
+                segmenter.tell(now_ns, label_map)
+                made += [] if label_map is None else [label_map]
+        except BaseException:
+            for name in due:  # they have begun, and nobody ends them
+                self.segmenters[name].fail(now_ns)
+            raise
         if failed and not made:
             raise failed[0]
         return made

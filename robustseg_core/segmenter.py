@@ -32,6 +32,7 @@ from robustseg_core.geometry.view import View, still
 from robustseg_core.intake import (
     HEALTH_DECIDES,
     NOBODY,
+    Act,
     Decode,
     Intake,
     Observer,
@@ -64,6 +65,22 @@ from robustseg_core.types import (
 )
 
 log = logging.getLogger(__name__)
+
+FAILED = "failed"
+"""What comes of a step that raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A set of which nothing could be encoded."""
+
+    stamp_ns: int
+    absent: Mapping[str, Finding]
+    """Why not, of each sensor."""
+
+
+Outcome: TypeAlias = LabelMap | Lost | Finding | str | None
+"""What came of a step: a mask, a lost set, why the network made none, `FAILED`, or no set."""
 
 UNTRAINED = "untrained"
 """Instead of weights: random ones, for plumbing."""
@@ -146,6 +163,8 @@ class Segmenter:
         self.refused = Register()
         """Sets of which the network made no mask, by the sensors that they were of."""
         self._refusal: Finding | None = None
+        self.outcome: Lost | Finding | None = None
+        """Why the newest step made no mask, though there was a set."""
         kinds = dict.fromkeys(decoder.kind for decoder in self.intake.modalities.values())
         for name in architectures.needs(spec):
             if name not in kinds:
@@ -276,27 +295,49 @@ class Segmenter:
             labels = self._engine(due.bundle)
         except NoMaskError as error:
             labels = error
+        except BaseException:
+            self.fail(due.now_ns)
+            raise
         return self.finish(due, labels)
 
     def tell(self, now_ns: int, label_map: LabelMap | None) -> None:
-        """Tell the observer what a step has made."""
+        """The step is over: tell the journal and the observer what it has made."""
+        self._ended(now_ns, self.outcome if label_map is None else label_map)
         self._observer.stepped(now_ns, label_map)
+
+    def fail(self, now_ns: int) -> None:
+        """Tell the journal that a step which has begun raised; `begin` and `finish` do."""
+        self._ended(now_ns, FAILED)
+
+    def _ended(self, now_ns: int, outcome: Outcome) -> None:
+        with self.intake.turn():
+            self.intake.journal.note(Act.END, now_ns, "", outcome)
 
     def begin(self, now_ns: int) -> Due | None:
         """The first half of `step`: the set that is due, ready for the network; None: none is."""
+        self.outcome = None
+        try:
+            return self._begin(now_ns)
+        except BaseException:
+            self.fail(now_ns)
+            raise
+
+    def _begin(self, now_ns: int) -> Due | None:
         while self._configs:
             self.config = self._configs.popleft()
             self.intake.configure(self.config, now_ns)
         start_ns = self._stopwatch_ns()
-        match = self.intake.poll(now_ns)
-        if match is None:
-            return None
-        decoded_ns = self._stopwatch_ns()
-        bundle, used, absent = self._encode(match, now_ns)
-        bundle, used = self._compare(bundle, used, absent)
+        with self.intake.turn():  # so that who does it all again finds nothing between
+            match = self.intake.poll(now_ns)
+            if match is None:
+                return None
+            decoded_ns = self._stopwatch_ns()
+            bundle, used, absent = self._encode(match, now_ns)
+            bundle, used = self._compare(bundle, used, absent)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             self.lost += 1
+            self.outcome = Lost(match.stamp_ns, absent)
             for name, finding in absent.items():
                 self.lost_reasons.add(name, finding)
             return None
@@ -304,6 +345,13 @@ class Segmenter:
 
     def finish(self, due: Due, labels: Labels | NoMaskError) -> LabelMap | None:
         """The second half: the mask, of what the network says of a set, or why it says nothing."""
+        try:
+            return self._finish(due, labels)
+        except BaseException:
+            self.fail(due.now_ns)
+            raise
+
+    def _finish(self, due: Due, labels: Labels | NoMaskError) -> LabelMap | None:
         match, bundle, absent, now_ns = due.match, due.bundle, due.absent, due.now_ns
         if isinstance(labels, NoMaskError):
             self._refuse(bundle, labels, now_ns, absent)
@@ -313,7 +361,7 @@ class Segmenter:
         self.novelty.look(bundle)
         ids = self._promise.kept(ids, confidence, bundle)
         inferred_ns = self._stopwatch_ns()
-        healths, view = self.intake.health(now_ns), self.intake.view
+        healths, view = self.intake.health(now_ns, act=Act.TOLD), self.intake.view
         absent |= self.intake.unfed
         used = due.used
         height, width = view.camera_size
@@ -355,8 +403,9 @@ class Segmenter:
 
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states (lifecycle activate, `~/reset`); learned rates stay."""
-        self.intake.reset(now_ns)
-        self.crosscheck.reset()
+        with self.intake.turn():
+            self.intake.reset(now_ns)
+            self.crosscheck.reset()
 
     def configure(self, config: RobotConfig) -> None:
         """Other values of what may change in mid-drive, from the next step on.
@@ -545,13 +594,13 @@ class Segmenter:
         who, fault, text = " ".join(bundle.frames), Fault.INTERNAL, str(error)
         if isinstance(error, LackingError):
             who = error.modality
-            why = _why(who, self.intake.health(now_ns), absent)
+            why = _why(who, self.intake.health(now_ns, act=Act.TOLD), absent)
             fault = why[0].fault if why else fault
             text = (
                 f"{who} is out ({fault.value}), and the network ({self.spec.architecture}) makes "
                 "no mask without it; use weights that do"
             )
-        self._refusal = Finding(fault, fatal=True, text=text)
+        self._refusal = self.outcome = Finding(fault, fatal=True, text=text)
         if self.refused.add(who, self._refusal):
             log.error(text)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from rclpy.serialization import serialize_message
 from rosidl_parser.definition import (
     AbstractNestedType,
     AbstractSequence,
@@ -18,6 +19,8 @@ from rosidl_parser.definition import (
     NamespacedType,
 )
 
+from robustseg_core.bag.sealed import Sealed
+from robustseg_core.blackbox import layout
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_ros.optional import message_class
 
@@ -54,6 +57,14 @@ def to_message(kind: type[Any], fields: Mapping[str, Any]) -> Any:
             )
         setattr(message, name, _value(slots[name], value))
     return message
+
+
+def serialized(message: Any) -> tuple[str, bytes]:
+    """(type, CDR) of a message as a subscription gives it: serialized, rosbags' or rclpy's."""
+    if isinstance(message, Sealed) or hasattr(message, "__msgtype__"):
+        return layout.serialized(message)
+    kind = type(message)
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}", serialize_message(message)
 
 
 def _value(slot: Any, value: Any) -> Any:

@@ -39,6 +39,7 @@ from robustseg_core.output.timeline import Timeline
 from robustseg_core.output.topics import of_a_mask
 from robustseg_core.recording.doubted import pictures_at
 from robustseg_core.recording.labels import Score, open_truth
+from robustseg_core.recording.run import BLACK_BOX
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.transports import carry_large_messages
@@ -155,7 +156,8 @@ def _run_demo(
     spec, points = Segmenter.from_config(robot).spec, robot.points
     heard: list[dict[str, Any]] = []
     masks: list[tuple[LabelMap, np.ndarray]] = []
-    node = _start("segment_node", "--ros-args", "--params-file", str(robot_yaml))
+    box = f"black_box.folder:={config.scalar(str((out / BLACK_BOX).absolute()))}"
+    node = _start("segment_node", "--ros-args", "--params-file", str(robot_yaml), "-p", box)
     player: subprocess.Popen[bytes] | None = None
     rclpy.init()
     try:
@@ -350,6 +352,8 @@ def show(result: dict[str, Any], out: Path) -> None:
         err.notice(notice)
     for name in ("report.html", "overlay.webm", "mcap/", "result.json"):
         err.say(f"  {out / name}")
+    for path in sorted((out / BLACK_BOX).glob("*.mcap")):
+        err.say(f"  {path} (robustseg explain {path})")
 
 
 def main() -> None:

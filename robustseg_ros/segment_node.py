@@ -25,6 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from robustseg_core.blackbox.files import BlackBox, close_all
 from robustseg_core.doctor.surroundings import LOOK_S, ClockWatch
 from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
@@ -36,7 +37,9 @@ from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND, LabelMap
 from robustseg_ros import graph, parameters
 from robustseg_ros.arrivals import Ear
+from robustseg_ros.convert import serialized
 from robustseg_ros.inputs import Inputs
+from robustseg_ros.medkit import FaultReporter
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.rclpy_names import ClockType
 from robustseg_ros.running import command_line, leave, run, spin
@@ -73,6 +76,8 @@ class SegmentNode(LifecycleNode):
         self._segmenter: Rig | None = None
         self._inputs: Inputs | None = None
         self._sinks: Publishers | None = None
+        self._boxes: dict[str, BlackBox] = {}
+        """By camera, as the rig's segmenters."""
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
         self._ear = Ear(self._news.set)
@@ -92,6 +97,7 @@ class SegmentNode(LifecycleNode):
         """Publishes diagnostics at once."""
         self._jumps: Any = None
         self._clock_watch = ClockWatch(time.monotonic_ns())
+        self._medkit = FaultReporter(self)
         self.create_service(Trigger, "~/reset", self._on_reset)
 
     def work(self) -> None:
@@ -181,6 +187,7 @@ class SegmentNode(LifecycleNode):
         if segmenter is None or parameters.read(self) != self._config:
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
+        self._boxes = self._black_boxes(segmenter)
         self._sinks = Publishers(self, segmenter.spec, self._config.points, segmenter.cameras)
         self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
@@ -199,6 +206,23 @@ class SegmentNode(LifecycleNode):
         )
         self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
 
+    def _black_boxes(self, rig: Rig) -> dict[str, BlackBox]:
+        """What keeps the last seconds of each camera, where anybody wants it."""
+        config = self._config.black_box
+        if not config.folder:
+            return {}
+        return {
+            name: BlackBox(
+                segmenter,
+                config.one_of(len(rig.segmenters)),
+                serialize=serialized,
+                now_ns=self._ear.heard_ns(),
+                offset_ns=time.time_ns() - time.monotonic_ns(),
+                made=self.get_fully_qualified_name(),
+            )
+            for name, segmenter in rig.segmenters.items()
+        }
+
     def _reconfigure(self, config: RobotConfig) -> None:
         """A parameter has changed that may, while active."""
         self._config = config
@@ -216,6 +240,8 @@ class SegmentNode(LifecycleNode):
             self._thread.join(JOIN_S)
             if self._thread.is_alive():
                 self._abandon(self._thread)
+                self._boxes = {}  # they may wait for what that thread holds
+        self._close_boxes()
         for part in (self._inputs, self._sinks):
             if part is not None:
                 part.close()
@@ -228,6 +254,14 @@ class SegmentNode(LifecycleNode):
             self._jumps.unregister()
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
         self._hurry = self._clock_timer = None
+
+    def _close_boxes(self) -> None:
+        """Write what is open, and say what was not written."""
+        boxes, self._boxes = self._boxes, {}
+        close_all(boxes.values())
+        for box in boxes.values():
+            for text in [*(f"black box: {path}" for path in box.news()), *box.complaints()]:
+                self.get_logger().warning(text)
 
     def _abandon(self, thread: threading.Thread) -> None:
         """Leave a hung thread with its segmenter: the next activation loads another."""
@@ -296,9 +330,17 @@ class SegmentNode(LifecycleNode):
         complaints |= self._twin_complaint()
         if self._clock_trouble:
             complaints[CLOCK] = self._clock_trouble
+        remarks = segmenter.remarks()
+        boxes = self._boxes
+        remarks += segmenter.together({name: box.remarks() for name, box in boxes.items()})
+        for path in (path for box in boxes.values() for path in box.news()):
+            self.get_logger().warning(f"black box: {path}; robustseg explain {path}")
+        if told := segmenter.together({name: box.complaints() for name, box in boxes.items()}):
+            complaints["black_box"] = "; ".join(told)
         errors = inputs.errors + self._failures
         healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
+        self._medkit.report(healths)
         fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
@@ -307,7 +349,7 @@ class SegmentNode(LifecycleNode):
         if load.overloaded and not self._overloaded:
             self.get_logger().warning(load.text)
         self._overloaded = load.overloaded
-        sinks.publish_health(fields, complaints, errors, trouble, segmenter.remarks(), load)
+        sinks.publish_health(fields, complaints, errors, trouble, remarks, load)
 
     def _look_at_clock(self) -> None:
         """What is wrong with /clock; on /diagnostics at once."""

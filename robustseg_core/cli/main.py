@@ -109,6 +109,14 @@ def run(
             "score 12, the MCAP 5, PNGs 3, the report a second once.",
         ),
     ] = True,
+    black_box: Annotated[
+        bool,
+        typer.Option(
+            "--black-box",
+            help="Write what happened around each fault, too, as a node does (OUT/black_box; "
+            "`robustseg explain`).",
+        ),
+    ] = False,
     strict: Strict = False,
     overrides: Overrides = None,
 ) -> None:
@@ -133,6 +141,7 @@ def run(
         "faults": faults_of(kill, fault),
         "seed": seed,
         "video": video,
+        "black_box": black_box,
     }
     if jobs or ray:
         _run_each(bags, jobs or ALL_CORES, ray, strict=strict, **how)
@@ -264,7 +273,8 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     if not result["trained"]:
         text = "random weights; the masks show plumbing, not a scene"
         err.say(text, head="untrained:", style="yellow")
-    for name in ("report.html", "result.json", "cameras/", "masks/", "overlay.webm", "mcap/"):
+    made = ("report.html", "result.json", "cameras/", "masks/", "overlay.webm", "mcap/")
+    for name in (*made, "black_box/"):
         if (out / name).exists():  # there may be no video
             err.say(f"  {out / name}")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from robustseg_core.evidence import links
+from robustseg_core.evidence import lags, links
+from robustseg_core.evidence.lags import LagCurve
 from robustseg_core.evidence.links import ACROSS, DOWN, Agreement, Ratio, Surface
 from robustseg_core.evidence.sight import Sight
 from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
@@ -62,6 +63,9 @@ SUSPECTED, PROVEN = 0.7, 2.5
 PEAK, FLIPPED = 5.5, 4.0
 """What a pair reaches by chance nowhere, and in the middle, in standard deviations; of many pairs
 together, times the root of their number."""
+LATER, MOST_LATE = 9.0, 3.0
+"""Gain of a lag, for a square of the unit of agreement that it explains better than none, and how
+much of it counts: when anything breaks, what was shown before agrees best, for a moment."""
 AS_EVER = 0.9
 """Share of the usual agreement that is no loss."""
 NAMED = 0.4
@@ -93,7 +97,9 @@ class _Pair:
     left: Surface
     right: Surface
     mirrored: Surface
+    chance: float
     seen_ns: int
+    lags: LagCurve = field(default_factory=LagCurve)
     looks: int = 0
     usual: float = 0.0
     ratio: Ratio | None = None
@@ -120,10 +126,13 @@ class _Pair:
         """One more look."""
         passed_s = (now_ns - self.seen_ns) / SECOND
         self.looks += 1
+        if self.looks == SETTLED:
+            self.lags.settle()
         share = _newest(passed_s, MEMORY_S, self.looks)
         self.left += share * (agreement.left - self.left)
         self.right += share * (agreement.right - self.right)
         self.mirrored += share * (agreement.mirrored - self.mirrored)
+        self.chance = agreement.chance
         self.ratio = ratio
         if ratio is not None:
             self.share += share * (ratio.share - self.share)
@@ -170,6 +179,8 @@ class Suspicion:
     """Cells that what it shows is displaced, ..."""
     lean: int = 0
     """... and the left half more than the middle, downwards."""
+    lag_ns: int = 0
+    """By how much its stamps are later than what it shows."""
     factor: float = 1.0
     """Of its ranges."""
 
@@ -178,14 +189,18 @@ def _recent() -> deque[tuple[int, float]]:
     return deque(maxlen=64)
 
 
+def _past() -> deque[Sight]:
+    return deque(maxlen=24)
+
+
 @dataclass(slots=True)
 class _Sensor:
     """One sensor: what it shows, and what has been held against it."""
 
-    set_ns: int = -1
-    """Stamp of the set that it was last looked at for, ..."""
     sight: Sight | None = None
-    """... and what it showed."""
+    """What it shows, ..."""
+    past: deque[Sight] = field(default_factory=_past)
+    """... and before; the newest is the last one."""
     alike: float = 0.0
     """How much each of its sights resembles the one before, in standard deviations of chance."""
     usual_amount: float = 0.0
@@ -201,10 +216,13 @@ class _Sensor:
 
     def show(self, sight: Sight | None, set_ns: int) -> None:
         """The next sight."""
-        before, self.sight, self.set_ns = self.sight, sight, set_ns
+        before, self.sight = self.sight, sight
         if sight is None:
             return
-        if before is not None and before.stamp_ns != sight.stamp_ns and sight.tells:
+        while self.past and abs(sight.stamp_ns - self.past[0].stamp_ns) > lags.REACH_NS:
+            self.past.popleft()
+        self.past.append(sight)
+        if before is not None and sight.tells:
             alike = links.alike(before, sight)
             self.looks += 1
             self.alike += max(ALIKE_SHARE, 1 / self.looks) * (alike - self.alike)
@@ -234,6 +252,18 @@ class _Sensor:
         if len(after) < RANGES:
             return None
         return float(np.median(after) - np.median(before)) if len(before) >= RANGES else 0.0
+
+
+def _at_lags(
+    a: Sequence[Sight], b: Sequence[Sight], new: tuple[bool, bool], chance: float
+) -> Iterator[tuple[int, float]]:
+    """(b's stamp less a's, agreement) of what is new of either and all that the other showed."""
+    moments = [(a[-1], old) for old in b] if new[0] and b else []
+    if new[1] and a:
+        moments += [(old, b[-1]) for old in (list(a)[:-1] if moments else a)]
+    for one, other in moments:
+        if (agreement := links.in_place(one, other, chance)) is not None:
+            yield other.stamp_ns - one.stamp_ns, agreement
 
 
 def _gain(suspicion: Suspicion) -> float:
@@ -273,17 +303,20 @@ class CrossCheck:
         self._cell_deg = cell_deg
         if self._looked_ns is not None and stamp_ns < self._looked_ns:
             self.reset()
+        new = [name for name, frame in frames.items() if self._show(frame, stamp_ns)]
         seen = False
         for a, b in combinations([name for name in self._names if name in frames], 2):
             known = self._pairs.get((a, b))
             if known is not None and stamp_ns - known.seen_ns < EVERY_NS:
                 continue
             if abs(frames[a].stamp_ns - frames[b].stamp_ns) <= TOGETHER_NS:
-                one, other = self._seen(frames[a], stamp_ns), self._seen(frames[b], stamp_ns)
-                seen |= self._compare((a, b), one, other, stamp_ns)
+                seen |= self._compare((a, b), stamp_ns)
+        for (a, b), pair in self._pairs.items():
+            past = self._sensors[a].past, self._sensors[b].past
+            pair.lags.see(_at_lags(*past, (a in new, b in new), pair.chance), stamp_ns)
         if not seen:
             return
-        for key in [k for k, pair in self._pairs.items() if stamp_ns - pair.seen_ns > FORGOTTEN_NS]:
+        for key in [k for k, p in self._pairs.items() if stamp_ns - p.lags.seen_ns > FORGOTTEN_NS]:
             del self._pairs[key]
         passed_ns = 0 if self._looked_ns is None else stamp_ns - self._looked_ns
         self._looked_ns = stamp_ns
@@ -298,16 +331,17 @@ class CrossCheck:
             if sensor.proven or sensor.total >= SUSPECTED
         }
 
-    def _seen(self, frame: Frame, stamp_ns: int) -> Sight | None:
+    def _show(self, frame: Frame, stamp_ns: int) -> bool:
+        """Whether it is a new sight."""
         sensor = self._sensors[frame.modality]
-        if sensor.set_ns != stamp_ns:
-            sensor.show(self._sight(frame), stamp_ns)
-        return sensor.sight
+        if sensor.sight is not None and sensor.sight.stamp_ns == frame.stamp_ns:
+            return False
+        sensor.show(self._sight(frame), stamp_ns)
+        return sensor.sight is not None
 
-    def _compare(
-        self, key: tuple[str, str], one: Sight | None, other: Sight | None, stamp_ns: int
-    ) -> bool:
+    def _compare(self, key: tuple[str, str], stamp_ns: int) -> bool:
         """Whether the two could be compared."""
+        one, other = (self._sensors[name].sight for name in key)
         if one is None or other is None:
             return False
         ratio: Ratio | None = None
@@ -350,7 +384,8 @@ class CrossCheck:
 
     def _hold(self, sensor: _Sensor, suspicion: Suspicion, passed_s: float) -> None:
         """Hold a suspicion against a sensor, or what is not suspected to its credit."""
-        step = min(suspicion.gain, MOST) - SLACK
+        most = MOST_LATE if suspicion.fault is Fault.OFFSET else MOST
+        step = min(suspicion.gain, most) - SLACK
         if step > 0 and suspicion.gain >= 0.5 * sensor.worst.gain:
             sensor.worst = suspicion
         sensor.total = min(max(sensor.total + step * passed_s, 0.0), CLEARED)
@@ -367,9 +402,12 @@ class CrossCheck:
         pairs: list[tuple[str, str]] = []
         here = usual = mirrored = unrelated = 0.0
         scaled = Suspicion()
-        for key, pair in self._pairs.items():
-            if name not in key or without in key:
-                continue
+        known = [key for key in self._pairs if name in key and without not in key]
+        late = self._late(name, known)
+        for key in known:
+            pair = self._pairs[key]
+            if (self._looked_ns or 0) - pair.seen_ns > FORGOTTEN_NS:
+                continue  # of other moments, by their stamps: nothing is said of the place
             if (found := self._scaled(name, key, pair)) is not None:
                 scaled = found
                 continue  # where nothing is at the same distance, nothing is said of the place
@@ -378,17 +416,34 @@ class CrossCheck:
             usual += pair.usual
             mirrored += float(pair.mirrored.max())
             if pair.looks >= SETTLED:
-                unrelated += pair.lost * min(self._sensors[name].speaks for name in key)
+                unrelated += pair.lost * self._speak(key)
         if not pairs or here > AS_EVER * usual > 0:
-            return max(scaled, Suspicion(unrelated), key=_gain)
+            return max(scaled, late, Suspicion(unrelated), key=_gain)
         # A peak that chance may give says nothing.
         beyond = math.sqrt(len(pairs))
         flipped = mirrored - here if mirrored > FLIPPED * beyond else 0.0
         turned = self._turned(name, pairs, cubes, here, PEAK * beyond)
-        named = max(turned, Suspicion(flipped, Fault.MIRRORED), scaled, key=_gain)
+        named = max(turned, Suspicion(flipped, Fault.MIRRORED), scaled, late, key=_gain)
         if named.gain > SLACK and named.gain >= NAMED * unrelated:
             return replace(named, gain=max(named.gain, unrelated))
         return Suspicion(unrelated)
+
+    def _speak(self, key: tuple[str, str]) -> float:
+        """In [0, 1]: whether the two show things at all."""
+        return min(self._sensors[name].speaks for name in key)
+
+    def _late(self, name: str, pairs: Iterable[tuple[str, str]]) -> Suspicion:
+        """That a sensor's stamps are wrong: its pairs agree best at one lag."""
+        explained = np.zeros(len(lags.LAGS_NS))
+        for key in pairs:
+            pair = self._pairs[key]
+            if pair.looks >= SETTLED and pair.odd_ns is None:
+                curve = pair.lags.explained
+                if pair.ratio is None:  # outlines, which may be noise
+                    curve *= self._speak(key)
+                explained += curve if name == key[1] else curve[::-1]
+        gain, lag_ns = lags.best(explained)
+        return Suspicion(LATER * gain, Fault.OFFSET, lag_ns=lag_ns)
 
     def _turned(
         self,
@@ -463,6 +518,11 @@ class CrossCheck:
             return text, worst.factor, ""
         if worst.fault is Fault.UNRELATED:
             return f"shows nothing of what {who} show: another place, or another time", None, ""
+        if worst.fault is Fault.OFFSET:
+            lag_ms = worst.lag_ns / MS
+            side = "earlier" if lag_ms > 0 else "later"
+            text = f"shows what {who} show {abs(lag_ms):.0f} ms {side}; are its stamps right?"
+            return text, lag_ms, "ms"
         cells = math.hypot(worst.down, worst.across)
         turned = [
             f"{abs(n) * (self._cell_deg or 1):.1f} to the {side}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy import fft
 from numpy.typing import NDArray
@@ -22,17 +21,11 @@ NEAR = 2
 """... of a mirror image, ..."""
 _MOVED = 3
 """... and from one look to the next."""
-_TOLERANCE = 0.12
-"""Two ranges agree if their logarithms differ by less."""
-_RELIEF = 0.15
-"""Deviation of the logarithm of the distance around a cell that makes its point count in full: on
-a wall that fills the view, every displacement agrees."""
-_ROAD = 0.25
-"""What relief along a column counts, beside that along a row."""
 _MOST_POINTS = 400
 _FEWEST_POINTS = 60
-_SHARP = 24.0
-"""Standard deviations between two sensors that agree in no point of relief, and in all."""
+_SHARP, _SHARP_IN_PLACE = 24.0, 48.0
+"""Standard deviations between two sensors that agree in no point of relief, and in all; in
+place, more, because the same points are compared at every lag."""
 _LOG_SCALES = np.linspace(-2.5, 2.5, 101, dtype=np.float32)
 """Factors between two ranges that are looked at, as logarithms: from a twelfth to twelve."""
 
@@ -49,6 +42,8 @@ class Agreement(NamedTuple):
     """... and of the right one: they differ if one sensor leans."""
     mirrored: Surface
     """If one of them exchanged left and right; (2 NEAR + 1, 2 NEAR + 1)."""
+    chance: float
+    """One standard deviation of it, in the unit of what was compared."""
 
 
 class Ratio(NamedTuple):
@@ -96,7 +91,28 @@ def outlines(a: Sight, b: Sight) -> Agreement | None:
         _window(both[0], DOWN, ACROSS) / chance,
         _window(both[1], DOWN, ACROSS) / chance,
         _window(mirrored, NEAR, NEAR) / chance,
+        chance,
     )
+
+
+def in_place(a: Sight, b: Sight, chance: float) -> float | None:
+    """Agreement of two sights as they lie, from any level on; None: one of them says nothing.
+
+    Args:
+        a: of one sensor.
+        b: of the other, perhaps of another moment.
+        chance: as `Agreement` has it.
+    """
+    if a.range_m is None or b.range_m is None:
+        return float(np.vdot(a.outlines, b.outlines)) / chance if a.tells and b.tells else None
+    some = slice(None, None, max(1, len(b.points[0]) // _MOST_POINTS))
+    rows, columns, values = (part[some] for part in b.points)
+    weights = a.relief[rows, columns]
+    if (total := float(weights.sum())) < _FEWEST_POINTS / 4:
+        return None
+    lowest, highest = (edge[rows, columns] for edge in a.expected)
+    agreed = (lowest <= values) & (values <= highest)
+    return _SHARP_IN_PLACE * float(weights[agreed].sum()) / total
 
 
 def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
@@ -104,18 +120,17 @@ def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
     if dense.range_m is None or sparse.range_m is None:
         return None
     width = dense.range_m.shape[1]
-    with np.errstate(all="ignore"):
-        log_dense = np.log(dense.range_m)
-        log_sparse = np.log(sparse.range_m)
-    rows, columns = np.nonzero(np.isfinite(log_sparse))
+    rows, columns, values = sparse.points
     if len(rows) < _FEWEST_POINTS:
         return None
-    lowest, highest = _around(log_dense)
-    values = log_sparse[rows, columns]
     some = slice(None, None, max(1, len(rows) // _MOST_POINTS))
-    there = rows[some] + DOWN, columns[some] + ACROSS
-    ratio = _ratio(lowest[there], highest[there], values[some])
-    weights = _relief(log_dense)[rows, columns]
+    there = rows[some], columns[some]
+    ratio = _ratio(dense.expected[0][there], dense.expected[1][there], values[some])
+    lowest, highest = (
+        np.pad(edge, ((DOWN, DOWN), (ACROSS, ACROSS)), constant_values=nothing)
+        for edge, nothing in zip(dense.expected, (np.inf, -np.inf), strict=True)
+    )
+    weights = dense.relief[rows, columns]
     best = np.sort(np.argsort(-weights, kind="stable")[:_MOST_POINTS])
     rows, columns, values, weights = rows[best], columns[best], values[best], weights[best]
     if (total := weights.sum()) < _FEWEST_POINTS / 4:
@@ -130,6 +145,7 @@ def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
         _SHARP * (plain[0] - floor / 2),
         _SHARP * (plain[1] - floor / 2),
         _SHARP * (flipped.sum(axis=0) - floor),
+        1.0,
     )
     return agreement, ratio
 
@@ -164,39 +180,6 @@ def _agreed(
                 share[j] += weight if fits else zero
     # A's cell at p - s has been looked at: the other way round.
     return shares[:, ::-1, ::-1].copy()
-
-
-def _around(log_range: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What a point may say that lands on a cell or beside it; padded, NaN-free: nothing fits there.
-
-    Where a thing ends, nobody knows to a cell which of two distances a sensor sees.
-    """
-    known, kernel = np.isfinite(log_range), np.ones((3, 3), np.uint8)
-    low = cv2.erode(np.where(known, log_range, np.float32(np.inf)), kernel)
-    high = cv2.dilate(np.where(known, log_range, np.float32(-np.inf)), kernel)
-    edges = ((DOWN, DOWN), (ACROSS, ACROSS))
-    return (
-        np.pad(low - np.float32(_TOLERANCE), edges, constant_values=np.inf),
-        np.pad(high + np.float32(_TOLERANCE), edges, constant_values=-np.inf),
-    )
-
-
-def _relief(log_range: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(h, w) in [0, 1]: how much a displacement would be noticed there."""
-    beside, above = _deviation(log_range, (9, 1)), _deviation(log_range, (1, 5))
-    # A road's distance changes from row to row, and says nothing of what is beside.
-    return np.minimum(beside + _ROAD * above, 1)
-
-
-def _deviation(log_range: NDArray[np.float32], box: tuple[int, int]) -> NDArray[np.float32]:
-    """(h, w) in [0, 1]: of what is known in a box (width, height) around each known cell."""
-    known = np.isfinite(log_range)
-    filled = np.where(known, log_range, 0).astype(np.float32)
-    count = cv2.blur(known.astype(np.float32), box)
-    mean = cv2.blur(filled, box) / np.maximum(count, 1e-3)
-    square = cv2.blur(filled * filled, box) / np.maximum(count, 1e-3)
-    deviation = np.sqrt(np.maximum(square - mean * mean, 0))
-    return np.where(known, np.minimum(deviation / _RELIEF, 1), 0).astype(np.float32)
 
 
 def _ratio(

@@ -23,6 +23,13 @@ _BRIGHTEST = 3.0
 """An outline counts for no more than this many times the mean of its picture."""
 _LEAST = 0.004
 """Share of the cells that must hold an outline, or it says nothing of where it is."""
+_TOLERANCE = 0.12
+"""Two ranges agree if their logarithms differ by less."""
+_RELIEF = 0.15
+"""Deviation of the logarithm of the distance around a cell that makes its point count in full: on
+a wall that fills the view, every displacement agrees."""
+_ROAD = 0.25
+"""What relief along a column counts, beside that along a row."""
 
 
 Spectrum = NDArray[np.complexfloating[Any, Any]]
@@ -34,10 +41,21 @@ def step_of(size: tuple[int, int]) -> int:
     return max(1, -(-size[1] // WIDEST))
 
 
-def blocks(array: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-    """(H, W) -> (H / step, step, W / step, step), without what is left over at the edges."""
+def mean_of_cells(array: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """(H, W) -> (H // step, W // step), without what is left over at the edges."""
     height, width = (n // step for n in array.shape)
-    return array[: height * step, : width * step].reshape(height, step, width, step)
+    whole = array[: height * step, : width * step]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def most_of_cells(array: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """(H, W) -> (H // step, W // step) maxima, without what is left over at the edges."""
+    height, width = (n // step for n in array.shape)
+    rows = array[: height * step].reshape(height, step, -1).max(axis=1)
+    most: NDArray[np.float32] = rows[:, : width * step : step].copy()
+    for offset in range(1, step):
+        np.maximum(most, rows[:, offset : width * step : step], out=most)
+    return most
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,39 @@ class Sight:
         low = self.range_m[-(len(self.range_m) // 3) :]
         known = low[np.isfinite(low)]
         return float(np.median(known)) if known.size else None
+
+    @cached_property
+    def log_range(self) -> NDArray[np.float32]:
+        """(h, w) logarithms of the ranges, NaN where unknown."""
+        if self.range_m is None:
+            return np.full(self.outlines.shape, np.nan, np.float32)
+        with np.errstate(all="ignore"):
+            return np.log(self.range_m)
+
+    @cached_property
+    def points(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+        """Rows, columns and logarithms of the ranges that are known."""
+        rows, columns = np.nonzero(np.isfinite(self.log_range))
+        return rows, columns, self.log_range[rows, columns]
+
+    @cached_property
+    def expected(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(h, w) least and greatest logarithm of a range that agrees; where nothing does, the least
+        is the greater one.
+
+        Where a thing ends, nobody knows to a cell which of two distances a sensor sees.
+        """
+        known, kernel = np.isfinite(self.log_range), np.ones((3, 3), np.uint8)
+        least = cv2.erode(np.where(known, self.log_range, np.float32(np.inf)), kernel)
+        greatest = cv2.dilate(np.where(known, self.log_range, np.float32(-np.inf)), kernel)
+        return least - np.float32(_TOLERANCE), greatest + np.float32(_TOLERANCE)
+
+    @cached_property
+    def relief(self) -> NDArray[np.float32]:
+        """(h, w) in [0, 1]: how much a displacement would be noticed there."""
+        beside, above = _deviation(self.log_range, (9, 1)), _deviation(self.log_range, (1, 5))
+        # A road's distance changes from row to row, and says nothing of what is beside.
+        return np.minimum(beside + _ROAD * above, 1)
 
     @cached_property
     def spectra(self) -> tuple[Spectrum, Spectrum]:
@@ -138,3 +189,14 @@ def jumps(near: NDArray[np.float32], *, unknown: float = 0.0) -> NDArray[np.floa
     strength = np.zeros_like(near)
     strength[:, 1:-1] = np.sqrt(np.where(known, np.minimum(bend, 0.3), 0))
     return strength
+
+
+def _deviation(log_range: NDArray[np.float32], box: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w) in [0, 1]: of what is known in a box (width, height) around each known cell."""
+    known = np.isfinite(log_range)
+    filled = np.where(known, log_range, 0).astype(np.float32)
+    count = cv2.blur(known.astype(np.float32), box)
+    mean = cv2.blur(filled, box) / np.maximum(count, 1e-3)
+    square = cv2.blur(filled * filled, box) / np.maximum(count, 1e-3)
+    deviation = np.sqrt(np.maximum(square - mean * mean, 0))
+    return np.where(known, np.minimum(deviation / _RELIEF, 1), 0).astype(np.float32)

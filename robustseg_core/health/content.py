@@ -88,13 +88,15 @@ class RunningMedian:
     Args:
         most: messages that it is taken of.
         least: messages before it is known.
+        rarely: once it is of `most` messages, one in so many is learned, so that it reaches back
+            that many times as far.
     """
 
-    def __init__(self, most: int, *, least: int = 10) -> None:
-        self._most, self._least = most, min(least, most)
+    def __init__(self, most: int, *, least: int = 10, rarely: int = 1) -> None:
+        self._most, self._least, self._rarely = most, min(least, most), rarely
         self._ring: NDArray[np.float64] | None = None
         self._median: NDArray[np.float64] | None = None
-        self._learned = self._median_of = self._doubtful = 0
+        self._learned = self._median_of = self._doubtful = self._passed = 0
 
     @property
     def known(self) -> bool:
@@ -122,6 +124,9 @@ class RunningMedian:
             self._doubtful += 1
             if self._doubtful % _GRUDGING:
                 return
+        self._passed += 1
+        if self._learned >= self._most and self._passed % self._rarely:
+            return
         if self._ring is None:
             self._ring = np.empty((self._most, *np.shape(value)))
         self._ring[self._learned % self._most] = value
@@ -130,7 +135,7 @@ class RunningMedian:
     def clear(self) -> None:
         """Forget everything."""
         self._ring = self._median = None
-        self._learned = self._median_of = self._doubtful = 0
+        self._learned = self._median_of = self._doubtful = self._passed = 0
 
 
 def above(value: float, limit: float) -> float:

@@ -248,6 +248,10 @@ class HealthMonitor:
         self.advance(now_ns)
         return tuple(n for n, s in self._streams.items() if s.state.usable and s.blocked is None)
 
+    def states(self) -> dict[str, State]:
+        """The state of every stream, as `report` had it if no time had passed since."""
+        return {name: _believed(stream) for name, stream in self._streams.items()}
+
     def report(self, now_ns: int) -> dict[str, Health]:
         """The opinion of every stream at this moment."""
         self.advance(now_ns)
@@ -319,7 +323,7 @@ class HealthMonitor:
                 stream.become(State.LIVE, now_ns, *stream.notes)
 
     def _health(self, stream: _Stream, now_ns: int) -> Health:
-        state, findings = stream.state, stream.findings
+        state, findings = _believed(stream), stream.findings
         if stream.mode == DEAD:
             speaks = stream.arrival.last_ns is not None and not stream.arrival.silent_ns(now_ns)
             text = "its mode is dead" + "; it speaks, and mode auto would use it" * speaks
@@ -353,10 +357,10 @@ class HealthMonitor:
         ):
             findings = (stream.arrival.silence(now_ns),)
         elif stream.state.usable and stream.compared is not None and stream.compared.fatal:
-            state, findings = State.DEAD, (stream.compared,)
+            findings = (stream.compared,)
         elif stream.state.usable:
             if stream.compared is not None:
-                state, findings = State.DEGRADED, (stream.compared, *findings)
+                findings = (stream.compared, *findings)
             live = stream.state is State.LIVE
             told = stream.notes if live and stream.doubtful >= self._config.doubts_to_warn else ()
             notices = (finding for until_ns, finding in stream.notices if now_ns < until_ns)
@@ -374,3 +378,10 @@ class HealthMonitor:
             received=stream.received,
             rejected=dict(stream.rejected),
         )
+
+
+def _believed(stream: _Stream) -> State:
+    """The state that is told: of whom its peers prove wrong it is DEAD, and nobody forgets why."""
+    if not stream.state.usable or stream.compared is None:
+        return stream.state
+    return State.DEAD if stream.compared.fatal else State.DEGRADED

@@ -6,18 +6,22 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
+from robustseg_core.health.coverage import Coverage
 from robustseg_core.types import Fault
 
 _LINES = 60
 """Lines on which neighbors are compared."""
 _APART = np.float32(0.25)
 """Neighbors whose depths differ by more than this share are unrelated."""
+_GRID = 48, 36
+"""Columns and rows of the directions."""
 _RESTLESS = 0.12
 """Share of pixels that come and go in any scene: a robot that starts to move is no fault."""
 
@@ -38,6 +42,13 @@ class DepthLimits(Strict):
         gt=1,
         description="INVALID_DEPTH when pixels come and go this many times as much as "
         "usual; weighted by the square of what is lost.",
+    )
+    soiled_share: float = Field(
+        0.03,
+        gt=0,
+        le=1,
+        description="COVERED when more of the directions that used to have depth have none, and "
+        "others above them have.",
     )
     usual_frames: int = Field(
         100, ge=10, description="Images that the own medians are taken of.", json_schema_extra=FIXED
@@ -70,6 +81,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
             RunningMedian(most),
             RunningMedian(most),
         )
+        self._coverage = Coverage()
         self._before: NDArray[np.bool_] | None = None
         self._shape: tuple[int, ...] = ()
 
@@ -77,6 +89,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         """Forget how the images used to be."""
         for usual in (self._share, self._median, self._coming):
             usual.clear()
+        self._coverage.clear()
         self._before = None
 
     def measure(self, data: NDArray[np.float32]) -> Iterator[Statistic]:
@@ -109,7 +122,7 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         )
         badness = unrelated / limits.unrelated_share
         yield Statistic("unrelated_share", Fault.NOISY, badness, text, fatal=True)
-        doubts = list(self._holes(valid, share))
+        doubts = [*self._holes(valid, share), self._soiled(valid)]
         yield from doubts
         bad = any(doubt.badness > 1 for doubt in doubts)
         self._share.learn(share, bad=bad)
@@ -134,6 +147,20 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
                 "median depth {:.4g} m, usually {:.4g}; {}".format, median, usual, way_out
             )
             yield Statistic("unit_ratio", Fault.DEPTH_UNIT, badness, text, fatal=True)
+
+    def _soiled(self, valid: NDArray[np.bool_]) -> Statistic:
+        """Dirt on the lens stays where it is."""
+        size = min(_GRID[0], valid.shape[1]), min(_GRID[1], valid.shape[0])
+        answers = cv2.resize(valid.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        share = self._coverage.lost(np.atleast_2d(answers))
+        limit = self.limits.soiled_share
+        text = partial(
+            "{:.0%} of the directions that used to have depth have none, limit {:.0%}; is the "
+            "lens clean?".format,
+            share,
+            limit,
+        )
+        return Statistic("soiled_share", Fault.COVERED, share / limit, text)
 
     def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Statistic]:
         limits, before = self.limits, self._before

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 from robustseg_core.codecs.points import Cloud
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
+from robustseg_core.health.coverage import Coverage
 from robustseg_core.types import Fault
 
 _SAMPLE = 12_000
@@ -25,6 +26,10 @@ _LASERS, _RUN = 4, 4000
 """Busiest lasers whose ranges are followed from point to point; points of each."""
 _ROUGH_EVERY = 3
 """Scans from one look at the noise to the next: half of the check's time is spent on it."""
+_GRID, _STEEP = (24, 60), 0.5
+"""Rows and columns of the directions, and the sine of the steepest elevation that has its own."""
+_RARELY, _QUICK = 20, 1 / 8
+"""Scans of which one teaches what the intensity usually is, and weight of the newest one now."""
 _SIGMA = 1 / (0.3186 * 6**0.5)
 """From the lower quartile of |a - 2 b + c| to the deviation of white noise; fog answers with so
 many stray points that the median is theirs."""
@@ -67,6 +72,20 @@ class LidarLimits(Strict):
     noise_ratio: float = Field(
         2.0, ge=1, description="... if also this many times the own median (foliage is rough)."
     )
+    soiled_share: float = Field(
+        0.03,
+        gt=0,
+        le=1,
+        description="COVERED, too, when more of the directions that used to answer are silent, "
+        "and others above them are not.",
+    )
+    dim_intensity: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="DIM when more of the intensity of the last minutes is lost (dew, dirt, a "
+        "laser that grows weak).",
+    )
     usual_scans: int = Field(
         30, ge=5, description="Scans that the own medians are taken of.", json_schema_extra=FIXED
     )
@@ -80,13 +99,18 @@ class LidarCheck(ContentCheck[Cloud]):
         self._count, self._sectors, self._lasers, self._noise = (
             RunningMedian(limits.usual_scans, least=5) for _ in range(4)
         )
+        self._intensity = RunningMedian(limits.usual_scans, rarely=_RARELY)
+        self._dimmed = 0.0
+        self._coverage = Coverage()
         self._scans = 0
         self._newest_noise: float | None = None
 
     def reset(self) -> None:
         """Forget how the scans used to be."""
-        for usual in (self._count, self._sectors, self._lasers, self._noise):
+        for usual in (self._count, self._sectors, self._lasers, self._noise, self._intensity):
             usual.clear()
+        self._coverage.clear()
+        self._dimmed = 0.0
         self._scans = 0
 
     def measure(self, data: Cloud) -> Iterator[Statistic]:
@@ -117,7 +141,10 @@ class LidarCheck(ContentCheck[Cloud]):
         self._scans += 1
         noise = self._newest_noise
         whole = count >= 0.7 * usual  # what is thinned has no neighbors any more
+        intensity = None if data.intensity is None else float(np.median(data.intensity[::step]))
         doubts = [
+            *self._dim(intensity),
+            self._soiled(x, y, z / range_m),
             self._sparse(count, usual),
             *self._blocked(sectors, step),
             *self._dead(lasers, step),
@@ -131,6 +158,42 @@ class LidarCheck(ContentCheck[Cloud]):
         self._lasers.learn(lasers, bad=bad)
         if noise is not None:
             self._noise.learn(noise, bad=bad)
+        if intensity is not None:
+            self._intensity.learn(intensity, bad=bad)
+
+    def _dim(self, intensity: float | None) -> Iterator[Statistic]:
+        """What returns returns weakly; the mean of the latest scans."""
+        if intensity is None or not self._intensity.known or self._intensity.value <= 0:
+            return
+        lost = 1 - intensity / self._intensity.value
+        self._dimmed += _QUICK * (lost - self._dimmed)
+        limit = self.limits.dim_intensity
+        text = partial(
+            "{:.0%} of the intensity of the last minutes is lost, limit {:.0%}; is the window "
+            "clean?".format,
+            self._dimmed,
+            limit,
+        )
+        yield Statistic("dim_intensity", Fault.DIM, self._dimmed / limit, text)
+
+    def _soiled(
+        self, x: NDArray[np.float32], y: NDArray[np.float32], sine: NDArray[np.float32]
+    ) -> Statistic:
+        """Dirt on the window stays where it is."""
+        above, across = _GRID
+        rows = np.clip((_STEEP - sine) * (above / (2 * _STEEP)), 0, above - 1).astype(np.intp)
+        turn = np.arctan2(y, x) * (across / (2 * np.pi)) + across / 2
+        columns = np.clip(turn, 0, across - 1).astype(np.intp)
+        seen = np.bincount(rows * across + columns, minlength=above * across) > 0
+        share = self._coverage.lost(seen.reshape(above, across).astype(np.float32))
+        limit = self.limits.soiled_share
+        text = partial(
+            "{:.0%} of the directions that used to answer are silent, limit {:.0%}; is the window "
+            "clean?".format,
+            share,
+            limit,
+        )
+        return Statistic("soiled_share", Fault.COVERED, share / limit, text)
 
     def _sparse(self, count: int, usual: float) -> Statistic:
         badness = below(count, self.limits.sparse_ratio * usual)

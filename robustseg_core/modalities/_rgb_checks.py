@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
+from robustseg_core.modalities._rgb_creep import RARELY, Creep, Look, structure
 from robustseg_core.modalities._rgb_steps import Steps
 from robustseg_core.types import Fault
 
@@ -27,6 +28,8 @@ _ON_LINES = 40_000
 _BLOCKS, _FINE_BLOCKS = 10, 20
 _SPEAKING = 30
 """Blocks that have to have structure for a share of them to mean something."""
+_FELL = 0.25
+"""Of how much structure is left everywhere, a block that fell silent has less."""
 _IMPULSE = 48
 """Gray levels by which an impulse stands out on both sides."""
 _LIT = 20.0
@@ -111,6 +114,36 @@ class ImageLimits(Strict):
         description="STUCK in part when whole columns or rows of more than this share stand still "
         "to the last bit while the rest changes.",
     )
+    dim_light: float = Field(
+        0.5, gt=0, le=1, description="DIM when more of the light of the last minutes is lost, ..."
+    )
+    dim_contrast: float = Field(
+        0.4, gt=0, le=1, description="... if more of their contrast is lost, too."
+    )
+    veil_gray: float = Field(
+        22.0,
+        gt=0,
+        description="HAZY when what is dark is this much brighter than in the last minutes, ...",
+    )
+    veil_contrast: float = Field(
+        0.18, gt=0, le=1, description="... if more of their contrast is lost."
+    )
+    blur_detail: float = Field(
+        0.22,
+        gt=0,
+        le=1,
+        description="BLURRED, too, when more of the structure of the last minutes is lost, ...",
+    )
+    blur_sharpness: float = Field(
+        0.4, gt=0, le=1, description="... if more of their sharpness is lost, too."
+    )
+    soiled_share: float = Field(
+        0.06,
+        gt=0,
+        le=1,
+        description="COVERED, too, when more of the image than this stands while the rest "
+        "moves, and used to move.",
+    )
     usual_frames: int = Field(
         300, ge=10, description="Images that the own medians are taken of.", json_schema_extra=FIXED
     )
@@ -123,12 +156,13 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         self.limits = limits
         most = limits.usual_frames
         self._sharpness, self._noise, self._color = (
-            RunningMedian(most),
+            RunningMedian(most, rarely=RARELY),
             RunningMedian(most),
             RunningMedian(most),
         )
         self._silent = RunningMedian(min(most, 100))
         self._steps = Steps()
+        self._creep = Creep(most)
         self._shape: tuple[int, ...] = ()
 
     def reset(self) -> None:
@@ -136,6 +170,7 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         for usual in (self._sharpness, self._noise, self._color, self._silent):
             usual.clear()
         self._steps.reset()
+        self._creep.reset()
 
     def measure(self, data: NDArray[np.uint8]) -> Iterator[Statistic]:
         """BLACK, SATURATED, FLAT, all COVERED and all NOISY are fatal; the others are doubts."""
@@ -148,20 +183,35 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         mean, std = (np.ravel(moment) for moment in cv2.meanStdDev(sample))
         gray = np.ascontiguousarray(sample[..., 1])  # green carries most of the light
         yield from self._light(gray, mean, std)
-        silent = _silent(gray, _BLOCKS)
+        silent = structure(gray, _BLOCKS)
         yield from self._cover(gray, silent)
         lines = _Lines(data)
         yield from self._unrelated(lines)
-        lost = self._lost(silent)
-        blur = self._blur(lines) if lost.badness <= 1 else ()  # a cover is smooth, of course
-        doubts = [lost, *blur, *self._grain(lines), *self._tint(mean), *self._step(sample, silent)]
+        look = self._creep.look(gray, float(mean[1]), float(std[1]))
+        dim = self._dim(look)
+        lost = self._lost(silent, look)
+        dulled = 1 - lines.sharpness / self._sharpness.value if self._sharpness.known else 0.0
+        # A cover is smooth, of course, and so is the dark; out of focus, dark and bright mix.
+        blur = self._blur(lines, look, dulled) if max(lost.badness, dim.badness) <= 1 else ()
+        sharp = dulled <= self.limits.blur_sharpness / 2
+        doubts = [
+            dim,
+            *([self._hazy(look)] if sharp else []),
+            lost,
+            self._soiled(look),
+            *blur,
+            *self._grain(lines),
+            *self._tint(mean),
+            *self._step(sample, silent),
+        ]
         yield from doubts
         self._learn(lines, silent, mean, bad=any(doubt.badness > 1 for doubt in doubts))
 
     def _learn(self, lines: _Lines, silent: Any, mean: NDArray[Any], *, bad: bool) -> None:
         self._sharpness.learn(lines.sharpness, bad=bad)
         self._noise.learn(lines.noise, bad=bad)
-        self._silent.learn(silent < self.limits.flat_std, bad=bad)
+        self._silent.learn(silent, bad=bad)
+        self._creep.learn(bad=bad)
         if mean.max() >= _LIT:
             self._color.learn(_tint(mean), bad=bad)
 
@@ -191,7 +241,7 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         limits = self.limits
         share = np.count_nonzero(silent < limits.one_color_std) / silent.size
         if share > 0.8:  # large blocks miss the edge of a cover: look closer
-            fine = float((_silent(gray, _FINE_BLOCKS) < limits.one_color_std).mean())
+            fine = float((structure(gray, _FINE_BLOCKS) < limits.one_color_std).mean())
             text = partial(
                 "{:.0%} of the image holds one color, limit {:.0%}".format, fine, limits.dead_share
             )
@@ -205,13 +255,15 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         badness = share / limits.covered_always_share
         yield Statistic("covered_always_share", Fault.COVERED, badness, text)
 
-    def _lost(self, silent: NDArray[Any]) -> Statistic:
-        """Blocks that usually have structure, and now have none."""
+    def _lost(self, silent: NDArray[Any], look: Look) -> Statistic:
+        """Blocks that usually have structure, and now have none, and far less than the others."""
         limits = self.limits
         share = 0.0
         if self._silent.known:
-            speaks = self._silent.values < 0.5
+            usual = self._silent.values
+            speaks = usual >= limits.flat_std
             fell = (silent < limits.flat_std) & speaks
+            fell &= silent < _FELL * min(look.detail, 1.0) * usual
             share = float(fell.sum()) / max(int(speaks.sum()), _SPEAKING)
         text = partial(
             "{:.0%} of the image fell silent, limit {:.0%}".format, share, limits.covered_share
@@ -234,9 +286,58 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         )
         yield Statistic("unrelated", Fault.NOISY, badness, text, fatal=True)
 
-    def _blur(self, lines: _Lines) -> Iterator[Statistic]:
+    def _dim(self, look: Look) -> Statistic:
+        """The light goes out: an exposure, a lamp, a cover that lets some of it through."""
+        limits = self.limits
+        text = partial(
+            "{:.0%} of the light and {:.0%} of the contrast of the last minutes are lost, limits "
+            "{:.0%} and {:.0%}".format,
+            1 - look.light,
+            1 - look.contrast,
+            limits.dim_light,
+            limits.dim_contrast,
+        )
+        lost = (1 - look.light) / limits.dim_light, (1 - look.contrast) / limits.dim_contrast
+        return Statistic("dim_light", Fault.DIM, min(lost), text)
+
+    def _hazy(self, look: Look) -> Statistic:
+        """What is dark is not dark any more: dust, fog, glare."""
+        limits = self.limits
+        text = partial(
+            "what is dark is {:.0f} gray levels brighter than in the last minutes, and {:.0%} of "
+            "their contrast is lost; limits {:g} and {:.0%}".format,
+            look.veil,
+            1 - look.contrast,
+            limits.veil_gray,
+            limits.veil_contrast,
+        )
+        veiled = look.veil / limits.veil_gray, (1 - look.contrast) / limits.veil_contrast
+        return Statistic("veil_gray", Fault.HAZY, min(veiled), text)
+
+    def _soiled(self, look: Look) -> Statistic:
+        """Dirt stays where it is while the scene moves."""
+        limit = self.limits.soiled_share
+        text = partial(
+            "{:.0%} of the image stands while the rest moves, limit {:.0%}; is the lens "
+            "clean?".format,
+            look.soiled,
+            limit,
+        )
+        return Statistic("soiled_share", Fault.COVERED, look.soiled / limit, text)
+
+    def _blur(self, lines: _Lines, look: Look, dulled: float) -> Iterator[Statistic]:
         if self._sharpness.known:
-            usual = self._sharpness.value
+            limits, usual = self.limits, self._sharpness.value
+            text = partial(
+                "{:.0%} of the structure of the last minutes is lost, and {:.0%} of their "
+                "sharpness; limits {:.0%} and {:.0%}".format,
+                1 - look.detail,
+                dulled,
+                limits.blur_detail,
+                limits.blur_sharpness,
+            )
+            badness = min((1 - look.detail) / limits.blur_detail, dulled / limits.blur_sharpness)
+            yield Statistic("blur_detail", Fault.BLURRED, badness, text)
             text = partial("sharpness {:.2g}, usually {:.2g}".format, lines.sharpness, usual)
             badness = below(lines.sharpness, self.limits.sharpness_ratio * usual)
             yield Statistic("sharpness_ratio", Fault.BLURRED, badness, text)
@@ -302,16 +403,6 @@ class _Lines:
         self.noise = _SIGMA * _median(np.abs(right - left))
         steep = np.minimum(np.abs(left), np.abs(right)) > _IMPULSE
         self.impulses = np.count_nonzero(steep & ((left ^ right) < 0)) / steep.size
-
-
-def _silent(gray: NDArray[np.uint8], blocks: int) -> NDArray[np.float32]:
-    """(n, n) deviation within each block; n is `blocks`, or fewer where the image is tiny."""
-    blocks = max(1, min(blocks, min(gray.shape) // 4))
-    level = gray.astype(np.float32) - np.float32(128)
-    both = cv2.merge((level, level * level))  # two channels cost hardly more than one
-    moments = cv2.resize(both, (blocks, blocks), interpolation=cv2.INTER_AREA)
-    mean, square = moments[..., 0], moments[..., 1]
-    return np.sqrt(np.maximum(square - mean * mean, 0))
 
 
 def _tint(mean: NDArray[Any]) -> NDArray[np.float64]:

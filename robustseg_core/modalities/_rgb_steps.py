@@ -64,7 +64,8 @@ class Steps:
         if before is None or before.shape != sample.shape:
             self._still = None
             return 0.0
-        changed = (sample != before).any(axis=2).astype(np.float32)
+        red, green, blue = cv2.split(cv2.absdiff(sample, before))
+        changed = (cv2.max(cv2.max(red, green), blue) > 0).astype(np.float32)
         blocks = cv2.resize(changed, speaks.shape[::-1], interpolation=cv2.INTER_AREA) > 0
         best = np.zeros(0, np.bool_)
         for axis in (0, 1):  # columns, then rows

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.compressed_depth import compile_rvl, decode_depth
 from robustseg_core.codecs.fields import fingerprint
-from robustseg_core.evidence.sight import Sight, blocks, jumps, step_of
+from robustseg_core.evidence.sight import Sight, jumps, most_of_cells, step_of
 from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.camera import rays_of
 from robustseg_core.geometry.scene import Placed
@@ -198,7 +198,7 @@ class Depth(Modality):
 
     def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
         """Where the distance jumps, and the distances; of a cell, the nearest."""
-        near = blocks(frame.array[0], step_of(frame.array.shape[1:])).max(axis=(1, 3))
+        near = most_of_cells(frame.array[0], step_of(frame.array.shape[1:]))
         known = (near > 0) & (near < 1)  # 1 is anything nearer than `near_m`
         with np.errstate(all="ignore"):
             range_m = np.where(known, self.encoding.near_m / near * lengths, np.float32(np.nan))

@@ -14,7 +14,7 @@ from robustseg_core.codecs import events as formats
 from robustseg_core.codecs.event_cloud import EVENT_CLOUD, EventCloudDecoder
 from robustseg_core.codecs.events import EventDecoder, Events, Packet
 from robustseg_core.codecs.fields import as_bytes, fingerprint, sizes, stamp_of, word
-from robustseg_core.evidence.sight import Sight, blocks, step_of
+from robustseg_core.evidence.sight import Sight, mean_of_cells, step_of
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality, moment
@@ -324,7 +324,7 @@ class Event(Modality):
     def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
         """Where events fire."""
         seen = np.abs(frame.array).sum(axis=0)
-        fired = blocks(seen, step_of(seen.shape)).mean(axis=(1, 3))
+        fired = mean_of_cells(seen, step_of(seen.shape))
         return Sight.of(frame.stamp_ns, np.sqrt(fired))
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:

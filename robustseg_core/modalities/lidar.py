@@ -13,7 +13,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.points import Cloud, decode_points
-from robustseg_core.evidence.sight import Sight, blocks, jumps, step_of
+from robustseg_core.evidence.sight import Sight, jumps, most_of_cells, step_of
 from robustseg_core.geometry._nearest import compile_nearest
 from robustseg_core.geometry.scene import Placed
 from robustseg_core.geometry.view import View
@@ -174,7 +174,7 @@ class Lidar(Modality):
         """Where the range jumps, and the ranges; of a cell, the nearest."""
         share = frame.array[0]
         inverse = np.where(share > 0, 1 / np.maximum(share, _FLOOR), 0).astype(np.float32)
-        near = blocks(inverse, step_of(share.shape)).max(axis=(1, 3))
+        near = most_of_cells(inverse, step_of(share.shape))
         known = (near > 1) & (near < 1 / _FLOOR)  # neither beyond `max_range_m` nor at its floor
         with np.errstate(all="ignore"):
             range_m = np.where(known, self.encoding.max_range_m / near, np.float32(np.nan))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import fingerprint
 from robustseg_core.codecs.image import decode_compressed, decode_image
-from robustseg_core.evidence.sight import Sight, blocks, step_of, steps
+from robustseg_core.evidence.sight import Sight, mean_of_cells, step_of, steps
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality
@@ -134,7 +134,7 @@ class Rgb(Modality):
 
     def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
         """Where the picture steps."""
-        gray = blocks(frame.array.mean(axis=0), step_of(frame.array.shape[1:])).mean(axis=(1, 3))
+        gray = mean_of_cells(frame.array.mean(axis=0), step_of(frame.array.shape[1:]))
         return Sight.of(frame.stamp_ns, steps(gray))
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robustseg_core import config
 from robustseg_core.bag import Bag, BagWriter, Recorded, Recording
+from robustseg_core.blackbox.files import BlackBox
 from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
@@ -48,6 +49,9 @@ CAMERAS = "cameras"
 IN_SHORT = ("masks", "rate_hz", "coverage", "longest_gap_ms")
 """What of a camera's `totals` the whole result says."""
 
+BLACK_BOX = "black_box"
+"""Of a result: the folder of the faults' files."""
+
 
 def run_bags(
     paths: Sequence[Path],
@@ -58,6 +62,7 @@ def run_bags(
     faults: Sequence[FaultSpec] = (),
     seed: int = 0,
     video: bool = True,
+    black_box: bool = False,
     recipe: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
 ) -> dict[str, Any]:
@@ -74,6 +79,8 @@ def run_bags(
         faults: what is done to sensors on purpose.
         seed: of the faults.
         video: whether there is a film.
+        black_box: whether faults become files, in `out`/black_box; of several cameras, each in
+            its own folder.
         recipe: joins `result.json`, to be known again by; None: nothing does.
         on_progress: called with (messages read, messages in all, masks made).
 
@@ -99,13 +106,16 @@ def run_bags(
             rig = Rig(robot, spec, Deferred(spec), observe=doubted.__getitem__)
             timeline = Timeline(bag.spans)
             with ExitStack() as stack:
+                boxes = stack.enter_context(
+                    _black_boxes(rig, folder, bag.start_ns, wanted=black_box)
+                )
                 mcap = None
                 if rig.cameras:
                     mcap = stack.enter_context(BagWriter(folder / "mcap", compress=True))
                 views: dict[str, _View] = {}
                 for name, segmenter in rig.segmenters.items():
                     recorder = Recorder(
-                        folder / CAMERAS / name if rig.cameras else folder,
+                        _folder_of(folder, segmenter),
                         spec,
                         start_ns=bag.start_ns,
                         timeline=timeline,
@@ -125,6 +135,7 @@ def run_bags(
                         Score(stack.enter_context(truth), len(spec.classes), spec),
                         _Silence(segmenter, timeline.duration_ns),
                         doubted[name],
+                        boxes.get(name),
                     )
                 stages = _Stages(rig, engine, views)
                 with closing(stages.of(source, bag.message_count, on_progress)) as results:
@@ -169,6 +180,9 @@ def _finish(
         why=silence.log.why(silence.times_s),
     )
     account = _account(bag, view.segmenter, recorder, sums, view.last) | score.account()
+    if view.box is not None:
+        account["black_box"] = [f"{BLACK_BOX}/{path.name}" for path in view.box.written]
+        account["notices"] += view.box.complaints()
     account["confidence"] = score.confidence()
     account["notices"] += score.notices(sums["coverage"])
     result = recorder.write_result(**given, **account)
@@ -211,6 +225,11 @@ def _whole(
         for name, result in cameras.items()
     }
     first = next(iter(cameras.values()))
+    files = [
+        f"{CAMERAS}/{name}/{path}"
+        for name, one in cameras.items()
+        for path in one.get(BLACK_BOX, ())
+    ]
     result = {
         **{key: first[key] for key in ("robustseg", "trained", "provenance")},
         "modalities": list(streams_of(rig.spec.modalities, rig.config.topics)),
@@ -224,6 +243,7 @@ def _whole(
             *rig.together(own),
             *rig.in_one_frame(),
         ],
+        **({BLACK_BOX: files} if BLACK_BOX in first else {}),
         "rejected": {name: n for one in cameras.values() for name, n in one["rejected"].items()},
         "totals": {
             "masks": masks,
@@ -250,6 +270,29 @@ def _whole(
     moments = {name: view.recorder.moments for name, view in views.items()}
     report.write_cameras(folder, result, title=title, spec=rig.spec, moments=moments)
     return result
+
+
+@contextmanager
+def _black_boxes(
+    rig: Rig, folder: Path, start_ns: int, *, wanted: bool
+) -> Iterator[dict[str, BlackBox]]:
+    """Of a replay, whose clock is the recording's, by camera; all is written when it is left."""
+    boxes: dict[str, BlackBox] = {}
+    try:
+        for name, segmenter in rig.segmenters.items() if wanted else ():
+            told = segmenter.config.black_box.one_of(len(rig.segmenters))
+            own = str(_folder_of(folder, segmenter) / BLACK_BOX)
+            config = told.model_copy(update={"folder": own})
+            boxes[name] = BlackBox(segmenter, config, now_ns=start_ns, made="robustseg run")
+        yield boxes
+    finally:
+        for box in boxes.values():
+            box.close()
+
+
+def _folder_of(folder: Path, segmenter: Segmenter) -> Path:
+    """Where the results of a view lie; of one camera, with the run's."""
+    return folder / CAMERAS / segmenter.camera if segmenter.camera else folder
 
 
 def no_mask(result: Mapping[str, Any]) -> RobustsegError:
@@ -366,6 +409,8 @@ class _View:
     """Is told of each."""
     doubted: Doubted
     """Has the pictures of sensors that no mask is made of."""
+    box: BlackBox | None = None
+    """Keeps what happens around its faults."""
     last: LabelMap | None = None
     """The newest mask."""
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from robustseg_core.config import (
     AUTO,
+    BlackBoxConfig,
     HealthConfig,
     PointsConfig,
     StreamConfig,
@@ -91,6 +92,9 @@ class RobotConfig(Strict):
     sync: RobotSync = Field(default_factory=RobotSync, description="Deadline synchronizer.")
     health: HealthConfig = Field(default_factory=HealthConfig, description="Health monitor.")
     points: PointsConfig = Field(default_factory=PointsConfig, description="Labelled cloud.")
+    black_box: BlackBoxConfig = Field(
+        default_factory=BlackBoxConfig, description="What happened around a fault, as a file."
+    )
 
     @property
     def topics(self) -> dict[str, str]:

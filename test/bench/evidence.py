@@ -29,7 +29,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.run import robot_for
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import SECOND, Frame
+from robustseg_core.types import MS, SECOND, Frame
 from support.injuries import mirrored, scaled, turned
 
 BROKEN_S, LIMIT_S, REPLAYED_S = 5.0, 5.0, 2.0
@@ -75,6 +75,17 @@ def injuries(cell_deg: float) -> dict[str, Injure]:
         shown = other[i % len(other)][2].get(name)
         return None if shown is None else replace(shown, stamp_ns=looks[i][2][name].stamp_ns)
 
+    def stamped(lag_ms: float) -> Injure:
+        def injure(looks: list[Look], i: int, name: str, _: list[Look]) -> Sight | None:
+            """Of what was shown with such stamps, the synchronizer takes the nearest."""
+            wanted_ns = looks[i][2][name].stamp_ns - round(lag_ms * MS)
+            near = looks[max(0, i - 8) : i + 8]
+            sights = [sights[name] for _, _, sights in near if name in sights]
+            best = min(sights, key=lambda sight: abs(sight.stamp_ns - wanted_ns))
+            return replace(best, stamp_ns=best.stamp_ns + round(lag_ms * MS))
+
+        return injure
+
     cells = 6 / cell_deg
     return {
         "yaw 3 degrees": done(turned(0, cells / 2)),
@@ -84,6 +95,10 @@ def injuries(cell_deg: float) -> dict[str, Injure]:
         "pitch -6 degrees": done(turned(-cells, 0)),
         "roll 6 degrees": done(turned(0, 0, 6)),
         "mirrored": done(mirrored),
+        "stamps 80 ms late": stamped(80),
+        "stamps 80 ms early": stamped(-80),
+        "stamps 160 ms late": stamped(160),
+        "stamps 320 ms early": stamped(-320),
         "2 s old": earlier,
         "another street": elsewhere,
         "ranges x 2": done(scaled(2)),
@@ -111,10 +126,7 @@ def tried(
             shown = {k: s for k, s in shown.items() if k != name}
             if broken is not None:
                 shown[name] = broken
-        frames = {
-            k: Frame(k, stamp_ns if k == "event" else s.stamp_ns, s.outlines[None])
-            for k, s in shown.items()
-        }
+        frames = {k: Frame(k, s.stamp_ns, s.outlines[None]) for k, s in shown.items()}
         begun = time.process_time()
         check.look(frames, stamp_ns, cell_deg)
         spent += time.process_time() - begun

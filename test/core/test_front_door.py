@@ -48,6 +48,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         from robustseg_core import Segmentor  # noqa: F401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     ["import robustseg_core\ndir(robustseg_core)", "from robustseg_core import State, Fault", HELP],

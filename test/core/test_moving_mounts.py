@@ -122,6 +122,7 @@ def drive(made: Segmenter, arrivals: Iterable[tuple[int, str, Any]]) -> list[Any
     return [one for one in maps if one is not None]
 
 
+@pytest.mark.slow
 def test_a_mount_that_pans_makes_the_masks_of_one_that_stands():
     still = drive(fixed_mount(segmenter()), still_rows())
     made = moving_mount(segmenter())
@@ -198,6 +199,7 @@ def test_a_camera_that_pans_is_taken_where_it_was_when_it_looked():
         assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_is_encoded_again_while_the_mount_stands(monkeypatch):
     counts = {}
     for name, speed in (("stands", 0.0), ("pans", DEG_PER_S)):
@@ -277,6 +279,7 @@ def odometry(seconds: float) -> list[tuple[int, str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_base_that_drives_through_odom_disturbs_nobody():
     made, alone = fixed_mount(segmenter()), fixed_mount(segmenter())
     versions = set[int]()
@@ -289,6 +292,7 @@ def test_a_base_that_drives_through_odom_disturbs_nobody():
         np.testing.assert_array_equal(ours.ids, theirs.ids)
 
 
+@pytest.mark.slow
 def test_a_replay_reads_tf_and_leaves_it_where_nobody_hangs_on_it(tmp_path):
     def bag(name: str, written: list[tuple[int, str, Any]], *static: Any) -> Any:
         with BagWriter(tmp_path / name) as writer:

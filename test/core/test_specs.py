@@ -93,7 +93,7 @@ HEALTH = {
     *(f"health.{field}" for field in HealthConfig.model_fields),
     *(f"{m}.{f}" for m in modalities.available() for f in modalities.limits_of(m).model_fields),
     *constants(robustseg_core.health),
-    *constants(modalities, r"_\w+_(checks|steps)"),
+    *constants(modalities, r"_\w+_(checks|creep|steps)"),
     "types.ALARM",
 }
 SYNC = {

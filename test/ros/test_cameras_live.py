@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
+from robustseg_core.blackbox.again import Again, read
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output import messages, topics
@@ -87,9 +89,11 @@ def test_a_node_makes_a_mask_for_each_camera_and_tells_which_streams_made_it(wor
         hear(Image, f"{camera}/label_mask")
         hear(CameraInfo, f"{camera}/camera_info")
         hear(DiagnosticArray, f"{camera}/status")
-    world.segment("--params-file", str(tmp_path / "robot.yaml"))
+    box = tmp_path / "black_box"
+    options = ("-p", f"black_box.folder:={box}", "-p", "black_box.before_s:=2.0")
+    node = world.segment("--params-file", str(tmp_path / "robot.yaml"), *options)
     world.until(lambda: world.node.count_publishers("/robustseg/left/status"), "the node")
-    world.play(tmp_path / "bag")
+    player = world.play(tmp_path / "bag")
     used: dict[str, set[str]] = {"front": set(), "left": set()}
 
     def all_used() -> bool:
@@ -131,6 +135,22 @@ def test_a_node_makes_a_mask_for_each_camera_and_tells_which_streams_made_it(wor
 
     known = world.until(told, "that the left camera is off")
     assert list(known) == ["rgb.front", "lidar.top", "rgb.left"]
+    assert player.end(signal.SIGKILL) == -signal.SIGKILL
+    world.until(lambda: health_of(health, "rgb.front") == "DEAD", "that all are silent")
+    assert node.end(signal.SIGTERM) == 0, node.output
+    files = sorted(box.glob("*.mcap"))
+    for camera in ("front", "left"):  # what a person switches off is no fault
+        mine = [path for path in files if f"Z_{camera}_" in path.name]
+        assert mine and str(mine[-1]) in node.output, node.output
+        assert not any("rgb.left_disabled" in path.name for path in mine)
+    for path in files:  # equal, whatever the node's threads did, and when
+        assert Again(read(path)).run().differences == []
+
+
+def health_of(said: list[Any], stream: str) -> str:
+    """The newest state of it that /diagnostics has."""
+    known = messages.read_health(said[-1], "robustseg").get(stream)
+    return "" if known is None else known.state.value
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
+from robustseg_core.blackbox.again import Again, read
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.output.messages import read_status
 from robustseg_core.output.reasons import faults
@@ -105,9 +106,10 @@ def test_masks_keep_coming_while_the_camera_is_dead(world, bag):
     assert "Traceback" not in node.output + player.output
 
 
-def test_a_camera_that_is_shot_and_reborn_is_used_again(world, bag):
-    ear = Ear(world)
-    node = world.segment("--params-file", str(ROBOT))
+def test_a_camera_that_is_shot_and_reborn_is_used_again(world, bag, tmp_path):
+    ear, box = Ear(world), tmp_path / "black_box"
+    options = ("-p", f"black_box.folder:={box}", "-p", "black_box.before_s:=2.0")
+    node = world.segment("--params-file", str(ROBOT), *options)
     world.until(ear.hears, "the node")
     others = ("depth", "event", "lidar")
     forever = ("--restamp", "--loop", "0")
@@ -138,3 +140,7 @@ def test_a_camera_that_is_shot_and_reborn_is_used_again(world, bag):
     assert min(gaps) > 0 and max(gaps) < SECOND
     assert rest.end() == 0 and node.end(signal.SIGTERM) == 0, node.output
     assert "Traceback" not in node.output + rest.output
+    files = sorted(box.glob("*.mcap"))
+    assert any("rgb_silent" in path.name and str(path) in node.output for path in files)
+    for path in files:  # equal, whatever the node's threads did, and when
+        assert Again(read(path)).run().differences == []

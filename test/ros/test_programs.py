@@ -11,6 +11,7 @@ BLOCK = "import sys; sys.modules[{module!r}] = None; "
 START = "from robustseg_ros.programs import {program}; sys.exit({program}())"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "module", "way_out"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 
@@ -44,6 +46,7 @@ sys.exit(running.run(lambda words: Worker()))
 """
 
 
+@pytest.mark.slow
 def test_the_executor_outlives_the_thread_that_spreads_a_signal(world, tmp_path):
     """rclpy's thread walks through guard conditions; a destroyed one is a segmentation fault."""
     path = tmp_path / "program.py"
@@ -53,6 +56,7 @@ def test_the_executor_outlives_the_thread_that_spreads_a_signal(world, tmp_path)
     assert program.output.splitlines() == ["the context lives: False", "closed"]
 
 
+@pytest.mark.slow
 def test_whoever_leaves_has_said_everything():
     code = "import sys; from robustseg_ros.running import leave; print('said', end=''); leave(3)"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)

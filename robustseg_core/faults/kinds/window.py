@@ -134,6 +134,8 @@ class Dew(Seen, Creeping):
         {
             Fault.BLURRED,
             Fault.FLAT,
+            Fault.HAZY,
+            Fault.DIM,
             Fault.COVERED,
             Fault.SPARSE_CLOUD,
             Fault.NO_EVENTS,
@@ -170,6 +172,7 @@ class Dust(Seen, Creeping):
     may: ClassVar = frozenset(
         {
             Fault.FLAT,
+            Fault.HAZY,
             Fault.COVERED,
             Fault.DISCOLORED,
             Fault.INVALID_DEPTH,
@@ -214,6 +217,7 @@ class Fading(Seen, Creeping):
     may: ClassVar = frozenset(
         {
             Fault.BLACK,
+            Fault.DIM,
             Fault.FLAT,
             Fault.COVERED,
             Fault.INVALID_DEPTH,

@@ -200,6 +200,7 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path, make, said):
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
+@pytest.mark.slow
 def test_ffmpeg_says_nothing_by_itself(tmp_path):
     """In a process of its own: FFmpeg asks only once how much it is to say."""
     program = """

@@ -245,6 +245,7 @@ def test_a_defect_is_told_where_nothing_can_be_written(capsys, monkeypatch):
     assert "--verbose" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_text_that_nests_too_deeply_is_its_author_s(capsys):
     import json
 
@@ -309,6 +310,7 @@ def test_any_text_goes_through_an_override(text):
     assert config.override({}, [word]) == {"weights": text}
 
 
+@pytest.mark.slow
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_no_override_ends_in_anything_but_a_sentence(key, value):
     try:

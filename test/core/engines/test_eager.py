@@ -44,6 +44,7 @@ def logits_of(spec: ModelSpec, frames: Mapping[str, Frame]) -> torch.Tensor:
         return MODELS[spec.architecture](images, alive, torch.tensor(told)).logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SPECS))
 @given(
     sets=st.lists(

@@ -60,6 +60,7 @@ def test_it_is_named_within_two_seconds_and_gone_within_two_of_relief(step_ns, o
     assert not world.backlog.load().overloaded
 
 
+@pytest.mark.slow
 @given(st.integers(1, BIN_NS), st.integers(1, 4))
 def test_a_hiccup_is_nothing(hiccup_ns, overtaken):
     world = World()

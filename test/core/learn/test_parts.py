@@ -30,6 +30,7 @@ def steps(model: nn.Module, part: nn.Module, optimizer: torch.optim.Optimizer, c
         optimizer.zero_grad()
 
 
+@pytest.mark.slow
 def test_a_part_has_its_own_rate_and_its_vectors_do_not_decay() -> None:
     _, part, optimizer = some(0)
     own = [g for g in optimizer.param_groups if any(p is part.weight for p in g["params"])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -216,6 +217,66 @@ def test_a_camera_that_loses_focus_degrades_and_a_dimmed_one_does_not() -> None:
     assert list(camera.check(blurred)) == []
 
 
+SPOTS = cv2.GaussianBlur(np.random.default_rng(4).normal(0, 1, (240, 320)), (0, 0), 12)
+
+
+LIGHT = cv2.GaussianBlur(np.random.default_rng(6).normal(0, 1, (240, 320)), (0, 0), 25)
+STREET = SCENE * 0.4 + (80 + LIGHT * 30 / LIGHT.std())[..., None]
+"""What is broad, too, as streets have it."""
+
+
+def dirty(image: np.ndarray, share: float) -> np.ndarray:
+    return np.where((np.quantile(SPOTS, share) > SPOTS)[..., None], (52, 44, 36), image)
+
+
+def veiled(image: np.ndarray, share: float) -> np.ndarray:
+    return image * (1 - share) + share * np.array((188, 172, 146))
+
+
+def dewy(image: np.ndarray, share: float) -> np.ndarray:
+    return image * (1 - share) + share * cv2.GaussianBlur(image, (0, 0), 16)
+
+
+CREEPS = {
+    # name: (fault, the amounts until which it must not be and by which it must be named, the image)
+    "light goes out": (Fault.DIM, 0.4, 0.75, lambda image, share: image * (1 - share)),
+    "dust": (Fault.HAZY, 0.05, 0.35, veiled),
+    "dew": (Fault.BLURRED, 0.1, 0.5, dewy),
+    "dirt": (Fault.COVERED, 0.02, 0.3, dirty),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CREEPS)
+def test_what_creeps_up_on_a_lens_is_named_in_time_and_nothing_else_is(kind: str) -> None:
+    """Too slowly for what was usual seconds ago."""
+    fault, early, most, broken = CREEPS[kind]
+    camera, found = Rgb(), {}
+    for k in range(750):
+        amount = max(0.0, (k - 350) / 400) * 1.2 * most
+        image = np.roll(STREET, (3 * k, k // 7), (1, 0))
+        image = np.clip(broken(image, amount), 0, 255).astype(np.uint8)
+        for finding in camera.check(image):
+            if finding.alarm:
+                found.setdefault(finding.fault, amount)
+    assert set(found) == {fault}
+    assert early < found[fault] <= most
+
+
+def test_a_camera_that_drives_for_long_is_well() -> None:
+    camera = Rgb()
+    for k in range(300):
+        image = np.roll(SCENE, (3 * k, k // 7), (1, 0))
+        assert not faults(camera.check(image)), k
+
+
+def test_of_a_camera_that_stands_nobody_says_that_its_lens_is_soiled() -> None:
+    camera = Rgb()
+    for k in range(300):
+        image = np.roll(SCENE, 3 * min(k, 100), 1)
+        assert not faults(camera.check(image)), k
+
+
 def test_pictures_show_the_scene_again() -> None:
     camera, view = Rgb(), View((240, 320))
     array = camera.encode([Reading("rgb", 0, "camera", SCENE)], view, 0)
@@ -397,6 +458,35 @@ def test_random_bytes_are_no_points() -> None:
 )
 def test_a_lidar_that_sees_less_than_usual_is_found_out(cloud: Cloud, expected) -> None:
     assert faults(seasoned().check(cloud)) == expected
+
+
+def weighed(share: float) -> Cloud:
+    cloud = sweep()
+    intensity = RNG.uniform(20, 200, len(cloud.xyz)).astype(np.float32)
+    return replace(cloud, intensity=intensity * np.float32(1 - share))
+
+
+def test_a_lidar_that_grows_weak_is_dim_however_slowly() -> None:
+    lidar, found = Lidar(), {}
+    for k in range(300):
+        share = max(0.0, (k - 100) / 200) * 0.6
+        for finding in lidar.check(weighed(share)):
+            if finding.alarm:
+                found.setdefault(finding.fault, share)
+    assert set(found) == {Fault.DIM} and 0.25 < found[Fault.DIM] < 0.45
+
+
+def test_dirt_on_the_window_of_a_lidar_and_on_the_lens_of_depth_is_a_cover() -> None:
+    lidar, depth, holes = Lidar(), Depth(), ROOM.copy()
+    holes[120:200, 100:180] = np.nan
+    for k in range(90):
+        cloud, turn = sweep(), np.linspace(-180, 180, 400, endpoint=False).repeat(16)
+        if k >= 50:
+            kept = ~((np.abs(turn) < 40) & (cloud.ring < 12) & (cloud.ring > 3))
+            cloud = replace(cloud, xyz=cloud.xyz[kept], ring=cloud.ring[kept])
+        found = faults(lidar.check(cloud)), faults(depth.check(holes if k >= 50 else ROOM))
+        assert k >= 50 or found == ([], [])
+    assert found == ([(Fault.COVERED, False)], [(Fault.COVERED, False)])
 
 
 def test_a_first_scan_without_returns_is_empty() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from robustseg_core.bag import Bag
+from robustseg_core.cli.entry import app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults.schedule import parse_kill
 from robustseg_core.recording.run import robot_for, run_bags
@@ -129,3 +132,28 @@ def test_who_takes_one_camera_gets_the_likeliest_of_a_guess_or_the_one_that_is_m
         assert told.topics == {"rgb": "/left/image", "lidar": "/top/points"}
         with pytest.raises(RobustsegError, match="2 cameras"):
             robot_for(recorded, bag / "robot.yaml", ())
+
+
+def test_each_camera_has_its_black_box_and_each_file_is_explained(bag, tmp_path) -> None:
+    words = ("black_box.before_s=0.6", "black_box.after_s=0.3")
+    made = run(bag, tmp_path / "out", *words, faults=[parse_kill("lidar.top@1.4")], black_box=True)
+    names = {name: Path(name).stem.split("Z_")[1] for name in made["black_box"]}
+    assert {(name.split("/")[1], told) for name, told in names.items()} == {
+        ("front", "front_lidar.top_silent"),
+        ("left", "left_rgb.left_silent"),
+        ("left", "left_lidar.top_silent"),
+    }
+    for name in CAMERAS:
+        own = json.loads((tmp_path / "out" / "cameras" / name / "result.json").read_text())
+        told = [f"cameras/{name}/{path}" for path in own["black_box"]]
+        assert told == [path for path in made["black_box"] if f"/{name}/" in path]
+    for name in names:
+        out = tmp_path / "explained"
+        said = CliRunner().invoke(app, ["explain", str(tmp_path / "out" / name), "-o", str(out)])
+        assert said.exit_code == 0, said.output
+        camera = name.split("/")[1]
+        page = (out / "report.html").read_text()
+        assert f"What happened: camera {camera}: " in page and "equal, to the bit" in page
+        assert page.count("data:image/png;base64") >= 1 + 3  # the timeline, and who shows something
+        account = json.loads((out / "explain.json").read_text())
+        assert account["decisions"] >= 5 and account["notices"] == []

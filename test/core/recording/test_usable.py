@@ -67,6 +67,7 @@ def looked_at(path: Any, said: dict[str, tuple[str, Any]]) -> Survey:
         return survey(bag)
 
 
+@pytest.mark.slow
 def test_inspect_calls_usable_what_the_modality_takes_and_nothing_else(tmp_path):
     said = messages()
     found = {topic.topic: topic for topic in looked_at(tmp_path / "all", said).topics}

@@ -1,0 +1,1 @@
+"""What happened around a fault: kept, written, and done again to the bit."""

@@ -1,0 +1,50 @@
+"""Directions that used to answer and do not any more: dirt on a lens, a bag on a LiDAR.
+
+What is far does not answer either, and scenes change; but they change from above, where the sky is,
+and dirt stays where it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+QUICK, SLOW = 1 / 10, 1 / 2000
+"""Weights of the newest message in how often a direction answers now, and usually."""
+SETTLED = 30
+"""Messages after which it is known what is usual."""
+ANSWERS, FADES, GONE = 0.7, 0.5, 0.1
+"""A direction that answers more often than this usually does; one that answers less often is about
+to be gone, and gone."""
+
+
+class Coverage:
+    """How often each direction of one sensor answers."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._messages = 0
+        self._now = self._usual = np.zeros((0, 0), np.float32)
+
+    def lost(self, answers: NDArray[np.float32]) -> float:
+        """Share of the directions that usually answer and are gone, but for those with nothing but
+        silence above them.
+
+        Args:
+            answers: (rows from above, columns) how much of each direction answers, in [0, 1].
+        """
+        if self._now.shape != answers.shape:
+            self._now, self._usual, self._messages = answers.copy(), answers.copy(), 0
+        self._messages += 1
+        self._now += max(QUICK, 1 / self._messages) * (answers - self._now)
+        usual = self._usual > ANSWERS
+        gone = usual & (self._now < GONE)
+        gone[np.logical_and.accumulate(~usual | (self._now < FADES), axis=0)] = False
+        slow = 1 / self._messages if self._messages <= SETTLED else SLOW
+        self._usual += slow * (answers - self._usual)
+        if self._messages < SETTLED:
+            return 0.0
+        return float(gone.sum() / max(usual.sum(), 1))
