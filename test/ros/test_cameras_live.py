@@ -136,7 +136,8 @@ def test_a_node_makes_a_mask_for_each_camera_and_tells_which_streams_made_it(wor
     known = world.until(told, "that the left camera is off")
     assert list(known) == ["rgb.front", "lidar.top", "rgb.left"]
     assert player.end(signal.SIGKILL) == -signal.SIGKILL
-    world.until(lambda: health_of(health, "rgb.front") == "DEAD", "that all are silent")
+    for name in ("rgb.front", "lidar.top"):
+        world.until(lambda name=name: health_of(health, name) == "DEAD", f"that {name} is silent")
     assert node.end(signal.SIGTERM) == 0, node.output
     files = sorted(box.glob("*.mcap"))
     for camera in ("front", "left"):  # what a person switches off is no fault
