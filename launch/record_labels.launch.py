@@ -5,6 +5,7 @@ rosbag2; `sensors:=true` adds what the sensors say. With `bag:=drive.mcap` a rec
 labelled, and all ends with it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -19,7 +20,7 @@ from launch.substitutions import LaunchConfiguration
 
 from robustseg_core import config
 from robustseg_core.output import messages, topics
-from robustseg_core.robot.config import parse_robot
+from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
 
 HERE = Path(__file__).resolve().parent
@@ -41,9 +42,10 @@ def record(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, or the replay, and who records."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     around = context.launch_configurations.get("ros_namespace", "")
-    names = outputs(given["namespace"], around)
+    robot = parse_robot(config.read_file(Path(given["params_file"])))
+    names = outputs(given["namespace"], around, robot.camera_names)
     if given["sensors"].lower() == "true":
-        names += sensors(given["params_file"])
+        names += sensors(robot)
     recorder = ["ros2", "bag", "record", "--output", given["out"], "--topics", *names]
     node = {name: given[name] for name in ("params_file", "namespace", "weights", "bag")}
     other = "replay.launch.py" if given["bag"] else "robustseg.launch.py"
@@ -55,22 +57,24 @@ def record(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
-def outputs(namespace: str, around: str = "") -> list[str]:
+def outputs(namespace: str, around: str = "", cameras: Sequence[str] = ()) -> list[str]:
     """What a node in this namespace says, and where its frames are.
 
     Args:
         namespace: its own; relative to `around` unless it begins with a slash.
         around: that of the group which the launch file is included in.
+        cameras: their names, if there are several.
     """
     full = namespace if namespace.startswith("/") else f"{around}/{namespace}"
     node = "/".join(["", *filter(None, full.split("/")), messages.NODE])
     told = [output for output in topics.OUTPUTS if output.name not in DRAWN]
-    return [*(output.topic.replace("~", node) for output in told), *TF_TOPICS]
+    several = cameras if len(cameras) > 1 else ("",)
+    said = {output.topic_of(camera): None for output in told for camera in several}
+    return [*(topic.replace("~", node) for topic in said), *TF_TOPICS]
 
 
-def sensors(params_file: str) -> list[str]:
+def sensors(robot: RobotConfig) -> list[str]:
     """The topics of the configured sensors, and their calibration."""
-    robot = parse_robot(config.read_file(Path(params_file)))
     return [*robot.topics.values(), *calibrations(robot)]
 
 

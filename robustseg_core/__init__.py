@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robustseg_core.predictor import example, load
+    from robustseg_core.rig import Rig
     from robustseg_core.robot.config import RobotConfig
     from robustseg_core.segmenter import Segmenter
     from robustseg_core.types import Fault, LabelMap, ModelSpec, State
@@ -26,6 +27,7 @@ __all__ = [
     "Fault",
     "LabelMap",
     "ModelSpec",
+    "Rig",
     "RobotConfig",
     "Segmenter",
     "State",
@@ -38,6 +40,7 @@ _HOMES = {
     "Fault": "types",
     "LabelMap": "types",
     "ModelSpec": "types",
+    "Rig": "rig",
     "RobotConfig": "robot.config",
     "Segmenter": "segmenter",
     "State": "types",

@@ -426,6 +426,10 @@ class BlackBoxConfig(Strict):
         description="The same fault of the same sensor makes no second file before so long.",
     )
 
+    def one_of(self, count: int) -> BlackBoxConfig:
+        """What one of so many boxes has, which share the memory."""
+        return self.model_copy(update={"memory_mb": self.memory_mb / count})
+
 
 class _TwiceError(ValueError):
     """A key that stands in one mapping twice; YAML forbids it, and PyYAML lets the last one win.

@@ -48,6 +48,8 @@ from robustseg_core.types import (
     Reading,
     Rejection,
     State,
+    kind_of,
+    streams_of,
 )
 
 log = logging.getLogger(__name__)
@@ -228,6 +230,15 @@ class Draft:
 Content: TypeAlias = Reading | Draft
 """What waits for a set."""
 
+Decode: TypeAlias = Callable[[Modality, Any, int], Any]
+"""Decoder, message, stamp -> what the decoder's `decode` makes of it, or raises."""
+
+
+def each_for_itself(decoder: Modality, message: Any, stamp_ns: int) -> Any:
+    """Every message is decoded when it is looked into."""
+    return decoder.decode(message, stamp_ns)
+
+
 ACKNOWLEDGED = Finding(Fault.ACKNOWLEDGED, fatal=False, text="its mode is dead", score=1.0)
 """What becomes of a message of a sensor that somebody has said is dead."""
 NOBODY = Observer()
@@ -248,6 +259,7 @@ class Intake:
             whose images no live sensor gives (`unfed`).
         observer: is told what is taken, and what became of it.
         policy: who may enter a set.
+        decode: how a message becomes what its modality's `decode` makes of it.
 
     Raises:
         RobustsegError: the robot has none of the network's modalities, or none that it can be fed.
@@ -260,21 +272,25 @@ class Intake:
         *,
         observer: Observer = NOBODY,
         policy: Policy = HEALTH_DECIDES,
+        decode: Decode = each_for_itself,
     ) -> None:
         self.unfed = {
             name: Finding(Fault.DISABLED, fatal=False, text=why, score=1.0)
-            for name in spec.modalities
+            for name in streams_of(spec.modalities, config.topics)
             if name in config.topics
-            and (why := modalities.unfed(name, spec.encodings.get(name, {})))
+            and (why := modalities.unfed(kind_of(name), spec.encodings.get(kind_of(name), {})))
         }
         """Streams that the network knows and cannot be fed live, and why."""
         streams = _streams(config, spec, self.unfed)
         self.config = config
         self.view = View(spec.size, config.view)
         self.modalities: dict[str, Modality] = {
-            name: modalities.load(name)(encoding=spec.encodings.get(name), limits=stream.limits)
+            name: modalities.load(name)(
+                encoding=spec.encodings.get(kind_of(name)), limits=stream.limits, stream=name
+            )
             for name, stream in streams.items()
         }
+        """By stream."""
         self._grid = next((n for n, m in self.modalities.items() if not m.needs_view), None)
         """The stream whose own pixels the masks have, where no CameraInfo tells."""
         self.pushed: Counter[str] = Counter()
@@ -327,6 +343,7 @@ class Intake:
         self._refusals: dict[tuple[str, Fault], Finding] = {}
         """What was last refused of a stream's calibration and place, while nothing better came."""
         self._observer, self._policy = observer, policy
+        self._decoded = decode
         self._lock = threading.RLock()
         self.journal = NO_JOURNAL
         """Who is told every act; to be exchanged in a `turn`."""
@@ -418,7 +435,7 @@ class Intake:
     ) -> tuple[Reading, tuple[Finding, ...], int] | Finding:
         """(reading, what is found of it, fingerprint), or why there is none."""
         try:
-            reading, notes = _read(decoder, message)
+            reading, notes = _read(decoder, message, self._decoded)
             return reading, notes, decoder.digest(message)
         except Rejection as rejection:
             return rejection.finding
@@ -984,7 +1001,8 @@ class Intake:
 def _streams(
     config: RobotConfig, spec: ModelSpec, unfed: Mapping[str, Finding]
 ) -> Mapping[str, StreamConfig]:
-    wanted = [name for name in spec.modalities if name in config.topics and name not in unfed]
+    known = streams_of(spec.modalities, config.topics)
+    wanted = [name for name in known if name in config.topics and name not in unfed]
     if unfed and not wanted:
         told = "; ".join(f"{name}: {finding.text}" for name, finding in unfed.items())
         raise RobustsegError(
@@ -999,10 +1017,10 @@ def _streams(
     return {name: config.streams[name] for name in wanted}
 
 
-def _read(decoder: Modality, message: Any) -> tuple[Reading, tuple[Finding, ...]]:
+def _read(decoder: Modality, message: Any, decode: Decode) -> tuple[Reading, tuple[Finding, ...]]:
     """Decode and check; raises the first fatal finding as a Rejection."""
     stamp_ns, frame_id = header(message)
-    data = decoder.decode(message, stamp_ns)
+    data = decode(decoder, message, stamp_ns)
     findings, quality = checked(decoder, data)
     fatal = next((finding for finding in findings if finding.fatal), None)
     if fatal is not None:

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core import modalities
-from robustseg_core.engines import Engine, LackingError, NoMaskError, artifact
+from robustseg_core.engines import Engine, Labels, LackingError, NoMaskError, artifact
 from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.fallback import FallbackEngine
 from robustseg_core.engines.opening import device_of, open_engine
@@ -29,7 +29,17 @@ from robustseg_core.evidence.crosscheck import CrossCheck
 from robustseg_core.evidence.sight import Sight, step_of
 from robustseg_core.geometry.scene import Placed, Scene
 from robustseg_core.geometry.view import View, still
-from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Act, Intake, Observer, Policy, Register
+from robustseg_core.intake import (
+    HEALTH_DECIDES,
+    NOBODY,
+    Act,
+    Decode,
+    Intake,
+    Observer,
+    Policy,
+    Register,
+    each_for_itself,
+)
 from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.models import architectures, checkpoint
 from robustseg_core.models.calibration import Promise
@@ -50,6 +60,8 @@ from robustseg_core.types import (
     Reading,
     Rejection,
     State,
+    kind_of,
+    streams_of,
 )
 
 log = logging.getLogger(__name__)
@@ -74,6 +86,31 @@ UNTRAINED = "untrained"
 """Instead of weights: random ones, for plumbing."""
 
 
+_Key: TypeAlias = tuple[tuple[tuple[str, int], ...], int]
+"""Streams and the stamps of their newest readings, and the version of the view."""
+_Stance: TypeAlias = NDArray[np.float64] | None
+"""`View.stance`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A set that is ready for the network."""
+
+    now_ns: int
+    match: Match[Reading]
+    bundle: Bundle
+    used: tuple[str, ...]
+    """The streams that the bundle is made of."""
+    absent: dict[str, Finding]
+    """Why others are not in it."""
+    start_ns: int
+    """By the stopwatch: when the step began, ..."""
+    decoded_ns: int
+    """... when all was decoded, ..."""
+    encoded_ns: int
+    """... and when all was on the view's grid."""
+
+
 class Segmenter:
     """Any sensors in, label maps out.
 
@@ -91,10 +128,13 @@ class Segmenter:
         observer: is told what is pushed, what became of it, and each mask.
         policy: who may enter a set; default: whom the health monitor believes.
         stopwatch_ns: measures our own latency, nothing else.
+        decode: as of `Intake`.
+        camera: which of several cameras this is (`LabelMap.camera`).
 
     Raises:
-        RobustsegError: the robot has none of the network's modalities, or not one that it needs, or
-            it wants a promise that the network does not give (`alpha`).
+        RobustsegError: the robot has several cameras (`Rig` takes them), or none of the network's
+            modalities, or not one that it needs, or it wants a promise that the network does not
+            give (`alpha`).
     """
 
     def __init__(
@@ -106,10 +146,15 @@ class Segmenter:
         observer: Observer = NOBODY,
         policy: Policy = HEALTH_DECIDES,
         stopwatch_ns: Callable[[], int] = time.perf_counter_ns,
+        decode: Decode = each_for_itself,
+        camera: str = "",
     ) -> None:
+        cameras = config.camera_names
+        config = config.of_camera(*cameras) if len(cameras) == 1 else config.alone()
         self.config = config
         self.spec = spec
-        self.intake = Intake(config, spec, observer=observer, policy=policy)
+        self.camera = camera
+        self.intake = Intake(config, spec, observer=observer, policy=policy, decode=decode)
         self.masks = 0
         self.lost = 0
         """Sets of which nothing could be encoded, so that they made no mask."""
@@ -120,8 +165,9 @@ class Segmenter:
         self._refusal: Finding | None = None
         self.outcome: Lost | Finding | None = None
         """Why the newest step made no mask, though there was a set."""
+        kinds = dict.fromkeys(decoder.kind for decoder in self.intake.modalities.values())
         for name in architectures.needs(spec):
-            if name not in self.intake.modalities:
+            if name not in kinds:
                 raise RobustsegError(
                     f"the network ({spec.architecture}) makes no mask without {name}, and the robot"
                     f" has {', '.join(self.intake.modalities)}; set streams.{name}.topic, or use "
@@ -130,17 +176,24 @@ class Segmenter:
         self._promise = Promise(spec, config.alpha)
         self.novelty = NoveltyMonitor(spec)
         """Whether sensors show what the network knows."""
-        self.crosscheck = CrossCheck(tuple(self.intake.modalities), self._sight)
+        self.crosscheck = CrossCheck(tuple(kinds), self._sight)
         """Whether sensors show what the others show."""
+        self._encoders: dict[str, Modality] = {}
+        """modality -> who encodes it: its stream's decoder, or of several streams, one for all."""
+        for kind in kinds:
+            own = [d for d in self.intake.modalities.values() if d.kind == kind]
+            self._encoders[kind] = own[0]
+            if len(own) > 1:
+                merged = modalities.load(kind)(encoding=spec.encodings.get(kind))
+                self._encoders[kind] = merged
+                self.intake.view.set_pose(kind, np.eye(4))  # they are brought into the view's frame
         self._engine = engine
         self._observer = observer
         self._stopwatch_ns = stopwatch_ns
         self._configs: deque[RobotConfig] = deque()
         """What is to be in force from the next step on."""
-        self._encoded: dict[
-            str, tuple[tuple[int, int], NDArray[np.float64] | None, Frame | Finding]
-        ] = {}
-        """modality -> (newest stamp and view, where its mount stood, what was made of it, or why
+        self._encoded: dict[str, tuple[_Key, list[_Stance], Frame | Finding]] = {}
+        """modality -> (newest stamps and view, where the mounts stood, what was made of it, or why
         nothing can be seen)."""
 
     @classmethod
@@ -154,8 +207,17 @@ class Segmenter:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """The modalities that this segmenter listens to."""
+        """Whom this segmenter listens to: modalities, or `modality.name` of several."""
         return tuple(self.intake.modalities)
+
+    @property
+    def intakes(self) -> tuple[Intake, ...]:
+        """As `Rig.intakes`: the one."""
+        return (self.intake,)
+
+    def hearing(self, stream: str) -> tuple[Intake, ...]:
+        """As `Rig.hearing`: the one."""
+        return (self.intake,)
 
     @property
     def trouble(self) -> str:
@@ -221,21 +283,46 @@ class Segmenter:
 
         A set of which nothing can be encoded makes none; it is counted in `lost`.
         """
-        self.outcome = None
+        due = self.begin(now_ns)
+        label_map = None if due is None else self.infer(due)
+        self.tell(now_ns, label_map)
+        return label_map
+
+    def infer(self, due: Due) -> LabelMap | None:
+        """The mask of a set, by this segmenter's engine."""
+        labels: Labels | NoMaskError
         try:
-            label_map = self._step(now_ns)
+            labels = self._engine(due.bundle)
+        except NoMaskError as error:
+            labels = error
         except BaseException:
-            self._ended(now_ns, FAILED)
+            self.fail(due.now_ns)
             raise
+        return self.finish(due, labels)
+
+    def tell(self, now_ns: int, label_map: LabelMap | None) -> None:
+        """The step is over: tell the journal and the observer what it has made."""
         self._ended(now_ns, self.outcome if label_map is None else label_map)
         self._observer.stepped(now_ns, label_map)
-        return label_map
+
+    def fail(self, now_ns: int) -> None:
+        """Tell the journal that a step which has begun raised; `begin` and `finish` do."""
+        self._ended(now_ns, FAILED)
 
     def _ended(self, now_ns: int, outcome: Outcome) -> None:
         with self.intake.turn():
             self.intake.journal.note(Act.END, now_ns, "", outcome)
 
-    def _step(self, now_ns: int) -> LabelMap | None:
+    def begin(self, now_ns: int) -> Due | None:
+        """The first half of `step`: the set that is due, ready for the network; None: none is."""
+        self.outcome = None
+        try:
+            return self._begin(now_ns)
+        except BaseException:
+            self.fail(now_ns)
+            raise
+
+    def _begin(self, now_ns: int) -> Due | None:
         while self._configs:
             self.config = self._configs.popleft()
             self.intake.configure(self.config, now_ns)
@@ -245,8 +332,8 @@ class Segmenter:
             if match is None:
                 return None
             decoded_ns = self._stopwatch_ns()
-            bundle, absent = self._encode(match, now_ns)
-            bundle = self._compare(bundle, absent)
+            bundle, used, absent = self._encode(match, now_ns)
+            bundle, used = self._compare(bundle, used, absent)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             self.lost += 1
@@ -254,18 +341,29 @@ class Segmenter:
             for name, finding in absent.items():
                 self.lost_reasons.add(name, finding)
             return None
+        return Due(now_ns, match, bundle, used, absent, start_ns, decoded_ns, encoded_ns)
+
+    def finish(self, due: Due, labels: Labels | NoMaskError) -> LabelMap | None:
+        """The second half: the mask, of what the network says of a set, or why it says nothing."""
         try:
-            ids, confidence = self._engine(bundle)
-        except NoMaskError as error:
-            self._refuse(bundle, error, now_ns, absent)
+            return self._finish(due, labels)
+        except BaseException:
+            self.fail(due.now_ns)
+            raise
+
+    def _finish(self, due: Due, labels: Labels | NoMaskError) -> LabelMap | None:
+        match, bundle, absent, now_ns = due.match, due.bundle, due.absent, due.now_ns
+        if isinstance(labels, NoMaskError):
+            self._refuse(bundle, labels, now_ns, absent)
             return None
+        ids, confidence = labels
         self._refusal = None
         self.novelty.look(bundle)
         ids = self._promise.kept(ids, confidence, bundle)
         inferred_ns = self._stopwatch_ns()
         healths, view = self.intake.health(now_ns, act=Act.TOLD), self.intake.view
         absent |= self.intake.unfed
-        used = tuple(name for name in self.spec.modalities if name in bundle.frames)
+        used = due.used
         height, width = view.camera_size
         label_map = LabelMap(
             ids=enlarge(ids, height, width),
@@ -275,21 +373,22 @@ class Segmenter:
             used=used,
             reasons={
                 name: _why(name, healths, absent)
-                for name in self.spec.modalities
+                for name in streams_of(self.spec.modalities, self.config.topics)
                 if name not in used or healths[name].state is not State.LIVE
             },
             states={name: health.state for name, health in healths.items()},
             held_ms={name: match.held_ns[name] / MS for name in used},
             latency_ms={
                 "queue": (now_ns - match.came_ns) / MS,
-                "decode": (decoded_ns - start_ns) / MS,
-                "encode": (encoded_ns - decoded_ns) / MS,
-                "infer": (inferred_ns - encoded_ns) / MS,
-                "total": (self._stopwatch_ns() - start_ns) / MS,
+                "decode": (due.decoded_ns - due.start_ns) / MS,
+                "encode": (due.encoded_ns - due.decoded_ns) / MS,
+                "infer": (inferred_ns - due.encoded_ns) / MS,
+                "total": (self._stopwatch_ns() - due.start_ns) / MS,
             },
             bundle=bundle,
             came_ns=match.came_ns,
             scene=self._scene(match, used),
+            camera=self.camera,
         )
         self.masks += 1
         return label_map
@@ -317,14 +416,14 @@ class Segmenter:
             config: this robot's; all that takes effect at activation (`Parameter.live`) is as it
                 was, or is ignored until then.
         """
-        self._configs.append(config)
+        self._configs.append(config.of_camera(*config.camera_names))
 
     def warm_up(self) -> None:
         """Compile decoders and run the network on each sensor and on all: no first mask is late."""
         for decoder in self.intake.modalities.values():
             decoder.warm_up()
         frames = {}
-        for name in self.streams:
+        for name in self._encoders:
             blank = np.zeros((self.spec.channels_of(name), *self.spec.size), np.float32)
             frames[name] = Frame(name, 0, blank)
         needed = architectures.needs(self.spec)
@@ -332,77 +431,146 @@ class Segmenter:
             kept = {name: frames[name] for name in frames if name in (*needed, *names)}
             self._engine(Bundle(0, kept))
 
-    def _encode(self, match: Match[Reading], now_ns: int) -> tuple[Bundle, dict[str, Finding]]:
-        """Frames of a set; absent, with the reason, is a sensor that cannot be placed after all.
+    def _encode(
+        self, match: Match[Reading], now_ns: int
+    ) -> tuple[Bundle, tuple[str, ...], dict[str, Finding]]:
+        """Frames of a set, the streams that they are of, and who is absent, with the reason.
 
-        So is one that looks elsewhere, so that nothing of what it says is in the image. One that
-        has nothing to say (a still scene, seen by an event camera) is used.
+        Absent is a sensor that cannot be placed after all, and one that looks elsewhere, so that
+        nothing of what it says is in the image. One that has nothing to say (a still scene, seen by
+        an event camera) is used.
         """
         frames: dict[str, Frame] = {}
-        view = self.intake.view
+        used = set[str]()
         absent = dict(match.absent)
-        for name, items in match.items.items():
-            decoder = self.intake.modalities[name]
-            key, newest = (items[-1].stamp_ns, view.version), items[-1].payload
-            cached = self._encoded.get(name)
+        for kind in dict.fromkeys(map(kind_of, match.items)):
+            names = [name for name in match.items if kind_of(name) == kind]
+            placed = self._placed(names, match, now_ns, absent)
+            if not placed:
+                continue
+            made = self._made(kind, placed, match, now_ns, absent)
+            if isinstance(made, Finding):
+                for name in placed:
+                    absent[name] = self._tell(name, now_ns, made.fault, made.text)
+            elif made is not None:
+                frames[kind] = made
+                used |= placed.keys()
+        return Bundle(match.stamp_ns, frames), tuple(n for n in self.streams if n in used), absent
+
+    def _placed(
+        self,
+        names: Sequence[str],
+        match: Match[Reading],
+        now_ns: int,
+        absent: dict[str, Finding],
+    ) -> dict[str, _Stance]:
+        """stream -> where its mount stands, of those whose readings can be brought into the view.
+
+        One stream is asked where it is when it is encoded; of several, each by itself.
+        """
+        view, stances = self.intake.view, dict[str, _Stance]()
+        for name in names:
+            newest = match.items[name][-1].payload
+            at = moment(newest, match.stamp_ns)
             try:
-                stance = view.stance(name, newest.frame_id, moment(newest, match.stamp_ns))
-                same = cached is not None and cached[0] == key and still(cached[1], stance)
-                if cached is not None and same and not decoder.accumulates:
-                    key, stance, made = cached  # held: the same scan beside the next image
-                else:
-                    made = self._seen(decoder, [item.payload for item in items], match.stamp_ns)
+                if len(names) > 1:
+                    view.view_from(name, newest.frame_id, at)
+                stances[name] = view.stance(name, newest.frame_id, at)
             except Rejection as rejection:
                 absent[name] = self._tell(name, now_ns, rejection.finding.fault, str(rejection))
-                continue
-            except Exception as error:
-                log.exception("encoding %s failed", name)
-                text = f"{type(error).__name__}: {error}"
-                absent[name] = self._tell(name, now_ns, Fault.INTERNAL, text)
-                continue
-            self._encoded[name] = (key, stance, made)
-            if isinstance(made, Finding):
-                absent[name] = self._tell(name, now_ns, made.fault, made.text)
-            else:
-                frames[name] = made
-        return Bundle(match.stamp_ns, frames), absent
+        return stances
 
-    def _compare(self, bundle: Bundle, absent: dict[str, Finding]) -> Bundle:
+    def _made(
+        self,
+        kind: str,
+        placed: Mapping[str, _Stance],
+        match: Match[Reading],
+        now_ns: int,
+        absent: dict[str, Finding],
+    ) -> Frame | Finding | None:
+        """What the network sees of the streams of a modality, or why it looks elsewhere.
+
+        None: they could not be encoded, and `absent` says why.
+        """
+        view, decoder = self.intake.view, self._encoders[kind]
+        stamps = tuple((name, match.items[name][-1].stamp_ns) for name in placed)
+        key, stances = (stamps, view.version), list(placed.values())
+        cached = self._encoded.get(kind)
+        try:
+            same = (
+                cached is not None
+                and cached[0] == key
+                and all(still(a, b) for a, b in zip(cached[1], stances, strict=True))
+            )
+            if cached is not None and same and not decoder.accumulates:
+                key, stances, made = cached  # held: the same scan beside the next image
+            else:
+                made = self._seen(decoder, self._readings(kind, placed, match), match.stamp_ns)
+        except Rejection as rejection:
+            fault, text = rejection.finding.fault, str(rejection)
+        except Exception as error:
+            log.exception("encoding %s failed", " ".join(placed))
+            fault, text = Fault.INTERNAL, f"{type(error).__name__}: {error}"
+        else:
+            self._encoded[kind] = (key, stances, made)
+            return made
+        for name in placed:
+            absent[name] = self._tell(name, now_ns, fault, text)
+        return None
+
+    def _readings(
+        self, kind: str, names: Collection[str], match: Match[Reading]
+    ) -> Sequence[Reading]:
+        """What is encoded of a modality: a stream's readings, or the one of several streams."""
+        some = [[item.payload for item in match.items[name]] for name in names]
+        if self._encoders[kind].name in names:
+            return some[0]
+        newest = sorted((readings[-1] for readings in some), key=lambda one: one.stamp_ns)
+        return [self._encoders[kind].merge(newest, self.intake.view, match.stamp_ns)]
+
+    def _compare(
+        self, bundle: Bundle, used: tuple[str, ...], absent: dict[str, Finding]
+    ) -> tuple[Bundle, tuple[str, ...]]:
         """The bundle without who is proven wrong; who is merely suspected counts for less."""
         if not self.config.health.compare:
             self.crosscheck.reset()
             self.intake.compared({})
-            return bundle
+            return bundle, used
         _, cell_deg = self.intake.view.cells(step_of(self.spec.size))
         self.crosscheck.look(bundle.frames, bundle.stamp_ns, cell_deg)
         findings = self.crosscheck.findings
-        self.intake.compared(findings)
+        streams = self.streams
+        self.intake.compared({n: findings[kind_of(n)] for n in streams if kind_of(n) in findings})
         if not findings:
-            return bundle
+            return bundle, used
         frames = dict(bundle.frames)
-        for name in findings.keys() & frames.keys():
-            if findings[name].fatal:
-                absent[name] = findings[name]
-                del frames[name]
+        for kind in findings.keys() & frames.keys():
+            if findings[kind].fatal:
+                absent |= {name: findings[kind] for name in used if kind_of(name) == kind}
+                del frames[kind]
             else:
-                quality = frames[name].quality * findings[name].score
-                frames[name] = replace(frames[name], quality=quality)
-        return Bundle(bundle.stamp_ns, frames)
+                quality = frames[kind].quality * findings[kind].score
+                frames[kind] = replace(frames[kind], quality=quality)
+        kept = tuple(name for name in used if kind_of(name) in frames)
+        return Bundle(bundle.stamp_ns, frames), kept
 
     def _sight(self, frame: Frame) -> Sight | None:
         """What of a frame can be held against others."""
         lengths, _ = self.intake.view.cells(step_of(self.spec.size))
-        return self.intake.modalities[frame.modality].sight(frame, lengths)
+        return self._encoders[frame.modality].sight(frame, lengths)
 
     def _scene(self, match: Match[Reading], used: Sequence[str]) -> Scene:
-        """The camera and the distances of a mask that is made of these sensors."""
+        """The camera and the distances of a mask that is made of these sensors, by modality."""
         view, placed = self.intake.view, dict[str, Placed]()
-        for name in used:
+        for kind in dict.fromkeys(map(kind_of, used)):
             with suppress(Rejection):  # its transform went while the mask was made
-                reading = match.items[name][-1].payload
-                decoder = self.intake.modalities[name]
+                decoder = self._encoders[kind]
+                if not decoder.ranges:
+                    continue
+                own = [name for name in used if kind_of(name) == kind]
+                reading = self._readings(kind, own, match)[-1]
                 if (found := decoder.placed(reading, view, match.stamp_ns)) is not None:
-                    placed[name] = found
+                    placed[kind] = found
         return Scene(view.calibration, placed)
 
     def _seen(
@@ -451,7 +619,7 @@ def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns:
     """
     array = decoder.encode(readings, view, stamp_ns)
     quality = min(reading.quality for reading in readings)
-    return Frame(decoder.name, readings[-1].stamp_ns, array, quality)
+    return Frame(decoder.kind, readings[-1].stamp_ns, array, quality)
 
 
 def engine_of(config: RobotConfig) -> tuple[ModelSpec, Engine]:
@@ -461,7 +629,7 @@ def engine_of(config: RobotConfig) -> tuple[ModelSpec, Engine]:
         RobustsegError: the checkpoint, the device or the engine cannot be used.
     """
     device_of(config.device, config.engine)  # before the weights are read
-    exported = weights_of(config.weights, list(config.topics))
+    exported = weights_of(config.weights, list(dict.fromkeys(map(kind_of, config.topics))))
     return exported.spec, open_engine(
         exported, device=config.device, engine=config.engine, cpu_threads=config.cpu_threads
     )

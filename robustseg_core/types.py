@@ -217,7 +217,25 @@ class Finding:
 
 
 Reasons = Mapping[str, tuple[Finding, ...]]
-"""modality -> what is said of it, the strongest first."""
+"""stream -> what is said of it, the strongest first."""
+
+
+def kind_of(stream: str) -> str:
+    """The modality of a stream: `rgb` of `rgb.front`, and of `rgb`."""
+    return stream.partition(".")[0]
+
+
+def name_of(stream: str) -> str:
+    """What tells a stream from others of its modality: `front` of `rgb.front`, nothing of `rgb`."""
+    return stream.partition(".")[2]
+
+
+def streams_of(modalities: Iterable[str], streams: Iterable[str]) -> tuple[str, ...]:
+    """The streams of these modalities, in their order; a modality that has none is itself there."""
+    known = tuple(streams)
+    return tuple(
+        name for kind in modalities for name in [s for s in known if kind_of(s) == kind] or [kind]
+    )
 
 
 def sentence(findings: Iterable[Finding]) -> str:
@@ -238,6 +256,7 @@ class Reading:
     """One message, decoded in the sensor's own geometry; not yet on the view's pixel grid."""
 
     modality: str
+    """Or the stream, where a modality has several."""
     stamp_ns: int
     """When the sensor saw it (header stamp), not when it arrived."""
     frame_id: str
@@ -314,9 +333,10 @@ class LabelMap:
     stamp_ns: int
     frame_id: str
     used: tuple[str, ...]
-    """The modalities that made this mask, in the order of `ModelSpec.modalities`."""
+    """The streams that made this mask, in the order of `ModelSpec.modalities`."""
     reasons: Reasons
-    """modality -> why it is not LIVE, used or not, or not in `used` though it is LIVE."""
+    """stream -> why it is not LIVE, used or not, or not in `used` though it is LIVE; and of a
+    modality that the robot has none of."""
     states: Mapping[str, State]
     held_ms: Mapping[str, float]
     """Age of each used frame beside the mask's stamp."""
@@ -334,6 +354,12 @@ class LabelMap:
     scene: Any = None
     """`geometry.scene.Scene`: its camera, and where the points of its sensors lie; None: nobody
     kept it."""
+    camera: str = ""
+    """Which of several cameras it is of; empty: there is one."""
+
+    def streams(self, modalities: Iterable[str]) -> tuple[str, ...]:
+        """As `streams_of`, of those that the robot has; for a line, or a status, of each."""
+        return streams_of(modalities, self.states)
 
 
 def network_size(height: int, width: int) -> tuple[int, int]:

@@ -24,6 +24,8 @@ from robustseg_core import modalities
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
 from robustseg_core.errors import RobustsegError
+from robustseg_core.intake import Intake
+from robustseg_core.rig import Rig
 from robustseg_core.robot.config import COMPRESSED_IMAGE, RobotConfig
 from robustseg_core.robot.topics import (
     TF,
@@ -93,13 +95,15 @@ class Inputs:
 
     Args:
         node: the subscriptions' owner.
-        segmenter: where messages go.
+        segmenter: where messages go: of one camera, or of all.
         ear: says when messages came; woken after each of them.
         offers: callbacks only offer: messages stay serialized until the thread that steps the
             segmenter looks into them. Else they push.
     """
 
-    def __init__(self, node: Node, segmenter: Segmenter, ear: Ear, *, offers: bool = False) -> None:
+    def __init__(
+        self, node: Node, segmenter: Segmenter | Rig, ear: Ear, *, offers: bool = False
+    ) -> None:
         self._node = node
         self._segmenter = segmenter
         self._config = segmenter.config
@@ -199,7 +203,7 @@ class Inputs:
             )
 
     def _motion_mode(self) -> str:
-        return AUTO if self._segmenter.intake.needs_motion else OFF
+        return AUTO if any(one.needs_motion for one in self._segmenter.intakes) else OFF
 
     def _push(self, name: str, message: Any, arrival_ns: int) -> None:
         if self._offers:
@@ -208,27 +212,32 @@ class Inputs:
             self._segmenter.push(name, message, arrival_ns)
 
     def _missed(self, name: str, until_ns: int) -> None:
-        self._in_turn(partial(self._segmenter.intake.missed, name, until_ns))
+        for intake in self._segmenter.hearing(name):
+            self._in_turn(intake, partial(intake.missed, name, until_ns))
 
     def _reject(self, name: str, rejection: Rejection, arrival_ns: int) -> None:
-        self._segmenter.intake.reject(name, arrival_ns, rejection.finding)
+        for intake in self._segmenter.hearing(name):
+            intake.reject(name, arrival_ns, rejection.finding)
 
     def _calibrate(self, names: Sequence[str], message: Any, _arrival_ns: int) -> None:
         for name in names:
-            self._in_turn(partial(self._segmenter.push_camera_info, name, message))
+            for intake in self._segmenter.hearing(name):
+                self._in_turn(intake, partial(intake.push_camera_info, name, message))
 
     def _transform(self, moving: bool, message: Any, _arrival_ns: int) -> None:  # noqa: FBT001
-        self._in_turn(partial(self._segmenter.push_transforms, message, moving=moving))
+        for intake in self._segmenter.intakes:
+            self._in_turn(intake, partial(intake.push_transforms, message, moving=moving))
 
-    def _in_turn(self, act: Callable[[], object]) -> None:
+    def _in_turn(self, intake: Intake, act: Callable[[], object]) -> None:
         """Now, or where the messages before it are seen to."""
         if self._offers:
-            self._segmenter.intake.later(act)
+            intake.later(act)
         else:
             act()
 
     def _refuse(self, topic: str, rejection: Rejection, _arrival_ns: int) -> None:
-        self._segmenter.intake.reject_calibration(topic, rejection.finding)
+        for intake in self._segmenter.intakes:
+            intake.reject_calibration(topic, rejection.finding)
         self._node.get_logger().warning(str(rejection), throttle_duration_sec=5.0)
 
     def _retarget(self, one: _Input) -> None:

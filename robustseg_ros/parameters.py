@@ -6,7 +6,7 @@ Values go back through `robustseg_core.config.parse`, so that `ros2 launch`, `ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -21,7 +21,8 @@ from rclpy.parameter import Parameter as RosParameter
 from robustseg_core.config import OFF, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.robot.config import RobotConfig, is_node_only
-from robustseg_core.robot.parameters import Parameter, parameters, to_tree
+from robustseg_core.robot.parameters import Parameter, named_streams, parameters, to_tree
+from robustseg_core.types import kind_of, name_of
 
 
 def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
@@ -33,11 +34,19 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
     Raises:
         RobustsegError: an override that the model refuses.
     """
-    known = {parameter.name: parameter for parameter in parameters(model)}
+    overrides = node._parameter_overrides  # rclpy has no public name for them
+    named = named_streams(overrides)
+    known = {parameter.name: parameter for parameter in parameters(model, streams=named)}
     given: dict[str, Any] = {}
-    for name, override in node._parameter_overrides.items():  # rclpy has no public name for them
+    for name, override in overrides.items():
         if name in known:
             given[name] = override.value
+        elif named and name.startswith("streams."):
+            raise RobustsegError(
+                f"unknown parameter {name!r}: ROS takes keys with a dot in them for something else "
+                f"than they say; below streams, write {kind_of(named[0])}: and below it "
+                f"{name_of(named[0])}:, as `robustseg inspect` does"
+            )
         elif not is_node_only(name):
             node.get_logger().warning(
                 f"unknown parameter {name!r} is ignored; {_nearest(name, known)}"
@@ -113,12 +122,12 @@ def guard(
         return SetParametersResult(successful=True)
 
     def tell(batch: list[RosParameter[Any]]) -> None:
-        names = {parameter.name for parameter in parameters(model)}
+        names = {parameter.name for parameter in _declared(node, model)}
         if is_active() and names & {p.name for p in batch}:
             apply(read(node, model))
 
     def word(batch: list[RosParameter[Any]]) -> list[RosParameter[Any]]:
-        texts = {p.name for p in parameters(model) if isinstance(p.default, str)}
+        texts = {p.name for p in _declared(node, model) if isinstance(p.default, str)}
         return [
             RosParameter(p.name, value=OFF) if p.value is False and p.name in texts else p
             for p in batch
@@ -129,8 +138,14 @@ def guard(
     node.add_post_set_parameters_callback(tell)
 
 
+def _declared(node: Node, model: type[RobotConfig]) -> Iterator[Parameter]:
+    """The table with those streams that have a name."""
+    below = node.get_parameters_by_prefix("streams")
+    return parameters(model, streams=named_streams(f"streams.{name}" for name in below))
+
+
 def _held(node: Node, model: type[RobotConfig]) -> tuple[list[Parameter], dict[str, Any]]:
-    known = list(parameters(model))
+    known = list(_declared(node, model))
     return known, {parameter.name: node.get_parameter(parameter.name).value for parameter in known}
 
 

@@ -31,19 +31,32 @@ class Publishers:
     gets best effort, and one that must not miss a mask (a recorder) can ask for it. Measured with
     Fast DDS on two busy cores, best effort loses every third overlay whatever the transport.
     `qos_overrides.*` changes it.
+
+    Args:
+        node: the publishers' owner.
+        spec: the network's.
+        points: which points the robot wants to have labelled.
+        cameras: names of several cameras; each has all that belongs to a mask below its name.
     """
 
-    def __init__(self, node: Node, spec: ModelSpec, points: PointsConfig | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        spec: ModelSpec,
+        points: PointsConfig | None = None,
+        cameras: Sequence[str] = (),
+    ) -> None:
         self._node = node
         self._spec = spec
         self._points = points
         self._name = node.get_fully_qualified_name()
         self.matches = qos.Matches(node, "publisher")
         self._open: dict[str, optional.Publisher] = {}
-        """By the name of the output."""
+        """By the topic."""
         for output in topics.OUTPUTS:
-            if output.names is None:
-                self._open[output.name] = self._advertise(output)
+            for camera in (cameras or ("",)) if output.make is not None else ("",):
+                if output.names is None:
+                    self._advertise(output, output.topic_of(camera))
         for output in topics.OUTPUTS:
             if output.names is not None:
                 self._say_once(output, output.names)
@@ -65,9 +78,10 @@ class Publishers:
         for name, output in topics.of_a_mask().items():
             if not output.make or {name, output.goes_with} & set(shed):
                 continue
-            wanted = not output.lazy or self._open[name].rcl.get_subscription_count()
+            topic = output.topic_of(label_map.camera)
+            wanted = not output.lazy or self._open[topic].rcl.get_subscription_count()
             if wanted and (fields := output.make(mask)) is not None:
-                self._send(output, fields)
+                self._send(output, topic, fields)
 
     def publish_health(
         self,
@@ -93,7 +107,7 @@ class Publishers:
         values = {**complaints, **shown, **messages.load_values(load)}
         status = messages.of_node(self._name, "node", level, text, values)
         fields = {**fields, "status": [*fields["status"], status]}
-        self._send(HEALTH, fields)
+        self._send(HEALTH, HEALTH.topic, fields)
 
     def close(self) -> None:
         """Destroy all publishers."""
@@ -103,18 +117,19 @@ class Publishers:
     def _say_once(self, output: Output, make: Callable[[ModelSpec, int], Fields]) -> None:
         """What is said at the start, if its type is to be had under this middleware."""
         try:
-            self._open[output.name] = self._advertise(output)
+            self._advertise(output, output.topic)
         except RobustsegError as error:
             self._node.get_logger().warning(f"no {output.topic}: {error}")
             return
-        self._send(output, make(self._spec, self._node.get_clock().now().nanoseconds))
+        said = make(self._spec, self._node.get_clock().now().nanoseconds)
+        self._send(output, output.topic, said)
 
-    def _send(self, output: Output, fields: Mapping[str, Any]) -> None:
+    def _send(self, output: Output, topic: str, fields: Mapping[str, Any]) -> None:
         kind = optional.message_class(output.type)
         message = to_message(kind, fields) if kind else messages.to_rosbags(output.type, fields)
-        self._open[output.name].publish(message)
+        self._open[topic].publish(message)
 
-    def _advertise(self, output: Output) -> optional.Publisher:
+    def _advertise(self, output: Output, topic: str) -> None:
         """Latched: of one message, which late subscribers get, too."""
         profile = QoSProfile(depth=1 if output.latched else DEPTH)
         if output.latched:
@@ -122,10 +137,10 @@ class Publishers:
         publisher = optional.publisher(
             self._node,
             output.type,
-            output.topic,
+            topic,
             profile,
             qos_overriding_options=qos.OVERRIDABLE,
             event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
         )
         self.matches.add(publisher.rcl.topic_name, profile)  # with the user's qos_overrides in it
-        return publisher
+        self._open[topic] = publisher

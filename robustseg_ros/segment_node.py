@@ -25,14 +25,14 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from robustseg_core.blackbox.files import BlackBox
+from robustseg_core.blackbox.files import BlackBox, close_all
 from robustseg_core.doctor.surroundings import LOOK_S, ClockWatch
 from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
 from robustseg_core.output import messages
 from robustseg_core.output.latency import Latencies, parts
+from robustseg_core.rig import Rig
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import budget
 from robustseg_core.types import SECOND, LabelMap
 from robustseg_ros import graph, parameters
@@ -73,10 +73,11 @@ class SegmentNode(LifecycleNode):
         self.declare_parameter("autostart", value=True, descriptor=AUTOSTART)
         self._config: RobotConfig = parameters.declare(self)
         parameters.guard(self, lambda: self._thread is not None, self._reconfigure)
-        self._segmenter: Segmenter | None = None
+        self._segmenter: Rig | None = None
         self._inputs: Inputs | None = None
         self._sinks: Publishers | None = None
-        self._box: BlackBox | None = None
+        self._boxes: dict[str, BlackBox] = {}
+        """By camera, as the rig's segmenters."""
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
         self._ear = Ear(self._news.set)
@@ -167,13 +168,14 @@ class SegmentNode(LifecycleNode):
             self.get_logger().error(self.problem)
         return FAILURE
 
-    def _load(self) -> Segmenter:
+    def _load(self) -> Rig:
         budget()  # a wrong one is said now, and not at the first message
         self._config = parameters.read(self)
-        segmenter = Segmenter.from_config(graph.settled(self, self._config))
+        segmenter = Rig.from_config(graph.settled(self, self._config))
         segmenter.warm_up()
         self._segmenter = segmenter
-        deaf = [n for n in self._config.topics if n not in segmenter.streams]
+        wanted = [n for c in segmenter.segmenters.values() for n in c.config.topics]
+        deaf = [n for n in dict.fromkeys(wanted) if n not in segmenter.streams]
         for name in deaf:
             self.get_logger().warning(
                 f"{name} is ignored: the network knows {segmenter.spec.modalities}"
@@ -185,8 +187,8 @@ class SegmentNode(LifecycleNode):
         if segmenter is None or parameters.read(self) != self._config:
             segmenter = self._load()
         segmenter.reset(self._ear.heard_ns())
-        self._box = self._black_box(segmenter)
-        self._sinks = Publishers(self, segmenter.spec, self._config.points)
+        self._boxes = self._black_boxes(segmenter)
+        self._sinks = Publishers(self, segmenter.spec, self._config.points, segmenter.cameras)
         self._inputs = Inputs(self, segmenter, self._ear, offers=True)
         self._stopping = threading.Event()
         own = (segmenter, self._sinks, self._stopping)
@@ -204,19 +206,22 @@ class SegmentNode(LifecycleNode):
         )
         self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
 
-    def _black_box(self, segmenter: Segmenter) -> BlackBox | None:
-        """What keeps the last seconds, where anybody wants it."""
+    def _black_boxes(self, rig: Rig) -> dict[str, BlackBox]:
+        """What keeps the last seconds of each camera, where anybody wants it."""
         config = self._config.black_box
         if not config.folder:
-            return None
-        return BlackBox(
-            segmenter,
-            config,
-            serialize=serialized,
-            now_ns=self._ear.heard_ns(),
-            offset_ns=time.time_ns() - time.monotonic_ns(),
-            made=self.get_fully_qualified_name(),
-        )
+            return {}
+        return {
+            name: BlackBox(
+                segmenter,
+                config.one_of(len(rig.segmenters)),
+                serialize=serialized,
+                now_ns=self._ear.heard_ns(),
+                offset_ns=time.time_ns() - time.monotonic_ns(),
+                made=self.get_fully_qualified_name(),
+            )
+            for name, segmenter in rig.segmenters.items()
+        }
 
     def _reconfigure(self, config: RobotConfig) -> None:
         """A parameter has changed that may, while active."""
@@ -235,8 +240,8 @@ class SegmentNode(LifecycleNode):
             self._thread.join(JOIN_S)
             if self._thread.is_alive():
                 self._abandon(self._thread)
-                self._box = None  # it may wait for what that thread holds
-        self._close_box()
+                self._boxes = {}  # they may wait for what that thread holds
+        self._close_boxes()
         for part in (self._inputs, self._sinks):
             if part is not None:
                 part.close()
@@ -250,11 +255,11 @@ class SegmentNode(LifecycleNode):
         self._thread = self._inputs = self._sinks = self._timer = self._jumps = None
         self._hurry = self._clock_timer = None
 
-    def _close_box(self) -> None:
+    def _close_boxes(self) -> None:
         """Write what is open, and say what was not written."""
-        box, self._box = self._box, None
-        if box is not None:
-            box.close()
+        boxes, self._boxes = self._boxes, {}
+        close_all(boxes.values())
+        for box in boxes.values():
             for text in [*(f"black box: {path}" for path in box.news()), *box.complaints()]:
                 self.get_logger().warning(text)
 
@@ -274,7 +279,7 @@ class SegmentNode(LifecycleNode):
     # -- threads ----------------------------------------------------------------------------------
 
     def _inference_loop(
-        self, segmenter: Segmenter, publishers: Publishers, stopping: threading.Event
+        self, segmenter: Rig, publishers: Publishers, stopping: threading.Event
     ) -> None:
         """The inference thread: step, publish, sleep until there is something to do."""
         ear, latencies = self._ear, Latencies()
@@ -282,15 +287,16 @@ class SegmentNode(LifecycleNode):
             self._news.clear()  # before the step: what comes during it is seen by the next
             try:
                 now_ns = ear.heard_ns()
-                label_map = segmenter.step(now_ns)
+                label_maps = segmenter.step(now_ns)
                 if stopping.is_set():
                     return  # it took so long that nobody waits for it any more
-                if label_map is not None:
-                    load = segmenter.intake.load()
+                if label_maps:
+                    load = segmenter.load()
                     if load.overloaded is not self._overloaded and self._hurry is not None:
                         self._hurry.trigger()
-                    tell = partial(self._account, label_map, latencies, load)
-                    publishers.publish(label_map, tell, load.shed)
+                    for label_map in label_maps:
+                        tell = partial(self._account, label_map, latencies, load)
+                        publishers.publish(label_map, tell, load.shed)
                     if "rate" in load.shed:  # as much time for who receives
                         stopping.wait(min((ear.heard_ns() - now_ns) / SECOND, LONGEST_NAP_S))
                     continue
@@ -325,12 +331,12 @@ class SegmentNode(LifecycleNode):
         if self._clock_trouble:
             complaints[CLOCK] = self._clock_trouble
         remarks = segmenter.remarks()
-        if (box := self._box) is not None:
-            remarks += box.remarks()
-            for path in box.news():
-                self.get_logger().warning(f"black box: {path}; robustseg explain {path}")
-            if told := box.complaints():
-                complaints["black_box"] = "; ".join(told)
+        boxes = self._boxes
+        remarks += segmenter.together({name: box.remarks() for name, box in boxes.items()})
+        for path in (path for box in boxes.values() for path in box.news()):
+            self.get_logger().warning(f"black box: {path}; robustseg explain {path}")
+        if told := segmenter.together({name: box.complaints() for name, box in boxes.items()}):
+            complaints["black_box"] = "; ".join(told)
         errors = inputs.errors + self._failures
         healths = segmenter.health(self._ear.heard_ns(), patient=False)
         stamp_ns = self.get_clock().now().nanoseconds
@@ -339,7 +345,7 @@ class SegmentNode(LifecycleNode):
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         hung = f"{len(self._hung)} inference threads hang; restart the node" if self._hung else ""
         trouble = "; ".join(filter(None, [segmenter.trouble, hung]))
-        load = segmenter.intake.load()
+        load = segmenter.load()
         if load.overloaded and not self._overloaded:
             self.get_logger().warning(load.text)
         self._overloaded = load.overloaded
@@ -381,7 +387,7 @@ class SegmentNode(LifecycleNode):
     def _on_jump(self, _jump: Any) -> None:
         self._clock_watch.look(self.get_clock().now().nanoseconds, time.monotonic_ns())
         if self._segmenter is not None:
-            self._segmenter.intake.clock_jumped(self._ear.heard_ns())
+            self._segmenter.clock_jumped(self._ear.heard_ns())
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._segmenter is not None

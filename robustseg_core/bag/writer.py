@@ -57,6 +57,10 @@ class BagWriter:
     def __exit__(self, *exc: object) -> None:
         self._writer.close()
 
+    def has(self, topic: str) -> bool:
+        """Whether a message of this topic was written."""
+        return topic in self._connections
+
     def write(
         self, topic: str, msgtype: str, message: Any, time_ns: int, *, latched: bool = False
     ) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustseg_core.segmenter import FAILED, Lost, Outcome
-from robustseg_core.types import Fault, Finding, Health, LabelMap, State
+from robustseg_core.types import Fault, Finding, Health, LabelMap, State, kind_of
 
 Account = dict[str, Any]
 
@@ -70,8 +70,8 @@ class Decision:
                 "frame_id": outcome.frame_id,
                 "size": outcome.ids.shape,
                 "used": outcome.used,
-                "quality": {name: frames[name].quality for name in outcome.used},
-                "stamps_ns": {name: frames[name].stamp_ns for name in outcome.used},
+                "quality": {name: frames[kind_of(name)].quality for name in outcome.used},
+                "stamps_ns": {name: frames[kind_of(name)].stamp_ns for name in outcome.used},
                 "held_ms": outcome.held_ms,
                 "states": outcome.states,
                 "why": outcome.reasons,

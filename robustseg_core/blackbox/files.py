@@ -1,6 +1,7 @@
 """Fault files: written by a thread of their own into a folder that keeps an account of them.
 
     FOLDER/fault_20260131T120000Z_rgb_silent.mcap
+    FOLDER/fault_20260131T120000Z_front_lidar.top_stuck.mcap     of the view `front` of several
     FOLDER/black_box.json      the files that we wrote, each with its size and time
     FOLDER/.part-NAME/         what is being written
 
@@ -17,8 +18,9 @@ import os
 import platform
 import shutil
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -188,7 +190,8 @@ class BlackBox:
     """A ring, and the thread that writes its windows.
 
     Args:
-        gate: the segmenter that is watched, until `close`.
+        gate: the segmenter that is watched, until `close`; of several cameras, each has a box of
+            its own.
         config: as of the robot; `folder` says where.
         serialize: (type, CDR) of a message that came neither serialized nor from rosbags.
         now_ns: the gate's clock, ...
@@ -206,7 +209,7 @@ class BlackBox:
         offset_ns: int = 0,
         made: str = "",
     ) -> None:
-        self._config, self._spec = config, gate.spec
+        self._config, self._spec, self._camera = config, gate.spec, gate.camera
         self.shelf = Shelf(Path(config.folder).expanduser(), config)
         self._serialize, self._offset_ns, self._made = serialize, offset_ns, made
         self._waiting: deque[Window] = deque()
@@ -255,12 +258,13 @@ class BlackBox:
 
     def close(self) -> None:
         """Write what is open and waits, and stop."""
+        close_all([self])
+
+    def _stop(self) -> None:
         self.ring.close()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(JOIN_S)
 
     def _take(self, window: Window) -> bool:
         """Called by the ring; waits for nobody."""
@@ -318,7 +322,7 @@ class BlackBox:
             del window
 
     def _write(self, window: Window) -> Path:
-        name = _name(window.strikes[0], self._offset_ns)
+        name = _name(window.strikes[0], self._offset_ns, self._camera)
         with self.shelf.room(round(_HEAD_ROOM * window.nbytes), name) as part:
             write(
                 part,
@@ -327,14 +331,30 @@ class BlackBox:
                 serialize=self._serialize,
                 offset_ns=self._offset_ns,
                 made=self._made,
+                camera=self._camera,
             )
         return self.shelf.folder / f"{part.name[len(_PART) :]}.mcap"
 
 
-def _name(strike: Strike, offset_ns: int) -> str:
+def close_all(boxes: Collection[BlackBox]) -> None:
+    """Write what is open and waits in any of them, and stop; for all together no longer than one.
+
+    Args:
+        boxes: of the cameras of a robot; they may share a folder.
+    """
+    for box in boxes:
+        box._stop()
+    end_s = time.monotonic() + JOIN_S
+    for box in boxes:
+        if box._thread is not None:
+            box._thread.join(max(0.0, end_s - time.monotonic()))
+
+
+def _name(strike: Strike, offset_ns: int, camera: str) -> str:
     at = datetime.fromtimestamp((strike.at_ns + offset_ns) // SECOND, timezone.utc)
     what = strike.finding.fault.value if strike.finding else strike.state.value.lower()
-    return f"fault_{at:%Y%m%dT%H%M%SZ}_{strike.modality}_{what}"
+    whose = f"{camera}_{strike.modality}" if camera else strike.modality
+    return f"fault_{at:%Y%m%dT%H%M%SZ}_{whose}_{what}"
 
 
 def versions() -> dict[str, str]:
@@ -356,6 +376,7 @@ def write(
     serialize: Serialize = serialized,
     offset_ns: int = 0,
     made: str = "",
+    camera: str = "",
 ) -> None:
     """A rosbag2 folder with one MCAP of a window.
 
@@ -364,6 +385,7 @@ def write(
         window: what is written.
         spec: the network's.
         serialize, offset_ns, made: as of `BlackBox`.
+        camera: as of `Segmenter`.
 
     Raises:
         RobustsegError: a message that has no serialized form.
@@ -374,6 +396,7 @@ def write(
         "version": VERSION,
         **versions(),
         "made": made,
+        "camera": camera,
         "offset_ns": offset_ns,
         "begins_ns": first.start_ns,
         "cut": window.cut,

@@ -71,7 +71,7 @@ CLASSES = {
 """Module of the core -> what of it may stand in a snapshot, beside the plug-ins (`_OPEN`)."""
 ENUMS = {"Fault": "types", "State": "types"}
 _TRANSIENT: dict[type, tuple[str, ...]] = {
-    Intake: ("_inbox", "_waiting", "_lock", "journal", "_observer", "_policy"),
+    Intake: ("_inbox", "_waiting", "_lock", "journal", "_observer", "_policy", "_decoded"),
 }
 """What belongs to who drives a gate, and not to its state."""
 _CONTAINERS: dict[str, Callable[[Iterable[Any]], Any]] = {

@@ -75,7 +75,7 @@ def _recorded(
         def tell(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=True)
 
-        robot = robot_for(bag, params, overrides)
+        robot = robot_for(bag, params, overrides, several=True)
         report = examine(bag, robot, seconds=seconds, on_message=tell)
     if not answer(report.to_json()):
         show(report, err)

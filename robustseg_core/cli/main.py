@@ -261,6 +261,26 @@ def list_plugins() -> None:
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:
+    from robustseg_core.output import recorder
+
+    err.print(_cameras(result) if "cameras" in result else _sensors(result))
+    if line := recorder.score_line(result):
+        err.print(line, highlight=False)
+    if line := recorder.confidence_line(result):
+        err.print(line, highlight=False)
+    for notice in result["notices"]:
+        err.notice(notice)
+    if not result["trained"]:
+        text = "random weights; the masks show plumbing, not a scene"
+        err.say(text, head="untrained:", style="yellow")
+    made = ("report.html", "result.json", "cameras/", "masks/", "overlay.webm", "mcap/")
+    for name in (*made, "black_box/"):
+        if (out / name).exists():  # there may be no video
+            err.say(f"  {out / name}")
+
+
+def _sensors(result: dict[str, Any]) -> Table:
+    """What became of each sensor."""
     from robustseg_core.output import messages, recorder
     from robustseg_core.output.reasons import Sentences
 
@@ -282,16 +302,18 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         received = totals["messages"].get(name, 0)
         used = totals["used"].get(name, 0)
         table.add_row(name, str(received), str(rejected), str(used), end)
-    err.print(table)
-    if line := recorder.score_line(result):
-        err.print(line, highlight=False)
-    if line := recorder.confidence_line(result):
-        err.print(line, highlight=False)
-    for notice in result["notices"]:
-        err.notice(notice)
-    if not result["trained"]:
-        text = "random weights; the masks show plumbing, not a scene"
-        err.say(text, head="untrained:", style="yellow")
-    for name in ("report.html", "result.json", "masks/", "overlay.webm", "mcap/", "black_box/"):
-        if (out / name).exists():  # there may be no video
-            err.say(f"  {out / name}")
+    return table
+
+
+def _cameras(result: dict[str, Any]) -> Table:
+    """What became of each camera."""
+    from robustseg_core.output import recorder
+
+    table = Table(title=recorder.masks_line(result), title_justify="left", box=SIMPLE_HEAD)
+    for name in ("camera", "masks", "Hz", "coverage", "made from"):
+        table.add_column(name, justify="left" if name in ("camera", "made from") else "right")
+    for name, one in result["cameras"].items():
+        made = ", ".join(f"{stream} {count}" for stream, count in one["used"].items())
+        coverage = f"{100 * one['coverage']:.1f} %"
+        table.add_row(name, str(one["masks"]), str(one["rate_hz"]), coverage, made)
+    return table

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from robustseg_core.cli.terminal import require
-from robustseg_core.robot.config import parse_robot
+from robustseg_core.robot.config import nested, parse_robot
 
 
 def run_with_parameters(module: str, tree: Mapping[str, Any], *words: str) -> int:
@@ -32,7 +32,8 @@ def run_with_parameters(module: str, tree: Mapping[str, Any], *words: str) -> in
     parse_robot(tree)
     require("rclpy")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
-        yaml.safe_dump({"/**": {"ros__parameters": dict(tree)}}, file)  # ROS takes no other form
+        parameters = {"ros__parameters": nested(tree)}  # ROS takes no other form
+        yaml.safe_dump({"/**": parameters}, file)
         file.flush()
         process = subprocess.Popen(
             [sys.executable, "-m", module, *words, "--ros-args", "--params-file", file.name]

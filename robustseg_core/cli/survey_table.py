@@ -25,10 +25,10 @@ def show(found: Survey, source: str) -> None:
         what = Text.assemble(literal(topic.topic), "\n", literal(topic.type, "dim"))
         if not topic.decodable:
             what.append("\n").append_text(literal(topic.problem, "red"))
-        table.add_row(topic.modality or "", what, str(topic.count), rate, gap)
+        table.add_row(topic.stream or topic.modality or "", what, str(topic.count), rate, gap)
     err.print(table)
     for notice in found.notices:
         err.notice(notice)
     err.print()
     err.print("robot.yaml, guessed (this part goes to standard output):", style="dim")
-    typer.echo(found.robot_yaml(), nl=False)
+    typer.echo(found.robot_yaml(several=True), nl=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from robustseg_core.bag import Bag, Recorded
 from robustseg_core.config import DEAD, OFF
@@ -17,7 +18,7 @@ from robustseg_core.recording.clip import Clip
 from robustseg_core.recording.replay import replay
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
-from robustseg_core.types import SECOND
+from robustseg_core.types import SECOND, name_of, streams_of
 
 MOST_NAMED = 8
 """Topics that are named one by one."""
@@ -32,6 +33,9 @@ def examine(
 ) -> Report:
     """One row per stream of `config`, one for /tf_static, one for the node.
 
+    Several cameras are examined one by one, each as a robot with this camera alone; a row that is
+    not the same for all of them says whose it is.
+
     Args:
         bag: open; only its beginning is looked at.
         config: the robot.
@@ -43,6 +47,52 @@ def examine(
     """
     if not bag.message_count:
         raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
+    cameras = config.camera_names
+    if len(cameras) == 1:
+        return _examine(bag, config, recorded_offers(bag), seconds, on_message)
+    of_camera = {name: config.of_camera(name) for name in cameras}
+    reports = {}
+    for name, own in of_camera.items():
+        others = {t for o in of_camera.values() for t in (*o.topics.values(), *calibrations(o))}
+        others -= {*own.topics.values(), *calibrations(own)}
+        offers = {t: offer for t, offer in recorded_offers(bag).items() if t not in others}
+        reports[name] = _examine(bag, own, offers, seconds, on_message)
+    return _together(reports)
+
+
+def _together(reports: Mapping[str, Report]) -> Report:
+    """The reports of several cameras as one."""
+    rows: dict[Row, list[str]] = {}
+    unseen: dict[str, list[str]] = {}
+    for camera, report in reports.items():
+        for row in report.rows:
+            rows.setdefault(row, []).append(camera)
+        for text in report.unseen:
+            unseen.setdefault(text, []).append(camera)
+
+    def told(text: str, whose: list[str]) -> str:
+        shared = len(whose) == len(reports) or any(name_of(text) == name for name in whose)
+        return text if shared else f"{text} ({', '.join(whose)})"
+
+    first = next(iter(reports.values()))
+    return Report(
+        first.source,
+        max(report.seconds for report in reports.values()),
+        tuple(replace(row, name=told(row.name, whose)) for row, whose in rows.items()),
+        heard=tuple(dict.fromkeys(name for report in reports.values() for name in report.heard)),
+        unseen=tuple(told(text, whose) for text, whose in unseen.items()),
+        notices=first.notices,
+    )
+
+
+def _examine(
+    bag: Bag,
+    config: RobotConfig,
+    offers: dict[str, Offer],
+    seconds: float,
+    on_message: Callable[[int, int], None],
+) -> Report:
+    """Of a robot with one camera."""
     source = ", ".join(path.name for path in bag.paths)
     probe, problem = admit(config)
     if probe is None:
@@ -58,7 +108,7 @@ def examine(
     start_ns = bag.start_ns
     newest = [log.arrivals_ns[-1] for log in probe.logs.values() if log.arrivals_ns]
     end_ns = max([start_ns, beginning.last_ns, *newest])  # a second bag may lie before the first
-    observation = Observation(probe, recorded_offers(bag), start_ns, end_ns)
+    observation = Observation(probe, offers, start_ns, end_ns)
     unseen = ["who publishes, with which QoS, the robot's clock and DDS: see `doctor --live`"]
     if beginning.cut:
         text = f"what comes after the first {seconds:g} s; see --seconds"
@@ -143,7 +193,7 @@ def _unseen(observation: Observation) -> list[str]:
     probe, found = observation.probe, []
     config, spec = probe.segmenter.config, probe.segmenter.spec
     streams = config.streams
-    for name in dict.fromkeys((*spec.modalities, *streams)):
+    for name in dict.fromkeys((*streams_of(spec.modalities, streams), *streams)):
         if name not in config.topics:
             found.append(f"{name}: no topic is configured for it")
         elif streams[name].in_force == OFF:

@@ -23,7 +23,15 @@ from robustseg_core.intake import Observer
 from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import Fault, Finding, LabelMap, ModelSpec, Rejection, sentence
+from robustseg_core.types import (
+    Fault,
+    Finding,
+    LabelMap,
+    ModelSpec,
+    Rejection,
+    kind_of,
+    sentence,
+)
 
 
 @dataclass(slots=True)
@@ -139,7 +147,7 @@ def network_of(config: RobotConfig) -> tuple[ModelSpec, str]:
     try:
         return Segmenter.from_config(config).spec, ""
     except RobustsegError as error:
-        wanted = tuple(config.topics)
+        wanted = tuple(dict.fromkeys(map(kind_of, config.topics)))
         return checkpoint.default_spec(wanted or ("rgb",)), str(error)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,35 @@ class LackingError(NoMaskError):
         self.modality = modality
 
 
-Engine = Callable[[Bundle], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""(H, W) class ids and (H, W) confidence 0..255."""
+Engine = Callable[[Bundle], Labels]
 """Runs the network: (H, W) class ids and (H, W) confidence 0..255 of a bundle; `NoMaskError` where
 it makes none."""
+
+
+@runtime_checkable
+class BatchEngine(Protocol):
+    """An engine that takes several bundles at once."""
+
+    def batch(self, bundles: Mapping[str, Bundle]) -> dict[str, Labels | NoMaskError]:
+        """What it says of each bundle, or why it says nothing.
+
+        Args:
+            bundles: by what tells whose they are (a camera's name), so that a frame which comes
+                again is known.
+        """
+        ...
+
+
+def batch(engine: Engine, bundles: Mapping[str, Bundle]) -> dict[str, Labels | NoMaskError]:
+    """As `BatchEngine.batch`, whatever the engine: at once, or one after the other."""
+    if isinstance(engine, BatchEngine):
+        return engine.batch(bundles)
+    answers: dict[str, Labels | NoMaskError] = {}
+    for key, bundle in bundles.items():
+        try:
+            answers[key] = engine(bundle)
+        except NoMaskError as error:
+            answers[key] = error
+    return answers

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustseg_core.engines import LackingError, NotFiniteError
-from robustseg_core.engines._winner import Labels, labels
+from robustseg_core.engines import Labels, LackingError, NoMaskError, NotFiniteError
+from robustseg_core.engines._winner import labels
 from robustseg_core.models import architectures
 from robustseg_core.models.calibration import temperature
 from robustseg_core.types import Bundle, Frame, ModelSpec
 
 
 class NetworkEngine(ABC):
-    """Runs one bundle at a time, for one thread at a time.
+    """Runs a bundle, or a batch of them, for one thread at a time.
 
     Args:
         spec: the network's.
@@ -36,6 +36,29 @@ class NetworkEngine(ABC):
             LackingError: the bundle lacks a sensor that the network needs.
             NotFiniteError: the logits are not finite, as of damaged weights.
         """
+        self._expect_needed(bundle)
+        with torch.inference_mode():
+            return self._labels(bundle, self.logits(bundle)[0])
+
+    def batch(self, bundles: Mapping[str, Bundle]) -> dict[str, Labels | NoMaskError]:
+        """As `BatchEngine.batch`."""
+        answers: dict[str, Labels | NoMaskError] = {}
+        ready: dict[str, Bundle] = {}
+        for key, bundle in bundles.items():
+            try:
+                self._expect_needed(bundle)
+                ready[key] = bundle
+            except LackingError as error:
+                answers[key] = error
+        with torch.inference_mode():
+            for key, logits in self.logits_of(ready) if ready else ():
+                try:
+                    answers[key] = self._labels(ready[key], logits)
+                except NotFiniteError as error:
+                    answers[key] = error
+        return answers
+
+    def _expect_needed(self, bundle: Bundle) -> None:
         for name in architectures.needs(self.spec):
             if name not in bundle.frames:
                 raise LackingError(
@@ -43,16 +66,25 @@ class NetworkEngine(ABC):
                     f"the network ({self.spec.architecture}) makes no mask without {name}, and "
                     f"there is only {', '.join(bundle.frames)}; use weights that do without it",
                 )
+
+    def _labels(self, bundle: Bundle, logits: Tensor) -> Labels:
+        """Of (K, h, w) logits."""
         quality = {name: frame.quality for name, frame in bundle.frames.items()}
-        with torch.inference_mode():
-            logits = self.logits(bundle)
-            found = labels(logits[0], self.spec.size, temperature(self.spec, quality))
+        found = labels(logits, self.spec.size, temperature(self.spec, quality))
         if found is None:
             raise NotFiniteError(
                 f"the network's logits of {', '.join(bundle.frames)} are not finite, so no mask "
                 "was made; use other weights"
             )
         return found
+
+    def logits_of(self, bundles: Mapping[str, Bundle]) -> Iterable[tuple[str, Tensor]]:
+        """(key, (K, h, w)) of each of several bundles; called in inference mode.
+
+        One after the other, unless an engine knows better.
+        """
+        for key, bundle in bundles.items():
+            yield key, self.logits(bundle)[0]
 
     @abstractmethod
     def logits(self, bundle: Bundle) -> Tensor:

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustseg_core.codecs.fields import Compiled
+from robustseg_core.engines import Labels
 from robustseg_core.models.calibration import winner
 from robustseg_core.models.resize import resize_logits
-
-Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""(H, W) class ids and (H, W) confidence 0..255."""
 
 _LEAST = np.float32(-125.0)
 """Powers of 2 below this are taken for it: nothing, beside the winner's 1."""

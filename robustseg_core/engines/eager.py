@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -74,6 +75,72 @@ class EagerEngine(NetworkEngine):
         self._device = device
         self._model = model.folded().to(device)
         self.memory = Memory()
+        self._at_once = device.type != "cpu"
+        """Whether the images of a batch are encoded in one call; maps of one stay in a cache."""
+        self._memories: defaultdict[str, Memory] = defaultdict(Memory)
+        """Of each camera, where there are several."""
+
+    def logits_of(self, bundles: Mapping[str, Bundle]) -> Iterable[tuple[str, Tensor]]:
+        """As `NetworkEngine.logits_of`: fused and decoded at once, and on a GPU encoded at once.
+
+        On a processor, images are encoded one after the other, as those of one bundle are.
+        """
+        model, names = self._model, self.spec.modalities
+        if not isinstance(model, PackedNetwork):
+            yield from super().logits_of(bundles)
+            return
+        fresh = [(key, name) for key in bundles for name in self._memories[key].news(bundles[key])]
+        for some in [fresh] if self._at_once else [[pair] for pair in fresh]:
+            self._encode(model, bundles, some)
+        for key, bundle in bundles.items():
+            self._memories[key].prune(bundle)
+        rows = [
+            (sample, column, name, key)
+            for column, name in enumerate(names)
+            for sample, (key, bundle) in enumerate(bundles.items())
+            if name in bundle.frames
+        ]  # by modality first, as `PackedNetwork.pack` orders them
+        own = [self._memories[key].maps([name])[0] for _, _, name, key in rows]
+        fused = model.fuse(
+            [torch.cat(x) for x in zip(*own, strict=True)],
+            torch.tensor([sample for sample, *_ in rows], device=self._device),
+            torch.tensor([column for _, column, *_ in rows], device=self._device),
+            batch=len(bundles),
+            quality=torch.tensor(
+                [bundles[key].frames[name].quality for *_, name, key in rows], device=self._device
+            ),
+        )
+        yield from zip(bundles, model.decode(fused), strict=True)
+
+    def _encode(
+        self,
+        model: PackedNetwork,
+        bundles: Mapping[str, Bundle],
+        fresh: Sequence[tuple[str, str]],
+    ) -> None:
+        """Remember what the encoder makes of these frames, by whose they are and by modality."""
+        names, keys = self.spec.modalities, list(dict.fromkeys(key for key, _ in fresh))
+        if not fresh:
+            return
+        alive = torch.tensor([[(key, name) in fresh for name in names] for key in keys])
+        images = {}
+        for name in dict.fromkeys(name for _, name in fresh):
+            own = {
+                key: torch.from_numpy(bundles[key].frames[name].array)
+                for key in keys
+                if (key, name) in fresh
+            }
+            nothing = torch.zeros_like(next(iter(own.values())))
+            images[name] = torch.stack([own.get(key, nothing) for key in keys])
+        model.check(images, alive)
+        here = {name: image.to(self._device, non_blocking=True) for name, image in images.items()}
+        rows, sample, modality = model.pack(here, alive)
+        encoded = model.encode(rows, modality)
+        pairs = zip(sample.tolist(), modality.tolist(), strict=True)
+        for row, (number, column) in enumerate(pairs):
+            key, name = keys[number], names[column]
+            own_maps = [x[row : row + 1] for x in encoded]
+            self._memories[key].keep(name, bundles[key].frames[name], own_maps)
 
     def logits(self, bundle: Bundle) -> Tensor:
         """As `NetworkEngine.logits`."""

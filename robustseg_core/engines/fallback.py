@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from robustseg_core.engines import Engine
+from robustseg_core.engines import Engine, Labels, NoMaskError, batch
 from robustseg_core.types import SECOND, Bundle
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FIRST_NS, LONGEST_NS = SECOND, 64 * SECOND
 """How long the GPU is left alone: doubled whenever it fails within `PROVEN_NS` of a new trial."""
@@ -49,18 +50,25 @@ class FallbackEngine:
         self.trouble = ""
         """What is wrong at present; empty: the network runs where it should."""
 
-    def __call__(self, bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def __call__(self, bundle: Bundle) -> Labels:
         """(H, W) class ids and (H, W) confidence 0..255, from whichever device works."""
+        return self._run(lambda engine: engine(bundle))
+
+    def batch(self, bundles: Mapping[str, Bundle]) -> dict[str, Labels | NoMaskError]:
+        """As `BatchEngine.batch`, likewise."""
+        return self._run(lambda engine: batch(engine, bundles))
+
+    def _run(self, act: Callable[[Engine], T]) -> T:
         now_ns = self._clock_ns()
         if self._retry_ns is not None:
             if now_ns < self._retry_ns:
-                return self._instead(bundle)
+                return self._instead(act)
             self._tried_ns = now_ns
         try:
-            found = self._wanted(bundle)
+            found = act(self._wanted)
         except RuntimeError as error:
             self._failed(error, now_ns)
-            return self._instead(bundle)
+            return self._instead(act)
         if self._retry_ns is not None:
             log.warning("the network is back on its GPU")
             self._retry_ns, self.trouble = None, ""
@@ -80,7 +88,7 @@ class FallbackEngine:
         if isinstance(error, torch.cuda.OutOfMemoryError):
             torch.cuda.empty_cache()  # does nothing where CUDA never began
 
-    def _instead(self, bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _instead(self, act: Callable[[Engine], T]) -> T:
         if self._substitute is None:
             self._substitute = self._make()
-        return self._substitute(bundle)
+        return act(self._substitute)

@@ -13,7 +13,7 @@ import numpy as np
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults._base import FaultModel, FaultState, Sample
 from robustseg_core.faults.schedule import ALL, FaultSpec, check
-from robustseg_core.types import SECOND, Rejection
+from robustseg_core.types import SECOND, Rejection, kind_of
 
 
 class Injector:
@@ -24,7 +24,7 @@ class Injector:
     Args:
         specs: what goes wrong and when; faults of one topic are done in this order.
         seed: the same seed makes the same faults, to the bit.
-        topics: modality -> its topic, for targets that are modalities.
+        topics: stream -> its topic; a modality is a target for all of its streams.
         start_ns: the time that schedules count from; None: that of the first message fed.
 
     Raises:
@@ -48,7 +48,7 @@ class Injector:
         self._later: list[tuple[int, int, Sample]] = []
         self._number = 0
         self._lines: dict[str, list[tuple[FaultSpec, FaultModel, FaultState]]] = {}
-        names = {topic: modality for modality, topic in topics.items() if topic}
+        names = {topic: kind_of(stream) for stream, topic in topics.items() if topic}
         for spec in self.specs:
             for topic in _targets(spec, topics):
                 fault = check(spec, modality=names.get(topic))
@@ -137,8 +137,8 @@ def _targets(spec: FaultSpec, topics: Mapping[str, str]) -> list[str]:
     """The topics that a target names."""
     if spec.target == ALL:
         return [topic for topic in topics.values() if topic]
-    if topic := topics.get(spec.target):
-        return [topic]
+    if found := [t for s, t in topics.items() if t and spec.target in (s, kind_of(s))]:
+        return found
     if spec.target.startswith("/") or spec.target in topics.values():
         return [spec.target]
     raise RobustsegError(

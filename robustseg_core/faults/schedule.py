@@ -18,6 +18,7 @@ from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import catalog
 from robustseg_core.faults._base import FaultModel
+from robustseg_core.types import kind_of
 
 ALL = "all"
 """The target that means every sensor."""
@@ -79,7 +80,7 @@ def parse_fault(text: str) -> FaultSpec:
     """
     spec = read_fault(text)
     _check_target(spec.target, "fault", text)
-    check(spec, modality=None if spec.target.startswith("/") else spec.target)
+    check(spec, modality=None if spec.target.startswith("/") else kind_of(spec.target))
     return spec
 
 
@@ -130,7 +131,7 @@ def _spec(
 
 def _check_target(target: str, what: str, text: str) -> None:
     known = [ALL, *modalities.available()]
-    if not target.startswith("/") and target not in known:
+    if not target.startswith("/") and kind_of(target) not in known:
         raise RobustsegError(
             f"{what} {text!r} is done to {target!r}, which is no modality and no /topic; "
             f"{did_you_mean(target, known)}"

@@ -26,7 +26,7 @@ from robustseg_core.geometry.transforms import (
     pose,
     strip,
 )
-from robustseg_core.types import Fault, Rejection
+from robustseg_core.types import Fault, Rejection, kind_of
 
 T = TypeVar("T")
 
@@ -116,7 +116,8 @@ def still(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) ->
 def grid_of(cameras: Iterable[str]) -> str | None:
     """Whose camera makes the grid, of sensors that have one; None: there is none."""
     known = tuple(cameras)
-    return next((name for name in (*_CAMERAS, *known) if name in known), None)
+    first = [name for kind in _CAMERAS for name in known if kind_of(name) == kind]
+    return next(iter([*first, *known]), None)
 
 
 class View:

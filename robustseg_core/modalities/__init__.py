@@ -12,7 +12,7 @@ from robustseg_core.config import Strict
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities._base import Modality
 from robustseg_core.modalities._corruptions import ANY, Corruption
-from robustseg_core.types import LONGEST_NAME
+from robustseg_core.types import LONGEST_NAME, kind_of
 
 __all__ = [
     "Corruption",
@@ -34,12 +34,12 @@ def available() -> list[str]:
 
 
 def load(name: str) -> type[Modality]:
-    """The modality class called `name`.
+    """The modality class called `name`, or of the stream that is called so (`rgb.front`).
 
     Raises:
         RobustsegError: there is none; the text lists those that there are.
     """
-    return plugins.load(__name__, name, Modality)
+    return plugins.load(__name__, kind_of(name), Modality)
 
 
 def ranked(names: Iterable[str] | None = None) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def corruptions_of(name: str) -> dict[str, Corruption]:
 
 
 def _rank(name: str, known: list[str]) -> float:
-    return _declared(name, "rank", math.inf) if name in known else math.inf
+    return _declared(name, "rank", math.inf) if kind_of(name) in known else math.inf
 
 
 def _declared(name: str, what: str, otherwise: Any) -> Any:

@@ -46,6 +46,8 @@ class Modality(ABC):
     """True: `encode` wants everything since a while ago (events), not only the newest reading."""
     queue: ClassVar[int] = 2
     """Depth of the subscription's queue; deep where losing one message breaks the decoder."""
+    merges: ClassVar[bool] = False
+    """True: several streams of it may be in one view; `merge` makes one reading of them."""
     ranges: ClassVar[bool] = False
     """True: it knows how far away things are; `placed` and `points` say where."""
     guess: ClassVar[Guess] = Guess()
@@ -75,12 +77,18 @@ class Modality(ABC):
     """Whether this computer is overloaded, and half the detail would do: events are thinned."""
 
     def __init__(
-        self, *, encoding: Mapping[str, Any] | None = None, limits: Mapping[str, Any] | None = None
+        self,
+        *,
+        encoding: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
+        stream: str = "",
     ) -> None:
-        name = type(self).__module__.rpartition(".")[2]
-        self.name: str = name
-        self.encoding = parse(self.Encoding, encoding or {}, where=f"encodings.{name}")
-        self.limits = parse(self.Limits, limits or {}, where=f"streams.{name}.limits")
+        self.kind: str = type(self).__module__.rpartition(".")[2]
+        """The modality."""
+        self.name: str = stream or self.kind
+        """Of the stream, by which the view knows where it is."""
+        self.encoding = parse(self.Encoding, encoding or {}, where=f"encodings.{self.kind}")
+        self.limits = parse(self.Limits, limits or {}, where=f"streams.{self.name}.limits")
 
     @abstractmethod
     def decode(self, message: Any, stamp_ns: int) -> Any:
@@ -132,6 +140,19 @@ class Modality(ABC):
         Raises:
             Rejection: NO_CALIB or NO_TF, where the view cannot place this sensor.
         """
+
+    def merge(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> Reading:
+        """What several streams of this modality see of one set, as one reading in the view's frame.
+
+        Args:
+            readings: the newest of each stream, at least one, oldest first.
+            view: the grid; it has placed each of them (`View.view_from`).
+            stamp_ns: of the set.
+
+        Raises:
+            Rejection: NO_TF, where the view cannot place one of them.
+        """
+        raise RobustsegError(f"several streams of {self.kind} cannot be merged; configure one")
 
     def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
         """Why nothing of a reading is in the array that `encode` made of it, for people.

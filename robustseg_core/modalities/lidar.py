@@ -46,6 +46,7 @@ class Lidar(Modality):
     initial: ClassVar = "L"
     messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
     needs_view: ClassVar = True
+    merges: ClassVar = True
     ranges: ClassVar = True
     guess: ClassVar = Guess(
         names=(
@@ -130,6 +131,23 @@ class Lidar(Modality):
         array[2, pixel] = np.clip(height, _FLOOR, 1)
         return array.reshape(3, *view.size)
 
+    def merge(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> Reading:
+        """All points in the view's frame, with intensities from 0 to 1.
+
+        Where one scan has intensities and another has none, the other's are 0. Rings are none.
+        """
+        clouds: list[Cloud] = [reading.data for reading in readings]
+        placed = [
+            view.place(reading.modality, reading.frame_id, cloud.xyz, moment(reading, stamp_ns))
+            for reading, cloud in zip(readings, clouds, strict=True)
+        ]
+        bright = None
+        if any(cloud.intensity is not None for cloud in clouds):
+            bright = np.concatenate([_brightness(cloud) for cloud in clouds])
+        data = Cloud(np.concatenate(placed), bright, None, sum(cloud.total for cloud in clouds))
+        quality = min(reading.quality for reading in readings)
+        return Reading(self.name, readings[-1].stamp_ns, view.frame_id, data, quality)
+
     def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
         """Of a scan with returns: no point lands in the image."""
         if not len(reading.data.xyz):
@@ -176,6 +194,14 @@ class Lidar(Modality):
     def reset(self) -> None:
         """Forget how the scans used to be."""
         self.checks.reset()
+
+
+def _brightness(cloud: Cloud) -> NDArray[np.float32]:
+    """(N,) from 0 to 1."""
+    if cloud.intensity is None:
+        return np.zeros(len(cloud.xyz), np.float32)
+    bright: NDArray[np.float32] = cloud.intensity / np.float32(_unit(cloud.intensity))
+    return np.clip(bright, 0, 1)
 
 
 def _unit(intensity: NDArray[np.float32]) -> float:

@@ -132,9 +132,10 @@ def scale_of(height: int) -> float:
 
 def _chips(strip: NDArray[np.uint8], label_map: LabelMap, spec: ModelSpec, scale: float) -> None:
     height, width = strip.shape[:2]
-    pitch = width // len(spec.modalities)
+    names = label_map.streams(spec.modalities)
+    pitch = width // len(names)
     margin = max(2, round(3 * scale))
-    for column, name in enumerate(spec.modalities):
+    for column, name in enumerate(names):
         state = label_map.states.get(name, State.DISABLED)
         corner = (column * pitch + margin, margin)
         opposite = ((column + 1) * pitch - margin, height - margin)

@@ -166,12 +166,12 @@ def status(
 ) -> Fields:
     """diagnostic_msgs/DiagnosticArray with the mask's own stamp: who made it, and what is wrong.
 
-    One status per modality of `spec` (`robustseg: rgb`), and `robustseg: mask` for the whole; in a
-    namespace `front/robustseg: rgb`, as `node` (a node's full name) says. A live node has `more` to
-    say of the mask.
+    One status per stream, or modality, of `spec` (`robustseg: rgb`), and `robustseg: mask` for the
+    whole; in a namespace `front/robustseg: rgb`, as `node` (a node's full name) says. A live node
+    has `more` to say of the mask.
     """
     statuses = []
-    for name in spec.modalities:
+    for name in label_map.streams(spec.modalities):
         used = name in label_map.used
         state = label_map.states.get(name, State.DISABLED)
         reasons = label_map.reasons.get(name, ())
@@ -357,7 +357,7 @@ def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _mask_status(label_map: LabelMap, spec: ModelSpec, node: str, more: Account | None) -> Fields:
-    absent = [name for name in spec.modalities if name not in label_map.used]
+    absent = [n for n in label_map.streams(spec.modalities) if n not in label_map.used]
     off = [
         name
         for name in absent

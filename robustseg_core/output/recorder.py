@@ -8,7 +8,7 @@ whether masks came or not (`timeline`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults,
 from robustseg_core.output.screen import Screen
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
 from robustseg_core.shards.levels import label_png
-from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State
+from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State, streams_of
 from robustseg_core.version import __version__
 
 MOMENTS = 12
@@ -62,6 +62,9 @@ class Recorder:
         timeline: of the recording.
         video: whether there is a film.
         points: the robot's; whether the MCAP holds them is among it.
+        streams: the robot's, where they have names of their own.
+        camera: which of several cameras it is.
+        bag: the MCAP that several share, open; None: its own.
 
     Raises:
         RobustsegError: the folder cannot be written.
@@ -76,8 +79,13 @@ class Recorder:
         timeline: Timeline,
         video: bool = True,
         points: PointsConfig | None = None,
+        streams: Collection[str] = (),
+        camera: str = "",
+        bag: BagWriter | None = None,
     ) -> None:
         self.folder = folder
+        self.streams = streams_of(spec.modalities, streams)
+        """In the order of the network's modalities; one that the robot has none of is there."""
         self.rows: list[dict[str, Any]] = []
         self.moments: list[Moment] = []
         """Where a mask is made of others than the one before it; the first few of them only, so
@@ -98,14 +106,18 @@ class Recorder:
             raise RobustsegError(
                 f"cannot write to {folder}: {error.strerror}; choose another --out"
             ) from None
-        self._bag = BagWriter(folder / "mcap", compress=True)
+        self._camera = camera
+        self._shared = bag is not None
+        self._bag = bag or BagWriter(folder / "mcap", compress=True)
 
     def __enter__(self) -> Recorder:
-        self._bag.__enter__()
+        if not self._shared:
+            self._bag.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        self._bag.__exit__(kind, *exc)
+        if not self._shared:
+            self._bag.__exit__(kind, *exc)
         if self._video is None:
             return
         if kind is None:
@@ -172,7 +184,9 @@ class Recorder:
         mask = topics.Mask(label_map, self.spec, picture=overlay, points=self._points)
         first, stamp_ns = len(self.rows) == 1, label_map.stamp_ns
         for name, kind, said, latched in topics.recorded(mask, first=first, heard=heard):
-            topic = f"/{messages.NODE}/{name}"
+            topic = topics.recorded_topic(name, self._camera)
+            if latched and self._bag.has(topic):  # another camera has said it
+                continue
             if isinstance(said, bytes):
                 self._bag.write_raw(topic, kind, said, stamp_ns, latched=latched)
                 continue
@@ -185,7 +199,7 @@ class Recorder:
             "robustseg": __version__,
             "trained": self.spec.trained,
             "provenance": self.spec.provenance,
-            "modalities": list(self.spec.modalities),
+            "modalities": list(self.streams),
             "start_ns": self._start_ns,
             **more,
             "reasons": self.reasons,

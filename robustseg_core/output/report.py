@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from robustseg_core.output.reasons import Sentences, in_words
 from robustseg_core.output.recorder import Moment, confidence_line, masks_line, score_line
 from robustseg_core.output.timeline import reach_s
 from robustseg_core.text import visible
-from robustseg_core.types import ModelSpec, State
+from robustseg_core.types import ModelSpec, State, kind_of
 
 WORDS = (
     ("mIoU", "mean over the classes of intersection over union with the truth, 0 to 1"),
@@ -74,6 +74,46 @@ def write(
         score=score_line(result),
         confidence=confidence_line(result),
         has_video=(folder / "overlay.webm").exists(),
+    )
+    path = folder / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def write_cameras(
+    folder: Path,
+    result: dict[str, Any],
+    *,
+    title: str,
+    spec: ModelSpec,
+    moments: Mapping[str, Sequence[Moment]],
+) -> Path:
+    """`report.html` of a run with several cameras: all of them in short, and ways to their own.
+
+    Args:
+        folder: where the cameras' folders lie, too.
+        result: of all of them, as `run` has it.
+        title: names the run.
+        spec: the network's, for the legend.
+        moments: by camera, oldest first; the first that all its sensors made is shown.
+    """
+    shown = {
+        name: max(some, key=lambda moment: len(moment.used))
+        for name, some in moments.items()
+        if some
+    }
+    html = page.render(
+        "robustseg_core.output",
+        title=title,
+        template="cameras.html.j2",
+        checkpoint=str(result["config"].get("weights") or ""),
+        classes=list(zip(spec.classes, spec.palette, strict=True)),
+        words=[word for word in WORDS if word[0] == "coverage"],
+        result=result,
+        pictures=[
+            (name, moment.caption, page.embed(_png(moment.overlay)))
+            for name, moment in shown.items()
+        ],
     )
     path = folder / "report.html"
     path.write_text(html, encoding="utf-8")
@@ -206,7 +246,7 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
                 spans = _spans(at_s, widths_s, flags)
                 axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
         for fault in broken:
-            if fault.target == name and fault.start_s < end_s:
+            if fault.target in (name, kind_of(name)) and fault.start_s < end_s:
                 until_s = end_s if fault.duration_s is None else fault.start_s + fault.duration_s
                 width_s = min(until_s, end_s) - fault.start_s
                 axes.broken_barh(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.output import draw
 from robustseg_core.text import visible
-from robustseg_core.types import IGNORE, Frame, LabelMap, ModelSpec, State, sentence
+from robustseg_core.types import IGNORE, Frame, LabelMap, ModelSpec, State, kind_of, sentence
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) RGB."""
@@ -74,10 +74,11 @@ class Screen:
         self._size = height, width = label_map.ids.shape
         scale = draw.scale_of(height)
         line = round(LINE * scale)
-        lines = line * len(self._spec.modalities)
+        names = label_map.streams(self._spec.modalities)
+        lines = line * len(names)
         frame = np.full((height + lines, width + round(PANEL * width), 3), GROUND, np.uint8)
         frame[:height, :width] = overlay[:height]
-        for place, name in enumerate(self._spec.modalities):
+        for place, name in enumerate(names):
             top = height + place * line
             self._say(frame[top : top + line], name, label_map, scale)
         panel = frame[:height, width:]
@@ -129,13 +130,13 @@ class Screen:
         margin, line = round(6 * scale), round(18 * scale)
         tall = round((width - 2 * margin) * self._spec.size[0] / self._spec.size[1])
         top: int = height
-        for name in self._spec.modalities:
+        for name in label_map.streams(self._spec.modalities):
             state = label_map.states.get(name, State.DISABLED)
             if state.usable and state is not State.DEGRADED:
                 continue
             picture, past_s = seen.get(name), at_s
-            if picture is None and name in self._past:
-                past_s, frame = self._past[name]
+            if picture is None and kind_of(name) in self._past:
+                past_s, frame = self._past[kind_of(name)]
                 picture = self._seen_by(frame)
             if picture is None or top - tall - line < height // 2:
                 continue

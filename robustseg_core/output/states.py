@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from robustseg_core.output.messages import Fields, header
-from robustseg_core.types import LabelMap, ModelSpec, State
+from robustseg_core.types import LabelMap, ModelSpec, State, kind_of
 
 HEIGHT = {
     State.DISABLED: -1,
@@ -29,13 +29,13 @@ HEIGHT = {
 def sensor_states(label_map: LabelMap, spec: ModelSpec) -> Fields:
     """sensor_msgs/JointState: names and, in `position`, their numbers.
 
-    Of each modality in the network's order: `<modality>.state` (`HEIGHT`), `.used` (0 or 1),
+    Of each stream in the network's order: `<stream>.state` (`HEIGHT`), `.used` (0 or 1),
     `.quality` (0 to 1) and `.held_ms` (beside the mask's stamp), these two NaN where it is not
     used. Then `confidence`, the mean over the mask (0 to 1), and `latency_ms.<stage>`.
     """
     curves: dict[str, float] = {}
-    for name in spec.modalities:
-        frame = label_map.bundle.frames.get(name)
+    for name in label_map.streams(spec.modalities):
+        frame = label_map.bundle.frames.get(kind_of(name)) if name in label_map.used else None
         curves[f"{name}.state"] = HEIGHT[label_map.states.get(name, State.DISABLED)]
         curves[f"{name}.used"] = name in label_map.used
         curves[f"{name}.quality"] = frame.quality if frame else math.nan

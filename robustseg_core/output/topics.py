@@ -98,7 +98,13 @@ class Output:
     @property
     def topic(self) -> str:
         """As a node names it."""
-        return self.name if self.name.startswith("/") else f"~/{self.name}"
+        return self.topic_of("")
+
+    def topic_of(self, camera: str) -> str:
+        """The same, of one of several cameras; of what is said once for all of them, `topic`."""
+        if self.name.startswith("/"):
+            return self.name
+        return f"~/{camera}/{self.name}" if camera and self.make is not None else f"~/{self.name}"
 
     @property
     def latched(self) -> bool:
@@ -194,7 +200,13 @@ def is_output(topic: str) -> bool:
     """Whether a node of ours, in whatever namespace, or a recording of a run says this topic."""
     node, _, name = topic.rpartition("/")
     names = {output.name for output in OUTPUTS}
-    return name in names and node.rpartition("/")[2] == messages.NODE
+    return name in names and messages.NODE in node.split("/")[-2:]  # a camera may stand between
+
+
+def recorded_topic(name: str, camera: str = "") -> str:
+    """Where a recording keeps what `recorded` names, of one of several cameras."""
+    (output,) = [one for one in OUTPUTS if one.name == name]
+    return output.topic_of(camera).replace("~", f"/{messages.NODE}", 1)
 
 
 def recorded(

@@ -15,7 +15,7 @@ from robustseg_core.bag import Recording
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import Observer
-from robustseg_core.types import SECOND, Finding, LabelMap, ModelSpec, Reading, Rejection
+from robustseg_core.types import SECOND, Finding, LabelMap, ModelSpec, Reading, Rejection, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ class Doubted(Observer):
             and not modalities.unfed(name, spec.encodings.get(name, {}))
         }
         self._newest: dict[str, tuple[int, Any]] = {}
-        """modality -> when it came, and the message."""
+        """stream -> when it came, and the message."""
         self._now_ns = 0
 
     def pushed(self, modality: str, message: Any, now_ns: int, finding: Finding | None) -> None:
         """It is the newest."""
         self._now_ns = now_ns
-        if modality in self._decoders and message is not None:
+        if kind_of(modality) in self._decoders and message is not None:
             self._newest[modality] = now_ns, message
 
     def messages(self, label_map: LabelMap) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Doubted(Observer):
         """modality -> picture, of those that can be shown."""
         found = {}
         for name, message in messages.items():
-            if (decoder := self._decoders.get(name)) is None:
+            if (decoder := self._decoders.get(kind_of(name))) is None:
                 continue
             try:
                 stamp_ns = stamp_of(message)

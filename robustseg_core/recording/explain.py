@@ -23,12 +23,13 @@ from robustseg_core import modalities
 from robustseg_core.blackbox.account import text, to_finding
 from robustseg_core.blackbox.again import Again, Fault, Result, read
 from robustseg_core.codecs.fields import stamp_of
+from robustseg_core.modalities import Modality
 from robustseg_core.output import page
 from robustseg_core.output.draw import STATE_COLORS
 from robustseg_core.segmenter import Outcome, Segmenter, encode
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
-from robustseg_core.types import MS, SECOND, LabelMap, Reading, State, sentence
+from robustseg_core.types import MS, SECOND, LabelMap, Reading, State, kind_of, sentence, streams_of
 
 BECAME = {
     State.DEAD: "fell out of use",
@@ -65,7 +66,7 @@ class _Moment:
     at_ns: int
     label_map: LabelMap
     messages: Mapping[str, list[Any]]
-    """modality -> what a sensor that is not used said of late."""
+    """stream -> what a sensor that is not used said of late."""
 
 
 @dataclass(slots=True)
@@ -262,6 +263,8 @@ def _page(path: Path, story: Story, again: Again, account: Mapping[str, Any]) ->
     begins_s = _seconds(int(head["begins_ns"]), story)
     ends_ns = max([int(head["begins_ns"]), *(at for at, _ in story.states)])
     first = faults[0]["words"] if faults else path.name
+    if camera := head.get("camera"):
+        first = f"camera {camera}: {first}"
     return page.render(
         "robustseg_core.recording",
         title=f"What happened: {visible(first)}",
@@ -308,8 +311,8 @@ def _cell(name: str, moment: _Moment, again: Again) -> dict[str, str]:
     label_map = moment.label_map
     state = label_map.states[name].value
     why = sentence(label_map.reasons.get(name, ()))
-    frame = label_map.bundle.frames.get(name)
-    if frame is not None:
+    if name in label_map.used:
+        frame = label_map.bundle.frames[kind_of(name)]  # of several LiDARs, what they show together
         array, told = frame.array, f"used, {state}, quality {frame.quality:.2f}"
         told += f"; {why}" if why else ""
     else:
@@ -319,7 +322,7 @@ def _cell(name: str, moment: _Moment, again: Again) -> dict[str, str]:
             said = "what came cannot be shown" if name in moment.messages else "nothing came"
             return {"picture": "", "told": told, "said": said, "name": name}
         array = found
-    decoder = modalities.load(name)(encoding=again.gate.spec.encodings.get(name))
+    decoder = _decoder(name, again)
     return {"picture": page.embed(_png(decoder.picture(array))), "told": told, "name": name}
 
 
@@ -328,7 +331,7 @@ def _seen(name: str, moment: _Moment, again: Again) -> NDArray[np.float32] | Non
     messages = moment.messages.get(name)
     if not messages:
         return None
-    decoder = modalities.load(name)(encoding=again.gate.spec.encodings.get(name))
+    decoder = _decoder(name, again)
     try:
         readings = []
         for message in messages if decoder.accumulates else messages[-1:]:
@@ -340,6 +343,12 @@ def _seen(name: str, moment: _Moment, again: Again) -> NDArray[np.float32] | Non
     except Exception:  # it is broken, and only a picture for people
         return None
     return frame.array
+
+
+def _decoder(name: str, again: Again) -> Modality:
+    """A fresh one of a stream."""
+    kind = kind_of(name)
+    return modalities.load(kind)(encoding=again.gate.spec.encodings.get(kind), stream=name)
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
@@ -355,9 +364,8 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
 @page.plain_text
 def timeline(story: Story, faults: Sequence[Mapping[str, Any]]) -> bytes:
     """A PNG: the state of each sensor, what each mask was made of, and the qualities."""
-    names = list(story.fault.spec.modalities)
-    present = {name for _, sensors in story.states for name in sensors}
-    names = [name for name in names if name in present]
+    present = dict.fromkeys(name for _, sensors in story.states for name in sensors)
+    names = [n for n in streams_of(story.fault.spec.modalities, present) if n in present]
     figure, (above, below) = plt.subplots(
         2, 1, sharex=True, figsize=(10, 2.2 + 0.45 * len(names)), layout="constrained",
         height_ratios=[2, 1],

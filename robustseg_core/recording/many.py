@@ -140,7 +140,7 @@ def run_one(plan: Plan, path: Path) -> dict[str, Any]:
             black_box=plan.black_box,
             recipe=recipe,
         )
-    elif not result["masks"]:  # it was said then, too
+    elif not result["totals"]["masks"]:  # it was said then, too
         raise no_mask(result)
     sums = result["totals"]
     return {

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Generic, TypeVar
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import Recorded, Recording
-from robustseg_core.engines import Engine, LackingError, NoMaskError
+from robustseg_core.engines import Engine, Labels, LackingError, NoMaskError, batch
 from robustseg_core.intake import Register
 from robustseg_core.models import architectures
 from robustseg_core.models.calibration import Promise
@@ -202,14 +202,31 @@ class Inference:
 
     def __call__(self, label_map: LabelMap) -> LabelMap | None:
         """The same set with its mask, as the segmenter would have made it; None: there is none."""
-        bundle, start_ns = label_map.bundle, self._stopwatch_ns()
+        start_ns = self._stopwatch_ns()
+        labels: Labels | NoMaskError
         try:
-            ids, confidence = self._engine(bundle)
+            labels = self._engine(label_map.bundle)
         except NoMaskError as error:
-            finding = Finding(Fault.INTERNAL, fatal=True, text=str(error))
+            labels = error
+        return self.finish(label_map, labels, start_ns)
+
+    def finish(
+        self, label_map: LabelMap, labels: Labels | NoMaskError, start_ns: int
+    ) -> LabelMap | None:
+        """The same, of what the network says, or why it says nothing.
+
+        Args:
+            label_map: a set.
+            labels: what the network says of it.
+            start_ns: when it was asked, by the stopwatch.
+        """
+        bundle = label_map.bundle
+        if isinstance(labels, NoMaskError):
+            finding = Finding(Fault.INTERNAL, fatal=True, text=str(labels))
             if self._refused.add(" ".join(bundle.frames), finding):
                 log.error(finding.text)
             return None
+        ids, confidence = labels
         ids = self._promise.kept(ids, confidence, bundle)
         infer_ms = (self._stopwatch_ns() - start_ns) / MS
         before_ms = label_map.latency_ms
@@ -225,3 +242,24 @@ class Inference:
                 "total": before_ms["total"] + (self._stopwatch_ns() - start_ns) / MS,
             },
         )
+
+
+def infer_together(
+    engine: Engine,
+    sets: Sequence[tuple[Inference, LabelMap]],
+    *,
+    stopwatch_ns: Callable[[], int] = time.perf_counter_ns,
+) -> list[LabelMap | None]:
+    """The masks of sets of several cameras that are due together, by one call of the network.
+
+    Args:
+        engine: runs it.
+        sets: each with who makes its camera's masks.
+        stopwatch_ns: as of `Inference`.
+    """
+    if len(sets) == 1 and not sets[0][1].camera:
+        (infer, label_map), *_ = sets
+        return [infer(label_map)]
+    start_ns = stopwatch_ns()
+    said = batch(engine, {label_map.camera: label_map.bundle for _, label_map in sets})
+    return [infer.finish(one, said[one.camera], start_ns) for infer, one in sets]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core import config
-from robustseg_core.bag import Bag, Recorded, Recording
+from robustseg_core.bag import Bag, BagWriter, Recorded, Recording
 from robustseg_core.blackbox.files import BlackBox
+from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report
@@ -22,16 +25,29 @@ from robustseg_core.output.recorder import Recorder, silence_notices, totals, un
 from robustseg_core.output.timeline import SILENCE_S, Timeline
 from robustseg_core.recording.doubted import Doubted
 from robustseg_core.recording.inject import FaultyBag
-from robustseg_core.recording.labels import Score, open_truth
-from robustseg_core.recording.pipeline import SETS, Deferred, Inference, ReadAhead, ahead
+from robustseg_core.recording.labels import Score, Truth, open_truth
+from robustseg_core.recording.pipeline import (
+    SETS,
+    Deferred,
+    Inference,
+    ReadAhead,
+    ahead,
+    infer_together,
+)
 from robustseg_core.recording.replay import replay
 from robustseg_core.recording.sources import guessed, transported, wants_guess
 from robustseg_core.recording.survey import survey
+from robustseg_core.rig import Rig
 from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.segmenter import UNTRAINED, Segmenter, engine_of, weights_file
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
-from robustseg_core.types import SECOND, Fault, LabelMap, Reasons, sentence
+from robustseg_core.types import SECOND, Fault, LabelMap, Reasons, sentence, streams_of
+
+CAMERAS = "cameras"
+"""Folder of the results of each of several cameras."""
+IN_SHORT = ("masks", "rate_hz", "coverage", "longest_gap_ms")
+"""What of a camera's `totals` the whole result says."""
 
 BLACK_BOX = "black_box"
 """Of a result: the folder of the faults' files."""
@@ -63,7 +79,8 @@ def run_bags(
         faults: what is done to sensors on purpose.
         seed: of the faults.
         video: whether there is a film.
-        black_box: whether faults become files, in `out`/black_box.
+        black_box: whether faults become files, in `out`/black_box; of several cameras, each in
+            its own folder.
         recipe: joins `result.json`, to be known again by; None: nothing does.
         on_progress: called with (messages read, messages in all, masks made).
 
@@ -78,83 +95,204 @@ def run_bags(
     with Bag(paths) as bag:
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
-        robot = robot_for(bag, params, overrides)
+        robot = robot_for(bag, params, overrides, several=True)
         check_streams(bag, robot)
         source = _disturbed(bag, robot, faults, seed) if faults else bag
         weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
         inputs = [*paths, *([params] if params else []), *weights]
         with staged(out, command="run", inputs=inputs) as folder:
             spec, engine = engine_of(robot)
-            doubted = Doubted(spec)
-            segmenter = Segmenter(robot, spec, Deferred(spec), observer=doubted)
-            infer = Inference(spec, engine, alpha=robot.alpha, refused=segmenter.refused)
+            doubted = {name: Doubted(spec) for name in robot.camera_names}
+            rig = Rig(robot, spec, Deferred(spec), observe=doubted.__getitem__)
             timeline = Timeline(bag.spans)
-            silence = _Silence(segmenter, timeline.duration_ns)
-            with (
-                _box(segmenter, folder / BLACK_BOX, bag.start_ns, wanted=black_box) as box,
-                Recorder(
-                    folder,
-                    spec,
-                    start_ns=bag.start_ns,
-                    timeline=timeline,
-                    video=video,
-                    points=robot.points,
-                ) as recorder,
-                open_truth(paths) as truth,
-            ):
-                score = Score(truth, len(spec.classes), spec)
-                stages = _Stages(segmenter, infer, recorder, score, silence, doubted)
-                last: LabelMap | None = None
+            with ExitStack() as stack:
+                boxes = stack.enter_context(
+                    _black_boxes(rig, folder, bag.start_ns, wanted=black_box)
+                )
+                mcap = None
+                if rig.cameras:
+                    mcap = stack.enter_context(BagWriter(folder / "mcap", compress=True))
+                views: dict[str, _View] = {}
+                for name, segmenter in rig.segmenters.items():
+                    recorder = Recorder(
+                        _folder_of(folder, segmenter),
+                        spec,
+                        start_ns=bag.start_ns,
+                        timeline=timeline,
+                        video=video,
+                        points=robot.points,
+                        streams=segmenter.config.topics,
+                        camera=segmenter.camera,
+                        bag=mcap,
+                    )
+                    stack.enter_context(recorder)
+                    # Of several cameras, nobody says which of them a recording's labels are of.
+                    truth = Truth(paths, "") if rig.cameras else open_truth(paths)
+                    views[segmenter.camera] = _View(
+                        segmenter,
+                        Inference(spec, engine, alpha=robot.alpha, refused=segmenter.refused),
+                        recorder,
+                        Score(stack.enter_context(truth), len(spec.classes), spec),
+                        _Silence(segmenter, timeline.duration_ns),
+                        doubted[name],
+                        boxes.get(name),
+                    )
+                stages = _Stages(rig, engine, views)
                 with closing(stages.of(source, bag.message_count, on_progress)) as results:
                     for made in results:
-                        last = made.label_map
-                        recorder.add(last, made.overlay, made.at_ns, made.miou, seen=made.seen)
-            sums = totals(
-                recorder.rows,
-                timeline.duration_s,
-                labels=score.coverage,
-                why=silence.log.why(silence.times_s),
-            )
-            account = _account(bag, segmenter, recorder, sums, last) | score.account()
-            if box is not None:
-                account["black_box"] = [f"{BLACK_BOX}/{path.name}" for path in box.written]
-                account["notices"] += box.complaints()
-            account["confidence"] = score.confidence()
-            account["notices"] += score.notices(sums["coverage"])
-            result = recorder.write_result(
-                kills=[fault.kill for fault in faults if fault.kill],
-                faults=[str(fault) for fault in faults],
+                        view = views[made.label_map.camera]
+                        view.last = made.label_map
+                        view.recorder.add(
+                            view.last, made.overlay, made.at_ns, made.miou, seen=made.seen
+                        )
+            given: dict[str, Any] = {
+                "kills": [fault.kill for fault in faults if fault.kill],
+                "faults": [str(fault) for fault in faults],
                 **({} if recipe is None else {"recipe": recipe}),
-                **account,
-            )
+            }
             title = f"robustseg run {' '.join(path.name for path in paths)}"
-            report.write(
-                folder,
-                result,
-                title=title,
-                spec=spec,
-                moments=recorder.moments,
-                broken=faults,
+            results_of = {
+                name: _finish(bag, view, timeline, given, title, faults)
+                for name, view in views.items()
+            }
+            result = results_of.get("") or _whole(
+                folder, bag, rig, views, results_of, given=given, title=title
             )
-    if not recorder.rows:
+    if not result["totals"]["masks"]:
         raise no_mask(result)
     return result
 
 
+def _finish(
+    bag: Bag,
+    view: _View,
+    timeline: Timeline,
+    given: Mapping[str, Any],
+    title: str,
+    faults: Sequence[FaultSpec],
+) -> dict[str, Any]:
+    """Write the result and the report of one camera; the content of its `result.json`."""
+    recorder, score, silence = view.recorder, view.score, view.silence
+    sums = totals(
+        recorder.rows,
+        timeline.duration_s,
+        labels=score.coverage,
+        why=silence.log.why(silence.times_s),
+    )
+    account = _account(bag, view.segmenter, recorder, sums, view.last) | score.account()
+    if view.box is not None:
+        account["black_box"] = [f"{BLACK_BOX}/{path.name}" for path in view.box.written]
+        account["notices"] += view.box.complaints()
+    account["confidence"] = score.confidence()
+    account["notices"] += score.notices(sums["coverage"])
+    result = recorder.write_result(**given, **account)
+    report.write(
+        recorder.folder,
+        result,
+        title=f"{title}, camera {view.segmenter.camera}" if view.segmenter.camera else title,
+        spec=recorder.spec,
+        moments=recorder.moments,
+        broken=faults,
+    )
+    return result
+
+
+def _whole(
+    folder: Path,
+    bag: Bag,
+    rig: Rig,
+    views: Mapping[str, _View],
+    cameras: Mapping[str, Mapping[str, Any]],
+    *,
+    given: Mapping[str, Any],
+    title: str,
+) -> dict[str, Any]:
+    """Write `result.json` and `report.html` of a robot with several cameras: all of them in short.
+
+    Returns:
+        The content of `result.json`; each camera's own lies in `cameras/NAME`.
+    """
+    sums = {name: result["totals"] for name, result in cameras.items()}
+    used: Counter[str] = Counter()
+    heard: dict[str, int] = {}
+    for one in sums.values():
+        used.update(one["used"])
+        heard |= one["messages"]
+    duration_s = next(iter(sums.values()))["duration_s"]
+    masks = sum(one["masks"] for one in sums.values())
+    own = {
+        name: [told for told in result["notices"] if told not in bag.notices]
+        for name, result in cameras.items()
+    }
+    first = next(iter(cameras.values()))
+    files = [
+        f"{CAMERAS}/{name}/{path}"
+        for name, one in cameras.items()
+        for path in one.get(BLACK_BOX, ())
+    ]
+    result = {
+        **{key: first[key] for key in ("robustseg", "trained", "provenance")},
+        "modalities": list(streams_of(rig.spec.modalities, rig.config.topics)),
+        "start_ns": bag.start_ns,
+        **given,
+        "bags": first["bags"],
+        "config": rig.config.model_dump(mode="json"),
+        "notices": [
+            *bag.notices,
+            *(f"no mask of camera {name}" for name, one in sums.items() if not one["masks"]),
+            *rig.together(own),
+            *rig.in_one_frame(),
+        ],
+        **({BLACK_BOX: files} if BLACK_BOX in first else {}),
+        "rejected": {name: n for one in cameras.values() for name, n in one["rejected"].items()},
+        "totals": {
+            "masks": masks,
+            "duration_s": duration_s,
+            "rate_hz": round(masks / duration_s, 2) if duration_s > 0 else 0.0,
+            "longest_gap_ms": max(one["longest_gap_ms"] for one in sums.values()),
+            "coverage": min(one["coverage"] for one in sums.values()),
+            "used": dict(used),
+            "messages": heard,
+            **{
+                key: max(one[key] for one in sums.values())
+                for key in ("clock_jumps", "overtaken", "lost_sets")
+            },
+        },
+        "cameras": {
+            name: {
+                "folder": f"{CAMERAS}/{name}",
+                **{key: one[key] for key in (*IN_SHORT, "used", "latency_ms")},
+            }
+            for name, one in sums.items()
+        },
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    moments = {name: view.recorder.moments for name, view in views.items()}
+    report.write_cameras(folder, result, title=title, spec=rig.spec, moments=moments)
+    return result
+
+
 @contextmanager
-def _box(
-    segmenter: Segmenter, folder: Path, start_ns: int, *, wanted: bool
-) -> Iterator[BlackBox | None]:
-    """A black box of a replay, whose clock is the recording's; all is written when it is left."""
-    if not wanted:
-        yield None
-        return
-    config = segmenter.config.black_box.model_copy(update={"folder": str(folder)})
-    box = BlackBox(segmenter, config, now_ns=start_ns, made="robustseg run")
+def _black_boxes(
+    rig: Rig, folder: Path, start_ns: int, *, wanted: bool
+) -> Iterator[dict[str, BlackBox]]:
+    """Of a replay, whose clock is the recording's, by camera; all is written when it is left."""
+    boxes: dict[str, BlackBox] = {}
     try:
-        yield box
+        for name, segmenter in rig.segmenters.items() if wanted else ():
+            told = segmenter.config.black_box.one_of(len(rig.segmenters))
+            own = str(_folder_of(folder, segmenter) / BLACK_BOX)
+            config = told.model_copy(update={"folder": own})
+            boxes[name] = BlackBox(segmenter, config, now_ns=start_ns, made="robustseg run")
+        yield boxes
     finally:
-        box.close()
+        for box in boxes.values():
+            box.close()
+
+
+def _folder_of(folder: Path, segmenter: Segmenter) -> Path:
+    """Where the results of a view lie; of one camera, with the run's."""
+    return folder / CAMERAS / segmenter.camera if segmenter.camera else folder
 
 
 def no_mask(result: Mapping[str, Any]) -> RobustsegError:
@@ -162,19 +300,31 @@ def no_mask(result: Mapping[str, Any]) -> RobustsegError:
     return RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
 
 
-def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotConfig:
+def robot_for(
+    bag: Bag, params: Path | None, overrides: Iterable[str], *, several: bool = False
+) -> RobotConfig:
     """The configured robot, or the one that the recording looks like.
+
+    Args:
+        bag: the recording.
+        params: robot.yaml; None: it is guessed.
+        overrides: `key=value` words; they win.
+        several: all cameras and LiDARs, by their names. Else one of each, that need no names: of a
+            guess the likeliest, or that of `cameras`.
 
     Raises:
         RobustsegError: a configuration that cannot be used, or no sensor was recognized.
     """
+    words = list(overrides)
     if params is not None:
-        told = parse_robot(config.override(config.read_file(params), overrides))
-        return _of_recording(bag, told)
+        told = parse_robot(config.override(config.read_file(params), words))
+        return _of_recording(bag, told if several else told.alone())
     found = survey(bag)
     refused = [f"{t.topic} is not used: {t.problem}" for t in found.topics if t.refused]
-    guessed = config.read_yaml(found.robot_yaml(), source="the guessed robot.yaml")
-    robot = config.parse(RobotConfig, config.override(guessed, overrides))
+    chosen = any(word.partition("=")[0].strip() == "cameras" for word in words)
+    text = found.robot_yaml(several=several or chosen)
+    guessed = config.read_yaml(text, source="the guessed robot.yaml")
+    robot = config.parse(RobotConfig, config.override(guessed, words))
     if not robot.streams:
         names = [topic.name for topic in bag.topics]
         raise RobustsegError(
@@ -182,7 +332,7 @@ def robot_for(bag: Bag, params: Path | None, overrides: Iterable[str]) -> RobotC
             "write a robot.yaml with streams.<modality>.topic and give it with --params"
         )
     bag.notices += refused
-    return _of_recording(bag, robot)
+    return _of_recording(bag, robot if several else robot.alone())
 
 
 def _of_recording(bag: Bag, robot: RobotConfig) -> RobotConfig:
@@ -243,30 +393,43 @@ class _Made:
     """modality -> what a sensor said that it is not made of."""
 
 
+@dataclass(slots=True)
+class _View:
+    """One camera, and who is concerned with its masks."""
+
+    segmenter: Segmenter
+    """Closes the sets; its masks are blank."""
+    infer: Inference
+    """Makes the masks."""
+    recorder: Recorder
+    """Knows the place of each, and keeps it."""
+    score: Score
+    """Holds each against the truth."""
+    silence: _Silence
+    """Is told of each."""
+    doubted: Doubted
+    """Has the pictures of sensors that no mask is made of."""
+    box: BlackBox | None = None
+    """Keeps what happens around its faults."""
+    last: LabelMap | None = None
+    """The newest mask."""
+
+
+_Set: TypeAlias = tuple[LabelMap, int, Mapping[str, Any]]
+"""A mask, its place on the timeline, and messages of sensors that it is not made of."""
+
+
 class _Stages:
     """What is done side by side: read | decode | infer | draw; who takes the results, writes.
 
     Args:
-        segmenter: closes the sets; its masks are blank.
-        infer: makes the masks.
-        recorder: knows the place of each.
-        score: holds each against the truth.
-        silence: is told of each.
-        doubted: has the pictures of sensors that no mask is made of.
+        rig: closes the sets; its masks are blank.
+        engine: runs the network.
+        views: by camera, as `LabelMap.camera` has it.
     """
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        infer: Inference,
-        recorder: Recorder,
-        score: Score,
-        silence: _Silence,
-        doubted: Doubted,
-    ) -> None:
-        self._segmenter, self._infer = segmenter, infer
-        self._recorder, self._score, self._silence = recorder, score, silence
-        self._doubted = doubted
+    def __init__(self, rig: Rig, engine: Engine, views: Mapping[str, _View]) -> None:
+        self._rig, self._engine, self._views = rig, engine, views
 
     def of(
         self, source: Recording, total: int, on_progress: Callable[[int, int, int], None]
@@ -283,37 +446,61 @@ class _Stages:
         def count(recorded: Recorded) -> None:
             nonlocal read
             read += 1
-            on_progress(read, total, self._infer.masks)
+            on_progress(read, total, sum(view.infer.masks for view in self._views.values()))
 
         return ahead(self._drawn(source, count), SETS, name="draw")
 
     def _sets(
         self, source: Recording, on_message: Callable[[Recorded], None]
-    ) -> Iterator[tuple[LabelMap, int, Mapping[str, Any]]]:
-        sets = replay(
-            ReadAhead(source), self._segmenter, on_message=on_message, on_time=self._silence.watch
-        )
+    ) -> Iterator[list[_Set]]:
+        """Those that are due together."""
+
+        def watch(now_ns: int, at_ns: int) -> None:
+            for view in self._views.values():
+                view.silence.watch(now_ns, at_ns)
+
+        sets = replay(ReadAhead(source), self._rig, on_message=on_message, on_time=watch)
+        due: list[_Set] = []
         with closing(sets):
             for label_map in sets:
-                at_ns = self._recorder.place_ns(label_map)
-                self._silence.broken(at_ns)
-                yield label_map, at_ns, self._doubted.messages(label_map)
+                if due and not _together(due, label_map):
+                    yield due
+                    due = []
+                view = self._views[label_map.camera]
+                at_ns = view.recorder.place_ns(label_map)
+                view.silence.broken(at_ns)
+                due.append((label_map, at_ns, view.doubted.messages(label_map)))
+                if not label_map.camera:
+                    yield due
+                    due = []
+        if due:
+            yield due
 
-    def _masks(
-        self, source: Recording, on_message: Callable[[Recorded], None]
-    ) -> Iterator[tuple[LabelMap, int, Mapping[str, Any]]]:
+    def _masks(self, source: Recording, on_message: Callable[[Recorded], None]) -> Iterator[_Set]:
         with closing(ahead(self._sets(source, on_message), SETS, name="decode")) as closed:
-            for label_map, at_ns, doubted in closed:
-                if (made := self._infer(label_map)) is not None:
-                    yield made, at_ns, doubted
+            for due in closed:
+                sets = [(self._views[one.camera].infer, one) for one, _, _ in due]
+                masks = infer_together(self._engine, sets)
+                for made, (_, at_ns, doubted) in zip(masks, due, strict=True):
+                    if made is not None:
+                        yield made, at_ns, doubted
 
     def _drawn(self, source: Recording, on_message: Callable[[Recorded], None]) -> Iterator[_Made]:
         with closing(ahead(self._masks(source, on_message), SETS, name="infer")) as masks:
             for label_map, at_ns, doubted in masks:
-                overlay = draw.overlay(label_map, self._recorder.spec)
-                seen = self._doubted.pictures(doubted) if self._recorder.video else {}
-                yield _Made(label_map, at_ns, overlay, self._score.add(label_map, at_ns), seen)
-        self._score.finish()
+                view = self._views[label_map.camera]
+                overlay = draw.overlay(label_map, view.recorder.spec)
+                seen = view.doubted.pictures(doubted) if view.recorder.video else {}
+                yield _Made(label_map, at_ns, overlay, view.score.add(label_map, at_ns), seen)
+        for view in self._views.values():
+            view.score.finish()
+
+
+def _together(due: Sequence[_Set], label_map: LabelMap) -> bool:
+    """Whether a mask was due when these were, of other cameras."""
+    first = due[0][0]
+    same = (label_map.recording, label_map.made_ns) == (first.recording, first.made_ns)
+    return same and all(one.camera != label_map.camera for one, _, _ in due)
 
 
 class _Silence:

@@ -28,9 +28,11 @@ from robustseg_core.recording.guess import (
     IMAGES,
     Candidate,
     camera_info_of,
+    in_order,
     is_truth,
     modality_of,
     rank,
+    several,
     takers,
 )
 from robustseg_core.robot.config import RobotConfig
@@ -84,6 +86,9 @@ class TopicSurvey:
     """Holds labels, not what a sensor saw."""
     problem: str = ""
     """Why its messages cannot be used, in the words of who would have to; empty: one could."""
+    stream: str = ""
+    """What it is guessed to be on a robot with several cameras, such as `rgb.front`; empty: no
+    stream of one, or the robot has one camera."""
 
     @property
     def refused(self) -> bool:
@@ -117,6 +122,13 @@ class Survey:
         found = {t.modality: t for t in self.topics if t.modality}
         return {name: found[name] for name in modalities.ranked(found)}
 
+    @property
+    def streams(self) -> dict[str, TopicSurvey]:
+        """stream -> its topic, by rank: `modalities`, unless the robot has several cameras."""
+        found = {t.stream: t for t in self.topics if t.stream}
+        ordered = modalities.ranked(sorted(found, key=in_order))
+        return {name: found[name] for name in ordered} or self.modalities
+
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists: `topics`, `start_ns`, `duration_s`, `notices`."""
         return {
@@ -126,8 +138,12 @@ class Survey:
             "notices": list(self.notices),
         }
 
-    def robot(self) -> RobotConfig:
-        """The guess as a configuration; a modality without a topic is left out."""
+    def robot(self, *, several: bool = False) -> RobotConfig:
+        """The guess as a configuration; a modality without a topic is left out.
+
+        Args:
+            several: with all cameras, if there are several; else with the likeliest.
+        """
         return RobotConfig(
             streams={
                 name: StreamConfig(
@@ -135,22 +151,31 @@ class Survey:
                     camera_info=topic.camera_info,
                     rate_hz=_rounded(topic.rate_hz),
                 )
-                for name, topic in self.modalities.items()
+                for name, topic in (self.streams if several else self.modalities).items()
             }
         )
 
-    def robot_yaml(self) -> str:
+    def robot_yaml(self, *, several: bool = False) -> str:
         """`robot()` as a ROS parameter file to paste, with the alternatives as comments."""
+        found = self.streams if several else self.modalities
         lines = ["/**:", "  ros__parameters:"]  # any node: the segmenter, the saboteur
-        lines.append("    streams:" if self.modalities else "    streams: {}")
-        for name, topic in self.modalities.items():
-            lines += [f"      {name}:", f"        topic: {scalar(topic.topic)}"]
-            others = [t.topic for t in self.topics if t.alternative_for == name]
-            lines += [f"        # or: {scalar(other)}" for other in others]
+        lines.append("    streams:" if found else "    streams: {}")
+        for name, topic in found.items():
+            kind, _, own = name.partition(".")
+            if own and f"      {kind}:" not in lines:
+                lines.append(f"      {kind}:")  # ROS takes no key with a dot in it
+            indent = " " * (8 if own else 6)
+            lines += [f"{indent}{own or kind}:", f"{indent}  topic: {scalar(topic.topic)}"]
+            others = [
+                t.topic
+                for t in self.topics
+                if t.alternative_for == name and not (several and t.stream)
+            ]
+            lines += [f"{indent}  # or: {scalar(other)}" for other in others]
             if topic.camera_info:
-                lines.append(f"        camera_info: {scalar(topic.camera_info)}")
+                lines.append(f"{indent}  camera_info: {scalar(topic.camera_info)}")
             if topic.rate_hz:
-                lines.append(f"        rate_hz: {_rounded(topic.rate_hz)}")
+                lines.append(f"{indent}  rate_hz: {_rounded(topic.rate_hz)}")
         return "\n".join(lines) + "\n"
 
 
@@ -301,12 +326,14 @@ def _guessed(topics: list[TopicSurvey]) -> Iterable[TopicSurvey]:
     ranked = rank(candidates.values())
     chosen = {names[0]: modality for modality, names in ranked.items()}
     others = {name: modality for modality, names in ranked.items() for name in names[1:]}
+    streams = several(ranked, {t.topic: t.frame_id for t in topics})
     infos = [t for t in topics if t.type == CAMERA_INFO and t.count]
     for t in topics:
         yield replace(
             t,
             modality=chosen.get(t.topic),
             alternative_for=others.get(t.topic),
+            stream=streams.get(t.topic, ""),
             camera_info=_camera_info(t, infos) if t.type in IMAGES else "",
             truth=is_truth(candidates[t.topic]),
         )

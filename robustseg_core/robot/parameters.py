@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -17,8 +17,9 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from robustseg_core import modalities
-from robustseg_core.config import OFF
-from robustseg_core.robot.config import RobotConfig
+from robustseg_core.config import OFF, StreamConfig
+from robustseg_core.robot.config import RobotConfig, has_pixels
+from robustseg_core.types import name_of
 
 LEGEND = (
     "Every parameter at its default. Those marked (live) are in force at once when `ros2 param "
@@ -68,13 +69,35 @@ class Parameter:
 
 
 def parameters(
-    model: type[BaseModel] = RobotConfig, path: tuple[str, ...] = ()
+    model: type[BaseModel] = RobotConfig,
+    path: tuple[str, ...] = (),
+    streams: Collection[str] = (),
 ) -> Iterator[Parameter]:
-    """All rows of `model`, in its order; a mapping has one key for every modality there is."""
+    """All rows of `model`, in its order; a mapping has one key for every modality there is.
+
+    Args:
+        model: the configuration.
+        path: where it hangs.
+        streams: names of streams beside the modalities, such as `rgb.front`.
+    """
     whole = _live(model.model_config.get("json_schema_extra"), otherwise=False)
     for key, field in model.model_fields.items():
         live = _live(field.json_schema_extra, otherwise=whole)
-        yield from _below(field.annotation, field, (*path, key), live=live)
+        yield from _below(field.annotation, field, (*path, key), streams, live=live)
+
+
+def named_streams(names: Iterable[str]) -> tuple[str, ...]:
+    """The streams with a name that dotted names of parameters speak of: `rgb.front` of
+    `streams.rgb.front.topic`; in their order.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        group, *parts = name.split(".")
+        if group != "streams" or len(parts) < 3 or parts[1] in StreamConfig.model_fields:
+            continue
+        if parts[0] in modalities.available() and parts[2] in StreamConfig.model_fields:
+            found[f"{parts[0]}.{parts[1]}"] = None
+    return tuple(found)
 
 
 def _live(extra: Any, *, otherwise: bool) -> bool:
@@ -83,15 +106,23 @@ def _live(extra: Any, *, otherwise: bool) -> bool:
 
 
 def _below(
-    annotation: Any, field: FieldInfo, path: tuple[str, ...], *, live: bool
+    annotation: Any,
+    field: FieldInfo,
+    path: tuple[str, ...],
+    streams: Collection[str],
+    *,
+    live: bool,
 ) -> Iterator[Parameter]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield from parameters(annotation, path)
+        yield from parameters(annotation, path, streams)
     elif path[-1] == "limits" and len(path) == 3:  # streams.<modality>.limits
         yield from parameters(modalities.limits_of(path[1]), path)
     elif get_origin(annotation) in (dict, Mapping):
-        for name in modalities.available():
-            yield from _below(get_args(annotation)[1], field, (*path, name), live=live)
+        names = [*modalities.available(), *streams]
+        if path == ("views",):
+            names = list(dict.fromkeys(name_of(name) for name in streams if has_pixels(name)))
+        for name in names:
+            yield from _below(get_args(annotation)[1], field, (*path, name), streams, live=live)
     else:
         mapped = get_origin(field.annotation) in (dict, Mapping)
         default = () if mapped else field.get_default(call_default_factory=True)

@@ -9,6 +9,7 @@ import pytest
 
 import robustseg_core
 from robustseg_core.predictor import example, load
+from robustseg_core.rig import Rig
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import Fault, LabelMap, ModelSpec, State
@@ -18,6 +19,7 @@ PUBLIC = {
     "Fault": Fault,
     "LabelMap": LabelMap,
     "ModelSpec": ModelSpec,
+    "Rig": Rig,
     "RobotConfig": RobotConfig,
     "Segmenter": Segmenter,
     "State": State,

@@ -123,6 +123,16 @@ def test_labels_are_recorded_of_a_robot_or_of_a_recording(monkeypatch):
         assert Path(source).name == other
 
 
+def test_the_labels_of_several_cameras_are_all_recorded(monkeypatch):
+    launched = Launched(monkeypatch, "record_labels.launch.py")
+    robot = str(ROOT / "config" / "robots" / "six_cameras.yaml")
+    launched.perform("record", bag="", sensors="true", out="here", params_file=robot)
+    words = launched.file.ExecuteProcess.call_args.kwargs["cmd"]
+    assert {"/robustseg/front/label_mask", "/robustseg/back_left/status"} <= {*words}
+    assert {"/robustseg/label_info", "/LIDAR_TOP", "/CAM_BACK/camera_info"} <= {*words}
+    assert "/robustseg/label_mask" not in words and len(words) == len({*words})
+
+
 ROBOTS = sorted((ROOT / "config" / "robots").glob("*.yaml"))
 
 

@@ -114,7 +114,7 @@ def test_each_output_comes_as_its_type_with_one_stamp_and_only_while_somebody_li
     assert (curves["lidar.state"], curves["lidar.used"]) == (0, 1)
 
     node.destroy_subscription(subscriptions.pop("points"))
-    publisher = publishers._open["points"].rcl
+    publisher = publishers._open["~/points"].rcl
     world.until(lambda: not publisher.get_subscription_count(), "nobody to listen to points")
     before = made.copy()
     publishers.publish(of_a_scan(), shed=("overlay",))

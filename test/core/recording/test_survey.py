@@ -12,10 +12,18 @@ from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.config import load, read_yaml
 from robustseg_core.output import topics as outputs
-from robustseg_core.recording.guess import Candidate, camera_info_of, modality_of, rank, words
+from robustseg_core.recording.guess import (
+    Candidate,
+    camera_info_of,
+    modality_of,
+    rank,
+    several,
+    words,
+)
 from robustseg_core.recording.survey import Survey, survey
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import MS, SECOND
+from support import rigs
 from support.label_maps import UNSURE
 from support.makers import camera_info, compressed, events, image, make, transform, xyz
 
@@ -262,3 +270,81 @@ def test_six_cameras_of_which_two_share_a_frame_are_told_in_one_sentence(tmp_pat
     )
     assert len([t for t in found.topics if t.alternative_for == "rgb"]) == 5
     assert found.modalities["rgb"].topic in {f"/{name}/image_raw" for name in names}
+
+
+SIX = ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BACK", "BACK_LEFT", "BACK_RIGHT")
+
+
+def guess_of(topics: dict[str, str], frames: dict[str, str] | None = None) -> dict[str, str]:
+    """stream -> topic of topics of these types, in frames of their own unless they are given."""
+    ranked = rank(Candidate(topic, kind, 10) for topic, kind in topics.items())
+    own = {topic: topic for topic in topics}
+    found = several(ranked, own if frames is None else frames)
+    return {stream: topic for topic, stream in found.items()}
+
+
+def test_cameras_called_by_their_sides_are_several() -> None:
+    topics = {f"/CAM_{side}/image_rect_compressed": COMPRESSED for side in SIX}
+    found = guess_of({**topics, "/LIDAR_TOP": CLOUD})
+    assert found == {
+        **{f"rgb.{side.lower()}": f"/CAM_{side}/image_rect_compressed" for side in SIX},
+        "lidar": "/LIDAR_TOP",
+    }
+    assert list(found)[:2] == ["rgb.front", "rgb.front_left"]
+
+
+def test_numbered_cameras_and_lidars_by_their_places_are_several() -> None:
+    topics = {f"/sensing/camera/camera{n}/image_raw": IMAGE for n in range(5)}
+    topics |= {f"/sensing/lidar/{side}/pointcloud_raw": CLOUD for side in ("top", "left", "right")}
+    topics["/sensing/camera/traffic_light/image_raw"] = IMAGE
+    assert guess_of(topics) == {
+        **{f"rgb.camera{n}": f"/sensing/camera/camera{n}/image_raw" for n in range(5)},
+        **{f"lidar.{s}": f"/sensing/lidar/{s}/pointcloud_raw" for s in ("top", "left", "right")},
+    }
+
+
+def test_depth_joins_the_camera_that_is_called_as_it_is() -> None:
+    topics = {
+        "/camera_front/color/image_raw": IMAGE,
+        "/camera_rear/color/image_raw": IMAGE,
+        "/camera_rear/depth/image_rect_raw": IMAGE,
+        "/other/depth/image_rect_raw": IMAGE,
+    }
+    assert guess_of(topics) == {
+        "rgb.front": "/camera_front/color/image_raw",
+        "rgb.rear": "/camera_rear/color/image_raw",
+        "depth.rear": "/camera_rear/depth/image_rect_raw",
+    }
+
+
+@pytest.mark.parametrize(
+    "topics",
+    [
+        ["/left/image_raw", "/right/image_raw"],
+        ["/stereo/front_left/image", "/stereo/front_right/image"],
+        ["/cam0/image_raw", "/cam1/image_raw"],
+        ["/camera/color/image_raw", "/camera/color/image_raw/compressed"],
+        ["/camera/image_raw"],
+    ],
+)
+def test_a_stereo_pair_is_one_camera_and_so_is_a_picture_in_two_forms(topics) -> None:
+    kinds = {name: COMPRESSED if name.endswith("compressed") else IMAGE for name in topics}
+    assert guess_of(kinds) == {}
+
+
+def test_pictures_that_share_a_frame_are_of_one_camera() -> None:
+    topics = {"/front/image_raw": IMAGE, "/rear/image_raw": IMAGE}
+    assert guess_of(topics) and not guess_of(topics, dict.fromkeys(topics, "camera"))
+
+
+def test_the_guess_of_several_cameras_is_a_file_that_works(tmp_path) -> None:
+    streams = rigs.streams_of(rigs.CAMERAS[:3])
+    rigs.write_bag(tmp_path / "bag", rigs.schedule(1, streams), streams)
+    with Bag([tmp_path / "bag"]) as bag:
+        found = survey(bag)
+    (tmp_path / "robot.yaml").write_text(found.robot_yaml(several=True))
+    robot = load(RobotConfig, tmp_path / "robot.yaml")
+    assert robot == found.robot(several=True)
+    assert robot.topics == {name: rigs.topic_of(name) for name in streams}
+    assert robot.streams["rgb.left"].camera_info == "/left/camera_info"
+    assert set(found.robot().streams) == {"rgb", "lidar"}  # who takes one, gets the likeliest
