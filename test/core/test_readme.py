@@ -68,8 +68,11 @@ def test_the_example_of_the_package_is_that_of_the_script(example) -> None:
     assert (away > 0.0051).mean() < 1e-4, "where a ray meets an edge, processors differ"
     ahead = made.inputs["lidar"][made.inputs["lidar"][:, 0] > 0]
     np.testing.assert_allclose(shipped.arrays["lidar"], ahead, rtol=1e-3, atol=1e-3)
-    for name in ("x", "y", "polarity"):
-        assert np.array_equal(shipped.arrays["event"][name], made.inputs["event"][name])
+    shown, fired = (
+        np.histogram2d(event["y"], event["x"], 64)[0]
+        for event in (shipped.arrays["event"], made.inputs["event"])
+    )
+    assert np.abs(shown - fired).sum() < 1e-3 * fired.sum()
     predictor = robustseg_core.load()
     ids = predictor.predict(
         shipped.arrays, camera=shipped.camera, extrinsics=shipped.extrinsics
