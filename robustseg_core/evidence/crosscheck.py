@@ -152,7 +152,9 @@ class _Pair:
     def lost(self) -> float:
         """How much better "they have nothing in common" explains this pair than "all is well"."""
         if self.ratio is None:
-            return (self.usual + LEVEL) / 2 - self.here
+            # Who never agreed by more than chance has lost nothing.
+            known = min(max(self.usual / LEVEL - 1, 0.0), 1.0)
+            return known * ((self.usual + LEVEL) / 2 - self.here)
         return min(LOST * (min(AGREE, self.usual_share - MARGIN) - self.share), MOST_LOST)
 
     @property

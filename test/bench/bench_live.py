@@ -308,14 +308,14 @@ def naive(meter: Meter) -> Node:
 
 def ours(meter: Meter) -> Node:
     """The node itself, with a blank engine."""
-    from robustseg_core import segmenter as core
     from robustseg_core.engines.blank import blank
     from robustseg_core.models import checkpoint
+    from robustseg_core.rig import Rig
     from robustseg_ros.publishers import Publishers
     from robustseg_ros.segment_node import SegmentNode
 
     spec = checkpoint.default_spec(tuple(HZ), size=SIZE)
-    core.Segmenter.from_config = lambda config: core.Segmenter(config, spec, blank(spec))
+    Rig.from_config = lambda config: Rig(config, spec, blank(spec))
     publish = Publishers.publish
 
     def counted(self: Any, label_map: Any, *rest: Any) -> None:

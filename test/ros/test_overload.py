@@ -22,7 +22,7 @@ import sys, time
 from pathlib import Path
 from robustseg_core.engines.blank import blank
 from robustseg_core.models.checkpoint import default_spec
-from robustseg_core.segmenter import Segmenter
+from robustseg_core.rig import Rig
 from robustseg_ros.segment_node import main
 heavy = Path(sys.argv.pop(1))
 spec = default_spec(size=(64, 64))
@@ -31,7 +31,7 @@ def slowly(bundle):
     if heavy.exists():
         time.sleep(0.45)
     return think(bundle)
-Segmenter.from_config = classmethod(lambda cls, config: cls(config, spec, slowly))
+Rig.from_config = classmethod(lambda cls, config: cls(config, spec, slowly))
 sys.exit(main())
 """
 """The load: images come every 200 ms, and the network takes twice as long as that."""
