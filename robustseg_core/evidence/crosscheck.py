@@ -22,7 +22,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from robustseg_core.evidence import lags, links
-from robustseg_core.evidence.lags import LagCurve
+from robustseg_core.evidence.lags import Curve, LagCurve
 from robustseg_core.evidence.links import ACROSS, DOWN, Agreement, Ratio, Surface
 from robustseg_core.evidence.sight import Sight
 from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
@@ -268,6 +268,15 @@ def _at_lags(
             yield other.stamp_ns - one.stamp_ns, agreement
 
 
+def _late(name: str, curves: Mapping[tuple[str, str], Curve]) -> Suspicion:
+    """That a sensor's stamps are wrong: its pairs agree best at one lag."""
+    explained = np.zeros(len(lags.LAGS_NS))
+    for key, curve in curves.items():
+        explained += curve if name == key[1] else curve[::-1]
+    gain, lag_ns = lags.best(explained)
+    return Suspicion(LATER * gain, Fault.OFFSET, lag_ns=lag_ns)
+
+
 def _gain(suspicion: Suspicion) -> float:
     return suspicion.gain
 
@@ -363,12 +372,13 @@ class CrossCheck:
     def _weigh(self, passed_s: float) -> None:
         """Add up what speaks against each sensor, and see who is wrong."""
         cubes: dict[tuple[str, str], NDArray[np.float32]] = {}  # made when they are needed
-        suspicions = {name: self._suspect(name, cubes) for name in self._names}
+        curves = {key: self._at_each_lag(key) for key in self._pairs}
+        suspicions = {name: self._suspect(name, cubes, curves) for name in self._names}
         gains = {name: suspicion.gain for name, suspicion in suspicions.items()}
         top = max(gains, key=gains.__getitem__)
         for name in self._names:
             if name != top and gains[name] < TIED * gains[top]:  # what of it the first leaves over
-                suspicions[name] = self._suspect(name, cubes, without=top)
+                suspicions[name] = self._suspect(name, cubes, curves, without=top)
             self._hold(self._sensors[name], suspicions[name], passed_s)
         ranked = sorted((sensor.total for sensor in self._sensors.values()), reverse=True)
         for sensor in self._sensors.values():
@@ -398,6 +408,7 @@ class CrossCheck:
         self,
         name: str,
         cubes: dict[tuple[str, str], NDArray[np.float32]],
+        curves: Mapping[tuple[str, str], Curve],
         without: str = "",
     ) -> Suspicion:
         """The best hypothesis against a sensor, by all its pairs, or all but one."""
@@ -405,7 +416,7 @@ class CrossCheck:
         here = usual = mirrored = unrelated = 0.0
         scaled = Suspicion()
         known = [key for key in self._pairs if name in key and without not in key]
-        late = self._late(name, known)
+        late = _late(name, {key: curves[key] for key in known})
         for key in known:
             pair = self._pairs[key]
             if (self._looked_ns or 0) - pair.seen_ns > FORGOTTEN_NS:
@@ -434,18 +445,13 @@ class CrossCheck:
         """In [0, 1]: whether the two show things at all."""
         return min(self._sensors[name].speaks for name in key)
 
-    def _late(self, name: str, pairs: Iterable[tuple[str, str]]) -> Suspicion:
-        """That a sensor's stamps are wrong: its pairs agree best at one lag."""
-        explained = np.zeros(len(lags.LAGS_NS))
-        for key in pairs:
-            pair = self._pairs[key]
-            if pair.looks >= SETTLED and pair.odd_ns is None:
-                curve = pair.lags.explained
-                if pair.ratio is None:  # outlines, which may be noise
-                    curve *= self._speak(key)
-                explained += curve if name == key[1] else curve[::-1]
-        gain, lag_ns = lags.best(explained)
-        return Suspicion(LATER * gain, Fault.OFFSET, lag_ns=lag_ns)
+    def _at_each_lag(self, key: tuple[str, str]) -> Curve:
+        """How well each lag explains what two sensors showed; 0 where they say nothing of it."""
+        pair = self._pairs[key]
+        if pair.looks < SETTLED or pair.odd_ns is not None:
+            return np.zeros(len(lags.LAGS_NS))
+        curve = pair.lags.explained
+        return curve * self._speak(key) if pair.ratio is None else curve  # outlines may be noise
 
     def _turned(
         self,

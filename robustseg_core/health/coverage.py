@@ -6,8 +6,13 @@ and dirt stays where it is.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
+
+from robustseg_core.health.content import Statistic
+from robustseg_core.types import Fault
 
 QUICK, SLOW = 1 / 10, 1 / 2000
 """Weights of the newest message in how often a direction answers now, and usually."""
@@ -48,3 +53,16 @@ class Coverage:
         if self._messages < SETTLED:
             return 0.0
         return float(gone.sum() / max(usual.sum(), 1))
+
+
+def soiled(share: float, limit: float, what: str, where: str) -> Statistic:
+    """COVERED, by dirt that stays where it is.
+
+    Args:
+        share: of what is seen, that is hidden.
+        limit: the field `soiled_share` of the modality's limits.
+        what: is hidden, for people.
+        where: the dirt is.
+    """
+    text = partial("{:.0%} of {}, limit {:.0%}; is the {} clean?".format, share, what, limit, where)
+    return Statistic("soiled_share", Fault.COVERED, share / limit, text)

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
-from robustseg_core.health.coverage import Coverage
+from robustseg_core.health.coverage import Coverage, soiled
 from robustseg_core.types import Fault
 
 _LINES = 60
@@ -153,14 +153,8 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         size = min(_GRID[0], valid.shape[1]), min(_GRID[1], valid.shape[0])
         answers = cv2.resize(valid.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         share = self._coverage.lost(np.atleast_2d(answers))
-        limit = self.limits.soiled_share
-        text = partial(
-            "{:.0%} of the directions that used to have depth have none, limit {:.0%}; is the "
-            "lens clean?".format,
-            share,
-            limit,
-        )
-        return Statistic("soiled_share", Fault.COVERED, share / limit, text)
+        what = "the directions that used to have depth have none"
+        return soiled(share, self.limits.soiled_share, what, "lens")
 
     def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Statistic]:
         limits, before = self.limits, self._before

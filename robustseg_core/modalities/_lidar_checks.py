@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from robustseg_core.codecs.points import Cloud
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
-from robustseg_core.health.coverage import Coverage
+from robustseg_core.health.coverage import Coverage, soiled
 from robustseg_core.types import Fault
 
 _SAMPLE = 12_000
@@ -134,8 +134,9 @@ class LidarCheck(ContentCheck[Cloud]):
         )
         badness = strange / limits.impossible_share
         yield Statistic("impossible_share", Fault.UNDECODABLE, badness, text, fatal=True)
-        sectors = _histogram((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS, _SECTORS, step)
-        lasers = self._count_lasers(data, z / range_m, step)
+        turn, sine = np.arctan2(y, x), z / range_m
+        sectors = _histogram((turn / (2 * np.pi) + 0.5) * _SECTORS, _SECTORS, step)
+        lasers = self._count_lasers(data, sine, step)
         if self._scans % _ROUGH_EVERY == 0:
             self._newest_noise = _noise(data)
         self._scans += 1
@@ -144,7 +145,7 @@ class LidarCheck(ContentCheck[Cloud]):
         intensity = None if data.intensity is None else float(np.median(data.intensity[::step]))
         doubts = [
             *self._dim(intensity),
-            self._soiled(x, y, z / range_m),
+            self._soiled(turn, sine),
             self._sparse(count, usual),
             *self._blocked(sectors, step),
             *self._dead(lasers, step),
@@ -176,24 +177,16 @@ class LidarCheck(ContentCheck[Cloud]):
         )
         yield Statistic("dim_intensity", Fault.DIM, self._dimmed / limit, text)
 
-    def _soiled(
-        self, x: NDArray[np.float32], y: NDArray[np.float32], sine: NDArray[np.float32]
-    ) -> Statistic:
+    def _soiled(self, turn: NDArray[np.float32], sine: NDArray[np.float32]) -> Statistic:
         """Dirt on the window stays where it is."""
         above, across = _GRID
         rows = np.clip((_STEEP - sine) * (above / (2 * _STEEP)), 0, above - 1).astype(np.intp)
-        turn = np.arctan2(y, x) * (across / (2 * np.pi)) + across / 2
-        columns = np.clip(turn, 0, across - 1).astype(np.intp)
+        columns = turn * (across / (2 * np.pi)) + across / 2
+        columns = np.clip(columns, 0, across - 1).astype(np.intp)
         seen = np.bincount(rows * across + columns, minlength=above * across) > 0
         share = self._coverage.lost(seen.reshape(above, across).astype(np.float32))
-        limit = self.limits.soiled_share
-        text = partial(
-            "{:.0%} of the directions that used to answer are silent, limit {:.0%}; is the window "
-            "clean?".format,
-            share,
-            limit,
-        )
-        return Statistic("soiled_share", Fault.COVERED, share / limit, text)
+        what = "the directions that used to answer are silent"
+        return soiled(share, self.limits.soiled_share, what, "window")
 
     def _sparse(self, count: int, usual: float) -> Statistic:
         badness = below(count, self.limits.sparse_ratio * usual)

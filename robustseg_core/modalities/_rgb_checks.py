@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
+from robustseg_core.health.coverage import soiled
 from robustseg_core.modalities._rgb_creep import RARELY, Creep, Look, structure
 from robustseg_core.modalities._rgb_steps import Steps
 from robustseg_core.types import Fault
@@ -316,14 +317,8 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
 
     def _soiled(self, look: Look) -> Statistic:
         """Dirt stays where it is while the scene moves."""
-        limit = self.limits.soiled_share
-        text = partial(
-            "{:.0%} of the image stands while the rest moves, limit {:.0%}; is the lens "
-            "clean?".format,
-            look.soiled,
-            limit,
-        )
-        return Statistic("soiled_share", Fault.COVERED, look.soiled / limit, text)
+        what = "the image stands while the rest moves"
+        return soiled(look.soiled, self.limits.soiled_share, what, "lens")
 
     def _blur(self, lines: _Lines, look: Look, dulled: float) -> Iterator[Statistic]:
         if self._sharpness.known:
