@@ -82,7 +82,7 @@ class Depth(Modality):
 
         near_m: float = Field(0.5, gt=0, le=100, description="This and nearer is encoded as 1.")
         slope: bool = Field(
-            False,
+            default=False,
             description="The third channel is how far a pixel's ray falls per metre ahead instead; "
             "times the depth it is how far below the camera the point lies.",
         )

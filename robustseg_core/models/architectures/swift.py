@@ -71,7 +71,7 @@ class Swift(PackedNetwork):
             "beginning with ImageNet's weights as well.",
         )
         height: bool = Field(
-            False,
+            default=False,
             description="Depth's stem sees inverse depth, its logarithm and the height above the "
             "camera; `encodings.depth.slope` must be on.",
         )
