@@ -46,7 +46,7 @@ class Stillness:
                 break
         same = False
         if part is not None and self._part is not None and part.size == self._part.size:
-            same = np.count_nonzero(part != self._part) <= self._edges
+            same = int(np.count_nonzero(part != self._part)) <= self._edges
         self._messages = self._messages + 1 if same else int(part is not None)
         self._part = part
         return float(part[:-1].mean()) if part is not None and self._messages >= SETTLED else 0.0

@@ -123,7 +123,8 @@ class LidarCheck(ContentCheck[Cloud]):
         )
         self._intensity = RunningMedian(limits.usual_scans, rarely=_RARELY)
         self._strays = RunningMedian(limits.usual_scans, rarely=_RARELY)
-        self._dimmed = self._stray = 0.0
+        self._dimmed = 0.0
+        self._stray = 0.0
         self._coverage = Coverage()
         self._stillness = Stillness(edges=_EDGES)
         self._before: NDArray[np.int64] | None = None
@@ -294,7 +295,7 @@ class LidarCheck(ContentCheck[Cloud]):
     @property
     def _in_haze(self) -> bool:
         """Whether what trembles may be what hangs in the air."""
-        return self._stray > self.limits.stray_share / 2
+        return bool(self._stray > self.limits.stray_share / 2)
 
     def _still(self, xyz: NDArray[np.float32]) -> Statistic:
         """Returns that the scan before had to the last bit, by direction."""
@@ -354,7 +355,7 @@ def _texture(data: Cloud) -> tuple[float | None, float | None]:
         range_m = np.sqrt(x * x + y * y + z * z)
         before, here, after = range_m[:-2], range_m[1:-1], range_m[2:]
         bends.append(np.abs(after - 2 * here + before))
-        strays += np.count_nonzero(here < _BEFORE * np.minimum(before, after))
+        strays += int(np.count_nonzero(here < _BEFORE * np.minimum(before, after)))
     every = np.concatenate(bends)
     if every.size < 50:
         return None, None
