@@ -43,7 +43,7 @@ def moment(example: Any) -> Any:
 
 def test_the_lines_of_the_readme_run_as_printed(tmp_path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) == 1
+    assert len(blocks) == 1 and blocks[0] in (ROOT / "docs" / "get_started.md").read_text()
     done = subprocess.run(
         [sys.executable, "-"],
         input=blocks[0],
@@ -107,7 +107,7 @@ SMALL = {
 
 
 def test_the_commands_of_the_study_are_the_same_in_both_pages() -> None:
-    told = [line.split() for line in commands("README.md", "Training")]
+    told = [line.split() for line in commands("docs/train.md", "From drives to a student")]
     assert told == [
         line.split()
         for line in commands("training/README.md", "From nothing to a table, in five commands")
@@ -119,7 +119,7 @@ def test_the_commands_for_training_run_one_after_the_other_as_printed(
 ) -> None:
     """On short drives under the names that the first command, which takes long, would give them."""
     monkeypatch.chdir(tmp_path)
-    simulated, *others = commands("README.md", "Training")
+    simulated, *others = commands("docs/train.md", "From drives to a student")
     assert simulated.startswith("robustseg sim drives ")
     (tmp_path / "bags").mkdir()
     (tmp_path / "drives").mkdir()
