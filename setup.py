@@ -154,6 +154,7 @@ setup(
             "colcon-common-extensions",
             "build",
         ],
+        "docs": ["mkdocs-material", "mkdocstrings[python]", "ruff"],  # `make docs`
     },
     entry_points={
         "console_scripts": [f"{name} = {start}" for name, start in PROGRAMS.items()],

@@ -12,7 +12,7 @@ import pytest
 from support import ROOT
 
 KINDS = {".py", ".md", ".yaml", ".yml", ".toml", ".cfg", ".xml", ".j2"}
-NOT_OURS = {".venv", "out", "build", "install", "log", "dist", ".git"}
+NOT_OURS = {".venv", ".venv-docs", "out", "build", "install", "log", "dist", ".git"}
 WORKING_NOTES = re.compile(
     "|".join(
         (

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from support import ROOT
 from support.programs import run_program
 
-TOOLS = {"test", "dev"}
+TOOLS = {"test", "dev", "docs"}
 """Extras that nothing at run time needs."""
 
 
