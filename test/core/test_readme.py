@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -88,6 +89,19 @@ def test_the_example_finds_the_street_with_any_sensors(
     shares = [int(n) for n in re.findall(r"(\d+)% of the pixels", capsys.readouterr().out)]
     assert len(shares) == 3 and min(shares) > 50
     assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+def test_the_cells_of_the_notebook_run_in_order(capsys) -> None:
+    """In this process: a kernel and nbclient are 106 MB, and do nothing else for it."""
+    book = json.loads((ROOT / "docs" / "examples" / "python_api.ipynb").read_text())
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        assert all(output["output_type"] != "error" for output in cell["outputs"])
+        exec("".join(cell["source"]), names)  # noqa: S102
+    shown = capsys.readouterr().out
+    assert "('rgb', 'depth', 'event', 'lidar')" in shown and "rgb - black" in shown
+    assert names["broken"].used == ("depth", "event", "lidar")
 
 
 def commands(page: str, heading: str) -> list[str]:
