@@ -1,6 +1,7 @@
-# Two commands: `make demo` and `make test` (while you work: `make check`). Both make .venv first, by uv in half a minute (0.8 GB to
-# fetch), or by pip in six where uv fails; pip's settings count for both. Nothing else is touched,
-# but that root gets three system libraries which open3d needs (others are told the command).
+# Two commands: `make demo` and `make test` (while you work: `make check`; a site of docs/: `make docs`).
+# Both make .venv first, by uv in half a minute (0.8 GB to fetch), or by pip in six where uv fails; pip's
+# settings count for both. Nothing else is touched, but that root gets three system libraries which
+# open3d needs (others are told the command).
 # BAG=...        a recording for the demo (rosbag2 folder, .mcap, .db3, ROS 1 .bag); default: a
 #                simulated drive, made once
 # KILL="a b"     sensors to silence meanwhile, as MODALITY@START+DURATION in seconds
@@ -21,12 +22,13 @@ LIBRARIES := libusb-1.0-0 libgl1 libgomp1
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS := .venv-docs
 
 # uv leaves the bytecode to the first start; where nothing writes it, every process of the suite
 # compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install plan-test plan-demo recording libraries demo test check lint bench parity clean
+.PHONY: help install plan-test plan-demo recording libraries demo test check lint bench parity docs clean
 
 help:
 	@sed -n '/^# /!q; s/^# //p' Makefile
@@ -95,6 +97,15 @@ bench: $(INSTALLED)
 # What the published code computes beside what we compute: docs/specs/parity.md.
 parity: $(INSTALLED)
 	$(BIN)/python test/parity/run.py
+
+# A site of README and docs/ in build/docs, by an environment of its own: neither torch nor ROS.
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet
+	@echo "build/docs/index.html"
+
+$(DOCS)/.installed: setup.py constraints.txt
+	@$(PYTHON) .make/install.py $(DOCS) docs --alone
+	@touch $@
 
 clean:
 	rm -rf build dist install log *.egg-info

@@ -1,5 +1,6 @@
 """The only Python metadata; name, version, description and licence come from package.xml."""
 
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -52,6 +53,25 @@ def urls():
     return found
 
 
+def description():
+    """The README for PyPI, which has none of our files: links lead to the repository.
+
+    Without an address in package.xml they are plain words, and pictures are left out.
+    """
+    source = urls().get("Source")
+
+    def lead(link):
+        picture, words, target = link.groups()
+        if "://" in target or target.startswith("#"):
+            return link[0]
+        if not source:
+            return "" if picture else words
+        return f"{picture}[{words}]({source}/{'raw' if picture else 'blob'}/main/{target})"
+
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", lead, text)
+
+
 def programs():
     """data_files entries of what `ros2 run` and launch files start, in a wheel.
 
@@ -82,7 +102,7 @@ setup(
     cmdclass={"develop": Develop},
     version=MANIFEST.findtext("version"),
     description=" ".join(MANIFEST.findtext("description").split()),
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=description(),
     long_description_content_type="text/markdown",
     license=MANIFEST.findtext("license"),
     keywords=["semantic segmentation", "ROS 2", "robustness", "sensor failure", "multi-modal"],
@@ -154,6 +174,7 @@ setup(
             "colcon-common-extensions",
             "build",
         ],
+        "docs": ["mkdocs-material", "mkdocstrings[python]", "ruff"],  # `make docs`
     },
     entry_points={
         "console_scripts": [f"{name} = {start}" for name, start in PROGRAMS.items()],

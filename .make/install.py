@@ -1,6 +1,7 @@
 """Makes the project's virtual environment: by uv, or by pip where uv fails.
 
     python .make/install.py VENV EXTRAS
+    python .make/install.py VENV EXTRA --alone    # what this extra names, without the project
 
 uv takes half a minute where pip takes five to six. It comes from the package index into `VENV/.uv`,
 needs no python3-venv, and is told what pip's settings say. What lies in VENV stays; after a run
@@ -82,24 +83,27 @@ def uv_environment(settings: Mapping[str, str], given: Mapping[str, str]) -> dic
 class Installer:
     """An environment to be, `venv`, with the project and its `extras`."""
 
-    def __init__(self, venv: Path, extras: str):
+    def __init__(self, venv: Path, extras: str, *, alone: bool = False):
         self.venv = venv
         self.python = venv / "bin" / "python"
-        self.project = ("--no-build-isolation", "--editable", f".[{extras}]")
+        self.alone = alone
+        project = ("--no-build-isolation", "--editable", f".[{extras}]")
+        self.project = tuple(packages_of(extras)) if alone else project
         self.unfinished = venv / ".unfinished"
 
     def install(self) -> bool:
         """Make the environment, or complete it; whether that is done."""
-        say(
-            f"Making {self.venv}: 0.8 GB to fetch, 3.2 GB where torch is to have CUDA; by uv this "
-            "takes half a minute on a fast line."
-        )
+        size = "0.8 GB to fetch, 3.2 GB where torch is to have CUDA; by uv this takes half a minute"
+        if self.alone:
+            size = "60 MB to fetch; this takes some seconds"
+        say(f"Making {self.venv}: {size} on a fast line.")
         again = self.unfinished.exists()
         self.venv.mkdir(parents=True, exist_ok=True)
         self.unfinished.touch()
         before = self.packages()
         if not self.by_uv(again=again):
-            say("uv did not do it; pip does, in 5 to 6 minutes, with the torch that its index has.")
+            slower = "" if self.alone else ", in 5 to 6 minutes, with the torch that its index has"
+            say(f"uv did not do it; pip does{slower}.")
             if not self.by_pip(again=again or self.packages() != before):
                 return False
         self.unfinished.unlink()
@@ -135,7 +139,7 @@ class Installer:
             return False
         pins = [CONSTRAINTS, *settings.get("constraint", "").split()]
         where = ["--python", self.python, *(word for pin in pins for word in ("-c", pin))]
-        if "UV_TORCH_BACKEND" not in env and not finds_torch(uv, where, env):
+        if not (self.alone or "UV_TORCH_BACKEND" in env or finds_torch(uv, where, env)):
             env["UV_TORCH_BACKEND"] = "auto"
         command = [uv, "pip", "install", *where, *offline, *["--reinstall"] * again]
         return run(*command, "--quiet", *BUILD_TOOLS, env=env) and run(
@@ -201,6 +205,14 @@ class Installer:
         return folder / "bin" / "uv"
 
 
+def packages_of(extra: str) -> list[str]:
+    """What an extra of setup.py names; setup.py is read, not run."""
+    for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg == "extras_require":
+            return ast.literal_eval(node.value)[extra]
+    raise LookupError("setup.py has no extras_require")
+
+
 def finds_torch(uv: str | Path, where: list[str | Path], env: Mapping[str, str]) -> bool:
     """Whether the places that the user named beside the index hold a torch for this Python."""
     beside = env.get("UV_INDEX", "").split()
@@ -210,9 +222,10 @@ def finds_torch(uv: str | Path, where: list[str | Path], env: Mapping[str, str])
 
 
 def main(words: list[str]) -> int:
-    """`install.py VENV EXTRAS`; the exit code."""
+    """`install.py VENV EXTRAS [--alone]`; the exit code."""
+    alone = "--alone" in words[2:]
     try:
-        return 0 if Installer(Path(words[0]).absolute(), words[1]).install() else 1
+        return 0 if Installer(Path(words[0]).absolute(), words[1], alone=alone).install() else 1
     except KeyboardInterrupt:
         say("Interrupted; the next run goes on where this one stopped.")
         return 130

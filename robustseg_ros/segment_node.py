@@ -29,7 +29,7 @@ from robustseg_core.blackbox.files import BlackBox, close_all
 from robustseg_core.doctor.surroundings import LOOK_S, ClockWatch
 from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
-from robustseg_core.output import messages
+from robustseg_core.output import messages, topics
 from robustseg_core.output.latency import Latencies, parts
 from robustseg_core.rig import Rig
 from robustseg_core.robot.config import RobotConfig
@@ -98,7 +98,7 @@ class SegmentNode(LifecycleNode):
         self._jumps: Any = None
         self._clock_watch = ClockWatch(time.monotonic_ns())
         self._medkit = FaultReporter(self)
-        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, topics.RESET.name, self._on_reset)
 
     def work(self) -> None:
         """Start (if so configured) and serve until the context ends.

@@ -1,7 +1,7 @@
 """What the node and a recording say: each output topic once, and how its message is made.
 
-Node, MCAP, demo, what `inspect` takes for no sensor, and the README's table follow from `OUTPUTS`.
-A new output is one more entry; `python docs/topics.py` writes its row.
+Node, MCAP, demo, what `inspect` takes for no sensor, and docs/reference/topics.md follow from
+`OUTPUTS`. A new output is one more entry; `python docs/reference/pages.py` writes its row.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Output:
     """Below the node's own name, `~/`, unless it begins with a slash."""
     type: str
     note: str
-    """Of the README's table, which is in Markdown."""
+    """Of the table in docs/reference/topics.md, which is in Markdown."""
     form: str = ""
     """Encoding of an image, for the table."""
     make: Callable[[Mask], Fields | None] | None = None
@@ -191,6 +191,20 @@ OUTPUTS: tuple[Output, ...] = (
 """In the order of the table."""
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service, beside those that ROS 2 gives every lifecycle node."""
+
+    name: str
+    type: str
+    note: str
+
+
+RESET = Service("~/reset", "std_srvs/srv/Trigger", "forget stamps and states")
+SERVICES = (RESET,)
+"""In the order of the table."""
+
+
 def of_a_mask() -> dict[str, Output]:
     """By name, what one mask consists of; all carry its stamp."""
     return {output.name: output for output in OUTPUTS if output.make is not None}
@@ -238,11 +252,19 @@ def recorded(
 
 
 def table() -> list[str]:
-    """The rows of the README's table."""
-    rows = []
-    for output in OUTPUTS:
-        package, _, short = output.type.partition("/msg/")
-        shown = short if package in ("sensor_msgs", "diagnostic_msgs") else f"{package}/{short}"
-        what = f"{shown} {output.form}".strip()
-        rows.append(f"| out | `{output.topic}` | {what} | {output.note} |")
-    return rows
+    """The rows of the outputs in docs/reference/topics.md."""
+    return [
+        f"| `{output.topic}` | {_shown(output.type)} {output.form}".rstrip() + f" | {output.note} |"
+        for output in OUTPUTS
+    ]
+
+
+def service_table() -> list[str]:
+    """The rows of the services there."""
+    return [f"| `{one.name}` | {_shown(one.type)} | {one.note} |" for one in SERVICES]
+
+
+def _shown(kind: str) -> str:
+    """A ROS type as the tables write it."""
+    package, _, short = kind.replace("/srv/", "/msg/").partition("/msg/")
+    return short if package in ("sensor_msgs", "diagnostic_msgs") else f"{package}/{short}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -43,7 +44,7 @@ def moment(example: Any) -> Any:
 
 def test_the_lines_of_the_readme_run_as_printed(tmp_path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) == 1
+    assert len(blocks) == 1 and blocks[0] in (ROOT / "docs" / "get_started.md").read_text()
     done = subprocess.run(
         [sys.executable, "-"],
         input=blocks[0],
@@ -90,6 +91,19 @@ def test_the_example_finds_the_street_with_any_sensors(
     assert (tmp_path / "out.png").stat().st_size > 10_000
 
 
+def test_the_cells_of_the_notebook_run_in_order(capsys) -> None:
+    """In this process: a kernel and nbclient are 106 MB, and do nothing else for it."""
+    book = json.loads((ROOT / "docs" / "examples" / "python_api.ipynb").read_text())
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        assert all(output["output_type"] != "error" for output in cell["outputs"])
+        exec("".join(cell["source"]), names)  # noqa: S102
+    shown = capsys.readouterr().out
+    assert "('rgb', 'depth', 'event', 'lidar')" in shown and "rgb - black" in shown
+    assert names["broken"].used == ("depth", "event", "lidar")
+
+
 def commands(page: str, heading: str) -> list[str]:
     """The lines of the first block of commands below a heading, continued ones joined."""
     text = (ROOT / page).read_text().partition(f"## {heading}\n")[2]
@@ -107,7 +121,7 @@ SMALL = {
 
 
 def test_the_commands_of_the_study_are_the_same_in_both_pages() -> None:
-    told = [line.split() for line in commands("README.md", "Training")]
+    told = [line.split() for line in commands("docs/train.md", "From drives to a student")]
     assert told == [
         line.split()
         for line in commands("training/README.md", "From nothing to a table, in five commands")
@@ -119,7 +133,7 @@ def test_the_commands_for_training_run_one_after_the_other_as_printed(
 ) -> None:
     """On short drives under the names that the first command, which takes long, would give them."""
     monkeypatch.chdir(tmp_path)
-    simulated, *others = commands("README.md", "Training")
+    simulated, *others = commands("docs/train.md", "From drives to a student")
     assert simulated.startswith("robustseg sim drives ")
     (tmp_path / "bags").mkdir()
     (tmp_path / "drives").mkdir()

@@ -158,11 +158,10 @@ def test_the_datasets_are_those_that_there_are() -> None:
 
 
 PAGES = [
-    *sorted(SPECS.glob("*.md")),
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "training" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 

@@ -72,6 +72,18 @@ def test_the_links_are_those_of_the_manifest(tmp_path):
     urls = f'<url type="repository">{home}</url><url type="bugtracker">{home}/issues</url>'
     text = (ROOT / "package.xml").read_text()
     (tmp_path / "package.xml").write_text(text.replace("</maintainer>", f"</maintainer>{urls}"))
-    links = said(tmp_path)["project_urls"]
+    told = said(tmp_path)
+    links = told["project_urls"]
     assert links["Source"] == home and links["Issues"] == f"{home}/issues"
     assert links["Changelog"].startswith(home)
+    page = told["long_description"]
+    assert f"]({home}/raw/main/docs/demo.png)" in page
+    assert f"[Get started]({home}/blob/main/docs/get_started.md)" in page
+    assert all("://" in target for target in re.findall(r"\]\(([^)]+)\)", page))
+
+
+def test_without_an_address_the_page_on_pypi_has_no_link_to_nowhere(metadata):
+    assert "<url" not in re.sub("<!--.*?-->", "", (ROOT / "package.xml").read_text(), flags=re.S)
+    page = metadata["long_description"]
+    assert not re.findall(r"\]\((?!https?://)", page) and "demo.png" not in page
+    assert "Get started" in page

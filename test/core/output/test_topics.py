@@ -1,4 +1,4 @@
-"""An output topic is one entry of a table: recording, node and README follow from it."""
+"""An output topic is one entry of a table: recording, node and docs follow from it."""
 
 from __future__ import annotations
 
@@ -42,25 +42,24 @@ def recording(folder, label_map=None, points=None, heard=None):
         return {topic.name: (topic.type, topic.count, topic.latched) for topic in bag.topics}
 
 
-def test_the_readmes_table_is_that_of_the_code():
-    rows = (ROOT / "README.md").read_text().splitlines()
-    shown = [row for row in rows if row.startswith("| out |")]
-    assert shown == topics.table(), "run: python docs/topics.py"
+@pytest.fixture
+def page():
+    place = importlib.util.spec_from_file_location("pages", ROOT / "docs/reference/pages.py")
+    pages = importlib.util.module_from_spec(place)
+    place.loader.exec_module(pages)
+    return pages
 
 
-def test_the_command_writes_the_rows_of_the_table_and_nothing_else(monkeypatch):
-    place = importlib.util.spec_from_file_location("topics_page", ROOT / "docs" / "topics.py")
-    page = importlib.util.module_from_spec(place)
-    place.loader.exec_module(page)
-    before = page.README.read_text()
-    assert page.rewritten(before) == before
+def test_the_table_of_the_page_is_that_of_the_code(page, monkeypatch):
+    before = (ROOT / "docs" / "reference" / "topics.md").read_text()
+    assert page.filled(before) == before, "run: python docs/reference/pages.py"
     monkeypatch.setattr(topics, "OUTPUTS", (*topics.OUTPUTS, UNSURE))
-    after = page.rewritten(before)
-    assert [r for r in after.splitlines() if r.startswith("| out |")] == topics.table()
+    after = page.filled(before)
+    assert topics.table() == [row for row in after.splitlines() if row in topics.table()]
     (row,) = set(after.splitlines()) - set(before.splitlines())
-    assert "~/unsure" in row and page.rewritten(after) == after
+    assert "~/unsure" in row and page.filled(after) == after
     monkeypatch.undo()
-    assert page.rewritten(after) == before
+    assert page.filled(after) == before
 
 
 def test_a_recording_keeps_what_is_said_of_masks_and_what_the_ids_mean_once(tmp_path):
@@ -109,7 +108,7 @@ def test_all_that_is_said_of_a_mask_has_its_stamp():
 def test_an_output_that_is_one_more_entry_is_recorded_and_in_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(topics, "OUTPUTS", (*topics.OUTPUTS, UNSURE))
     assert recording(tmp_path)["/robustseg/unsure"] == (IMAGE, 2, False)
-    assert topics.table()[-1] == "| out | `~/unsure` | Image mono8 | where nobody knows |"
+    assert topics.table()[-1] == "| `~/unsure` | Image mono8 | where nobody knows |"
     assert "unsure" in topics.of_a_mask()
 
 
