@@ -83,8 +83,8 @@ def load(
     """A predictor with the student that is shipped, or with a checkpoint.
 
     Args:
-        weights: `street`, or the path of a .safetensors file that `robustseg train` wrote, or of
-            what `robustseg export` made of it.
+        weights: `street`, `street_tiny` for a slow computer, or the path of a .safetensors file
+            that `robustseg train` wrote, or of what `robustseg export` made of it.
         device: auto, cpu, cuda or cuda:N.
         engine: as a robot's: auto, eager, openvino or onnxruntime.
         cpu_threads: of this process's networks, on a CPU; 0: all cores but one.

@@ -82,7 +82,7 @@ def run(
         Path | None,
         typer.Option(
             help="Checkpoint (.safetensors); default: `street`, the shipped student of simulated "
-            "streets; `untrained`: random weights."
+            "streets; `street_tiny`: a tenth of it; `untrained`: random weights."
         ),
     ] = None,
     params: Params = None,

@@ -55,8 +55,8 @@ class RobotConfig(Strict):
     weights: str = Field(
         "",
         description="Checkpoint (.safetensors) or what `robustseg export` made of one; empty or "
-        "`street`: the shipped student, trained on simulated streets only; `untrained`: random "
-        "weights, for plumbing.",
+        "`street`: the shipped student, trained on simulated streets only; `street_tiny`: a tenth "
+        "of it, for a slow computer; `untrained`: random weights, for plumbing.",
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."

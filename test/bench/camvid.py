@@ -27,7 +27,7 @@ OF_CITYSCAPES = {
 
 def main() -> None:
     """Print a line for each student."""
-    folder, students = Path(sys.argv[1]), sys.argv[2:] or ["street", "street_swift"]
+    folder, students = Path(sys.argv[1]), sys.argv[2:] or ["street", "street_tiny"]
     for student in students:
         predictor = robustseg_core.load(student)
         table = np.full(256, CLASSES, np.uint8)
