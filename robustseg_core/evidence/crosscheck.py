@@ -30,7 +30,7 @@ from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
 EVERY_NS = 180 * MS
 """A pair is compared no more often: that is what this costs."""
 TOGETHER_NS = 60 * MS
-"""Frames further apart show different moments."""
+"""Sights further apart show different moments."""
 FORGOTTEN_NS = 3 * SECOND
 """A pair that was not seen together for so long has no say."""
 LONGEST_NS = SECOND
@@ -84,6 +84,8 @@ AGREE, MARGIN, LOST, MOST_LOST = 0.87, 0.06, 25.0, 4.0
 below either weighs, and at most."""
 AGREED, DISAGREED = 0.8, 0.7
 """Share of distances that agree where sensors have one scale, and do not where they have two."""
+HAZIEST = 0.6
+"""However thick the fog, so much of both is asked."""
 RANGES = 4
 """Looks before and after, of which the road's distance tells whose distances have leapt."""
 
@@ -119,8 +121,15 @@ class _Pair:
 
     def _odd(self, ratio: Ratio) -> bool:
         """Whether the distances agree at another scale, and not as they are."""
-        other = abs(math.log(ratio.factor)) >= FACTOR
-        return other and ratio.share <= DISAGREED and ratio.scaled >= AGREED
+        other, level = abs(math.log(ratio.factor)) >= FACTOR, self._level
+        return other and ratio.share <= DISAGREED * level and ratio.scaled >= AGREED * level
+
+    @property
+    def _level(self) -> float:
+        """What the two agree at best, beside two in clear air: fog takes its share."""
+        if self.looks < SETTLED:
+            return 1.0
+        return min(max(self.usual_share / AGREE, HAZIEST), 1.0)
 
     @property
     def here(self) -> float:
@@ -145,7 +154,7 @@ class _Pair:
         self.ratio = ratio
         if ratio is not None:
             self.share += share * (ratio.share - self.share)
-            if ratio.share > AGREED or ratio.scaled < DISAGREED:
+            if ratio.share > AGREED * self._level or ratio.scaled < DISAGREED * self._level:
                 self.odd_ns = self.leaps = None
             elif self._odd(ratio) and self.odd_ns is None:
                 self.odd_ns = now_ns
@@ -277,6 +286,24 @@ def _at_lags(
             yield other.stamp_ns - one.stamp_ns, agreement
 
 
+def _together(one: _Sensor, other: _Sensor) -> tuple[Sight, Sight] | None:
+    """The newest sight of either, and what the other showed at its moment; None: nothing.
+
+    A set has the newest of each: of a LiDAR whose stamp is the start of its turn, what a camera saw
+    long before.
+    """
+    if one.sight is None or other.sight is None:
+        return None
+    pairs = [(one.sight, sight) for sight in other.past]
+    pairs += [(sight, other.sight) for sight in one.past]
+    closest = min(pairs, key=_apart, default=None)  # past is empty where stamps went back
+    return closest if closest is not None and _apart(closest) <= TOGETHER_NS else None
+
+
+def _apart(pair: tuple[Sight, Sight]) -> int:
+    return abs(pair[0].stamp_ns - pair[1].stamp_ns)
+
+
 def _late(name: str, curves: Mapping[tuple[str, str], Curve]) -> Suspicion:
     """That a sensor's stamps are wrong: its pairs agree best at one lag."""
     explained = np.zeros(len(lags.LAGS_NS))
@@ -329,8 +356,7 @@ class CrossCheck:
             known = self._pairs.get((a, b))
             if known is not None and stamp_ns - known.seen_ns < EVERY_NS:
                 continue
-            if abs(frames[a].stamp_ns - frames[b].stamp_ns) <= TOGETHER_NS:
-                seen |= self._compare((a, b), stamp_ns)
+            seen |= self._compare((a, b), stamp_ns)
         for (a, b), pair in self._pairs.items():
             past = self._sensors[a].past, self._sensors[b].past
             pair.lags.see(_at_lags(*past, (a in new, b in new), pair.chance), stamp_ns)
@@ -361,9 +387,10 @@ class CrossCheck:
 
     def _compare(self, key: tuple[str, str], stamp_ns: int) -> bool:
         """Whether the two could be compared."""
-        one, other = (self._sensors[name].sight for name in key)
-        if one is None or other is None:
+        together = _together(*(self._sensors[name] for name in key))
+        if together is None:
             return False
+        one, other = together
         ratio: Ratio | None = None
         if one.range_m is not None and other.range_m is not None:
             both = links.distances(one, other)
