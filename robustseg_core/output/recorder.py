@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from robustseg_core.bag import BagWriter
 from robustseg_core.config import PointsConfig
 from robustseg_core.errors import RobustsegError
+from robustseg_core.geometry.view import moved
 from robustseg_core.output import draw, messages, topics
+from robustseg_core.output.cloud import labelled
+from robustseg_core.output.cloud_picture import cloud_picture
 from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
 from robustseg_core.output.screen import Screen
@@ -45,11 +48,14 @@ class Moment:
     used: tuple[str, ...]
     overlay: NDArray[np.uint8]
     """(H, W, 3) RGB."""
+    whose: str = ""
+    """Of a labelled cloud, whose points they are."""
 
     @property
     def caption(self) -> str:
         """When, and made of what."""
-        return f"{self.at_s:.2f} s: {', '.join(self.used)}"
+        points = f"points of {self.whose}, mask of " if self.whose else ""
+        return f"{self.at_s:.2f} s: {points}{', '.join(self.used)}"
 
 
 class Recorder:
@@ -90,6 +96,8 @@ class Recorder:
         self.moments: list[Moment] = []
         """Where a mask is made of others than the one before it; the first few of them only, so
         that memory stays bounded."""
+        self.cloud: Moment | None = None
+        """The labelled cloud of the first mask that most sensors made, of those that have one."""
         self.spec = spec
         self._points = points
         self._start_ns = start_ns
@@ -169,6 +177,7 @@ class Recorder:
         changed = not self.rows or self.rows[-1]["used"] != row["used"]
         if changed and len(self.moments) < MOMENTS:
             self.moments.append(Moment(at_s, label_map.used, overlay))
+        self._see_points(label_map, at_s)
         self.rows.append(row)
         name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
         png = label_png(label_map.ids, draw.lookup(self.spec.palette))
@@ -192,6 +201,18 @@ class Recorder:
                 continue
             message = messages.to_rosbags(kind, said)
             self._bag.write(topic, kind, message, stamp_ns, latched=latched)
+
+    def _see_points(self, label_map: LabelMap, at_s: float) -> None:
+        """Draw its cloud, if more sensors made this mask than the one that is drawn."""
+        if self.cloud is not None and len(label_map.used) <= len(self.cloud.used):
+            return
+        points = self._points or PointsConfig()
+        if (found := labelled(label_map, points)) is None or not len(found.ids):
+            return
+        xyz = moved(found.xyz, found.camera_from_points)
+        picture = cloud_picture(xyz, found.ids, self.spec)
+        whose = found.placed.reading.modality
+        self.cloud = Moment(at_s, label_map.used, picture, whose)
 
     def write_result(self, **more: Any) -> dict[str, Any]:
         """Write `result.json`; `more` joins its top level. Returns what was written."""

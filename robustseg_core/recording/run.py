@@ -192,6 +192,7 @@ def _finish(
         title=f"{title}, camera {view.segmenter.camera}" if view.segmenter.camera else title,
         spec=recorder.spec,
         moments=recorder.moments,
+        cloud=recorder.cloud,
         broken=faults,
     )
     return result
