@@ -25,6 +25,7 @@ from robustseg_core.output.cloud import labelled
 from robustseg_core.output.cloud_picture import cloud_picture
 from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
+from robustseg_core.output.rerun_file import RerunFile
 from robustseg_core.output.screen import Screen
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
 from robustseg_core.shards.levels import label_png
@@ -71,6 +72,7 @@ class Recorder:
         streams: the robot's, where they have names of their own.
         camera: which of several cameras it is.
         bag: the MCAP that several share, open; None: its own.
+        rerun: gets every mask, too; open, and closed by who made it.
 
     Raises:
         RobustsegError: the folder cannot be written.
@@ -88,6 +90,7 @@ class Recorder:
         streams: Collection[str] = (),
         camera: str = "",
         bag: BagWriter | None = None,
+        rerun: RerunFile | None = None,
     ) -> None:
         self.folder = folder
         self.streams = streams_of(spec.modalities, streams)
@@ -116,6 +119,7 @@ class Recorder:
             ) from None
         self._camera = camera
         self._shared = bag is not None
+        self._rerun = rerun
         self._bag = bag or BagWriter(folder / "mcap", compress=True)
 
     def __enter__(self) -> Recorder:
@@ -134,9 +138,9 @@ class Recorder:
             self._video.abandon()
 
     @property
-    def video(self) -> bool:
-        """Whether there is a film."""
-        return self._video is not None
+    def wants_seen(self) -> bool:
+        """Whether it shows what sensors say that no mask is made of."""
+        return self._video is not None or self._rerun is not None
 
     @property
     def reasons(self) -> list[dict[str, Any]]:
@@ -191,6 +195,8 @@ class Recorder:
         if self._video is not None:
             self._video.add(self._screen.frame(label_map, overlay, at_s, seen), at_s)
         mask = topics.Mask(label_map, self.spec, picture=overlay, points=self._points)
+        if self._rerun is not None:
+            self._rerun.add(mask, at_ns, seen)
         first, stamp_ns = len(self.rows) == 1, label_map.stamp_ns
         for name, kind, said, latched in topics.recorded(mask, first=first, heard=heard):
             topic = topics.recorded_topic(name, self._camera)
