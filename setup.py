@@ -157,6 +157,8 @@ setup(
         "cluster": ["ray"],
         "hub": ["huggingface_hub"],
         "teachers": ["transformers"],
+        # Its lanes of states came late, and it has no wheel for Python 3.10.
+        "viz": ["rerun-sdk>=0.41; python_version >= '3.11'"],
         "test": ["pytest"],  # what colcon looks for before it runs pytest
         "dev": [
             "pytest",

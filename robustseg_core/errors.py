@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, str] = {
     "ray": "cluster",
     "huggingface_hub": "hub",
     "transformers": "teachers",
+    "rerun": "viz",
 }
 """Optional module -> the extra of our package that brings it."""
 

@@ -29,6 +29,7 @@ from robustseg_core.cli.doctor_table import show
 from robustseg_core.cli.terminal import err
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.doctor.examine import admit, diagnose, refused
+from robustseg_core.doctor.loss import Reception, Wire, kernel_limits
 from robustseg_core.doctor.observation import BAD, OK, Observation, Offer
 from robustseg_core.doctor.probe import Probe
 from robustseg_core.doctor.report import Check, Report
@@ -102,13 +103,22 @@ class DoctorNode(Node):
             self._inputs = None
 
     def _examine(self, probe: Probe, problem: str) -> Report:
-        inputs = self._inputs = Inputs(self, probe.segmenter, self._ear)
+        receptions = {name: Reception() for name in probe.segmenter.streams}
+        inputs = Inputs(self, probe.segmenter, self._ear, receptions=receptions)
+        self._inputs = inputs
         self._listen_beside()
         start_ns = time.monotonic_ns()
         self._listen(probe.segmenter, inputs, start_ns + round(self._seconds * SECOND))
         end_ns = self._ear.heard_ns()
+        middleware = get_rmw_implementation_identifier()
         observation = Observation(
-            probe, self._offers(inputs), start_ns, end_ns, live=True, ages_ms=self._ages(probe)
+            probe,
+            self._offers(inputs),
+            start_ns,
+            end_ns,
+            live=True,
+            ages_ms=self._ages(probe),
+            wire=Wire(middleware, receptions, kernel_limits(), self._environment),
         )
         sim = bool(self.get_parameter("use_sim_time").value)
         of_node = [
@@ -118,7 +128,7 @@ class DoctorNode(Node):
                 time.monotonic_ns(),
                 use_sim_time=sim,
             ),
-            check_transports(self._environment, get_rmw_implementation_identifier()),
+            check_transports(self._environment, middleware),
             check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),
             self._output(),
         ]

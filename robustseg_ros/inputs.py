@@ -23,6 +23,7 @@ from rclpy.subscription import Subscription
 from robustseg_core import modalities
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
+from robustseg_core.doctor.loss import Reception
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import Intake
 from robustseg_core.rig import Rig
@@ -99,15 +100,23 @@ class Inputs:
         ear: says when messages came; woken after each of them.
         offers: callbacks only offer: messages stay serialized until the thread that steps the
             segmenter looks into them. Else they push.
+        receptions: by stream, told of each message of a sensor and of what comes beside it.
     """
 
     def __init__(
-        self, node: Node, segmenter: Segmenter | Rig, ear: Ear, *, offers: bool = False
+        self,
+        node: Node,
+        segmenter: Segmenter | Rig,
+        ear: Ear,
+        *,
+        offers: bool = False,
+        receptions: Mapping[str, Reception] | None = None,
     ) -> None:
         self._node = node
         self._segmenter = segmenter
         self._config = segmenter.config
         self._offers = offers
+        self._receptions = receptions or {}
         self._ear = ear
         self._deaf: dict[str, str] = {}
         self._strange: dict[str, str] = {}
@@ -212,6 +221,8 @@ class Inputs:
             self._segmenter.push(name, message, arrival_ns)
 
     def _missed(self, name: str, until_ns: int) -> None:
+        if name in self._receptions:
+            self._receptions[name].overflows += 1
         for intake in self._segmenter.hearing(name):
             self._in_turn(intake, partial(intake.missed, name, until_ns))
 
@@ -324,7 +335,10 @@ class Inputs:
             if one.wakes:
                 self._ear.wake()
 
+        told = self._begun(one)
+
         def heard(act: Callable[[Any, int], None], message: Any, info: MessageInfo) -> None:
+            told(message, info)
             self._ear.take(
                 one.topic,
                 info,
@@ -355,6 +369,14 @@ class Inputs:
             return
         self.matches.add(name, profile)  # with the user's qos_overrides in it
         self._node.get_logger().info(f"listening to {one.topic} ({kind})")
+
+    def _begun(self, one: _Input) -> Callable[[Any, MessageInfo], None]:
+        """Who is told of each message of a new subscription."""
+        reception = self._receptions.get(one.name)
+        if reception is None:
+            return lambda _message, _info: None
+        reception.begin()
+        return reception.heard
 
     def _resolved(self, topic: str) -> str:
         return self._node.resolve_topic_name(topic)

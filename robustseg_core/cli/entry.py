@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "On a recording": {
         "inspect": ("main", "What is in it, and a robot.yaml to paste."),
         "run": ("main", "Segment it: masks, film, MCAP, result.json, report.html."),
+        "view": ("view", "Its labelled clouds: in open3d's window, or as pictures."),
         "explain": ("explain", "Of a black box: what happened, and is it decided so again?"),
         "doctor": ("doctor", "Why is there no output? Of a recording, or of the live robot."),
         "robustness": ("robustness", "What every fault of the matrix does to it."),

@@ -27,7 +27,7 @@ from robustseg_core.cli.options import (
     Strict,
     faults_of,
 )
-from robustseg_core.cli.terminal import answer, err, literal, progress_bar
+from robustseg_core.cli.terminal import answer, err, literal, progress_bar, require
 from robustseg_core.errors import RobustsegError
 
 __all__ = ["app", "main"]
@@ -117,6 +117,13 @@ def run(
             "`robustseg explain`).",
         ),
     ] = False,
+    rerun: Annotated[
+        bool,
+        typer.Option(
+            "--rerun",
+            help="A file for Rerun's viewer, too (OUT/rerun.rrd, opened by `rerun`; extra `viz`).",
+        ),
+    ] = False,
     strict: Strict = False,
     overrides: Overrides = None,
 ) -> None:
@@ -129,6 +136,8 @@ def run(
     expect_params(params)
     expect_recordings(bags, each=bool(jobs or ray))
     expect_weights(weights)
+    if rerun:
+        require("rerun")
     from robustseg_core.recording.run import run_bags
 
     words = list(overrides or [])
@@ -142,6 +151,7 @@ def run(
         "seed": seed,
         "video": video,
         "black_box": black_box,
+        "rerun": rerun,
     }
     if jobs or ray:
         _run_each(bags, jobs or ALL_CORES, ray, strict=strict, **how)
@@ -274,7 +284,7 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         text = "random weights; the masks show plumbing, not a scene"
         err.say(text, head="untrained:", style="yellow")
     made = ("report.html", "result.json", "cameras/", "masks/", "overlay.webm", "mcap/")
-    for name in (*made, "black_box/"):
+    for name in (*made, "black_box/", "rerun.rrd"):
         if (out / name).exists():  # there may be no video
             err.say(f"  {out / name}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from robustseg_core import modalities
 from robustseg_core.config import StreamConfig
+from robustseg_core.doctor.loss import Wire
 from robustseg_core.doctor.probe import Probe, StreamLog
 from robustseg_core.doctor.report import Check, Status
 from robustseg_core.modalities import Modality
@@ -39,6 +40,7 @@ class Observation:
         end_ns: when it ended.
         live: a robot; else a recording.
         ages_ms: modality -> age of its newest stamp on the robot's clock when it arrived.
+        wire: how messages came; None: a recording does not tell.
     """
 
     probe: Probe
@@ -47,6 +49,7 @@ class Observation:
     end_ns: int
     live: bool = False
     ages_ms: Mapping[str, float] = field(default_factory=dict)
+    wire: Wire | None = None
 
     @property
     def seconds(self) -> float:

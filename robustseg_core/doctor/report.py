@@ -13,6 +13,7 @@ COLUMNS = (
     "publishers",
     "qos",
     "rate",
+    "loss",
     "stamps",
     "frame",
     "tf",

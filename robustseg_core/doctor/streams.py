@@ -7,10 +7,17 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from robustseg_core.config import DEAD, OFF
+from robustseg_core.doctor.loss import (
+    FAST_DDS,
+    FEWEST,
+    RUINOUS,
+    WARNED,
+    Wire,
+    loss_of,
+)
 from robustseg_core.doctor.observation import NONE, Offer, Stream, cut, of_type
 from robustseg_core.doctor.report import COLUMNS, Check
 from robustseg_core.errors import did_you_mean
-from robustseg_core.robot.transports import ROOMY, VARIABLE
 from robustseg_core.types import SECOND, Fault, State
 
 LATE_S = 1.0
@@ -81,6 +88,7 @@ def check_stream(stream: Stream) -> list[Check]:
     checks.append(_rate(stream))
     if silent:
         return checks
+    checks.append(_loss(stream))
     return [*checks, _stamps(stream), _decode(stream), _used(stream)]
 
 
@@ -184,8 +192,33 @@ def _silence(stream: Stream) -> Check:
         return stream.bad("rate", found, "mend the type first")
     fix = "see whether its driver runs: ros2 topic hz <topic>"
     if set(offer.types) & set(BULKY):
-        fix += f"; large messages get lost unless the driver is started with {VARIABLE}='{ROOMY}'"
+        wire = stream.observation.wire or Wire(FAST_DDS, {})
+        fix += f"; large messages get lost by default: {wire.cure()}"
     return stream.bad("rate", found, fix)
+
+
+def _loss(stream: Stream) -> Check:
+    wire = stream.observation.wire
+    reception = wire.receptions.get(stream.name) if wire is not None else None
+    if wire is None or reception is None:
+        return Check("loss", NONE)
+    if (loss := loss_of(reception)) is None:
+        return Check("loss", NONE, f"{wire.middleware} numbers nothing, and no rate is kept")
+    sent = loss.heard + loss.lost
+    found = (
+        f"{100 * loss.share:.1f} % of {sent} messages lost in {stream.observation.seconds:.1f} s"
+    )
+    found += f" ({wire.middleware}, by {loss.by}; the largest that came: {_bytes(reception.size)})"
+    if loss.lost < FEWEST or loss.share < WARNED:
+        return stream.ok("loss", found)
+    fix = wire.cure()
+    if reception.overflows:
+        found += (
+            f"; our own queue, found full at {reception.overflows} looks, may have a share in it"
+        )
+        fix += "; and stop other programs on this computer"
+    tell = stream.bad if loss.share >= RUINOUS else stream.warn
+    return tell("loss", found, fix)
 
 
 def _stamps(stream: Stream) -> Check:
@@ -248,6 +281,11 @@ def _used(stream: Stream) -> Check:
     fix = FIXES[Fault.LATE] if fault is Fault.LATE else "mend the rest of this row"
     tell = stream.warn if log.used else stream.bad
     return tell("used", f"{found}: {log.why[fault]}", fix)
+
+
+def _bytes(size: int) -> str:
+    """A size as people say it."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
 def _span(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from robustseg_core.doctor.loss import FAST_DDS
 from robustseg_core.doctor.observation import BAD, NONE, OK, WARN
 from robustseg_core.doctor.report import Check
 from robustseg_core.robot.transports import ROOMY, VARIABLE
@@ -20,7 +21,6 @@ YOUNG_NS = 2 * SECOND
 BACK_TOLD_NS = 5 * SECOND
 """That a clock went back is told for so long."""
 RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-FAST_DDS = "rmw_fastrtps_cpp"
 
 
 class ClockWatch:

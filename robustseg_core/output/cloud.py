@@ -7,6 +7,7 @@ sensor that knows distances is alive.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -35,8 +36,37 @@ _FLOAT32, _UINT32 = 7, 6
 """sensor_msgs/PointField."""
 
 
-def cloud(label_map: LabelMap, spec: ModelSpec, points: PointsConfig) -> Fields | None:
-    """sensor_msgs/PointCloud2 with the mask's stamp, in the frame of the sensor that is chosen.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Points of one sensor, N of them, and what the mask says of each."""
+
+    placed: Placed
+    """Whose they are."""
+    xyz: NDArray[np.float32]
+    """(N, 3) metres in the sensor's frame, as it is at the mask's stamp; NaN: none there."""
+    ids: NDArray[np.uint8]
+    """(N,) class ids."""
+    confidence: NDArray[np.uint8]
+    """(N,) 0..255, as `LabelMap.confidence`."""
+    size: tuple[int, int]
+    """(height, width) that they are arranged in; (1, N): one after the other."""
+
+    @property
+    def frame_id(self) -> str:
+        """Of `xyz`."""
+        return strip(self.placed.reading.frame_id)
+
+    @property
+    def camera_from_points(self) -> NDArray[np.float64]:
+        """(4, 4) from the frame of `xyz` to that of the mask's camera."""
+        placed = self.placed
+        if placed.turned is None:
+            return placed.camera_from_sensor
+        return placed.camera_from_sensor @ np.linalg.inv(placed.turned)
+
+
+def labelled(label_map: LabelMap, points: PointsConfig) -> Labelled | None:
+    """The points that the robot wants to have labelled.
 
     A point gets the label of the mask's pixel that it lands in, also if it is hidden behind a
     nearer one there; what lands beside the mask is left out. Organized, there is one point a pixel,
@@ -51,27 +81,36 @@ def cloud(label_map: LabelMap, spec: ModelSpec, points: PointsConfig) -> Fields 
     height, width = label_map.ids.shape
     most = None if points.organized else points.most
     xyz = modalities.load(placed.reading.modality).points(placed, most)
+    pixel: NDArray[np.intp] | slice
     if points.organized:
         index = placed.nearest(xyz, (height, width)).index
-        table = np.zeros(height * width, POINT)
         here = index >= 0
-        for name, column in zip("xyz", placed.now(xyz).T, strict=True):
-            table[name] = np.nan
-            table[name][here] = column[index[here]]
-        pixel: NDArray[np.intp] | slice = slice(None)
+        where = np.full((3, height * width), np.nan, np.float32)
+        where[:, here] = placed.now(xyz).T[:, index[here]]
+        pixel = slice(None)
     else:
         found = placed.lands(xyz, (height, width))
-        table = np.zeros(len(found.index), POINT)
-        for name, column in zip("xyz", placed.now(xyz).T, strict=True):
-            table[name] = column[found.index]
+        where = placed.now(xyz).T[:, found.index]
         pixel = found.rows * width + found.cols
-        height, width = 1, len(table)
-    ids = label_map.ids.reshape(-1)[pixel]
-    table["label"] = ids
-    table["rgb"] = _packed(spec)[ids]
-    table["confidence"] = label_map.confidence.reshape(-1)[pixel] / np.float32(255)
+        height, width = 1, len(found.index)
+    ids, sure = label_map.ids.reshape(-1)[pixel], label_map.confidence.reshape(-1)[pixel]
+    return Labelled(placed, where.T, ids, sure, (height, width))
+
+
+def cloud(label_map: LabelMap, spec: ModelSpec, points: PointsConfig) -> Fields | None:
+    """sensor_msgs/PointCloud2 of `labelled`, with the mask's stamp; None as there."""
+    found = labelled(label_map, points)
+    if found is None:
+        return None
+    table = np.empty(len(found.ids), POINT)
+    for name, column in zip("xyz", found.xyz.T, strict=True):
+        table[name] = column
+    table["label"] = found.ids
+    table["rgb"] = _packed(spec)[found.ids]
+    table["confidence"] = found.confidence / np.float32(255)
+    height, width = found.size
     return {
-        "header": header(label_map.stamp_ns, strip(placed.reading.frame_id)),
+        "header": header(label_map.stamp_ns, found.frame_id),
         "height": height,
         "width": width,
         "fields": [

@@ -19,9 +19,13 @@ from numpy.typing import NDArray
 from robustseg_core.bag import BagWriter
 from robustseg_core.config import PointsConfig
 from robustseg_core.errors import RobustsegError
+from robustseg_core.geometry.view import moved
 from robustseg_core.output import draw, messages, topics
+from robustseg_core.output.cloud import labelled
+from robustseg_core.output.cloud_picture import cloud_picture
 from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults, in_words
+from robustseg_core.output.rerun_file import RerunFile
 from robustseg_core.output.screen import Screen
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
 from robustseg_core.shards.levels import label_png
@@ -45,11 +49,14 @@ class Moment:
     used: tuple[str, ...]
     overlay: NDArray[np.uint8]
     """(H, W, 3) RGB."""
+    whose: str = ""
+    """Of a labelled cloud, whose points they are."""
 
     @property
     def caption(self) -> str:
         """When, and made of what."""
-        return f"{self.at_s:.2f} s: {', '.join(self.used)}"
+        points = f"points of {self.whose}, mask of " if self.whose else ""
+        return f"{self.at_s:.2f} s: {points}{', '.join(self.used)}"
 
 
 class Recorder:
@@ -65,6 +72,7 @@ class Recorder:
         streams: the robot's, where they have names of their own.
         camera: which of several cameras it is.
         bag: the MCAP that several share, open; None: its own.
+        rerun: gets every mask, too; open, and closed by who made it.
 
     Raises:
         RobustsegError: the folder cannot be written.
@@ -82,6 +90,7 @@ class Recorder:
         streams: Collection[str] = (),
         camera: str = "",
         bag: BagWriter | None = None,
+        rerun: RerunFile | None = None,
     ) -> None:
         self.folder = folder
         self.streams = streams_of(spec.modalities, streams)
@@ -90,6 +99,8 @@ class Recorder:
         self.moments: list[Moment] = []
         """Where a mask is made of others than the one before it; the first few of them only, so
         that memory stays bounded."""
+        self.cloud: Moment | None = None
+        """The labelled cloud of the first mask that most sensors made, of those that have one."""
         self.spec = spec
         self._points = points
         self._start_ns = start_ns
@@ -108,6 +119,7 @@ class Recorder:
             ) from None
         self._camera = camera
         self._shared = bag is not None
+        self._rerun = rerun
         self._bag = bag or BagWriter(folder / "mcap", compress=True)
 
     def __enter__(self) -> Recorder:
@@ -126,9 +138,9 @@ class Recorder:
             self._video.abandon()
 
     @property
-    def video(self) -> bool:
-        """Whether there is a film."""
-        return self._video is not None
+    def wants_seen(self) -> bool:
+        """Whether it shows what sensors say that no mask is made of."""
+        return self._video is not None or self._rerun is not None
 
     @property
     def reasons(self) -> list[dict[str, Any]]:
@@ -169,6 +181,7 @@ class Recorder:
         changed = not self.rows or self.rows[-1]["used"] != row["used"]
         if changed and len(self.moments) < MOMENTS:
             self.moments.append(Moment(at_s, label_map.used, overlay))
+        self._see_points(label_map, at_s)
         self.rows.append(row)
         name = f"{len(self.rows) - 1:06d}_{label_map.stamp_ns}.png"
         png = label_png(label_map.ids, draw.lookup(self.spec.palette))
@@ -182,6 +195,8 @@ class Recorder:
         if self._video is not None:
             self._video.add(self._screen.frame(label_map, overlay, at_s, seen), at_s)
         mask = topics.Mask(label_map, self.spec, picture=overlay, points=self._points)
+        if self._rerun is not None:
+            self._rerun.add(mask, at_ns, seen)
         first, stamp_ns = len(self.rows) == 1, label_map.stamp_ns
         for name, kind, said, latched in topics.recorded(mask, first=first, heard=heard):
             topic = topics.recorded_topic(name, self._camera)
@@ -192,6 +207,18 @@ class Recorder:
                 continue
             message = messages.to_rosbags(kind, said)
             self._bag.write(topic, kind, message, stamp_ns, latched=latched)
+
+    def _see_points(self, label_map: LabelMap, at_s: float) -> None:
+        """Draw its cloud, if more sensors made this mask than the one that is drawn."""
+        if self.cloud is not None and len(label_map.used) <= len(self.cloud.used):
+            return
+        points = self._points or PointsConfig()
+        if (found := labelled(label_map, points)) is None or not len(found.ids):
+            return
+        xyz = moved(found.xyz, found.camera_from_points)
+        picture = cloud_picture(xyz, found.ids, self.spec)
+        whose = found.placed.reading.modality
+        self.cloud = Moment(at_s, label_map.used, picture, whose)
 
     def write_result(self, **more: Any) -> dict[str, Any]:
         """Write `result.json`; `more` joins its top level. Returns what was written."""

@@ -45,6 +45,7 @@ def write(
     title: str,
     spec: ModelSpec | None = None,
     moments: Sequence[Moment] = (),
+    cloud: Moment | None = None,
     broken: Sequence[FaultSpec] = (),
 ) -> Path:
     """`report.html` (one file, nothing to load beside the video) and `poster.png` in `folder`.
@@ -55,6 +56,7 @@ def write(
         title: names the run.
         spec: the network's, for the legend.
         moments: pictures, oldest first.
+        cloud: a labelled cloud, where a LiDAR or depth made a mask.
         broken: what was done to sensors on purpose; drawn as hatched spans.
     """
     (folder / "poster.png").write_bytes(poster(result, moments, broken))
@@ -68,6 +70,7 @@ def write(
         broken=[fault.kill or str(fault) for fault in broken],
         timeline=page.embed(poster(result, (), broken)),
         pictures=[(moment.caption, page.embed(_png(moment.overlay))) for moment in moments],
+        cloud=(cloud.caption, page.embed(_png(cloud.overlay))) if cloud else None,
         changes=changes(result),
         no_mask=NO_MASK,
         masks=masks_line(result),

@@ -41,6 +41,7 @@ class Plan:
     seed: int
     video: bool
     black_box: bool
+    rerun: bool
     recipe: dict[str, Any]
     """Everything beside the recording that the results depend on; plain JSON."""
     threads: int
@@ -58,6 +59,7 @@ def run_each(
     seed: int = 0,
     video: bool = True,
     black_box: bool = False,
+    rerun: bool = False,
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """`run_bags` of every recording, in `out/NAME`, and the table of all in `out/runs.json`.
@@ -69,7 +71,7 @@ def run_each(
         paths: recordings of different names, each for itself.
         out: made if missing.
         workers: who does it; one recording is one task.
-        params, overrides, faults, seed, video, black_box: as `run_bags`.
+        params, overrides, faults, seed, video, black_box, rerun: as `run_bags`.
         on_done: called with (recordings done, recordings in all).
 
     Returns:
@@ -93,11 +95,12 @@ def run_each(
         "seed": seed,
         "video": video,
         "black_box": black_box,
+        "rerun": rerun,
         "version": __version__,
     }
     share = max(1, (max(2, os.cpu_count() or 2) - 1) // workers.jobs)
     threads = int(tree.get("cpu_threads") or 0) or (1 if workers.ray else share)
-    plan = Plan(out, params, words, tuple(faults), seed, video, black_box, recipe, threads)
+    plan = Plan(out, params, words, tuple(faults), seed, video, black_box, rerun, recipe, threads)
     few = replace(workers, jobs=min(workers.jobs, len(paths)))
     rows: dict[int, dict[str, Any]] = {}
     with closing(each(partial(run_one, plan), paths, few)) as outcomes:
@@ -138,6 +141,7 @@ def run_one(plan: Plan, path: Path) -> dict[str, Any]:
             seed=plan.seed,
             video=plan.video,
             black_box=plan.black_box,
+            rerun=plan.rerun,
             recipe=recipe,
         )
     elif not result["totals"]["masks"]:  # it was said then, too

@@ -19,7 +19,7 @@ from robustseg_core.blackbox.files import BlackBox
 from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
-from robustseg_core.output import draw, report
+from robustseg_core.output import draw, report, rerun_file
 from robustseg_core.output.reasons import UNFIT, PauseLog
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
@@ -63,6 +63,7 @@ def run_bags(
     seed: int = 0,
     video: bool = True,
     black_box: bool = False,
+    rerun: bool = False,
     recipe: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
 ) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def run_bags(
         video: whether there is a film.
         black_box: whether faults become files, in `out`/black_box; of several cameras, each in
             its own folder.
+        rerun: whether there is a file for Rerun's viewer, `out`/rerun.rrd, of all cameras.
         recipe: joins `result.json`, to be known again by; None: nothing does.
         on_progress: called with (messages read, messages in all, masks made).
 
@@ -92,6 +94,8 @@ def run_bags(
             or no mask came of them (then the results, which say why, are written all the same).
     """
     check_apart(out, paths)
+    if rerun:
+        rerun_file.rerun()  # that it is missing is said now
     with Bag(paths) as bag:
         if not bag.message_count:
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
@@ -112,6 +116,13 @@ def run_bags(
                 mcap = None
                 if rig.cameras:
                     mcap = stack.enter_context(BagWriter(folder / "mcap", compress=True))
+                title = f"robustseg run {' '.join(path.name for path in paths)}"
+                viewer = None
+                if rerun:
+                    path = folder / rerun_file.NAME
+                    viewer = stack.enter_context(
+                        rerun_file.RerunFile(path, spec, title=title, cameras=rig.cameras)
+                    )
                 views: dict[str, _View] = {}
                 for name, segmenter in rig.segmenters.items():
                     recorder = Recorder(
@@ -124,6 +135,7 @@ def run_bags(
                         streams=segmenter.config.topics,
                         camera=segmenter.camera,
                         bag=mcap,
+                        rerun=viewer,
                     )
                     stack.enter_context(recorder)
                     # Of several cameras, nobody says which of them a recording's labels are of.
@@ -150,7 +162,6 @@ def run_bags(
                 "faults": [str(fault) for fault in faults],
                 **({} if recipe is None else {"recipe": recipe}),
             }
-            title = f"robustseg run {' '.join(path.name for path in paths)}"
             results_of = {
                 name: _finish(bag, view, timeline, given, title, faults)
                 for name, view in views.items()
@@ -192,6 +203,7 @@ def _finish(
         title=f"{title}, camera {view.segmenter.camera}" if view.segmenter.camera else title,
         spec=recorder.spec,
         moments=recorder.moments,
+        cloud=recorder.cloud,
         broken=faults,
     )
     return result
@@ -490,7 +502,7 @@ class _Stages:
             for label_map, at_ns, doubted in masks:
                 view = self._views[label_map.camera]
                 overlay = draw.overlay(label_map, view.recorder.spec)
-                seen = view.doubted.pictures(doubted) if view.recorder.video else {}
+                seen = view.doubted.pictures(doubted) if view.recorder.wants_seen else {}
                 yield _Made(label_map, at_ns, overlay, view.score.add(label_map, at_ns), seen)
         for view in self._views.values():
             view.score.finish()

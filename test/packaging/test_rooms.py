@@ -78,7 +78,7 @@ def test_a_planted_import_is_found(name, tmp_path):
 LIBRARIES = {
     *("PIL", "backports", "cv2", "h5py", "hdf5plugin", "huggingface_hub", "jinja2", "lightning"),
     *("lz4", "markupsafe", "matplotlib", "numba", "numpy", "onnx", "onnxruntime", "open3d"),
-    *("openvino", "pydantic", "ray", "rich"),
+    *("openvino", "pydantic", "ray", "rerun", "rich"),
     *("rosbags", "safetensors", "torch", "typer", "typing_extensions", "yaml"),
 }
 """What the core may import from outside. rosbags reads recordings, and is no part of ROS."""

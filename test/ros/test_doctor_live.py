@@ -14,17 +14,19 @@ pytest.importorskip("rclpy")
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from robustseg_core import config
 from robustseg_core.doctor.examine import admit
 from robustseg_core.doctor.streams import LATE_S
 from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.transports import VARIABLE
 from robustseg_core.types import SECOND
 from robustseg_ros import optional
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
-from support import drives
+from support import drives, ros_speaker
 from support.makers import camera_info, header, transform
 
 pytestmark = pytest.mark.ros
@@ -132,6 +134,21 @@ def test_everything_that_can_be_wrong_on_the_wire_is_named_with_its_fix(world, t
     assert found["rgb", "calibration"][:2] == ["ok", "64x48"]  # latched, said once, and heard
     assert found["node", "masks"][0] == "ok"
     assert found["node", "output"][0] == "ok" and "does not run" in found["node", "output"][1]
+
+
+def test_large_images_that_get_lost_are_counted_with_their_cure(world, tmp_path):
+    """Small ones come, large ones between them do not: the segment of the default is too small."""
+    world.environment[VARIABLE] = "DEFAULT"
+    world.start(str(Path(ros_speaker.__file__)), "mixed")
+    got: list[Image] = []
+    world.node.create_subscription(Image, "/mixed", got.append, LOOSE)
+    world.until(lambda: got, "the first image")
+    _, found = examine(world, tmp_path, "    streams: {rgb: {topic: /mixed}}\n")
+    status, text, fix = found["rgb", "loss"]
+    assert status in ("warn", "bad"), found["rgb", "loss"]
+    assert "messages lost in 5" in text and "rmw_fastrtps_cpp" in text
+    assert "by publication numbers" in text
+    assert f"export {VARIABLE}=" in fix
 
 
 COMMAND = (

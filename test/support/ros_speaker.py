@@ -1,10 +1,12 @@
 """A process that publishes one message of every kind, over and over: `ros_speaker.py`.
 
-`ros_speaker.py images` publishes one large image instead, best effort.
+`ros_speaker.py images` publishes one large image instead, best effort; `ros_speaker.py mixed` small
+ones and large ones in turn.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import numpy as np
@@ -56,10 +58,18 @@ def show(node: Node) -> None:
     node.create_timer(0.1, lambda: publisher.publish(raw))
 
 
+def mix(node: Node) -> None:
+    publisher = optional.publisher(node, IMAGE, "/mixed", qos_profile_sensor_data)
+    sizes = [(48, 64, 3), (1200, 1920, 3)]
+    raws = [publisher.serialize(makers.image(np.ones(size, np.uint8), "rgb8")) for size in sizes]
+    turns = itertools.cycle(raws)
+    node.create_timer(0.1, lambda: publisher.publish(next(turns)))
+
+
 def main() -> None:
     rclpy.init()
     node = rclpy.create_node("speaker")
-    (show if "images" in sys.argv else speak)(node)
+    (show if "images" in sys.argv else mix if "mixed" in sys.argv else speak)(node)
     rclpy.spin(node)
 
 

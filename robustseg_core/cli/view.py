@@ -1,0 +1,100 @@
+"""`robustseg view`: the labelled clouds of a drive, in open3d's window or as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
+from robustseg_core.cli.options import (
+    Bags,
+    Faults,
+    Kills,
+    Overrides,
+    Params,
+    RobotDevice,
+    faults_of,
+)
+from robustseg_core.cli.terminal import answer, err, progress_bar
+
+commands = typer.Typer()
+PICTURES = Path("out/view")
+"""Where they go without a display, if nobody says where."""
+
+
+@commands.command()
+def view(
+    bags: Bags,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures instead of a window; without a display: out/view."),
+    ] = None,
+    every: Annotated[
+        float, typer.Option(min=0, help="Seconds from cloud to cloud; 0: of every mask.")
+    ] = 0.5,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint, as `run` takes it.")] = None,
+    params: Params = None,
+    kill: Kills = None,
+    fault: Faults = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    device: RobotDevice = None,
+    overrides: Overrides = None,
+) -> None:
+    """The labelled clouds of a drive (LiDAR, or depth while that is dead), stepped through by key.
+
+    [dim]Examples:[/] robustseg view drive.mcap    robustseg view drive.mcap --kill lidar@3 -o out
+    """
+    from robustseg_core import config
+
+    expect_params(params)
+    expect_recordings(bags)
+    expect_weights(weights)
+    from robustseg_core.output import viewer
+    from robustseg_core.output.cloud_picture import point_colors
+    from robustseg_core.recording.clouds import Shot, clouds, no_cloud, write_pictures
+
+    if out is None and not viewer.has_display():
+        err.say(f"there is no display: pictures go to {PICTURES}")
+        out = PICTURES
+    words = list(overrides or [])
+    words += [f"device={config.scalar(device)}"] if device else []
+    words += [f"weights={config.scalar(str(weights))}"] if weights else []
+    with progress_bar("messages") as progress:
+        task = progress.add_task("reading", total=None, visible=False)
+
+        def tell(done: int, total: int) -> None:
+            if out is not None:
+                progress.update(task, completed=done, total=total, visible=True)
+
+        with clouds(
+            bags,
+            params=params,
+            overrides=words,
+            faults=faults_of(kill, fault),
+            seed=seed,
+            every_s=every,
+            on_progress=tell,
+        ) as (spec, shots):
+            if out is None:
+                shown: list[float] = []
+
+                def show(shot: Shot) -> None:
+                    shown.append(round(shot.at_s, 6))
+                    err.say(f"  {shot.caption}, {len(shot.ids)} points")
+
+                err.say(viewer.KEYS)
+                album = viewer.Album(shots)
+                title = f"robustseg view {' '.join(path.name for path in bags)}"
+                if not viewer.show(
+                    album, lambda shot: (shot.xyz, point_colors(shot.ids, spec)), show, title=title
+                ):
+                    raise no_cloud()
+                answer({"shown": shown})
+                return
+            result = write_pictures(spec, shots, out, [*bags, *([params] if params else [])])
+    answer(result)
+    made = result["clouds"]
+    err.say(f"{len(made)} clouds, {made[0]['at_s']:.2f} s to {made[-1]['at_s']:.2f} s")
+    err.say(f"  {out}")
