@@ -112,7 +112,7 @@ class Fault(str, Enum):
     EVENT_FLOOD = "event_flood"
     HOT_PIXELS = "hot_pixels"
     POLARITY = "polarity"
-    """Nearly all events say brighter, or nearly all darker."""
+    """Nearly all events say brighter, or all darker, or the opposite of what a camera sees."""
     SEQUENCE_GAP = "sequence_gap"
     """Numbered packets are missing."""
     SENSOR_CLOCK = "sensor_clock"

@@ -52,6 +52,7 @@ CLASSES = {
     "health.bursts": "Bursts _Delivery",
     "health.content": "RunningMedian Statistic",
     "health.coverage": "Coverage",
+    "health.stillness": "Stillness",
     "health.freeze": "FreezeDetector _Streak",
     "health.identity": "Identity",
     "health.monitor": "HealthMonitor _Stream",

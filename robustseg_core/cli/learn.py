@@ -49,6 +49,13 @@ def extract(
     class_map: Annotated[
         Path | None, typer.Option(help="YAML: id in the labels -> id to learn, and names.")
     ] = None,
+    encoding: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SENSOR.KEY=VALUE",
+            help="How a sensor becomes an image, e.g. event.form=voxel_grid (repeatable).",
+        ),
+    ] = None,
     params: Params = None,
     jobs: Jobs = ALL_CORES,
     ray: RayAddress = "",
@@ -64,6 +71,7 @@ def extract(
     """
     expect_params(params)
     expect_recordings(bags, each=True)
+    from robustseg_core import config
     from robustseg_core.extraction.extract import Extraction
     from robustseg_core.extraction.extract import extract as run
 
@@ -80,6 +88,7 @@ def extract(
                 every=every,
                 size=parse_size(size),
                 modalities=tuple(modality or ()),
+                encodings=config.override({}, encoding or ()),
             ),
             jobs=jobs,
             ray=ray,

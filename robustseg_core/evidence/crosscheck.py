@@ -74,6 +74,9 @@ LEAD = 0.5
 """Share of the sum of who is proven wrong that nobody else may reach: else, nobody knows which."""
 CLEARED = 8.0
 """No sum grows beyond this, so that who is well again is believed soon."""
+OPPOSITE, CONTRADICTS = -0.2, 12.0
+"""Correlation of the picture's steps with the signs of events below which these are exchanged, the
+gain for each unit of it."""
 FACTOR = 0.2
 """Ranges that differ by less are none of another scale, as a logarithm."""
 AGREE, MARGIN, LOST, MOST_LOST = 0.87, 0.06, 25.0, 4.0
@@ -107,6 +110,8 @@ class _Pair:
     """Of distances that agree, of late, ..."""
     usual_share: float = 0.0
     """... and as a rule."""
+    signs: float = 0.0
+    """Correlation of what one sees become brighter with what the other says of it."""
     odd_ns: int | None = None
     """Since when the distances are of two scales, ..."""
     leaps: tuple[float, float] | None = None
@@ -122,7 +127,9 @@ class _Pair:
         """Agreement without a displacement."""
         return float(links.middle(self.left + self.right, 1).max())
 
-    def see(self, agreement: Agreement, ratio: Ratio | None, now_ns: int) -> None:
+    def see(
+        self, agreement: Agreement, ratio: Ratio | None, signs: float | None, now_ns: int
+    ) -> None:
         """One more look."""
         passed_s = (now_ns - self.seen_ns) / SECOND
         self.looks += 1
@@ -133,6 +140,8 @@ class _Pair:
         self.right += share * (agreement.right - self.right)
         self.mirrored += share * (agreement.mirrored - self.mirrored)
         self.chance = agreement.chance
+        if signs is not None:
+            self.signs += share * (signs - self.signs)
         self.ratio = ratio
         if ratio is not None:
             self.share += share * (ratio.share - self.share)
@@ -366,8 +375,16 @@ class CrossCheck:
         known = self._pairs.get(key)
         if known is None:
             known = self._pairs[key] = _Pair(*agreement, stamp_ns)
-        known.see(agreement, ratio, stamp_ns)
+        known.see(agreement, ratio, self._signs(key), stamp_ns)
         return True
+
+    def _signs(self, key: tuple[str, str]) -> float | None:
+        """Of a sensor that sees light and one that sees it change; None: they are not these."""
+        for light, change in (key, key[::-1]):
+            past, told = self._sensors[light].past, self._sensors[change].sight
+            if len(past) > 1 and told is not None and told.brighter is not None:
+                return links.signs(past[-2], past[-1], told)
+        return None
 
     def _weigh(self, passed_s: float) -> None:
         """Add up what speaks against each sensor, and see who is wrong."""
@@ -414,7 +431,7 @@ class CrossCheck:
         """The best hypothesis against a sensor, by all its pairs, or all but one."""
         pairs: list[tuple[str, str]] = []
         here = usual = mirrored = unrelated = 0.0
-        scaled = Suspicion()
+        scaled = exchanged = Suspicion()
         known = [key for key in self._pairs if name in key and without not in key]
         late = _late(name, {key: curves[key] for key in known})
         for key in known:
@@ -424,6 +441,8 @@ class CrossCheck:
             if (found := self._scaled(name, key, pair)) is not None:
                 scaled = found
                 continue  # where nothing is at the same distance, nothing is said of the place
+            if pair.looks >= SETTLED and pair.signs < OPPOSITE and self._tells_change(name):
+                exchanged = Suspicion(-CONTRADICTS * pair.signs, Fault.POLARITY)
             pairs.append(key)
             here += pair.here
             usual += pair.usual
@@ -431,15 +450,20 @@ class CrossCheck:
             if pair.looks >= SETTLED:
                 unrelated += pair.lost * self._speak(key)
         if not pairs or here > AS_EVER * usual > 0:
-            return max(scaled, late, Suspicion(unrelated), key=_gain)
+            return max(exchanged, scaled, late, Suspicion(unrelated), key=_gain)
         # A peak that chance may give says nothing.
         beyond = math.sqrt(len(pairs))
         flipped = mirrored - here if mirrored > FLIPPED * beyond else 0.0
         turned = self._turned(name, pairs, cubes, here, PEAK * beyond)
-        named = max(turned, Suspicion(flipped, Fault.MIRRORED), scaled, late, key=_gain)
+        flip = Suspicion(flipped, Fault.MIRRORED)
+        named = max(turned, flip, exchanged, scaled, late, key=_gain)
         if named.gain > SLACK and named.gain >= NAMED * unrelated:
             return replace(named, gain=max(named.gain, unrelated))
         return Suspicion(unrelated)
+
+    def _tells_change(self, name: str) -> bool:
+        sight = self._sensors[name].sight
+        return sight is not None and sight.brighter is not None
 
     def _speak(self, key: tuple[str, str]) -> float:
         """In [0, 1]: whether the two show things at all."""
@@ -524,6 +548,9 @@ class CrossCheck:
         if worst.fault is Fault.RANGE_SCALE:
             text = f"its ranges are {worst.factor:.2f} times those of {who}; is the unit right?"
             return text, worst.factor, ""
+        if worst.fault is Fault.POLARITY:
+            text = f"says brighter where {who} grows darker; are ON and OFF exchanged?"
+            return text, None, ""
         if worst.fault is Fault.UNRELATED:
             return f"shows nothing of what {who} show: another place, or another time", None, ""
         if worst.fault is Fault.OFFSET:

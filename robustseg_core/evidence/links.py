@@ -21,6 +21,8 @@ NEAR = 2
 """... of a mirror image, ..."""
 _MOVED = 3
 """... and from one look to the next."""
+LEAST_TOLD = 0.02
+"""Share of the cells in which something must have become brighter or darker."""
 _MOST_POINTS = 400
 _FEWEST_POINTS = 60
 _SHARP, _SHARP_IN_PLACE = 24.0, 48.0
@@ -198,3 +200,22 @@ def _ratio(
     middle = int(best[len(best) // 2])
     plain = float(((values >= lowest) & (values <= highest)).mean())
     return Ratio(plain, float(np.exp(_LOG_SCALES[middle])), float(shares[middle]))
+
+
+def signs(before: Sight, after: Sight, told: Sight) -> float | None:
+    """Correlation, in [-1, 1], of what has become brighter between two sights of one sensor with
+    what another says of it; None: too little has.
+
+    Where another sensor says nothing, it is not asked: a threshold keeps events silent.
+    """
+    if before.light is None or after.light is None or told.brighter is None:
+        return None
+    step = after.light - before.light
+    told_cells = told.brighter != 0
+    if step.shape != told.brighter.shape or told_cells.mean() < LEAST_TOLD:
+        return None
+    a, b = step[told_cells], np.sign(told.brighter[told_cells])
+    a = np.clip(a, *np.quantile(a, (0.02, 0.98)))  # a lamp is no more than a wall
+    a, b = a - a.mean(), b - b.mean()
+    length = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
+    return float((a * b).sum()) / length if length > 0 else None

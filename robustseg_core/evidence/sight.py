@@ -69,6 +69,11 @@ class Sight:
     """(h, w) metres along the ray, NaN where unknown; None: it knows no distances."""
     amount: float = 0.0
     """Mean strength of what the outlines are made of, in a unit of the sensor's own."""
+    light: NDArray[np.float32] | None = None
+    """(h, w) brightness, in any unit; None: it sees no light."""
+    brighter: NDArray[np.float32] | None = None
+    """(h, w) how much brighter it has become in the moments before the stamp, and below 0 how much
+    darker; None: it does not tell."""
 
     @classmethod
     def of(
@@ -76,9 +81,13 @@ class Sight:
         stamp_ns: int,
         strength: NDArray[np.float32],
         range_m: NDArray[np.float32] | None = None,
+        *,
+        light: NDArray[np.float32] | None = None,
+        brighter: NDArray[np.float32] | None = None,
     ) -> Sight:
         """A sight by the (h, w) strength of its outlines, from 0 on."""
-        return cls(stamp_ns, outlined(strength), range_m, float(strength.mean()))
+        amount = float(strength.mean())
+        return cls(stamp_ns, outlined(strength), range_m, amount, light, brighter)
 
     @property
     def tells(self) -> bool:

@@ -121,15 +121,23 @@ def holes(array: Array, share: float, rng: np.random.Generator, encoding: Any) -
 def depth_unit(array: Array, factor: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Metres a thousand times too far, or whole millimetres, all of them nearer than `near_m`."""
     if rng.random() < 0.5:
-        return array / np.float32(factor)
-    return (array > 0).astype(np.float32)
+        return _of_depth(array[0] / np.float32(factor), array, encoding)
+    return _of_depth((array[0] > 0).astype(np.float32), array, encoding)
 
 
 def noise_depth(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
     """Random 16-bit millimetres."""
     depth_m = rng.uniform(0.001, 65.535, array.shape[1:])
     near = np.minimum(encoding.near_m / depth_m, 1).astype(np.float32)
-    return np.repeat(near[None], 3, axis=0)
+    return _of_depth(near, array, encoding)
+
+
+def _of_depth(near: Array, array: Array, encoding: Any) -> Array:
+    """`array` as it is when inverse depth is `near`: a ray's slope stays where it is known."""
+    changed = np.repeat(near[None].astype(np.float32, copy=False), 3, axis=0)
+    if encoding.slope:
+        changed[2] = np.where(near > 0, array[2], np.float32(0))
+    return changed
 
 
 def nothing(array: Array, amount: float, rng: np.random.Generator, encoding: Any) -> Array:
@@ -339,7 +347,7 @@ def dusty_depth(array: Array, share: float, rng: np.random.Generator, encoding: 
     near_m = rng.uniform(0.4, 6, array.shape[1:])
     near = np.minimum(encoding.near_m / near_m, 1).astype(np.float32)
     hit = _spots(share, array.shape, rng) & (array[0] > 0) & (near > array[0])
-    return np.where(hit, near, array)
+    return _of_depth(np.where(hit, near, array[0]), array, encoding)
 
 
 ANY = {

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
 from robustseg_core.health.coverage import Coverage, soiled
+from robustseg_core.health.stillness import Stillness
 from robustseg_core.types import Fault
 
 _LINES = 60
@@ -22,6 +23,10 @@ _APART = np.float32(0.25)
 """Neighbors whose depths differ by more than this share are unrelated."""
 _GRID = 48, 36
 """Columns and rows of the directions."""
+_TILES, _SPEAKS = (24, 18), 0.5
+"""Columns and rows of tiles that may stand still, and share of one that must have depth to tell."""
+_RARELY, _QUICK = 20, 1 / 8
+"""Images of which one teaches how torn depth usually is, and weight of the newest one now."""
 _RESTLESS = 0.12
 """Share of pixels that come and go in any scene: a robot that starts to move is no fault."""
 
@@ -49,6 +54,20 @@ class DepthLimits(Strict):
         le=1,
         description="COVERED when more of the directions that used to have depth have none, and "
         "others above them have.",
+    )
+    stray_share: float = Field(
+        0.08,
+        gt=0,
+        le=1,
+        description="HAZY when more neighbors than this, and than in the last minutes, differ by "
+        "over 25 % (dust, rain or snow before the lens).",
+    )
+    still_share: float = Field(
+        0.08,
+        gt=0,
+        le=1,
+        description="STUCK in part when whole columns or rows of more than this share stand still "
+        "to the last bit while all others change.",
     )
     usual_frames: int = Field(
         100, ge=10, description="Images that the own medians are taken of.", json_schema_extra=FIXED
@@ -82,15 +101,21 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
             RunningMedian(most),
         )
         self._coverage = Coverage()
+        self._stillness = Stillness()
+        self._torn = RunningMedian(most, rarely=_RARELY)
+        self._stray = 0.0
         self._before: NDArray[np.bool_] | None = None
+        self._sample: NDArray[np.float32] | None = None
         self._shape: tuple[int, ...] = ()
 
     def reset(self) -> None:
         """Forget how the images used to be."""
-        for usual in (self._share, self._median, self._coming):
+        for usual in (self._share, self._median, self._coming, self._torn):
             usual.clear()
         self._coverage.clear()
-        self._before = None
+        self._stillness.clear()
+        self._stray = 0.0
+        self._before = self._sample = None
 
     def measure(self, data: NDArray[np.float32]) -> Iterator[Statistic]:
         """All but two are fatal: far fewer valid pixels than usual, and holes that come and go.
@@ -122,9 +147,15 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         )
         badness = unrelated / limits.unrelated_share
         yield Statistic("unrelated_share", Fault.NOISY, badness, text, fatal=True)
-        doubts = [*self._holes(valid, share), self._soiled(valid)]
+        doubts = [
+            *self._holes(valid, share),
+            self._soiled(valid),
+            *self._strays(unrelated),
+            self._still(sample, valid),
+        ]
         yield from doubts
         bad = any(doubt.badness > 1 for doubt in doubts)
+        self._torn.learn(unrelated, bad=bad)
         self._share.learn(share, bad=bad)
         self._median.learn(median, bad=bad)
 
@@ -155,6 +186,37 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
         share = self._coverage.lost(np.atleast_2d(answers))
         what = "the directions that used to have depth have none"
         return soiled(share, self.limits.soiled_share, what, "lens")
+
+    def _strays(self, unrelated: float) -> Iterator[Statistic]:
+        """What hangs in the air tears a surface; the mean of the latest images."""
+        if not self._torn.known:
+            return
+        more, limit = unrelated - self._torn.value, self.limits.stray_share
+        self._stray += _QUICK * (more - self._stray)
+        text = partial(
+            "{:.0%} more of the neighbors differ than in the last minutes, limit {:.0%}; dust, "
+            "rain or snow?".format,
+            self._stray,
+            limit,
+        )
+        yield Statistic("stray_share", Fault.HAZY, self._stray / limit, text)
+
+    def _still(self, sample: NDArray[np.float32], valid: NDArray[np.bool_]) -> Statistic:
+        """A driver's buffer of which a part is not written any more."""
+        before, self._sample = self._sample, sample
+        share, limit = 0.0, self.limits.still_share
+        size = min(_TILES[0], valid.shape[1]), min(_TILES[1], valid.shape[0])
+        if before is not None:
+            changed = (valid & (sample != before)).astype(np.float32)
+            known = cv2.resize(valid.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+            moved = cv2.resize(changed, size, interpolation=cv2.INTER_AREA)
+            share = self._stillness.share(np.atleast_2d(moved) > 0, np.atleast_2d(known) >= _SPEAKS)
+        text = partial(
+            "{:.0%} of the image stands still while the rest changes, limit {:.0%}".format,
+            share,
+            limit,
+        )
+        return Statistic("still_share", Fault.STUCK, share / limit, text)
 
     def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Statistic]:
         limits, before = self.limits, self._before

@@ -13,6 +13,7 @@ from robustseg_core.codecs.points import Cloud
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
 from robustseg_core.health.coverage import Coverage, soiled
+from robustseg_core.health.stillness import PURE, Stillness
 from robustseg_core.types import Fault
 
 _SAMPLE = 12_000
@@ -30,6 +31,13 @@ _GRID, _STEEP = (24, 60), 0.5
 """Rows and columns of the directions, and the sine of the steepest elevation that has its own."""
 _RARELY, _QUICK = 20, 1 / 8
 """Scans of which one teaches what the intensity usually is, and weight of the newest one now."""
+_BEFORE = 0.7
+"""A return is a stray one if its range is less than this share of both its neighbors'."""
+_TURN, _HASHED, _FEW = 60, 7, 5
+"""Columns of the turn that may stand still; bits of a hash that are 0 for the points (the same of
+any scan) that are looked for in the last one; and so many of them tell."""
+_EDGES = 4
+"""Columns in which a part that stands still may begin or end."""
 _SIGMA = 1 / (0.3186 * 6**0.5)
 """From the lower quartile of |a - 2 b + c| to the deviation of white noise; fog answers with so
 many stray points that the median is theirs."""
@@ -86,6 +94,20 @@ class LidarLimits(Strict):
         description="DIM when more of the intensity of the last minutes is lost (dew, dirt, a "
         "laser that grows weak).",
     )
+    stray_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="HAZY when more of the returns than this, and than in the last minutes, come "
+        "from before all that is around them (dust, rain, snow, fog).",
+    )
+    still_share: float = Field(
+        0.08,
+        gt=0,
+        le=1,
+        description="STUCK in part when more of the turn than this stands still to the last bit "
+        "while all the rest changes.",
+    )
     usual_scans: int = Field(
         30, ge=5, description="Scans that the own medians are taken of.", json_schema_extra=FIXED
     )
@@ -100,17 +122,25 @@ class LidarCheck(ContentCheck[Cloud]):
             RunningMedian(limits.usual_scans, least=5) for _ in range(4)
         )
         self._intensity = RunningMedian(limits.usual_scans, rarely=_RARELY)
+        self._strays = RunningMedian(limits.usual_scans, rarely=_RARELY)
         self._dimmed = 0.0
+        self._stray = 0.0
         self._coverage = Coverage()
+        self._stillness = Stillness(edges=_EDGES)
+        self._before: NDArray[np.int64] | None = None
         self._scans = 0
         self._newest_noise: float | None = None
+        self._newest_stray: float | None = None
 
     def reset(self) -> None:
         """Forget how the scans used to be."""
-        for usual in (self._count, self._sectors, self._lasers, self._noise, self._intensity):
-            usual.clear()
+        usual = self._count, self._sectors, self._lasers, self._noise, self._intensity, self._strays
+        for one in usual:
+            one.clear()
         self._coverage.clear()
-        self._dimmed = 0.0
+        self._stillness.clear()
+        self._before = None
+        self._dimmed = self._stray = 0.0
         self._scans = 0
 
     def measure(self, data: Cloud) -> Iterator[Statistic]:
@@ -138,7 +168,7 @@ class LidarCheck(ContentCheck[Cloud]):
         sectors = _histogram((turn / (2 * np.pi) + 0.5) * _SECTORS, _SECTORS, step)
         lasers = self._count_lasers(data, sine, step)
         if self._scans % _ROUGH_EVERY == 0:
-            self._newest_noise = _noise(data)
+            self._newest_noise, self._newest_stray = _texture(data)
         self._scans += 1
         noise = self._newest_noise
         whole = count >= 0.7 * usual  # what is thinned has no neighbors any more
@@ -150,7 +180,9 @@ class LidarCheck(ContentCheck[Cloud]):
             *self._blocked(sectors, step),
             *self._dead(lasers, step),
             self._near(range_m),
-            *(self._rough(noise) if whole else ()),
+            self._still(data.xyz),
+            *self._hazy(self._newest_stray),
+            *(self._rough(noise) if whole and not self._in_haze else ()),
         ]
         yield from doubts
         bad = any(doubt.badness > 1 for doubt in doubts)
@@ -161,6 +193,8 @@ class LidarCheck(ContentCheck[Cloud]):
             self._noise.learn(noise, bad=bad)
         if intensity is not None:
             self._intensity.learn(intensity, bad=bad)
+        if self._newest_stray is not None:
+            self._strays.learn(self._newest_stray, bad=bad)
 
     def _dim(self, intensity: float | None) -> Iterator[Statistic]:
         """What returns returns weakly; the mean of the latest scans."""
@@ -244,6 +278,48 @@ class LidarCheck(ContentCheck[Cloud]):
         )
         return Statistic("near_share", Fault.NEAR_RETURNS, share / limits.near_share, text)
 
+    def _hazy(self, stray: float | None) -> Iterator[Statistic]:
+        """What hangs in the air answers before what is behind it; the mean of the latest scans."""
+        if stray is None or not self._strays.known:
+            return
+        self._stray += _QUICK * (stray - self._strays.value - self._stray)
+        limit = self.limits.stray_share
+        text = partial(
+            "{:.0%} more of the returns than in the last minutes come from before all around "
+            "them, limit {:.0%}; dust, rain or snow?".format,
+            self._stray,
+            limit,
+        )
+        yield Statistic("stray_share", Fault.HAZY, self._stray / limit, text)
+
+    @property
+    def _in_haze(self) -> bool:
+        """Whether what trembles may be what hangs in the air."""
+        return bool(self._stray > self.limits.stray_share / 2)
+
+    def _still(self, xyz: NDArray[np.float32]) -> Statistic:
+        """Returns that the scan before had to the last bit, by direction."""
+        words = np.ascontiguousarray(xyz, np.float32).view(np.int32)
+        chosen = np.flatnonzero((words[:, 0] * np.int32(73856093) >> 16) & _HASHED == 0)
+        hashed = words[chosen].astype(np.int64) @ np.array([73856093, 19349663, 83492791])
+        before, self._before = self._before, hashed
+        share, limit = 0.0, self.limits.still_share
+        if before is not None and hashed.size:
+            turn = np.arctan2(xyz[chosen, 1], xyz[chosen, 0]) / (2 * np.pi) + 0.5
+            column = np.minimum((turn * _TURN).astype(np.intp), _TURN - 1)
+            known = np.bincount(column, minlength=_TURN)
+            same = np.bincount(column[np.isin(hashed, before)], minlength=_TURN)
+            speaks, stands = known >= _FEW, same >= PURE * known
+            between = speaks & ~stands & (same > (1 - PURE) * known)
+            if np.count_nonzero(between) <= _EDGES:  # a scene in which something moves has more
+                share = self._stillness.share(~stands[None], (speaks & ~between)[None])
+        text = partial(
+            "{:.0%} of the turn stands still while the rest changes, limit {:.0%}".format,
+            share,
+            limit,
+        )
+        return Statistic("still_share", Fault.STUCK, share / limit, text)
+
     def _rough(self, noise: float | None) -> Iterator[Statistic]:
         if noise is None or not self._noise.known:
             return
@@ -262,8 +338,9 @@ def _histogram(place: NDArray[np.generic], bins: int, step: int) -> NDArray[np.f
     return np.bincount(index, minlength=bins).astype(np.float64) * step
 
 
-def _noise(data: Cloud) -> float | None:
-    """Deviation of ranges along the scan in metres; None: too few points follow each other."""
+def _texture(data: Cloud) -> tuple[float | None, float | None]:
+    """Deviation of ranges along the scan in metres, and share of the returns that come from before
+    both their neighbors; None: too few points follow each other."""
     runs: list[NDArray[np.float32]] = []
     if data.ring is None:
         starts = np.linspace(0, max(0, len(data.xyz) - _RUN), _LASERS).astype(int)
@@ -272,10 +349,14 @@ def _noise(data: Cloud) -> float | None:
         counts = np.bincount(np.clip(data.ring, 0, 255), minlength=1)
         for laser in np.argsort(counts)[-_LASERS:]:
             runs.append(data.xyz[np.flatnonzero(data.ring == laser)[:_RUN]])
-    bends = []
+    bends, strays = [], 0
     for run in runs:
         x, y, z = run.T
         range_m = np.sqrt(x * x + y * y + z * z)
-        bends.append(np.abs(range_m[2:] - 2 * range_m[1:-1] + range_m[:-2]))
+        before, here, after = range_m[:-2], range_m[1:-1], range_m[2:]
+        bends.append(np.abs(after - 2 * here + before))
+        strays += int(np.count_nonzero(here < _BEFORE * np.minimum(before, after)))
     every = np.concatenate(bends)
-    return _SIGMA * float(np.quantile(every, 0.25)) if every.size >= 50 else None
+    if every.size < 50:
+        return None, None
+    return _SIGMA * float(np.quantile(every, 0.25)), strays / every.size

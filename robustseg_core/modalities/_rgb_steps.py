@@ -6,22 +6,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.health.stillness import Stillness
+
 _SMALL = 32, 24
 """Columns and rows to which two images are reduced before their colors are compared."""
 _COLORED = 4.0
 """Gray levels between red and blue below which an exchange cannot be seen."""
 _ALIKE = 0.5
 """Share of that by which the image may differ from the one before, exchanged."""
-_PURE = 0.9
-"""Share of a column's blocks, or of a row's, that stand still where it does, or change."""
-_STILL = 5
-"""Images in a row."""
 
 
 class Steps:
     """Compares each image of one camera with the one before it."""
 
     def __init__(self) -> None:
+        self._stillness = Stillness()
         self.reset()
 
     def reset(self) -> None:
@@ -29,8 +28,7 @@ class Steps:
         self._colors: NDArray[np.float32] | None = None
         self._sample: NDArray[np.uint8] | None = None
         self._exchanged = 0.0
-        self._still: NDArray[np.bool_] | None = None
-        self._images = 0
+        self._stillness.clear()
 
     def exchanged(self, sample: NDArray[np.uint8], limit: float) -> float:
         """The step from the image before over the step from it with red and blue exchanged, at the
@@ -62,20 +60,9 @@ class Steps:
         """
         before, self._sample = self._sample, sample
         if before is None or before.shape != sample.shape:
-            self._still = None
+            self._stillness.clear()
             return 0.0
         red, green, blue = cv2.split(cv2.absdiff(sample, before))
         changed = (cv2.max(cv2.max(red, green), blue) > 0).astype(np.float32)
         blocks = cv2.resize(changed, speaks.shape[::-1], interpolation=cv2.INTER_AREA) > 0
-        best = np.zeros(0, np.bool_)
-        for axis in (0, 1):  # columns, then rows
-            told = speaks.sum(axis=axis)
-            moving = (blocks & speaks).sum(axis=axis) / np.maximum(told, 1)
-            stands, moves = (told > 0) & (moving <= 1 - _PURE), (told > 0) & (moving >= _PURE)
-            if stands.any() and moves.any() and (stands | moves)[told > 0].all():
-                best = np.append(stands, axis == 1)
-                break
-        same = self._still is not None and best.size and np.array_equal(best, self._still)
-        self._images = self._images + 1 if same else int(best.size > 0)
-        self._still = best if best.size else None
-        return float(best[:-1].mean()) if self._images >= _STILL else 0.0
+        return self._stillness.share(blocks, speaks)

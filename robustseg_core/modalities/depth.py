@@ -81,6 +81,11 @@ class Depth(Modality):
         """Inverse depth, near is bright: near_m / depth, in three equal channels; invalid is 0."""
 
         near_m: float = Field(0.5, gt=0, le=100, description="This and nearer is encoded as 1.")
+        slope: bool = Field(
+            default=False,
+            description="The third channel is how far a pixel's ray falls per metre ahead instead; "
+            "times the depth it is how far below the camera the point lies.",
+        )
         grow: int = Field(
             2, ge=1, le=32, description="Pixels that a point paints when depth is registered."
         )
@@ -119,7 +124,9 @@ class Depth(Modality):
         """(3, H, W): near_m / depth of the newest image, clipped to [0, 1]; 0 where invalid.
 
         A depth camera with its own lens or place is registered by projecting its pixels; without
-        its CameraInfo and transform, the image is taken to be aligned already.
+        its CameraInfo and transform, the image is taken to be aligned already. Slopes (`slope`) are
+        those of the view's rays, y / z; of a view without calibration, those of a pinhole with a
+        focal length of its width.
         """
         reading = readings[-1]
         at = moment(reading, stamp_ns)
@@ -134,7 +141,10 @@ class Depth(Modality):
         with np.errstate(all="ignore"):
             near = np.minimum(np.float32(self.encoding.near_m) / depth_m, 1)
         near = np.where(near > 0, near, np.float32(0))
-        return np.repeat(near[None].astype(np.float32, copy=False), 3, axis=0)
+        array = np.repeat(near[None].astype(np.float32, copy=False), 3, axis=0)
+        if self.encoding.slope:
+            array[2] = np.where(near > 0, _slopes(view), np.float32(0))
+        return array
 
     def astray(self, reading: Reading, view: View, stamp_ns: int) -> str:
         """Of an image with valid pixels: none lands in the view, or none is looked at."""
@@ -222,3 +232,15 @@ class Depth(Modality):
     def reset(self) -> None:
         """Forget how the images used to be."""
         self.checks.reset()
+
+
+def _slopes(view: View) -> NDArray[np.float32]:
+    """(H, W): how far the view's rays fall per metre ahead; 0 where there is none."""
+    height, width = view.size
+    if view.calibration is None:
+        falls = (np.arange(height, dtype=np.float32) + np.float32(0.5 - height / 2)) / width
+        return np.repeat(falls[:, None], width, axis=1)
+    rays = rays_of(view.calibration, height, width)
+    with np.errstate(all="ignore"):
+        slopes = rays[:, 1] / rays[:, 2]
+    return np.where(np.isfinite(slopes), slopes, np.float32(0)).reshape(height, width)

@@ -322,10 +322,13 @@ class Event(Modality):
         return len(packet.within(stamp_ns - window_ns, stamp_ns)) > 0
 
     def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
-        """Where events fire."""
-        seen = np.abs(frame.array).sum(axis=0)
-        fired = mean_of_cells(seen, step_of(seen.shape))
-        return Sight.of(frame.stamp_ns, np.sqrt(fired))
+        """Where events fire, and of which sign."""
+        array = frame.array
+        grid = self.encoding.form == "voxel_grid"
+        seen, signed = np.abs(array).sum(axis=0), array.sum(axis=0) if grid else array[0] - array[1]
+        step = step_of(seen.shape)
+        fired = mean_of_cells(seen, step)
+        return Sight.of(frame.stamp_ns, np.sqrt(fired), brighter=mean_of_cells(signed, step))
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Brighter is red, darker is blue, on black."""

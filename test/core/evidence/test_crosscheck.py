@@ -57,9 +57,9 @@ class Street:
         scan[20::3] = metres[20::3]
         self._go_on()
         return {
-            "rgb": Sight.of(stamp_ns, steps(gray + noise)),
+            "rgb": Sight.of(stamp_ns, steps(gray + noise), light=gray + noise),
             "depth": Sight.of(stamp_ns, jumps(near, unknown=0.008), metres),
-            "event": Sight.of(stamp_ns, np.sqrt(event)),
+            "event": Sight.of(stamp_ns, np.sqrt(event), brighter=gray - before),
             "lidar": Sight.of(stamp_ns, jumps(np.nan_to_num(1 / scan).astype(np.float32)), scan),
         }
 
@@ -122,6 +122,12 @@ def test_nothing_is_held_against_sensors_that_agree(seed: int, speed: float) -> 
         assert not findings
 
 
+def exchanged(sight: Sight) -> Sight:
+    """ON and OFF."""
+    assert sight.brighter is not None
+    return replace(sight, brighter=-sight.brighter)
+
+
 INJURIES: dict[str, tuple[tuple[str, ...], Injury, set[Fault]]] = {
     "yaw 6 degrees": (NAMES, turned(0, 8), {Fault.MISALIGNED}),
     "yaw -6 degrees": (("event", "lidar"), turned(0, -8), {Fault.MISALIGNED}),
@@ -129,6 +135,7 @@ INJURIES: dict[str, tuple[tuple[str, ...], Injury, set[Fault]]] = {
     "roll 8 degrees": (("rgb", "event"), turned(0, 0, 8), {Fault.MISALIGNED, Fault.UNRELATED}),
     "mirrored": (("event", "lidar"), mirrored, {Fault.MIRRORED}),
     "twice as far": (("depth", "lidar"), scaled(2), {Fault.RANGE_SCALE}),
+    "polarity": (("event",), exchanged, {Fault.POLARITY}),
     "feet": (("depth", "lidar"), scaled(1 / 0.3048), {Fault.RANGE_SCALE}),
 }
 

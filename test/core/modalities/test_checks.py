@@ -489,6 +489,57 @@ def test_dirt_on_the_window_of_a_lidar_and_on_the_lens_of_depth_is_a_cover() -> 
     assert found == ([(Fault.COVERED, False)], [(Fault.COVERED, False)])
 
 
+def dusty(share: float) -> tuple[Cloud, np.ndarray]:
+    """The sweep and the room, and dust before this share of them."""
+    cloud, metres = sweep(), ROOM + RNG.normal(0, 0.01, ROOM.shape)
+    away = np.linalg.norm(cloud.xyz, axis=1)
+    hit = RNG.random(len(away)) < share
+    near = np.where(hit, RNG.uniform(0.4, 6, len(away)) / away, 1)
+    cloud = replace(cloud, xyz=(cloud.xyz * near[:, None]).astype(np.float32))
+    thick = RNG.uniform(0.4, 3, ROOM.shape)
+    return cloud, np.where(RNG.random(ROOM.shape) < share, thick, metres).astype(np.float32)
+
+
+def test_dust_before_a_lidar_and_before_depth_is_haze_however_slowly_it_comes() -> None:
+    lidar, depth, found = Lidar(), Depth(), {}
+    for k in range(300):
+        share = max(0.0, (k - 100) / 200) * 0.3
+        cloud, metres = dusty(share)
+        for name, findings in (("lidar", lidar.check(cloud)), ("depth", depth.check(metres))):
+            for finding in findings:
+                if finding.alarm:
+                    found.setdefault((name, finding.fault), share)
+    assert set(found) == {("lidar", Fault.HAZY), ("depth", Fault.HAZY)}
+    assert all(0.03 < share < 0.25 for share in found.values())
+
+
+def test_a_lidar_that_has_always_been_in_fog_is_as_ever() -> None:
+    lidar = Lidar()
+    for _ in range(60):
+        assert faults(lidar.check(dusty(0.1)[0])) == []
+
+
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.8])
+def test_a_part_that_stands_still_is_stuck_in_part(share: float) -> None:
+    lidar, depth, kept = Lidar(), Depth(), None
+    for k in range(30):
+        metres = (np.roll(ROOM, 4 * k, axis=1) + RNG.normal(0, 0.01, ROOM.shape)).astype(np.float32)
+        cloud = sweep()
+        kept = kept or (metres.copy(), cloud)
+        if k >= 15:
+            width = round(share * metres.shape[1])
+            metres[:, :width] = kept[0][:, :width]
+            ahead = np.abs(np.arctan2(cloud.xyz[:, 1], cloud.xyz[:, 0])) < share * np.pi
+            old = np.abs(np.arctan2(kept[1].xyz[:, 1], kept[1].xyz[:, 0])) < share * np.pi
+            xyz = np.concatenate([cloud.xyz[~ahead], kept[1].xyz[old]])
+            ring = np.concatenate([cloud.ring[~ahead], kept[1].ring[old]])
+            cloud = replace(cloud, xyz=xyz, ring=ring)
+        found = faults(lidar.check(cloud)), faults(depth.check(metres))
+        if k < 15:
+            assert found == ([], [])
+    assert found == ([(Fault.STUCK, False)], [(Fault.STUCK, False)])
+
+
 def test_a_first_scan_without_returns_is_empty() -> None:
     assert faults(Lidar().check(scan(0))) == [(Fault.EMPTY_CLOUD, True)]
 

@@ -197,9 +197,8 @@ def test_an_interrupted_drive_leaves_nothing(tmp_path):
 
 
 COMMAND = """
-import resource, signal, sys
+import resource, sys
 from robustseg_core.cli.main import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 most = int(sys.argv.pop(1))  # bytes of a file: writing more fails for real, as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 main()
