@@ -101,6 +101,7 @@ def drive(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", TO_RUN)
 def test_the_commands_of_a_page_run_one_after_the_other(page, drive, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
