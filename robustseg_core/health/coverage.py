@@ -1,7 +1,7 @@
 """Directions that used to answer and do not any more: dirt on a lens, a bag on a LiDAR.
 
 What is far does not answer either, and scenes change; but they change from above, where the sky is,
-and dirt stays where it is.
+and dirt stays where it is. The ground right before the sensor always answers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Coverage:
 
     def lost(self, answers: NDArray[np.float32]) -> float:
         """Share of the directions that usually answer and are gone, but for those with nothing but
-        silence above them.
+        silence above them and something that answers below.
 
         Args:
             answers: (rows from above, columns) how much of each direction answers, in [0, 1].
@@ -47,7 +47,9 @@ class Coverage:
         self._now += max(QUICK, 1 / self._messages) * (answers - self._now)
         usual = self._usual > ANSWERS
         gone = usual & (self._now < GONE)
-        gone[np.logical_and.accumulate(~usual | (self._now < FADES), axis=0)] = False
+        silent = np.logical_and.accumulate(~usual | (self._now < FADES), axis=0)
+        silent[:, silent[-1] & usual[len(usual) // 2 :].any(axis=0)] = False  # no sky is that low
+        gone[silent] = False
         slow = 1 / self._messages if self._messages <= SETTLED else SLOW
         self._usual += slow * (answers - self._usual)
         if self._messages < SETTLED:

@@ -32,6 +32,14 @@ _PACKETS = 50
 _GAPS, _FEW = 9, 20
 """Packets that gaps are a median of; those with fewer events have gaps anyway."""
 _CLOCK_NS = SECOND // 2
+_TILES, _CELL = (6, 8), 8
+"""Rows and columns of the parts of a sensor that may be blind; side of a cell, in pixels."""
+_USUAL, _RARELY, _QUICK = 40, 20, 0.5
+"""Windows that medians are taken of, of which one in so many is learned later on, and the weight of
+the newest one in where events come from of late."""
+_NONE, _MORE = 0.05, 3.0
+"""Share of its usual share below which a part makes no events; how many times the usual share of
+the busiest line is too much."""
 
 
 class EventLimits(Strict):
@@ -72,6 +80,27 @@ class EventLimits(Strict):
         description="HOT_PIXELS when lonely pixels, a thousandth of all, make "
         "more than this share of the events.",
     )
+    line_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="HOT_PIXELS, too, when one row or column makes more than this share of the "
+        "events, and more than usual.",
+    )
+    blind_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="COVERED when the parts of the sensor that usually make more than this share "
+        "of the events make none.",
+    )
+    scatter: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="NOISY when every second event lies where the others do with a lower "
+        "correlation than this, and it used to be high.",
+    )
     polarity_share: float = Field(
         0.05, ge=0, lt=0.5, description="POLARITY when ON or OFF are fewer than this share."
     )
@@ -103,6 +132,11 @@ class EventCheck(ContentCheck[Packet]):
         self._missing: deque[int] = deque(maxlen=_PACKETS)
         self._gaps: deque[float] = deque(maxlen=_GAPS)
         self._usual_gap = RunningMedian(100)
+        self._tiles, self._line, self._order = (
+            RunningMedian(_USUAL, rarely=_RARELY) for _ in range(3)
+        )
+        self._lately: NDArray[np.float64] | None = None
+        """Share of the events in each tile, of late."""
         self._end: int | None = None
         """Sensor time of the last event so far, in microseconds."""
         self._times: deque[tuple[int, int]] = deque()
@@ -239,12 +273,76 @@ class EventCheck(ContentCheck[Packet]):
             limits.hot_share,
         )
         yield Statistic("hot_share", Fault.HOT_PIXELS, share / limits.hot_share, text)
+        yield from self._places(np.concatenate(window.pixels), height, width)
+
+    def _places(self, pixels: NDArray[np.intp], height: int, width: int) -> Iterator[Statistic]:
+        """Where on the sensor events come from, and whether they come from things at all."""
+        row, column = np.divmod(pixels, width + 2)
+        row, column = row - 1, column - 1
+        places = row * _TILES[0] // height * _TILES[1] + column * _TILES[1] // width
+        tiles = np.bincount(places, minlength=_TILES[0] * _TILES[1]) / pixels.size
+        lines = np.bincount(row).max(), np.bincount(column).max()
+        line = float(max(lines)) / pixels.size
+        order = _order(row // _CELL * -(-width // _CELL) + column // _CELL)
+        doubts = [*self._blind(tiles), *self._lines(line), *self._scattered(order)]
+        yield from doubts
+        bad = any(doubt.badness > 1 for doubt in doubts)
+        self._tiles.learn(tiles, bad=bad)
+        self._line.learn(line, bad=bad)
+        self._order.learn(order, bad=bad)
+
+    def _blind(self, tiles: NDArray[np.float64]) -> Iterator[Statistic]:
+        if self._lately is None or self._lately.shape != tiles.shape:
+            self._lately = tiles
+        self._lately = self._lately + _QUICK * (tiles - self._lately)
+        if not self._tiles.known:
+            return
+        usual, limit = self._tiles.values, self.limits.blind_share
+        lost = float(usual[self._lately < _NONE * usual].sum())
+        text = partial(
+            "parts of the sensor that usually make {:.0%} of the events make none, limit "
+            "{:.0%}".format,
+            lost,
+            limit,
+        )
+        yield Statistic("blind_share", Fault.COVERED, lost / limit, text)
+
+    def _lines(self, line: float) -> Iterator[Statistic]:
+        if not self._line.known:
+            return
+        limit = max(self.limits.line_share, _MORE * self._line.value)
+        text = partial(
+            "one row or column makes {:.0%} of the events, limit {:.0%}".format, line, limit
+        )
+        yield Statistic("line_share", Fault.HOT_PIXELS, line / limit, text)
+
+    def _scattered(self, order: float) -> Iterator[Statistic]:
+        if not self._order.known or self._order.value < 2 * self.limits.scatter:
+            return
+        text = partial(
+            "every second event lies where the others do with a correlation of {:.2f}, usually "
+            "{:.2f}".format,
+            order,
+            self._order.value,
+        )
+        badness = below(max(order, 1e-3), self.limits.scatter)
+        yield Statistic("scatter", Fault.NOISY, badness, text)
 
 
 def _began(data: Packet) -> tuple[int, int]:
     """Nanoseconds of header time and of the sensor's own, at the first event."""
     first_ns = int(data.events.t[0]) * 1000
     return data.zero_ns + first_ns, first_ns
+
+
+def _order(cells: NDArray[np.intp]) -> float:
+    """Correlation over cells of the counts of every second event with those of the others: what
+    comes from things comes again where it came from; white noise does not."""
+    most = int(cells.max()) + 1
+    one, other = (np.bincount(cells[k::2], minlength=most).astype(np.float64) for k in (0, 1))
+    one, other = one - one.mean(), other - other.mean()
+    length = float(np.sqrt(np.square(one).sum() * np.square(other).sum()))
+    return float((one * other).sum()) / length if length > 0 else 0.0
 
 
 def _lonely(pixels: NDArray[np.intp], height: int, width: int) -> tuple[float, int]:

@@ -33,6 +33,8 @@ _FELL = 0.25
 """Of how much structure is left everywhere, a block that fell silent has less."""
 _IMPULSE = 48
 """Gray levels by which an impulse stands out on both sides."""
+_COLORED = 0.05
+"""Of the light; a loss of less color would not be seen."""
 _LIT = 20.0
 """Mean level of the strongest color below which color says nothing."""
 _SIGMA = 1 / (0.6745 * 6**0.5)
@@ -102,6 +104,13 @@ class ImageLimits(Strict):
         description="DISCOLORED when (R-G)/mean or (B-G)/mean leave their own median "
         "by more (sodium lamps make 0.8, a lost plane 1.5).",
     )
+    gray_ratio: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="DISCOLORED below this share of the own median color (|R-G| + |B-G|, of the "
+        "light).",
+    )
     exchange_ratio: float = Field(
         1.2,
         gt=1,
@@ -162,13 +171,14 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
             RunningMedian(most),
         )
         self._silent = RunningMedian(min(most, 100))
+        self._chroma = RunningMedian(most, rarely=RARELY)
         self._steps = Steps()
         self._creep = Creep(most)
         self._shape: tuple[int, ...] = ()
 
     def reset(self) -> None:
         """Forget how the images used to be."""
-        for usual in (self._sharpness, self._noise, self._color, self._silent):
+        for usual in (self._sharpness, self._noise, self._color, self._silent, self._chroma):
             usual.clear()
         self._steps.reset()
         self._creep.reset()
@@ -192,9 +202,11 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         dim = self._dim(look)
         lost = self._lost(silent, look)
         dulled = 1 - lines.sharpness / self._sharpness.value if self._sharpness.known else 0.0
+        seen = max(lost.badness, dim.badness) <= 1
         # A cover is smooth, of course, and so is the dark; out of focus, dark and bright mix.
-        blur = self._blur(lines, look, dulled) if max(lost.badness, dim.badness) <= 1 else ()
+        blur = self._blur(lines, look, dulled) if seen else ()
         sharp = dulled <= self.limits.blur_sharpness / 2
+        chroma = _chroma(sample, mean)
         doubts = [
             dim,
             *([self._hazy(look)] if sharp else []),
@@ -203,10 +215,13 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
             *blur,
             *self._grain(lines),
             *self._tint(mean),
+            *(self._gray(chroma) if seen else ()),
             *self._step(sample, silent),
         ]
         yield from doubts
-        self._learn(lines, silent, mean, bad=any(doubt.badness > 1 for doubt in doubts))
+        bad = any(doubt.badness > 1 for doubt in doubts)
+        self._chroma.learn(chroma, bad=bad)
+        self._learn(lines, silent, mean, bad=bad)
 
     def _learn(self, lines: _Lines, silent: Any, mean: NDArray[Any], *, bad: bool) -> None:
         self._sharpness.learn(lines.sharpness, bad=bad)
@@ -358,6 +373,17 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
             )
             yield Statistic("color_shift", Fault.DISCOLORED, shift / self.limits.color_shift, text)
 
+    def _gray(self, chroma: float) -> Iterator[Statistic]:
+        """A picture without colors: a camera in its night mode, a driver that sends mono8."""
+        if not self._chroma.known or self._chroma.value < _COLORED:
+            return
+        usual = self._chroma.value
+        text = partial(
+            "color {:.1%} of the light, usually {:.1%}; is the picture gray?".format, chroma, usual
+        )
+        badness = below(chroma, self.limits.gray_ratio * usual)
+        yield Statistic("gray_ratio", Fault.DISCOLORED, badness, text)
+
     def _step(self, sample: NDArray[np.uint8], silent: NDArray[Any]) -> Iterator[Statistic]:
         """What only the image before tells."""
         limits = self.limits
@@ -398,6 +424,13 @@ class _Lines:
         self.noise = _SIGMA * _median(np.abs(right - left))
         steep = np.minimum(np.abs(left), np.abs(right)) > _IMPULSE
         self.impulses = np.count_nonzero(steep & ((left ^ right) < 0)) / steep.size
+
+
+def _chroma(sample: NDArray[np.uint8], mean: NDArray[Any]) -> float:
+    """Mean of |R - G| + |B - G|, of all light."""
+    red, green, blue = cv2.split(sample)
+    apart = cv2.norm(red, green, cv2.NORM_L1) + cv2.norm(blue, green, cv2.NORM_L1)
+    return float(apart) / red.size / max(float(mean.mean()), 1.0)
 
 
 def _tint(mean: NDArray[Any]) -> NDArray[np.float64]:

@@ -160,9 +160,9 @@ def test_an_exception_in_one_view_is_in_its_journal_and_in_no_other(tmp_path, mo
 
 
 def test_the_boxes_of_a_robot_share_its_memory_and_a_folder_with_one_account(tmp_path):
-    whole = BlackBoxConfig(folder=str(tmp_path), memory_mb=30, files=2, **SHORT)
+    whole = BlackBoxConfig(folder=str(tmp_path), memory_mb=300, files=2, **SHORT)
     own = whole.one_of(3)
-    assert own.memory_mb == 10 and own.model_copy(update={"memory_mb": 30.0}) == whole
+    assert own.memory_mb == 100 and own.model_copy(update={"memory_mb": 300.0}) == whole
     made = rig(Blank())
     boxes = [BlackBox(gate, own) for gate in made.segmenters.values()]
     drive(made, 3.6, offered=True)

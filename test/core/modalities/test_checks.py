@@ -540,6 +540,21 @@ def test_a_part_that_stands_still_is_stuck_in_part(share: float) -> None:
     assert found == ([(Fault.STUCK, False)], [(Fault.STUCK, False)])
 
 
+def test_a_depth_camera_that_is_blind_on_one_side_is_covered_and_one_below_an_open_sky_is_not() -> (
+    None
+):
+    depth, sky = Depth(), Depth()
+    for k in range(80):
+        metres = (ROOM + RNG.normal(0, 0.01, ROOM.shape)).astype(np.float32)
+        above = metres.copy()
+        if k >= 50:
+            metres[:, :100] = np.nan
+            above[:150, :100] = np.nan  # nothing but silence above, and the ground below
+        found = faults(depth.check(metres)), faults(sky.check(above))
+        assert k >= 50 or found == ([], [])
+    assert found == ([(Fault.COVERED, False)], [])
+
+
 def test_a_first_scan_without_returns_is_empty() -> None:
     assert faults(Lidar().check(scan(0))) == [(Fault.EMPTY_CLOUD, True)]
 
