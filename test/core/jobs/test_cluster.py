@@ -18,7 +18,7 @@ import pytest
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.many import Data, Plan, evaluate_each
 from robustseg_core.evaluation.run import How
-from robustseg_core.jobs import LOST, Workers, _our_path, each
+from robustseg_core.jobs import LOST, Workers, _as_we_are, each
 from robustseg_core.models import checkpoint
 from support import drives
 from support.chores import chore
@@ -37,7 +37,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def nodes():
     """Two nodes with a core each."""
-    with _our_path():
+    with _as_we_are():
         cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
         )
