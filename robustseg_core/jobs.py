@@ -215,7 +215,7 @@ def _on_cluster(
                 configure_logging=False,
                 **more,
             )
-    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+    except Exception as error:  # Ray's own are of many kinds, or of none
         text = " ".join(str(error).split())[:200]
         raise RobustsegError(
             f"no Ray cluster at {workers.ray!r} ({text}); give the address that `ray start` "
