@@ -294,9 +294,9 @@ def _ray() -> Any:
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))  # else for ever
-    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         import ray
     except ImportError:
         raise RobustsegError(not_installed("ray")) from None
+    logging.getLogger("ray").setLevel(logging.ERROR)  # importing it sets another one
     return ray
