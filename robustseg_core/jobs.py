@@ -19,17 +19,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from robustseg_core.errors import RobustsegError, not_installed
+from robustseg_core.version import __version__
 
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
 """In the place of a cluster's address: one that is started here, and ends with us."""
 KILLED = "its process was killed; is memory short? use fewer jobs"
+LOST = "its process or node was lost three times; is memory short there?"
+RETRIES = 2
+"""How often a cluster does a task again whose process or node is lost."""
 _PATIENCE_S = 10.0
 """For a connection to a cluster's head."""
 _DIE_WITH_PARENT = 1
@@ -52,6 +56,14 @@ class Workers:
     def alone(self) -> bool:
         """Whether this process does them itself."""
         return self.jobs <= 1 and not self.ray
+
+    def for_tasks(self, count: int) -> Workers:
+        """The same, but no more at once than there are tasks."""
+        return replace(self, jobs=max(1, min(self.jobs, count)))
+
+
+ALONE = Workers()
+"""This process, task after task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +200,14 @@ def _end(pool: ProcessPoolExecutor) -> None:
 def _on_cluster(
     job: Callable[[T], R], tasks: Sequence[T], workers: Workers
 ) -> Generator[Outcome[R], None, None]:
-    """As Ray does it: what a lost node was at is done elsewhere, three times at most."""
+    """As Ray does it: what a lost process or node was at is done again, `RETRIES` times at most."""
     ray = _ray()
     address = None if workers.ray == LOCAL else workers.ray
     more: dict[str, Any] = {} if address else {"num_cpus": workers.jobs, "include_dashboard": False}
     try:
         if address:
             _knock(address)
-        with nullcontext() if address else _our_path():
+        with nullcontext() if address else _as_we_are():
             ray.init(
                 address=address or LOCAL,
                 log_to_driver=False,
@@ -203,16 +215,21 @@ def _on_cluster(
                 configure_logging=False,
                 **more,
             )
-    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+    except Exception as error:  # Ray's own are of many kinds, or of none
         text = " ".join(str(error).split())[:200]
         raise RobustsegError(
             f"no Ray cluster at {workers.ray!r} ({text}); give the address that `ray start` "
             "printed, or local"
         ) from None
     try:
-        remote = ray.remote(_there).options(num_cpus=1, max_retries=2)
-        here = os.getcwd()
-        running = {remote.remote(here, job, n, task): n for n, task in enumerate(tasks)}
+        if ray.cluster_resources().get("CPU", 0) < 1:
+            raise RobustsegError(
+                f"the Ray cluster at {workers.ray!r} has no core for a task; add a node to it "
+                "(`ray start --address`), or give it cores (--num-cpus)"
+            )
+        remote = ray.remote(_there).options(num_cpus=1, max_retries=RETRIES)
+        here = (os.getcwd(), __version__)
+        running = {remote.remote(*here, job, n, task): n for n, task in enumerate(tasks)}
         while running:
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
@@ -223,7 +240,7 @@ def _on_cluster(
                     said = str(error).strip().splitlines()[-1]
                     outcome = Outcome(number, None, f"{said}; is robustseg installed on all nodes?")
                 except ray.exceptions.RayError:
-                    outcome = Outcome(number, None, KILLED)
+                    outcome = Outcome(number, None, LOST)
                 yield outcome
     finally:
         ray.shutdown()
@@ -241,20 +258,29 @@ def _knock(address: str) -> None:
 
 
 @contextmanager
-def _our_path() -> Iterator[None]:
-    """What is started meanwhile imports what we can import."""
-    before = os.environ.get("PYTHONPATH")
+def _as_we_are() -> Iterator[None]:
+    """What is started meanwhile imports what we can import, and is as urgent as we are: Ray's
+    workers would yield to every other process (nice 15)."""
+    before = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         yield
     finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+        for name in ("PYTHONPATH", "RAY_worker_niceness"):
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
 
 
-def _there(folder: str, job: Callable[[T], R], number: int, task: T) -> Outcome[R]:
+def _there(folder: str, version: str, job: Callable[[T], R], number: int, task: T) -> Outcome[R]:
     """A task on a node, where relative paths mean what they mean here."""
+    if version != __version__:
+        text = (
+            f"node {socket.gethostname()} has robustseg {__version__}, and {version} was started; "
+            "install the same on all nodes"
+        )
+        return Outcome(number, None, text)
     with suppress(OSError):
         os.chdir(folder)
     return _tried(job, number, task)
@@ -267,8 +293,10 @@ def _ray() -> Any:
         RobustsegError: it is not installed; says how to install it.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))  # else for ever
     try:
         import ray
     except ImportError:
         raise RobustsegError(not_installed("ray")) from None
+    logging.getLogger("ray").setLevel(logging.ERROR)  # importing it sets another one
     return ray

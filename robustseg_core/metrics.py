@@ -221,8 +221,16 @@ class PositionPrior:
         known = truth < classes
         cells = ((row[:, None] * columns + column) * classes + truth)[known]
         counts = np.bincount(cells, minlength=rows * columns * classes)
-        here = self._cells.setdefault((scene, part), np.zeros((rows * columns, classes), np.int64))
-        here += counts.reshape(rows * columns, classes)
+        self.add_cells(counts.reshape(rows * columns, classes), scene, part)
+
+    def add_cells(self, cells: NDArray[np.int64], scene: Hashable = 0, part: Hashable = 0) -> None:
+        """Add (P, K) labels by place, as `cells` has them, to those of a part of a scene."""
+        self._cells[scene, part] = self._cells.get((scene, part), 0) + cells
+
+    @property
+    def cells(self) -> dict[Hashable, NDArray[np.int64]]:
+        """Part -> (P, K): how often each class is at each place; each part is of one scene."""
+        return {part: cells for (_, part), cells in self._cells.items()}
 
     @property
     def own(self) -> bool:

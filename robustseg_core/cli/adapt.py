@@ -9,7 +9,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, NetworkDevice, Params
+from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, NetworkDevice, Params, RayAddress
 from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 
 commands = typer.Typer()
@@ -56,6 +56,7 @@ def adapt(
     params: Params = None,
     device: NetworkDevice = "auto",
     jobs: Jobs = ALL_CORES,
+    ray: RayAddress = "",
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe `adapt`."),
@@ -102,6 +103,7 @@ def adapt(
             ),
             student=weights_file(student),
             jobs=jobs,
+            ray=ray,
             on_stage=enter,
             on_progress=show,
         )

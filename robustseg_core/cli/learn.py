@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -24,6 +25,11 @@ from robustseg_core.cli.options import (
 from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
+
+if TYPE_CHECKING:
+    from robustseg_core.evaluation.many import Plan
+    from robustseg_core.evaluation.results import Results
+    from robustseg_core.jobs import Workers
 
 commands = typer.Typer()
 
@@ -432,6 +438,26 @@ def calibrate(
     err.say(f"  {out}")
 
 
+def _evaluated(plan: Plan, workers: Workers | None) -> tuple[Results, int]:
+    """The results, and how many recordings were there before; None: in one pass that keeps none."""
+    from robustseg_core import evaluation
+    from robustseg_core.engines.eager import pick_device, share_cores
+    from robustseg_core.evaluation.many import evaluate_each
+
+    with progress_bar("recordings" if workers else "samples") as progress:
+        task = progress.add_task("evaluating", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        if workers is not None:
+            return evaluate_each(plan, workers, on_done=show)
+        dataset = plan.data.open()
+        share_cores(pick_device(plan.how.device))
+        how = asdict(plan.how)
+        return evaluation.evaluate(plan.weights, dataset, **how, on_progress=show), 0
+
+
 @commands.command("eval")
 def evaluate(
     paths: Annotated[
@@ -483,8 +509,20 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of RMM and NM.")] = 0,
     device: NetworkDevice = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Recordings that are evaluated at once, each a task of its own; what is done is "
+            "kept in OUT, and not done again. The figures are the same.",
+        ),
+    ] = None,
+    ray: RayAddress = "",
     options: DataOptions = None,
     *,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --jobs or --ray: do again what was done before.")
+    ] = False,
     allow_missing: Annotated[
         bool, typer.Option(help="Evaluate though the data lacks a sensor of the network.")
     ] = False,
@@ -511,44 +549,44 @@ def evaluate(
                 typer.echo(comparison.markdown())
         return
     from robustseg_core import datasets
-    from robustseg_core.engines.eager import pick_device, share_cores
     from robustseg_core.evaluation.confidence import of_subsets, prior_miou, sureness
     from robustseg_core.evaluation.figures import KEY, figures
+    from robustseg_core.evaluation.many import Data, Plan
+    from robustseg_core.evaluation.run import How
+    from robustseg_core.jobs import Workers
     from robustseg_core.models import checkpoint
     from robustseg_core.segmenter import weights_file
-    from robustseg_core.storage.output_folder import staged
+    from robustseg_core.storage.output_folder import META, staged
 
     if len(paths) < 2:
         raise RobustsegError(f"got {paths[0]} alone; give a checkpoint and then data")
     weights = weights_file(paths[0])
     spec = checkpoint.spec_of(weights)
     known = spec.data if spec.data is not None and kind in ("", spec.data.kind) else None
-    collection = datasets.load(kind or (known.kind if known else "shards"))
-    usual_size = spec.size if known else collection.protocol_size
-    dataset = collection(
-        paths[1:],
+    name = kind or (known.kind if known else "shards")
+    told = config.override(dict(known.options) if known else {}, options or ())
+    data = Data(
+        name,
+        tuple(paths[1:]),
         split or (known.split if known else "test"),
-        size=parse_size(size) if size else usual_size,
-        modalities=spec.modalities if known else None,
-        options=config.override(dict(known.options) if known else {}, options or ()),
+        parse_size(size) if size else (spec.size if known else datasets.load(name).protocol_size),
+        spec.modalities if known else None,
+        json.dumps(told),
     )
-    usual = [known.missing] if known and not protocol else evaluation.MISSING
-    share_cores(pick_device(device))
+    usual = (known.missing,) if known and not protocol else evaluation.MISSING
+    how = How(
+        protocols=tuple(protocol or evaluation.PROTOCOLS),
+        missing=tuple(missing or usual),
+        absent=absent,
+        batch=batch,
+        seed=seed,
+        device=device,
+        allow_missing=allow_missing,
+    )
     with staged(out, command="eval", inputs=paths) as folder:
-        with progress_bar("samples") as progress:
-            task = progress.add_task("evaluating", total=len(dataset))
-            results = evaluation.evaluate(
-                weights,
-                dataset,
-                protocols=protocol or evaluation.PROTOCOLS,
-                missing=missing or usual,
-                absent=absent,
-                batch=batch,
-                seed=seed,
-                device=device,
-                allow_missing=allow_missing,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
+        plan = Plan(weights, data, how, out / META / "parts", fresh=fresh)
+        workers = Workers(jobs or ALL_CORES, ray) if jobs or ray else None
+        results, kept = _evaluated(plan, workers)
         evaluation.write(results, folder)
     table = Table(title=results.about.caption(), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("figure")
@@ -566,6 +604,8 @@ def evaluate(
         table.add_row(name, f"{100 * values[name]:.2f}")
     table.add_row("position prior (no sensor)", f"{100 * prior_miou(results):.2f}")
     err.print(table)
+    if kept:
+        err.say(f"{kept} of the recordings were done before")
     if own := of_subsets(sureness(results)):
         said = "calibrated" if results.about.calibrated else "not calibrated"
         errors = [100 * row.error for row in own]

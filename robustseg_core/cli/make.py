@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from robustseg_core.cli.options import ALL_CORES, RayAddress
 from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
 
@@ -53,12 +53,14 @@ def sim(
     ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes for a set; default: one per core.")
-    ] = os.cpu_count() or 1,
+    ] = ALL_CORES,
+    ray: RayAddress = "",
 ) -> None:
     """Drive through a simulated street: four sensors and the truth of every pixel, as a bag.
 
     [dim]Example:[/] robustseg sim drive.mcap --seconds 20 --seed 7 --condition night,rain
     """
+    from robustseg_core.jobs import Workers
     from robustseg_core.sim.produce import (
         Recipe,
         check_free,
@@ -79,7 +81,7 @@ def sim(
             simulate_splits(
                 split,
                 path,
-                jobs=jobs,
+                workers=Workers(jobs, ray),
                 on_drive=lambda done, total: progress.update(task, completed=done, total=total),
             )
         answer({"out": path})

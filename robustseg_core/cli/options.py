@@ -7,12 +7,13 @@ import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, not_installed
 
 if TYPE_CHECKING:
     from robustseg_core.faults import FaultSpec
@@ -36,6 +37,19 @@ def _known_device(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise RobustsegError(f"device is {name!r}; expected auto, cpu, cuda or cuda:N")
     return name
+
+
+def _known_cluster(address: str) -> str:
+    """The same; refused before torch is loaded, and so is a Ray that is not there.
+
+    Raises:
+        RobustsegError: no such address, or Ray is not installed.
+    """
+    if not re.fullmatch(r"(local|auto|(ray://)?[^\s/]+:\d+)?", address):
+        raise RobustsegError(f"ray is {address!r}; expected local, auto or HOST:PORT")
+    if address and find_spec("ray") is None:
+        raise RobustsegError(not_installed("ray"))
+    return address
 
 
 Bags = Annotated[list[Path], typer.Argument(metavar="BAG...", help=BAG_HELP)]
@@ -89,6 +103,7 @@ RayAddress = Annotated[
     typer.Option(
         "--ray",
         metavar="ADDRESS",
+        callback=_known_cluster,
         help="On a Ray cluster instead: `local`, `auto` or HOST:PORT; its nodes see recordings and "
         "--out under the same names (extra `cluster`).",
     ),

@@ -81,6 +81,7 @@ def robustness(
     expect_recordings([*(bags or []), *(healthy or [])])
     expect_weights(weights)
     from robustseg_core import config
+    from robustseg_core.jobs import Workers
     from robustseg_core.robustness.run import long_drives, run, simulated
     from robustseg_core.storage.output_folder import claimed
 
@@ -105,10 +106,10 @@ def robustness(
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        folder, extra = out / "drives", list(healthy or [])
-        drives = bags or simulated(folder, preset=preset, jobs=jobs, on_drive=show)
+        folder, extra, workers = out / "drives", list(healthy or []), Workers(jobs, ray)
+        drives = bags or simulated(folder, preset=preset, workers=workers, on_drive=show)
         if minutes:
-            extra += long_drives(folder, minutes, jobs=jobs, on_drive=show)
+            extra += long_drives(folder, minutes, workers=workers, on_drive=show)
         progress.update(task, completed=0, total=None, description="breaking")
         summary = run(
             drives,

@@ -161,6 +161,16 @@ class Dataset(ABC):
             len(self),
         )
 
+    def parts(self) -> list[Sequence[int]]:
+        """Samples that can be worked on apart from all others, each once and in order: those of one
+        recording. Here all of them are one part."""
+        return [range(len(self))]
+
+    def part_fingerprint(self, part: Sequence[int]) -> str:
+        """As `fingerprint`, of some samples; what else there is does not change it, where the
+        collection can tell."""
+        return digest(self.fingerprint(), list(part))
+
     @property
     def labelled(self) -> bool:
         """Whether samples have labels, as far as can be told without reading them all."""

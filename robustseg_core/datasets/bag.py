@@ -97,6 +97,14 @@ class BagDataset(Dataset):
         """That of the shards."""
         return self._shards.fingerprint()
 
+    def part_fingerprint(self, part: Sequence[int]) -> str:
+        """That of the shards."""
+        return self._shards.part_fingerprint(part)
+
+    def parts(self) -> list[Sequence[int]]:
+        """The samples of each recording."""
+        return self._shards.parts()
+
     @property
     def labelled(self) -> bool:
         """Whether any sample has a label."""

@@ -138,12 +138,22 @@ class Shards(Dataset):
 
     def fingerprint(self) -> str:
         """Sizes and checksums of all that is read, wherever the shards are."""
+        return self.part_fingerprint(range(len(self)))
+
+    def part_fingerprint(self, part: Sequence[int]) -> str:
+        """As `fingerprint`, of some samples alone."""
         used = [self._columns.index(name) for name in (*self.modalities, "label", "json")]
+        rows = self._use[list(part)]
         return digest(
             [self.size, self.modalities, self.encodings, self.classes],
-            [self._ids[row] for row in self._use],
-            self._members[self._use][:, used, 1:].tolist(),
+            [self._ids[row] for row in rows],
+            self._members[rows][:, used, 1:].tolist(),
         )
+
+    def parts(self) -> list[Sequence[int]]:
+        """The samples of each recording."""
+        recordings = self._where[self._use, 0]
+        return [np.flatnonzero(recordings == one).tolist() for one in np.unique(recordings)]
 
     @property
     def labelled(self) -> bool:

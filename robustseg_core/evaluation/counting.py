@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from robustseg_core.datasets import Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.forward import Forward
 from robustseg_core.evaluation.frames import WorstFrames
+from robustseg_core.evaluation.parts import Part
 from robustseg_core.evaluation.protocols import Trial, rounds
-from robustseg_core.evaluation.results import Group
-from robustseg_core.metrics import BINS, LEVELS, PositionPrior, kept, reliability
+from robustseg_core.evaluation.results import Group, tally
+from robustseg_core.metrics import BINS, LEVELS, PRIOR_GRID, PositionPrior, kept, reliability
 from robustseg_core.models.calibration import (
     mean_quality,
     on_levels,
@@ -85,6 +87,30 @@ class Counts:
                         frames.offer(samples[i], ids, counts)
             forward.forget_damaged()
 
+    def part(self, frames: WorstFrames) -> Part:
+        """All that was counted, with the confidence."""
+        assert self.sureness is not None, "it was asked for"
+        groups, sizes = tally(self.sizes)
+        trials, classes, sureness = len(self._trials), self._classes, self.sureness
+        counts = np.zeros((trials, classes, classes + 1), np.int64)
+        cells = np.zeros((PRIOR_GRID[0] * PRIOR_GRID[1], classes), np.int64)
+        bins, kept = sureness.nothing
+        return Part(
+            groups=groups,
+            sizes=sizes,
+            counts=_stacked(self.counts, groups, 1, counts),
+            blind=self.blind,
+            bins=_stacked(sureness.bins, groups, 1, bins),
+            kept=_stacked(sureness.kept, groups, 1, kept),
+            cells=_stacked(self.prior.cells, groups, 0, cells),
+            present=dict(self.present),
+            ids=tuple(self.ids),
+            unlabelled=self.unlabelled,
+            size=self.size,
+            label_size=self.label_size,
+            worst=frames.worst(),
+        )
+
     def _group(self, sample: Sample) -> Group:
         """Book the sample, and say where its counts go."""
         tags = sample.tags
@@ -131,6 +157,14 @@ class Sureness:
         self.kept: dict[Group, NDArray[np.int64]] = {}
         """Group -> (T, A, K, 2) pixels that keep their label, and right ones among them."""
 
+    @property
+    def nothing(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Bins and kept of a group in which nothing was counted."""
+        known, trials = self._spec.calibration, len(self._trials)
+        alphas = 0 if known is None else len(known.alphas)
+        kept = np.zeros((trials, alphas, len(self._spec.classes), 2), np.int64)
+        return np.zeros((trials, BINS, 3)), kept
+
     def wants(self, trial: int) -> bool:
         """Whether confidence is counted in that trial."""
         return self._trials[trial].others is None
@@ -140,17 +174,26 @@ class Sureness:
         subset = self._trials[trial].subset
         quality = {n: sample.quality.get(n, 1.0) for n in subset if n in sample.images}
         labels, table = truth.sureness(logits, temperature(self._spec, quality))
-        known, classes = self._spec.calibration, len(self._spec.classes)
         if group not in self.bins:
-            count, alphas = len(self._trials), 0 if known is None else len(known.alphas)
-            self.bins[group] = np.zeros((count, BINS, 3))
-            self.kept[group] = np.zeros((count, alphas, classes, 2), np.int64)
+            self.bins[group], self.kept[group] = self.nothing
         self.bins[group][trial] += reliability(table)
         trust = trust_of(self._spec, quality)
         if trust is not None:
             least = thresholds(trust, mean_quality(quality))
             self.kept[group][trial] += kept(table, least)
         return labels
+
+
+def _stacked(
+    found: Mapping[Any, NDArray[Any]],
+    groups: Sequence[Group],
+    axis: int,
+    nothing: NDArray[Any],
+) -> NDArray[Any]:
+    """The groups' arrays side by side along an axis; `nothing` of a group that has none."""
+    if not groups:
+        return np.stack([nothing], axis)[(slice(None),) * axis + (slice(0),)]
+    return np.stack([found.get(group, nothing) for group in groups], axis)
 
 
 class Truth:

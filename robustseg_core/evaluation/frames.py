@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -44,15 +44,26 @@ class WorstFrames:
             return
         score = float(iou(counts)[there].mean())
         scene = sample.tags.get("scene", "")
+        if self._makes_room(scene, score):
+            seen = picture(sample, self._encodings)
+            self._found[scene] = BadFrame(sample.id, scene, score, seen, sample.label, labels)
+
+    def add(self, frames: Iterable[BadFrame]) -> None:
+        """Keep those of these that are among the worst so far."""
+        for frame in frames:
+            if self._keep and self._makes_room(frame.scene, frame.score):
+                self._found[frame.scene] = frame
+
+    def _makes_room(self, scene: str, score: float) -> bool:
+        """Whether a frame is to be kept; the one that it replaces is gone then."""
         rival = self._found.get(scene)
         if rival is None and len(self._found) == self._keep:
             rival = max(self._found.values(), key=lambda frame: frame.score)
-        if rival is not None:
-            if score >= rival.score:
-                return
+        if rival is None:
+            return True
+        if score < rival.score:
             del self._found[rival.scene]
-        seen = picture(sample, self._encodings)
-        self._found[scene] = BadFrame(sample.id, scene, score, seen, sample.label, labels)
+        return score < rival.score
 
     def worst(self) -> tuple[BadFrame, ...]:
         """Worst first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -170,7 +169,7 @@ def for_each(
         so_far = sum(account["samples"] for account in done.values())
         on_progress((len(done) + len(failed) + share) / len(paths), so_far + samples)
 
-    few = replace(workers, jobs=min(workers.jobs, len(paths)))
+    few = workers.for_tasks(len(paths))
     with closing(each(job, paths, few, inline=partial(job, on_progress=show))) as outcomes:
         for outcome in outcomes:
             if outcome.result is None:

@@ -118,6 +118,7 @@ def adapt(
     *,
     student: Path | None = None,
     jobs: int = 1,
+    ray: str = "",
     on_stage: Callable[[str], None] = lambda name: None,
     on_progress: Report = lambda share, word: None,
 ) -> dict[str, Any]:
@@ -130,6 +131,7 @@ def adapt(
         how: options; None: all defaults.
         student: the checkpoint to begin with; None: the shipped one.
         jobs: processes that extract.
+        ray: address of a Ray cluster that labels and extracts instead, or `local`.
         on_stage: called with the name of each stage before it begins.
         on_progress: within the stage.
 
@@ -155,6 +157,7 @@ def adapt(
             params=plan.how.params,
             confidence_threshold=0.0,
             every=plan.every,
+            ray=ray,
             on_progress=lambda share, masks: on_progress(share, f"{masks} masks"),
         )
         on_stage("extracting")
@@ -171,6 +174,7 @@ def adapt(
                 encodings={k: dict(v) for k, v in plan.spec.encodings.items()},
             ),
             jobs=jobs,
+            ray=ray,
             on_progress=lambda share, samples: on_progress(share, f"{samples} samples"),
         )
         told = [

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def run_each(
     share = max(1, (max(2, os.cpu_count() or 2) - 1) // workers.jobs)
     threads = int(tree.get("cpu_threads") or 0) or (1 if workers.ray else share)
     plan = Plan(out, params, words, tuple(faults), seed, video, black_box, rerun, recipe, threads)
-    few = replace(workers, jobs=min(workers.jobs, len(paths)))
+    few = workers.for_tasks(len(paths))
     rows: dict[int, dict[str, Any]] = {}
     with closing(each(partial(run_one, plan), paths, few)) as outcomes:
         for outcome in outcomes:

@@ -14,7 +14,7 @@ import numpy as np
 from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
-from robustseg_core.jobs import Workers, each
+from robustseg_core.jobs import ALONE, Workers, each
 from robustseg_core.recording.run import check_streams, robot_for
 from robustseg_core.robustness import report, table
 from robustseg_core.robustness.case import Case
@@ -39,7 +39,7 @@ def simulated(
     seconds: float = SIM_SECONDS,
     preset: str = "default",
     seed: int = SIM_SEED,
-    jobs: int = 1,
+    workers: Workers = ALONE,
     on_drive: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """One drive for each of the five conditions; those that are there are kept.
@@ -51,14 +51,14 @@ def simulated(
         folder / f"{condition}.mcap": Recipe(seed + number, seconds, (condition,), preset)
         for number, condition in enumerate(CONDITIONS)
     }
-    return simulate_all(recipes, jobs=jobs, on_drive=on_drive)
+    return simulate_all(recipes, workers, on_drive=on_drive)
 
 
 def long_drives(
     folder: Path,
     minutes: float,
     *,
-    jobs: int = 1,
+    workers: Workers = ALONE,
     on_drive: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """Healthy driving in the five conditions, to be watched for false alarms; small cameras.
@@ -66,7 +66,7 @@ def long_drives(
     Args:
         folder: drives that are there are kept.
         minutes: in all, an equal share of each condition.
-        jobs: processes.
+        workers: who makes them; one drive is one task.
         on_drive: called with (drives done, drives in all).
 
     Raises:
@@ -78,7 +78,7 @@ def long_drives(
         )
         for number, condition in enumerate(CONDITIONS)
     }
-    return simulate_all(recipes, jobs=jobs, on_drive=on_drive)
+    return simulate_all(recipes, workers, on_drive=on_drive)
 
 
 def run(

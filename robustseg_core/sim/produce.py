@@ -6,8 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from pydantic import Field
 from robustseg_core.bag import BagWriter
 from robustseg_core.config import Strict, load
 from robustseg_core.errors import RobustsegError
+from robustseg_core.jobs import Workers, each
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.sim.rig import rig
 from robustseg_core.storage.budget import read_json
@@ -183,10 +183,10 @@ def simulate_splits(
     splits: Sequence[Path],
     folder: Path,
     *,
-    jobs: int,
+    workers: Workers,
     on_drive: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
-    """All drives of some splits, in parallel processes; those that are there are kept.
+    """All drives of some splits, each of them one task; those that are there are kept.
 
     Raises:
         RobustsegError: no such split, two splits that share a seed, or a drive that failed.
@@ -202,26 +202,39 @@ def simulate_splits(
         for split, rows in recipes.items()
         for recipe in rows
     }
-    return simulate_all(work, jobs=jobs, on_drive=on_drive)
+    return simulate_all(work, workers, on_drive=on_drive)
 
 
 def simulate_all(
     work: Mapping[Path, Recipe],
+    workers: Workers,
     *,
-    jobs: int,
     on_drive: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
-    """Drives in parallel processes, each where its key says; those that are there are kept.
+    """Drives, each where its key says and each one task; those that are there are kept.
+
+    One that fails does not stop the others.
 
     Raises:
-        RobustsegError: a drive failed.
+        RobustsegError: drives that failed, after all were tried.
     """
-    with ProcessPoolExecutor(max_workers=jobs) as pool:
-        running = [pool.submit(simulate, path, recipe) for path, recipe in work.items()]
-        for done, future in enumerate(as_completed(running), 1):
-            future.result()
-            on_drive(done, len(running))
+    tasks = list(work.items())
+    failed: dict[int, str] = {}
+    with closing(each(_simulate_one, tasks, workers.for_tasks(len(tasks)))) as outcomes:
+        for done, outcome in enumerate(outcomes, 1):
+            if outcome.error:
+                failed[outcome.number] = outcome.error
+            on_drive(done, len(tasks))
+    if failed:
+        number, text = min(failed.items())
+        more = f"{len(failed)} of {len(tasks)} drives failed, the others are kept; "
+        raise RobustsegError(text if len(tasks) == 1 else f"{more}{tasks[number][0]}: {text}")
     return list(work)
+
+
+def _simulate_one(task: tuple[Path, Recipe]) -> bool:
+    simulate(*task)
+    return True
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from robustseg_core.cli.main import app
+from robustseg_core.cli.terminal import guarded
 from support.programs import run_program
 
 pytestmark = pytest.mark.slow
@@ -53,3 +57,27 @@ def test_what_is_not_there_is_said_before_torch_is_loaded(what, tmp_path):
     assert code == 2 and said.startswith("error: ") and loaded == []
     assert "nothere" in said or "shards/study_train" in said
     assert not (tmp_path / "out").exists()
+
+
+ON_A_CLUSTER = {
+    "run": ["run", "nothere.mcap"],
+    "extract": ["extract", "nothere.mcap", "--out", "out"],
+    "label": ["label", "nothere.mcap", "--weights", "nothere.safetensors", "--out", "out"],
+    "eval": ["eval", "nothere.safetensors", "shards"],
+    "robustness": ["robustness", "nothere.mcap"],
+    "adapt": ["adapt", "nothere.mcap", "--teacher", "nothere", "--out", "out"],
+    "sim": ["sim", "out", "--split", "nothere.yaml"],
+}
+
+
+@pytest.mark.parametrize("what", ON_A_CLUSTER)
+def test_a_cluster_that_cannot_be_is_said_first(what, monkeypatch, capsys):
+    """Every command has the same `--ray`."""
+    for address, told in (
+        ("auto", "ray is not installed; pip install 'robustseg[cluster]'"),
+        ("here", "ray is 'here'; expected local, auto or HOST:PORT"),
+    ):
+        monkeypatch.setitem(sys.modules, "ray", None)
+        words = [*ON_A_CLUSTER[what], "--ray", address]
+        assert guarded(lambda words=words: app(words)) == 2
+        assert told in " ".join(capsys.readouterr().err.split())

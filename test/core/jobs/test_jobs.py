@@ -12,7 +12,8 @@ from contextlib import closing
 import pytest
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.jobs import KILLED, Workers, each, results
+from robustseg_core.jobs import KILLED, Workers, _there, each, results
+from robustseg_core.version import __version__
 from support.chores import chore
 
 pytestmark = pytest.mark.slow
@@ -82,21 +83,8 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
         list(each(chore, [("", 1)], Workers(ray="local")))
 
 
-@pytest.mark.filterwarnings("ignore")
-class TestCluster:
-    """On a Ray cluster that is started here."""
-
-    def test_tasks_are_done_there_and_fail_for_themselves(self, tmp_path):
-        pytest.importorskip("ray")
-        tasks = [("", 1), ("fail", 2), ("die", 3), (f"die once in {tmp_path}", 4)]
-        assert outcomes(tasks, Workers(jobs=2, ray="local")) == {
-            0: 1,
-            1: "number 2 cannot be done",
-            2: KILLED,
-            3: 16,
-        }
-
-    def test_a_cluster_that_is_not_there_is_one_sentence(self):
-        pytest.importorskip("ray")
-        with pytest.raises(RobustsegError, match="no Ray cluster at 'nowhere:1'"):
-            list(each(chore, [("", 1)], Workers(ray="nowhere:1")))
+def test_a_node_with_another_version_does_nothing():
+    """Its results would be said to be of ours."""
+    outcome = _there(os.getcwd(), "9.9.9", chore, 3, ("", 1))
+    assert outcome.number == 3 and outcome.result is None
+    assert f"has robustseg {__version__}, and 9.9.9 was started; install" in outcome.error

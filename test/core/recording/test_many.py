@@ -80,15 +80,3 @@ def test_the_command_ends_with_2_and_shows_all(bags, weights, tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "1 of 3 recordings failed" in said and "empty: " in said and "coverage, %" in said
     assert (tmp_path / "a" / "report.html").exists() and not (tmp_path / "a/overlay.webm").exists()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_on_a_cluster_killed_and_started_again_it_does_none_twice(bags, weights, tmp_path):
-    """What an interrupted run has done is there; the cluster does the rest, and then nothing."""
-    pytest.importorskip("ray")
-    options = {"out": tmp_path, "overrides": [f"weights={weights}"]}
-    run_each(bags[:1], workers=Workers(), **options)
-    cluster = Workers(jobs=2, ray="local")
-    assert made(run_each(bags, workers=cluster, **options)) == [False, True, True]
-    table = run_each(bags, workers=cluster, **options)
-    assert [row["made"] for row in table["runs"] if not row["error"]] == [False, False]

@@ -25,6 +25,7 @@ from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.points import decode_points
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
+from robustseg_core.jobs import Workers
 from robustseg_core.recording.survey import survey
 from robustseg_core.sim.drive import street_m
 from robustseg_core.sim.layout import plan
@@ -278,11 +279,11 @@ def test_the_shipped_splits_never_overlap():
 def test_a_split_is_made_in_parallel_and_kept(tmp_path):
     split = tmp_path / "few.yaml"
     split.write_text("first_seed: 5\ndrives: 2\nseconds: 0.2\npreset: tiny\n")
-    paths = simulate_splits([split], tmp_path / "out", jobs=2)
+    paths = simulate_splits([split], tmp_path / "out", workers=Workers(jobs=2))
     assert [p.name for p in paths] == ["few_00005.mcap", "few_00006.mcap"]
     stamps = [p.stat().st_mtime_ns for p in paths]
     assert all(len(messages(p, TOPICS["rgb"])) == 2 for p in paths)
-    simulate_splits([split], tmp_path / "out", jobs=2)
+    simulate_splits([split], tmp_path / "out", workers=Workers(jobs=2))
     assert [p.stat().st_mtime_ns for p in paths] == stamps
 
 
