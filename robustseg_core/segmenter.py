@@ -333,7 +333,7 @@ class Segmenter:
                 return None
             decoded_ns = self._stopwatch_ns()
             bundle, used, absent = self._encode(match, now_ns)
-            bundle, used = self._compare(bundle, used, absent)
+            bundle, used = self._compare(match, bundle, used, absent)
         encoded_ns = self._stopwatch_ns()
         if not bundle.frames:
             self.lost += 1
@@ -529,15 +529,26 @@ class Segmenter:
         return [self._encoders[kind].merge(newest, self.intake.view, match.stamp_ns)]
 
     def _compare(
-        self, bundle: Bundle, used: tuple[str, ...], absent: dict[str, Finding]
+        self,
+        match: Match[Reading],
+        bundle: Bundle,
+        used: tuple[str, ...],
+        absent: dict[str, Finding],
     ) -> tuple[Bundle, tuple[str, ...]]:
         """The bundle without who is proven wrong; who is merely suspected counts for less."""
         if not self.config.health.compare:
             self.crosscheck.reset()
             self.intake.compared({})
             return bundle, used
-        _, cell_deg = self.intake.view.cells(step_of(self.spec.size))
-        self.crosscheck.look(bundle.frames, bundle.stamp_ns, cell_deg)
+        view = self.intake.view
+        _, cell_deg = view.cells(step_of(self.spec.size))
+        known = {  # of others nobody knows where they look
+            kind_of(name)
+            for name in used
+            if view.located(name, match.items[name][-1].payload.frame_id)
+        }
+        looked = {kind: frame for kind, frame in bundle.frames.items() if kind in known}
+        self.crosscheck.look(looked, bundle.stamp_ns, cell_deg)
         findings = self.crosscheck.findings
         streams = self.streams
         self.intake.compared({n: findings[kind_of(n)] for n in streams if kind_of(n) in findings})

@@ -360,6 +360,13 @@ class View:
         moves = self._moving_route(modality, strip(frame_id))
         return bool(moves) or self._pose_of(modality, frame_id) is not None
 
+    def located(self, modality: str, frame_id: str) -> bool:
+        """Whether it is known where in the view a sensor looks: from its very place, or from one
+        that a calibrated view is joined to. Others are taken to see just what the camera sees."""
+        if strip(frame_id) == self.frame_id:
+            return True
+        return self.calibration is not None and self.joined(modality, frame_id)
+
     def view_from(
         self, modality: str, frame_id: str, at: Moment | None = None
     ) -> NDArray[np.float64]:

@@ -33,6 +33,8 @@ _FELL = 0.25
 """Of how much structure is left everywhere, a block that fell silent has less."""
 _IMPULSE = 48
 """Gray levels by which an impulse stands out on both sides."""
+_COVER = 0.5
+"""Share of the limit from which a cover explains what else is lost."""
 _COLORED = 0.05
 """Of the light; a loss of less color would not be seen."""
 _LIT = 20.0
@@ -202,13 +204,13 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         dim = self._dim(look)
         lost = self._lost(silent, look)
         dulled = 1 - lines.sharpness / self._sharpness.value if self._sharpness.known else 0.0
-        seen = max(lost.badness, dim.badness) <= 1
+        seen = max(lost.badness / _COVER, dim.badness) <= 1
         # A cover is smooth, of course, and so is the dark; out of focus, dark and bright mix.
         blur = self._blur(lines, look, dulled) if seen else ()
         sharp = dulled <= self.limits.blur_sharpness / 2
         chroma = _chroma(sample, mean)
         doubts = [
-            dim,
+            *([dim] if lost.badness <= 1 else []),  # what covers the lens darkens it
             *([self._hazy(look)] if sharp else []),
             lost,
             self._soiled(look),
