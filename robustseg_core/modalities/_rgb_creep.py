@@ -29,6 +29,8 @@ _DARK = 0.05
 """Share of the pixels that are darker than what is called the dark of an image."""
 _QUICK, _SLOW = 1 / 15, 1 / 3000
 """Weights of the newest image in how much a pixel changes now, and usually."""
+_STAYS = 1 / 45
+"""Weight of the newest image in how much of the image stands."""
 _SETTLED = 60
 """Images after which it is known how much a pixel changes."""
 _MOVES = 3.0
@@ -72,6 +74,7 @@ class Creep:
         self._mean: NDArray[np.float32] | None = None
         self._now = self._usual = np.zeros(0, np.float32)
         self._images = 0
+        self._soil = 0.0
         self._looks: NDArray[np.float64] | None = None
         self._seen = np.zeros(3)
         """Of the newest image: mean, deviation, dark, ..."""
@@ -140,7 +143,8 @@ class Creep:
             stands[np.logical_and.accumulate(stands | ~moves, axis=0)] = False
             soiled = float(stands.mean())
         self._usual += slow * (away - self._usual)
-        return soiled
+        self._soil += _STAYS * (soiled - self._soil)  # a lorry ahead stands for a while as well
+        return self._soil
 
 
 def _dark(gray: NDArray[np.uint8]) -> float:
