@@ -29,7 +29,7 @@ _DARK = 0.05
 """Share of the pixels that are darker than what is called the dark of an image."""
 _QUICK, _SLOW = 1 / 15, 1 / 3000
 """Weights of the newest image in how much a pixel changes now, and usually."""
-_STAYS = 1 / 45
+_STAYS = 1 / 50
 """Weight of the newest image in how much of the image stands."""
 _SETTLED = 60
 """Images after which it is known how much a pixel changes."""
