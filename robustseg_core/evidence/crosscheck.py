@@ -85,7 +85,7 @@ below either weighs, and at most."""
 AGREED, DISAGREED = 0.8, 0.7
 """Share of distances that agree where sensors have one scale, and do not where they have two."""
 HAZIEST = 0.6
-"""However thick the fog, so much of both is asked."""
+"""Who usually agrees in a smaller share than this does not see less of one world, but another."""
 RANGES = 4
 """Looks before and after, of which the road's distance tells whose distances have leapt."""
 
@@ -127,9 +127,9 @@ class _Pair:
     @property
     def _level(self) -> float:
         """What the two agree at best, beside two in clear air: fog takes its share."""
-        if self.looks < SETTLED:
+        if self.looks < SETTLED or self.usual_share < HAZIEST:
             return 1.0
-        return min(max(self.usual_share / AGREE, HAZIEST), 1.0)
+        return min(self.usual_share / AGREE, 1.0)
 
     @property
     def here(self) -> float:
