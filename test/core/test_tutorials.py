@@ -44,7 +44,9 @@ ELSEWHERE = {
     r".*\b(true|student)\.safetensors": "wants a student of the reader's",
     r"robustseg run street\.mp4": "a video of the reader's; test/core/bag/test_pictures.py",
     r"robustseg explain fault_2026": "a robot's file; docs/specs/black_box.md makes one",
-    r"(NUMBA_\w+=\S+ )*python (test/fuzz|test/bench|training)/": "up to hours; test/fuzz has short ones",
+    r"(NUMBA_\w+=\S+ )*python (test/fuzz|test/bench|training)/": (
+        "up to hours; test/fuzz has short ones"
+    ),
     r"(official|for|robustseg eval \$name|done)\b": "wants published files",
 }
 """How a line begins that is not run here -> why, and who runs it."""
