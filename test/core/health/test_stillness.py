@@ -21,7 +21,7 @@ ALL = np.ones(SIZE, bool)
 )
 def test_columns_or_rows_that_stand_are_told_by_their_share(begin, wide, rows, seed) -> None:
     rng, stillness = np.random.default_rng(seed), Stillness()
-    begin = begin * SIZE[0] // SIZE[1] if rows else begin
+    begin = begin // 2 if rows else begin  # of 12 rows, or 20 columns
     part = np.s_[begin : begin + wide] if rows else np.s_[:, begin : begin + wide]
     for k in range(2 * SETTLED):
         changed = np.ones(SIZE, bool)
