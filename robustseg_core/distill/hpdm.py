@@ -101,9 +101,9 @@ class Hpdm(Distiller):
 
         Draws from `lesson.generator` once, whatever the order of the rows; not for `same`.
         """
-        mine, its, pairing = lesson.student, lesson.teacher, self.options.pairing
+        student, teacher, pairing = lesson.student, lesson.teacher, self.options.pairing
         if pairing == "same":
-            return slice(None), table(its, lesson)[mine.sample, mine.modality]
+            return slice(None), table(teacher, lesson)[student.sample, student.modality]
         if pairing == "legacy_random":
-            return drawn(its, mine, lesson, replacement=True), slice(None)
-        return slice(None), drawn(mine, its, lesson, replacement=pairing == "random")
+            return drawn(teacher, student, lesson, replacement=True), slice(None)
+        return slice(None), drawn(student, teacher, lesson, replacement=pairing == "random")

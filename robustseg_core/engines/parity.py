@@ -78,7 +78,7 @@ class Parity:
 
 def noise(spec: ModelSpec, count: int, *, seed: int = 0) -> Sequence[Bundle]:
     """Bundles of random numbers, all sensors in each, for who has no drive."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     return [
         Bundle(
             k,
@@ -86,8 +86,8 @@ def noise(spec: ModelSpec, count: int, *, seed: int = 0) -> Sequence[Bundle]:
                 name: Frame(
                     name,
                     k,
-                    dice.normal(size=(spec.channels_of(name), *spec.size)).astype(np.float32),
-                    float(dice.uniform(0.2, 1)),
+                    rng.normal(size=(spec.channels_of(name), *spec.size)).astype(np.float32),
+                    float(rng.uniform(0.2, 1)),
                 )
                 for name in spec.modalities
             },

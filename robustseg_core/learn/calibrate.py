@@ -254,9 +254,9 @@ class _Views:
 
     def _broken(self, place: int, sample: Sample) -> Sample:
         assert self.damage is not None
-        dice = np.random.default_rng([self.seed, place])
+        rng = np.random.default_rng([self.seed, place])
         images, done = corrupt(
-            sample.images, dice, self.damage, encodings=self.data.encodings or self.spec.encodings
+            sample.images, rng, self.damage, encodings=self.data.encodings or self.spec.encodings
         )
         told = {name: found.quality for name, found in done.items()}
         return replace(sample, images=images, quality={**sample.quality, **told})
@@ -269,8 +269,8 @@ def _temperatures(views: _Views, tell: Callable[[int], None]) -> tuple[dict[str,
     for seen in views.all(tell):
         if not seen.truth.labelled:
             continue
-        dice = np.random.default_rng([views.seed, seen.sample, 1])
-        places = dice.integers(seen.truth.labelled, size=each)
+        rng = np.random.default_rng([views.seed, seen.sample, 1])
+        places = rng.integers(seen.truth.labelled, size=each)
         logits, ids = seen.truth.at(seen.logits, places)
         ailing = torch.full((each,), 1 - seen.quality)
         well = seen.quality >= WELL

@@ -157,8 +157,8 @@ class LearningTeacher(Tutor):
         features = network.encode(rows, modality)
         seen = Prediction(rows[:0], features, sample, modality)  # no logits yet
         count, modalities = alive.shape
-        classes, dice = len(network.spec.classes), torch.Generator()
-        lesson = Lesson(seen, seen, count, modalities, classes, batch.label, dice)
+        classes, generator = len(network.spec.classes), torch.Generator()
+        lesson = Lesson(seen, seen, count, modalities, classes, batch.label, generator)
         held = distill.held(seen, lesson)
         fused = network.fuse(held, sample, modality, batch=len(alive))
         return Prediction(network.decode(fused), features, sample, modality, fused)

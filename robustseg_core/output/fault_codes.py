@@ -16,8 +16,8 @@ from robustseg_core.types import Fault, Finding, Health, State
 LONGEST_CODE = 64
 WARN, ERROR = 1, 2
 """`SEVERITY_WARN` and `SEVERITY_ERROR` of `ros2_medkit_msgs/msg/Fault`."""
-_WANTED = (Fault.DISABLED, Fault.ACKNOWLEDGED)
-"""What people did."""
+WANTED = (Fault.DISABLED, Fault.ACKNOWLEDGED)
+"""What people did need not be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class FaultCodes:
         now: dict[str, FaultReport] = {}
         for name, health in healths.items():
             found = health.findings[0] if health.findings else None
-            if found is None or found.fault in _WANTED or not _fails(health.state, found):
+            if found is None or found.fault in WANTED or not _fails(health.state, found):
                 continue
             severity = WARN if health.state.usable else ERROR
             code = code_of(name, found.fault)

@@ -20,6 +20,7 @@ from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report, rerun_file
+from robustseg_core.output.fault_codes import WANTED
 from robustseg_core.output.reasons import UNFIT, PauseLog
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
@@ -42,7 +43,7 @@ from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.segmenter import UNTRAINED, Segmenter, engine_of, weights_file
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
-from robustseg_core.types import SECOND, Fault, LabelMap, Reasons, sentence, streams_of
+from robustseg_core.types import SECOND, LabelMap, Reasons, sentence, streams_of
 
 CAMERAS = "cameras"
 """Folder of the results of each of several cameras."""
@@ -575,10 +576,6 @@ def _account(
         },
         "novelty": {name: round(peak, 2) for name, peak in segmenter.novelty.peaks.items()},
     }
-
-
-WANTED = (Fault.DISABLED, Fault.ACKNOWLEDGED)
-"""Who left a sensor out by its mode need not be told."""
 
 
 def notices(bag: Bag, segmenter: Segmenter, unused: Reasons) -> list[str]:

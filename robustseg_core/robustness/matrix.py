@@ -200,8 +200,8 @@ MATRIX: tuple[Row, ...] = (
          see="test/core/codecs/test_decode_points.py::test_every_layout_reads_as_a_slow_reader_reads_it"),
     _row(29, "LiDAR sector blocked, rings dead, covered", "DEGRADED; DEAD if all is gone", "1 s",
          _on(["lidar"], "sector", **DOUBTED), _on(["lidar"], "rings", **DOUBTED),
-         _on(["lidar"], "sector(start_deg=-90,width_deg=180)",  # all that the camera sees of it
-             **{**DOUBTED, "bit": Bit.OUT},
+         _on(["lidar"], "sector(start_deg=-90,width_deg=180)",  # nothing is left for the camera
+             **{**DOUBTED, "bit": Bit.EITHER},
              may=frozenset({Fault.COVERED, Fault.SPARSE_CLOUD, Fault.OUTSIDE})),
          _on(["lidar"], "sector(width_deg=360)", bit=Bit.OUT, within=Limit(seconds=1.0),
              reaches=State.DEAD, finds=frozenset({Fault.EMPTY_CLOUD, Fault.SPARSE_CLOUD}))),

@@ -24,10 +24,10 @@ from robustseg_core.robustness.perform import Options, Task, fits, perform, spec
 from robustseg_core.robustness.proofs import named_tests, prove
 from robustseg_core.robustness.score import labels
 from robustseg_core.sim.produce import Recipe, simulate_all
+from robustseg_core.sim.weather import CONDITIONS
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.version import __version__
 
-CONDITIONS = ("clear", "cloud", "fog", "rain", "night")
 SIM_SECONDS = 7.0
 SIM_SEED, LONG_SEED = 4100, 4200
 """Of the first simulated drives; no study's training drive has it."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.bag import BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET
+from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim import generator
@@ -345,7 +346,7 @@ def _earlier(logged: Logged, by_s: float) -> Logged:
     topic, kind, message, log_ns = logged
     by_ns = round(by_s * SECOND)
     stamp = message.header.stamp
-    stamp_ns = stamp.sec * SECOND + stamp.nanosec - by_ns
+    stamp_ns = nanoseconds(stamp) - by_ns
     told = replace(
         message.header, stamp=replace(stamp, sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
     )
