@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
+
+from robustseg_core.health.content import Statistic
+from robustseg_core.types import Fault
 
 PURE = 0.9
 """Share of a column's cells, or of a row's, that stand still where it does, or change."""
@@ -50,3 +55,20 @@ class Stillness:
         self._messages = self._messages + 1 if same else int(part is not None)
         self._part = part
         return float(part[:-1].mean()) if part is not None and self._messages >= SETTLED else 0.0
+
+
+def stuck(share: float, limit: float, what: str) -> Statistic:
+    """STUCK in part; `limit` is `still_share` of the sensor.
+
+    Args:
+        share: of `what` that stands still.
+        limit: from which on it is a doubt.
+        what: "image", or "turn".
+    """
+    text = partial(
+        "{:.0%} of the {} stands still while the rest changes, limit {:.0%}".format,
+        share,
+        what,
+        limit,
+    )
+    return Statistic("still_share", Fault.STUCK, share / limit, text)

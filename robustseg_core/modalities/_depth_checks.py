@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
 from robustseg_core.health.coverage import Coverage, soiled
-from robustseg_core.health.stillness import Stillness
+from robustseg_core.health.stillness import Stillness, stuck
 from robustseg_core.types import Fault
 
 _LINES = 60
@@ -204,19 +204,14 @@ class DepthCheck(ContentCheck[NDArray[np.float32]]):
     def _still(self, sample: NDArray[np.float32], valid: NDArray[np.bool_]) -> Statistic:
         """A driver's buffer of which a part is not written any more."""
         before, self._sample = self._sample, sample
-        share, limit = 0.0, self.limits.still_share
+        share = 0.0
         size = min(_TILES[0], valid.shape[1]), min(_TILES[1], valid.shape[0])
         if before is not None:
             changed = (valid & (sample != before)).astype(np.float32)
             known = cv2.resize(valid.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             moved = cv2.resize(changed, size, interpolation=cv2.INTER_AREA)
             share = self._stillness.share(np.atleast_2d(moved) > 0, np.atleast_2d(known) >= _SPEAKS)
-        text = partial(
-            "{:.0%} of the image stands still while the rest changes, limit {:.0%}".format,
-            share,
-            limit,
-        )
-        return Statistic("still_share", Fault.STUCK, share / limit, text)
+        return stuck(share, self.limits.still_share, "image")
 
     def _holes(self, valid: NDArray[np.bool_], share: float) -> Iterator[Statistic]:
         limits, before = self.limits, self._before

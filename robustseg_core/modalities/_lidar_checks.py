@@ -13,7 +13,7 @@ from robustseg_core.codecs.points import Cloud
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
 from robustseg_core.health.coverage import Coverage, soiled
-from robustseg_core.health.stillness import PURE, Stillness
+from robustseg_core.health.stillness import PURE, Stillness, stuck
 from robustseg_core.types import Fault
 
 _SAMPLE = 12_000
@@ -303,7 +303,7 @@ class LidarCheck(ContentCheck[Cloud]):
         chosen = np.flatnonzero((words[:, 0] * np.int32(73856093) >> 16) & _HASHED == 0)
         hashed = words[chosen].astype(np.int64) @ np.array([73856093, 19349663, 83492791])
         before, self._before = self._before, hashed
-        share, limit = 0.0, self.limits.still_share
+        share = 0.0
         if before is not None and hashed.size:
             turn = np.arctan2(xyz[chosen, 1], xyz[chosen, 0]) / (2 * np.pi) + 0.5
             column = np.minimum((turn * _TURN).astype(np.intp), _TURN - 1)
@@ -313,12 +313,7 @@ class LidarCheck(ContentCheck[Cloud]):
             between = speaks & ~stands & (same > (1 - PURE) * known)
             if np.count_nonzero(between) <= _EDGES:  # a scene in which something moves has more
                 share = self._stillness.share(~stands[None], (speaks & ~between)[None])
-        text = partial(
-            "{:.0%} of the turn stands still while the rest changes, limit {:.0%}".format,
-            share,
-            limit,
-        )
-        return Statistic("still_share", Fault.STUCK, share / limit, text)
+        return stuck(share, self.limits.still_share, "turn")
 
     def _rough(self, noise: float | None) -> Iterator[Statistic]:
         if noise is None or not self._noise.known:

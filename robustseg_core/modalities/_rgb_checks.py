@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field
 from robustseg_core.config import FIXED, LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, below
 from robustseg_core.health.coverage import soiled
+from robustseg_core.health.stillness import stuck
 from robustseg_core.modalities._rgb_creep import RARELY, Creep, Look, structure
 from robustseg_core.modalities._rgb_steps import Steps
 from robustseg_core.types import Fault
@@ -399,12 +400,7 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
             badness = ratio / limits.exchange_ratio
             yield Statistic("exchange_ratio", Fault.DISCOLORED, badness, text)
         if share := self._steps.still(sample, silent >= limits.one_color_std):
-            text = partial(
-                "{:.0%} of the image stands still while the rest changes, limit {:.0%}".format,
-                share,
-                limits.still_share,
-            )
-            yield Statistic("still_share", Fault.STUCK, share / limits.still_share, text)
+            yield stuck(share, limits.still_share, "image")
 
 
 class _Lines:
