@@ -77,8 +77,7 @@ def modality_of(candidate: Candidate) -> str | None:
 
 def takers(kind: str) -> dict[str, type[Modality]]:
     """The modalities that have messages of this type, by rank."""
-    known = {name: modalities.load(name) for name in modalities.ranked()}
-    return {name: m for name, m in known.items() if kind in m.messages}
+    return {name: m for name, m in modalities.usable().items() if kind in m.messages}
 
 
 def rank(candidates: Iterable[Candidate]) -> dict[str, list[str]]:

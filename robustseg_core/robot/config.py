@@ -24,7 +24,7 @@ from robustseg_core.config import (
 )
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera
-from robustseg_core.modalities import limits_of, load, ranked
+from robustseg_core.modalities import limits_of, load, ranked, usable
 from robustseg_core.strict import Misfit, within
 from robustseg_core.types import LONGEST_NAME, kind_of, name_of
 
@@ -309,7 +309,7 @@ class RobotConfig(Strict):
         with within(*path):
             if load(source).ranges and source == kind_of(source):
                 return self
-        known = " or ".join(name for name in ranked() if load(name).ranges)
+        known = " or ".join(name for name, kind in usable().items() if kind.ranges)
         raise Misfit(f"points.source: {source!r} knows no distances; give {AUTO}, {known}", path)
 
     @model_validator(mode="after")
