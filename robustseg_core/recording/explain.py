@@ -162,7 +162,7 @@ def _account(path: Path, story: Story, result: Result) -> dict[str, Any]:
         "states": result.states,
         "differences": len(result.differences),
         "first_difference": None if first is None else str(first),
-        "verdict": verdict(result),
+        "conclusion": conclusion(result),
         "faults": [_strike(one, story) for one in story.fault.head.get("faults", [])],
         "changes": changes(story),
         "findings": findings(story),
@@ -170,7 +170,7 @@ def _account(path: Path, story: Story, result: Result) -> dict[str, Any]:
     }
 
 
-def verdict(result: Result) -> str:
+def conclusion(result: Result) -> str:
     """One sentence: whether it was reproduced."""
     counted = f"{result.decisions} decisions and {result.states} looks at the sensors' states"
     if (first := result.first) is None:

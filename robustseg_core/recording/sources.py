@@ -41,7 +41,7 @@ def guessed(robot: RobotConfig, candidates: Iterable[Candidate]) -> tuple[RobotC
         told = f"streams.{name}.topic is auto"
         if not found:
             notices.append(f"{told}, and no topic looks like {name}; it is left out")
-        elif others := _rivals(found):
+        elif others := _as_likely(found):
             notices.append(f"{told}: {found[0]} is taken, it could be {', '.join(others)} as well")
     if not any(topic for topic in {**robot.topics, **topics}.values()):
         shown = ", ".join(sorted(one.topic for one in known)[:MOST_NAMED]) or "none"
@@ -59,7 +59,7 @@ def undecided(robot: RobotConfig, candidates: Iterable[Candidate]) -> dict[str, 
     by_topic = {one.topic: one for one in known}
     ranked, tied = rank(known), dict[str, list[str]]()
     for name in wants_guess(robot):
-        found = [ranked[name][0], *_rivals(ranked[name])] if ranked.get(name) else []
+        found = [ranked[name][0], *_as_likely(ranked[name])] if ranked.get(name) else []
         scores = {topic: score_of(name, by_topic[topic]) for topic in found}
         best = [topic for topic in found if scores[topic] == scores[found[0]]]
         if len(best) > 1:
@@ -92,7 +92,7 @@ def transported(
     return (_with_topics(robot, topics, ()) if topics else robot), notices
 
 
-def _rivals(found: list[str]) -> list[str]:
+def _as_likely(found: list[str]) -> list[str]:
     """The others that are no siblings of the first."""
     return [topic for topic in found[1:] if base_of(topic)[0] != base_of(found[0])[0]][:MOST_NAMED]
 
