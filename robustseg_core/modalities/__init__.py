@@ -12,15 +12,17 @@ from typing import Any
 from robustseg_core import plugins
 from robustseg_core.config import Strict
 from robustseg_core.errors import RobustsegError, not_installed
-from robustseg_core.modalities._base import Modality
+from robustseg_core.modalities._base import Content, Modality
 from robustseg_core.modalities._corruptions import ANY, Corruption
 from robustseg_core.types import LONGEST_NAME, kind_of
 
 __all__ = [
+    "Content",
     "Corruption",
     "Modality",
     "available",
     "channels_of",
+    "content_of",
     "corruptions_of",
     "limits_of",
     "load",
@@ -108,6 +110,14 @@ def unfed(name: str, options: Mapping[str, Any]) -> str:
         form = str(options["representation"])[:LONGEST_NAME]
         return f"the network learned from its data set's own pictures ({form}), no sensor's"
     return ""
+
+
+def content_of(name: str) -> Content | None:
+    """What the messages of a modality hold, as it declares; None: nobody knows."""
+    content: Content | None = None
+    if kind_of(name) in available():
+        content = _declared(name, "content", None)
+    return content
 
 
 def corruptions_of(name: str) -> dict[str, Corruption]:

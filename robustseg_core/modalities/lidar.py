@@ -45,6 +45,7 @@ class Lidar(Modality):
     rank: ClassVar = 4
     initial: ClassVar = "L"
     messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
+    content: ClassVar = "points"
     needs_view: ClassVar = True
     merges: ClassVar = True
     ranges: ClassVar = True

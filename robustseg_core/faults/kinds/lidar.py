@@ -94,7 +94,7 @@ def mirrored(points: Points) -> Any:
 
 
 class _CloudFault(FaultModel):
-    modalities: ClassVar = ("lidar",)
+    contents: ClassVar = ("points",)
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with other points."""

@@ -77,6 +77,13 @@ def test_it_has_parameters_and_a_place_in_robot_yaml(channels):
 
 def test_it_can_be_broken_in_messages_and_in_training(channels):
     assert {"off", "stuck", "offset", "garbage"} <= set(faults_of("radar"))
+    assert {"misaligned", "fouling", "half_frozen", "sector"} <= set(faults_of("radar"))
+    assert "swapped_channels" not in faults_of("radar")
+    for fault in sorted({"misaligned", "fouling", "mirrored", "wrong"}):
+        spec = parse_fault(f"radar:{fault}{'(minutes=0)' if fault == 'fouling' else ''}")
+        broken = Injector([spec], topics={"radar": "/r"}, start_ns=0)
+        (sent,) = broken.feed("/r", radar.message(SECOND), 0)
+        assert not broken.refused and bytes(sent.message.data) != bytes(radar.message(SECOND).data)
     injector = Injector([parse_fault("radar:off@1")], topics={"radar": "/r"}, start_ns=0)
     assert injector.feed("/r", object(), 0) and not injector.feed("/r", object(), 2 * SECOND)
     known = set(corrupt.available("radar"))
