@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from robustseg_core import modalities
+from robustseg_core.codecs.message_types import CAMERA_INFO
 from robustseg_core.config import AUTO
 from robustseg_core.errors import RobustsegError
-from robustseg_core.recording.guess import CAMERA_INFO, Candidate, camera_info_of, rank, score_of
+from robustseg_core.recording.guess import Candidate, camera_info_of, rank, score_of
 from robustseg_core.robot.config import RobotConfig, base_of
 from robustseg_core.robot.topics import changing, choose, contradiction, spellings
 

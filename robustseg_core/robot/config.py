@@ -28,7 +28,6 @@ from robustseg_core.modalities import limits_of, load, ranked, usable
 from robustseg_core.strict import Misfit, within
 from robustseg_core.types import LONGEST_NAME, kind_of, name_of
 
-IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
 """Parameters that a file for `ros2 launch` may hold beside the robot's."""
 

@@ -20,19 +20,11 @@ from robustseg_core.models.network import Network, PackedNetwork
 from robustseg_core.models.subsets import subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 every_architecture = pytest.mark.parametrize("name", architectures.available())
 SIZE = (64, 64)
 MIXED = torch.tensor([[1, 1, 0, 1], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1]]).bool()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def made(name: str, seed: int = 0, **fields: object) -> Network:

@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation import compare, compare_results, evaluate, load, write
@@ -18,16 +17,7 @@ from robustseg_core.evaluation.results import About, Group, Results
 from robustseg_core.evaluation.tables import tables
 from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Images this small are done before a second thread wakes up."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
