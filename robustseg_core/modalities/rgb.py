@@ -46,6 +46,7 @@ class Rgb(Modality):
     rank: ClassVar = 1
     initial: ClassVar = "R"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+    content: ClassVar = "picture"
     transports: ClassVar = ("raw", "compressed")
     guess: ClassVar = Guess(
         names=(
