@@ -6,6 +6,7 @@ of text and a traceback to whoever forgets to catch it, so no model here ever ra
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 SHORT = reprlib.Repr()
 """Shows values in error texts."""
 SHORT.maxstring = SHORT.maxother = 100
+
+
+_WORDS = re.compile(r"\^\((\w+(?:\|\w+)*)\)\$")
+"""The pattern of a field that is one of some words."""
 
 
 class Misfit(RobustsegError):
@@ -99,6 +104,9 @@ def misfit(model: type[Strict], error: ValidationError, above: tuple[str, ...] =
         said = f"{dotted} is missing"
     elif first["type"] == "value_error":
         said = f"{dotted}: {text}" if dotted else text
+    elif words := _WORDS.fullmatch(first.get("ctx", {}).get("pattern", "")):
+        value, choice = first["input"], words[1].split("|")
+        said = f"{dotted} is {SHORT.repr(value)}; {did_you_mean(value, choice)}"
     else:
         value = SHORT.repr(first["input"])
         text = f"{text[0].lower()}{text[1:]}"

@@ -18,6 +18,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from robustseg_core import modalities
 from robustseg_core.config import OFF, parse
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.robot.config import RobotConfig, is_node_only
@@ -38,9 +39,12 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
     named = named_streams(overrides)
     known = {parameter.name: parameter for parameter in parameters(model, streams=named)}
     given: dict[str, Any] = {}
+    strange: dict[str, None] = {}
     for name, override in overrides.items():
         if name in known:
             given[name] = override.value
+        elif kind := _strange_kind(name):
+            strange[kind] = None
         elif named and name.startswith("streams."):
             raise RobustsegError(
                 f"unknown parameter {name!r}: ROS takes keys with a dot in them for something else "
@@ -51,6 +55,11 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
             node.get_logger().warning(
                 f"unknown parameter {name!r} is ignored; {_nearest(name, known)}"
             )
+    for kind in strange:
+        node.get_logger().warning(
+            f"streams.{kind} is ignored: no sensor is called that; "
+            f"{did_you_mean(kind, modalities.available())}"
+        )
     config = parse(model, to_tree(known.values(), given))
     for name, parameter in known.items():
         value = given.get(name)
@@ -59,6 +68,14 @@ def declare(node: Node, model: type[RobotConfig] = RobotConfig) -> RobotConfig:
         value = None if value == [] else value
         node.declare_parameter(name, value, _descriptor(parameter), ignore_override=True)
     return config
+
+
+def _strange_kind(name: str) -> str:
+    """`radar` of `streams.radar.topic` or `streams.radar.front.topic`, if we know none; else ""."""
+    group, *parts = name.split(".")
+    if group != "streams" or len(parts) < 2 or parts[0] in modalities.available():
+        return ""
+    return parts[0]
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

@@ -47,6 +47,8 @@ from robustseg_ros.running import command_line, leave, run, spin
 DIAGNOSTICS_S = 1.0
 JOIN_S = 5.0
 """An inference that takes longer than this to end has hung, as on a lost GPU."""
+FORGOTTEN_S = 20
+"""Who was killed counts for so long: Fast DDS's `leaseDuration` (Cyclone DDS: 10)."""
 CLOCK = "/clock"
 LONGEST_NAP_S = 0.5
 """The inference thread looks around this often even if nobody woke it."""
@@ -375,7 +377,8 @@ class SegmentNode(LifecycleNode):
         count, before = whole.count(name), self._twins
         text = (
             f"{count} nodes are called {name}, so that their topics, parameters and services mix; "
-            "start one with -r __ns:=/other, or with -r __node:=other"
+            "start one with -r __ns:=/other, or with -r __node:=other; one that was killed is "
+            f"forgotten within {FORGOTTEN_S} s"
         )
         self._twins = count
         if count < 2:

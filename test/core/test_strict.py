@@ -32,6 +32,11 @@ class Inner(Strict):
     count: int = Field(1, ge=1)
 
 
+class Chosen(Strict):
+    mode: str = Field("auto", pattern="^(off|auto|dead)$")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+
+
 class Outer(Strict):
     inner: Inner = Field(default_factory=Inner)
     named: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -61,6 +66,18 @@ def test_however_a_model_is_made_its_error_is_one_sentence_with_the_whole_path(h
     assert str(caught.value).startswith("inner.count is 0: input should be greater than")
     assert caught.value.path == ("inner", "count")
     assert not isinstance(caught.value.__cause__, ValidationError)
+
+
+def test_one_of_some_words_is_told_the_words_and_not_a_pattern():
+    for value, told in (
+        ("ded", "mode is 'ded'; did you mean 'dead'?"),
+        ("maybe", "mode is 'maybe'; have ['auto', 'dead', 'off']"),
+    ):
+        with pytest.raises(Misfit) as caught:
+            Chosen(mode=value)
+        assert str(caught.value) == told
+    with pytest.raises(Misfit, match="device is 'tpu': string should match pattern"):
+        Chosen(device="tpu")
 
 
 def test_a_validator_that_parses_further_keeps_the_path():

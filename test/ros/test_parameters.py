@@ -109,6 +109,25 @@ def test_a_batch_with_one_bad_value_changes_nothing(node):
     assert parameters.read(robot).sync.deadline_ms == 20.0
 
 
+def test_sensors_that_nobody_knows_are_left_out_with_one_sentence(node, monkeypatch):
+    """Of one and of several, as a robot's file may speak of what this version cannot read."""
+    robot = node(
+        *given(
+            streams__rgb__front__topic="/a",
+            streams__radar__front__topic="/r",
+            streams__radar__front__rate_hz=10.0,
+            streams__ldar__topic="/l",
+        )
+    )
+    said: list[str] = []
+    monkeypatch.setattr(type(robot.get_logger()), "warning", lambda self, text: said.append(text))
+    assert parameters.declare(robot).topics == {"rgb.front": "/a"}
+    assert said == [
+        "streams.radar is ignored: no sensor is called that; did you mean 'lidar'?",
+        "streams.ldar is ignored: no sensor is called that; did you mean 'lidar'?",
+    ]
+
+
 @pytest.mark.parametrize("clock", [False, True])
 def test_under_simulated_time_the_sensors_count_as_simulated(node, clock):
     robot = node(*given(use_sim_time=clock))
