@@ -1,11 +1,12 @@
 """Somebody else's node: a camera and its calibration in, class ids out; all or nothing.
 
-    python docs/examples/camera_only_node.py --ros-args -r image:=/camera/image_raw
+    python docs/examples/camera_only_node.py --ros-args -p image_transport:=compressed
 
-It is what `robustseg robustness --node` is tried with, and written as many are: `image` and
-`camera_info` go through an ApproximateTimeSynchronizer, and a mask is made of each set. It knows
-nothing of health. Masks go out on `~/label` (mono8, class ids). Where ROS's message_filters is not
-installed, a stand-in with its rule serves: a set needs a message of every topic within the slop.
+An example for `robustseg robustness --node`, written as many nodes are: `image` (or
+`image/compressed`) and `camera_info` go through an ApproximateTimeSynchronizer, and a mask is made
+of each set. It knows nothing of health. Masks go out on `~/label` (mono8, class ids). Where ROS's
+message_filters is not installed, a stand-in with its rule serves: a set needs a message of every
+topic within the slop.
 """
 
 # ruff: noqa: TID251 (this is no part of the core)
@@ -16,12 +17,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 import robustseg_core
 
@@ -65,6 +68,18 @@ def seconds(message: Any) -> float:
     return float(message.header.stamp.sec + message.header.stamp.nanosec * 1e-9)
 
 
+def colors(image: Any) -> NDArray[np.uint8] | None:
+    """(H, W, 3) RGB of an Image (rgb8, bgr8) or a CompressedImage; None: another kind."""
+    if hasattr(image, "format"):
+        found = cv2.imdecode(np.frombuffer(bytes(image.data), np.uint8), cv2.IMREAD_COLOR)
+        return None if found is None else np.ascontiguousarray(found[..., ::-1], np.uint8)
+    if image.encoding not in COLORS:
+        return None
+    rows = np.frombuffer(bytes(image.data), np.uint8).reshape(image.height, image.step)
+    pixels = rows[:, : 3 * image.width].reshape(image.height, image.width, 3)
+    return np.ascontiguousarray(pixels[..., COLORS[image.encoding]])
+
+
 class CameraOnly(Node):
     """One mask for each pair of an image and its calibration."""
 
@@ -72,7 +87,10 @@ class CameraOnly(Node):
         super().__init__("camera_only")
         self._student = robustseg_core.load("street_tiny")
         self._publisher = self.create_publisher(Image, "~/label", 10)
-        topics = ((Image, "image"), (CameraInfo, "camera_info"))
+        self.declare_parameter("image_transport", "raw")
+        packed = self.get_parameter("image_transport").value == "compressed"
+        camera = (CompressedImage, "image/compressed") if packed else (Image, "image")
+        topics = (camera, (CameraInfo, "camera_info"))
         if message_filters is not None:
             heard = [
                 message_filters.Subscriber(self, kind, name, qos_profile=qos_profile_sensor_data)
@@ -90,12 +108,10 @@ class CameraOnly(Node):
 
     def segment(self, image: Any, info: Any) -> None:
         """The mask of a set; the calibration is only waited for."""
-        if image.encoding not in COLORS:
-            self.get_logger().warning(f"{image.encoding} is not known here", once=True)
+        rgb = colors(image)
+        if rgb is None:
+            self.get_logger().warning("pictures of a kind that is not known here", once=True)
             return
-        rows = np.frombuffer(bytes(image.data), np.uint8).reshape(image.height, image.step)
-        pixels = rows[:, : 3 * image.width].reshape(image.height, image.width, 3)
-        rgb = np.ascontiguousarray(pixels[..., COLORS[image.encoding]])
         ids = self._student.predict({"rgb": rgb}).ids
         mask = Image(header=image.header, height=ids.shape[0], width=ids.shape[1])
         mask.encoding, mask.step = "mono8", ids.shape[1]

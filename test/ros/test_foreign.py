@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +110,43 @@ def test_a_node_is_started_for_each_fault_and_its_masks_stop_with_its_camera(tmp
     assert rows["rgb"]["longest_gap_s"] > 1.0
     assert rows["depth"]["masks"] > 5
     assert not any(row["died"] for row in rows.values())
+
+
+def example():
+    path = ROOT / "docs/examples/camera_only_node.py"
+    spec = importlib.util.spec_from_file_location("camera_only_node", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_examples_sets_need_all_and_stop_when_one_dies():
+    sets = []
+    ours = example().Sets(2, lambda *sent: sets.append(sent))
+
+    def message(ms):
+        stamp = SimpleNamespace(sec=5, nanosec=ms * 1_000_000)
+        return SimpleNamespace(header=SimpleNamespace(stamp=stamp))
+
+    for k in range(10):
+        ours.add(0, message(100 * k))
+        if k < 5:
+            ours.add(1, message(100 * k + 20))
+    assert len(sets) == 5
+    assert all(a.header.stamp.nanosec + 20_000_000 == b.header.stamp.nanosec for a, b in sets)
+
+
+def test_the_examples_pictures_are_rgb_packed_or_not():
+    colors = example().colors
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    for message in (
+        makers.image(red, "rgb8"),
+        makers.image(red[..., ::-1], "bgr8"),
+        makers.compressed(red[..., ::-1], form="png"),
+    ):
+        assert np.array_equal(colors(message), red)
+    assert colors(makers.image(red[..., :1], "mono8")) is None
 
 
 def labelled(path, *, seconds):
