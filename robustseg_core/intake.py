@@ -576,17 +576,15 @@ class Intake:
         with self._lock:
             self._health.compare(findings)
 
-    def health(
-        self, now_ns: int, *, patient: bool = True, act: Act = Act.HEALTH
-    ) -> dict[str, Health]:
+    def health(self, now_ns: int, *, wait: bool = True, act: Act = Act.HEALTH) -> dict[str, Health]:
         """What is believed of each stream, and why.
 
         Args:
             now_ns: the intake's clock.
-            patient: wait for who is looking into messages; else, what was believed before.
+            wait: until whoever is looking into messages is done; else, what was believed before.
             act: what the journal is told.
         """
-        if not self._lock.acquire(blocking=patient or not self._report):
+        if not self._lock.acquire(blocking=wait or not self._report):
             return self._report
         try:
             self._empty_inbox()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeVar
@@ -32,7 +33,8 @@ def load(package: str, name: str, base: type[T]) -> type[T]:
     """The one public subclass of `base` that `package/name.py` defines.
 
     Raises:
-        RobustsegError: no such file, or not exactly one such class in it.
+        RobustsegError: no such file, it cannot be read, or it does not have exactly one such class.
+        ImportError: a library that it needs is missing.
     """
     names = available(package)
     if name not in names:
@@ -48,9 +50,37 @@ def load(package: str, name: str, base: type[T]) -> type[T]:
 
 
 def subclasses(package: str, name: str, base: type[T]) -> list[type[T]]:
-    """All public subclasses of `base` that `package/name.py` defines, in its order."""
-    module = importlib.import_module(f"{package}.{name}")
+    """All public subclasses of `base` that `package/name.py` defines, in its order.
+
+    Raises:
+        RobustsegError: the file cannot be read: it is half-written, or wrong.
+        ImportError: a library that it needs is missing.
+    """
+    try:
+        module = importlib.import_module(f"{package}.{name}")
+    except ImportError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise RobustsegError(
+            f"{package}.{name} cannot be loaded ({why}); mend or remove the file"
+        ) from error
     return [kind for kind in _defined(module) if issubclass(kind, base)]
+
+
+def require_whole(kind: type[Any], declared: Iterable[str]) -> None:
+    """Nothing, if a plug-in has these attributes, and a body for all that its base leaves open.
+
+    Raises:
+        RobustsegError: it is half-written; the text names the file, the class and what is missing.
+    """
+    missing = [name for name in declared if not hasattr(kind, name)]
+    missing += [f"{name}()" for name in sorted(getattr(kind, "__abstractmethods__", ()))]
+    if missing:
+        raise RobustsegError(
+            f"class {kind.__name__} in {inspect.getfile(kind)} lacks {', '.join(missing)}; "
+            f"declare them as its base class says, or remove the file"
+        )
 
 
 @cache

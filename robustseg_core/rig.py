@@ -219,11 +219,11 @@ class Rig:
         asked = [one.wake_ns(now_ns) for one in self.segmenters.values()]
         return min((at for at in asked if at is not None), default=None)
 
-    def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
+    def health(self, now_ns: int, *, wait: bool = True) -> dict[str, Health]:
         """What is believed of each stream: where it is best off, of those in several views."""
         found: dict[str, Health] = {}
         for one in self.segmenters.values():
-            for stream, health in one.health(now_ns, patient=patient).items():
+            for stream, health in one.health(now_ns, wait=wait).items():
                 if stream not in found or _worse(found[stream]) > _worse(health):
                     found[stream] = health
         return found

@@ -397,9 +397,9 @@ class Segmenter:
         """When `step` wants to be called if nothing arrives before; None: no need."""
         return self.intake.wake_ns(now_ns)
 
-    def health(self, now_ns: int, *, patient: bool = True) -> dict[str, Health]:
+    def health(self, now_ns: int, *, wait: bool = True) -> dict[str, Health]:
         """What is believed of each stream, and why; see `Intake.health`."""
-        return self.intake.health(now_ns, patient=patient)
+        return self.intake.health(now_ns, wait=wait)
 
     def reset(self, now_ns: int) -> None:
         """Forget stamps, sets and states (lifecycle activate, `~/reset`); learned rates stay."""

@@ -21,13 +21,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from robustseg_core import modalities
+from robustseg_core.codecs.message_types import CAMERA_INFO, COMPRESSED_IMAGE
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
 from robustseg_core.doctor.loss import Reception
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import Intake
 from robustseg_core.rig import Rig
-from robustseg_core.robot.config import COMPRESSED_IMAGE, RobotConfig
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import (
     TF,
     TF_STATIC,
@@ -41,8 +42,6 @@ from robustseg_core.types import Rejection
 from robustseg_ros import optional, qos
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.optional import MessageInfo
-
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
 def choose_type(topic: str, accepted: Sequence[str], offered: Iterable[str]) -> str:

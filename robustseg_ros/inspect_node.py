@@ -25,8 +25,9 @@ from robustseg_core.bag.sealed import Sealed
 from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.survey_table import show
 from robustseg_core.cli.terminal import answer
+from robustseg_core.codecs.message_types import CAMERA_INFO
 from robustseg_core.errors import RobustsegError
-from robustseg_core.recording.guess import CAMERA_INFO, takers
+from robustseg_core.recording.guess import takers
 from robustseg_core.recording.survey import Surveyor
 from robustseg_core.types import SECOND
 from robustseg_ros import optional

@@ -338,7 +338,7 @@ class SegmentNode(LifecycleNode):
         if told := segmenter.together({name: box.complaints() for name, box in boxes.items()}):
             complaints["black_box"] = "; ".join(told)
         errors = inputs.errors + self._failures
-        healths = segmenter.health(self._ear.heard_ns(), patient=False)
+        healths = segmenter.health(self._ear.heard_ns(), wait=False)
         stamp_ns = self.get_clock().now().nanoseconds
         self._medkit.report(healths)
         fields = messages.health(healths, stamp_ns, node=self.get_fully_qualified_name())

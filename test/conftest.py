@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from support import ROOT
 
@@ -35,6 +35,17 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real recordings are absent ({folder.name}); set ROBUSTSEG_REALDATA")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small images are done before a second thread of PyTorch wakes up."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.bag.typestore import EVENT_ARRAYS, typestore
 from robustseg_core.codecs.events.event_array import COUNT, FIRST, ROWS, STRIDE
+from robustseg_core.codecs.fields import LONGEST_WORD
 
 _ROS1 = np.dtype(
     {
@@ -26,7 +27,6 @@ _ROS1 = np.dtype(
     }
 )
 """An event of ROS 1, whose serialization pads nothing."""
-_LONGEST = 1024
 
 
 @dataclass
@@ -90,7 +90,7 @@ def _header(raw: bytes, at: int) -> tuple[tuple[int, int], str, int]:
     """(stamp, frame_id, where the next field begins, padding aside)."""
     sec, nanosec, length = struct.unpack_from("<iII", raw, at)
     name = raw[at + 12 : at + 12 + length]
-    if len(name) < length or length > _LONGEST:
+    if len(name) < length or length > LONGEST_WORD:
         raise ValueError(f"frame_id of {length} bytes")
     return (sec, nanosec), bytes(name).rstrip(b"\0").decode(), at + 12 + length
 

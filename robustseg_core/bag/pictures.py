@@ -27,6 +27,7 @@ from rosbags.interfaces import (
 
 from robustseg_core.bag.medium import PICTURE_SUFFIXES, VIDEO, files_named, format_of, medium_of
 from robustseg_core.bag.typestore import typestore
+from robustseg_core.codecs.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
 from robustseg_core.types import LONGEST_SIDE, MS, SECOND
@@ -42,11 +43,9 @@ WHOLE = 0.9
 FILM_MM = 36.0
 """Width of the film that `FocalLengthIn35mmFilm` is about (Exif 2.32, tag 41989)."""
 FRAME_ID = "camera"
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TOPICS = {
     IMAGE: "/camera/image_raw",
-    COMPRESSED: "/camera/image_raw/compressed",
+    COMPRESSED_IMAGE: "/camera/image_raw/compressed",
     CAMERA_INFO: "/camera/camera_info",
 }
 
@@ -137,7 +136,7 @@ _Frame = tuple[int, tuple[int, int], Callable[[Any], Any]]
 class _Pictures:
     """Files of pictures, in order."""
 
-    kind = COMPRESSED
+    kind = COMPRESSED_IMAGE
     told_s = 0.0
 
     def __init__(self, path: Path) -> None:
@@ -169,7 +168,7 @@ class _Pictures:
             payload = np.frombuffer(data, np.uint8)
 
             def make(header: Any, form: str = form, payload: Any = payload) -> Any:
-                return typestore().types[COMPRESSED](header, form, payload)
+                return typestore().types[COMPRESSED_IMAGE](header, form, payload)
 
             yield time_ns, size or self.size, make
 

@@ -56,7 +56,7 @@ CLASSES = {
     "health.freeze": "FreezeDetector _Streak",
     "health.identity": "Identity",
     "health.monitor": "HealthMonitor _Stream",
-    "evidence.crosscheck": "CrossCheck _Pair _Sensor Suspicion",
+    "evidence.crosscheck": "CrossCheck _Level _Pair _Sensor Suspicion",
     "evidence.lags": "LagCurve",
     "evidence.links": "Ratio",
     "evidence.sight": "Sight",

@@ -36,7 +36,7 @@ def explain(
     for notice in account["notices"]:
         err.notice(notice)
     head, style = ("equal:", "green") if account["reproduced"] else ("differs:", "red")
-    err.say(account["verdict"], head=head, style=style)
+    err.say(account["conclusion"], head=head, style=style)
     for name in ("report.html", "explain.json"):
         err.say(f"  {out / name}")
     if not account["reproduced"]:

@@ -249,7 +249,7 @@ def list_plugins() -> None:
     from robustseg_core.models import architectures, fusion, mit
 
     kinds = {
-        "modalities": modalities.ranked(),
+        "modalities": tuple(modalities.usable()),
         "event formats": events.available(),
         "architectures": architectures.available(),
         "backbones": list(mit.BACKBONES),

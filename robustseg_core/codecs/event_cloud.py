@@ -28,7 +28,8 @@ _SENSORS = ((128, 128), (180, 240), (240, 304), (260, 346), (320, 320), (480, 64
 _LARGEST = (2048, 2048)
 _STRAY = 0.01
 """Share of the events that may lie off a sensor which is nevertheless taken for the right one."""
-_LATEST_US = 1 << 53
+LATEST_US = 1 << 53
+"""Nanoseconds of it fit into 64 bits; in microseconds since 1970, the year 2255."""
 
 
 def is_event_cloud(message: Any) -> bool:
@@ -82,7 +83,7 @@ class EventCloudDecoder:
     def _microseconds(self, t: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
         """Times that go on where 32 bits end, and which of them can be times; None: all can."""
         if t.dtype.kind == "f":
-            known = np.abs(t) < _LATEST_US / 1e6
+            known = np.abs(t) < LATEST_US / 1e6
             whole = np.where(known, t, 0).astype(np.float64) * 1e6
             return np.rint(whole).astype(np.int64), known
         times = t.astype(np.int64)

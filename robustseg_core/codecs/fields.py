@@ -30,7 +30,7 @@ _DENSEST = 1 << 11
 _BLOCK = 4096
 _STRIDE = 16 * _BLOCK
 _SHORT, _PIECE = 1 << 16, 5 << 10
-_LONGEST = 1024
+LONGEST_WORD = 1024
 """Characters of a name; a longer one would travel through logs, caches and diagnostics."""
 
 
@@ -75,9 +75,9 @@ def word(message: Any, name: str) -> str:
         Rejection: it is missing, is no text, or is too long for a name.
     """
     value = getattr(message, name, None)
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        text = f"{name} is {reprlib.repr(value)}; expected text of at most {_LONGEST} characters"
-        raise Rejection(Fault.FORMAT, text)
+    if not isinstance(value, str) or len(value) > LONGEST_WORD:
+        expected = f"expected text of at most {LONGEST_WORD} characters"
+        raise Rejection(Fault.FORMAT, f"{name} is {reprlib.repr(value)}; {expected}")
     return value
 
 

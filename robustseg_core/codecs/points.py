@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from robustseg_core.codecs.fields import FARTHEST_M, as_bytes, byte_order, sizes, word
 from robustseg_core.types import Fault, Rejection
 
-_KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+"""PointField.datatype -> NumPy kind, without the byte order."""
 _WANTED = (("x", ("x",)), ("y", ("y",)), ("z", ("z",)))
 _OPTIONAL = (
     (
@@ -149,11 +150,11 @@ def _layout(
     names, formats, offsets = [], [], []
     for ours, theirs in wanted.items():
         offset, code = there[theirs]
-        if code not in _KINDS:
+        if code not in DATATYPES:
             raise Rejection(
                 Fault.FORMAT, f"field {theirs} has datatype {code}; PointField knows 1 to 8"
             )
-        base = np.dtype(order + _KINDS[code])
+        base = np.dtype(order + DATATYPES[code])
         if offset + base.itemsize > 1 << 20:
             raise Rejection(Fault.FORMAT, f"field {theirs} lies at byte {offset} of a point")
         names.append(ours)

@@ -11,14 +11,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from robustseg_core.codecs.fields import nanoseconds, word
+from robustseg_core.codecs.fields import LONGEST_WORD, nanoseconds, word
 from robustseg_core.types import SECOND, Fault, Rejection
 
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 MOST_TRANSFORMS = 4096
 """Of one message; seconds of work, behind a lock. No robot has so many frames."""
-_LONGEST = 1024
-"""Bytes of a frame's name, as of every other name (`codecs.fields.word`)."""
 _START = 4
 """Bytes of encapsulation before the first field (DDS-RTPS 10.5); the second says the byte order."""
 _POSE = 7 * 8
@@ -129,8 +127,8 @@ def _rows(raw: bytes) -> list[tuple[int, str, str, int, int]]:
 
 
 def _name(raw: bytes, at: int, size: int) -> str:
-    if not 0 < size <= _LONGEST + 1 or at + size > len(raw):
-        raise ValueError(f"a name of {size} bytes, expected 1 to {_LONGEST + 1} that are there")
+    if not 0 < size <= LONGEST_WORD + 1 or at + size > len(raw):
+        raise ValueError(f"a name of {size} bytes, expected 1 to {LONGEST_WORD + 1} that are there")
     return strip(raw[at : at + size - 1].decode())
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.codecs.picture_file import planes, read_picture, resize, unit
 from robustseg_core.errors import RobustsegError
+from robustseg_core.modalities._corruptions import FLOOR
 from robustseg_core.modalities.event import Event
 from robustseg_core.modalities.lidar import Lidar
 
@@ -22,8 +23,6 @@ _INTENSITY = 255.0
 """Full scale of the LiDAR's intensity."""
 _NEAREST_M = 0.5
 """Half of the nearest range that the SDK keeps: below it, a pixel shows no return."""
-_FLOOR = 1 / 255
-"""Smallest range and height of a return, so that 0 stays "no return here"."""
 
 
 class PngReader:
@@ -66,8 +65,8 @@ class PngReader:
         range_m, intensity, height_m = array / np.float32(_SCALE) - np.float32(_SHIFT)
         span_m = self.lidar.highest_m - self.lidar.lowest_m
         channels = [
-            np.clip(range_m / self.lidar.max_range_m, _FLOOR, 1),
+            np.clip(range_m / self.lidar.max_range_m, FLOOR, 1),
             np.clip(intensity / _INTENSITY, 0, 1),
-            np.clip((height_m - self.lidar.lowest_m) / span_m, _FLOOR, 1),
+            np.clip((height_m - self.lidar.lowest_m) / span_m, FLOOR, 1),
         ]
         return np.where(range_m > _NEAREST_M, np.stack(channels), 0).astype(np.float32)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import reprlib
 
 from robustseg_core import modalities
+from robustseg_core.codecs.message_types import CAMERA_INFO
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.doctor.observation import BAD, NONE, OK, WARN, Observation, Stream, cut, of_type
 from robustseg_core.doctor.report import Check, Row
 from robustseg_core.errors import did_you_mean
 from robustseg_core.geometry.camera import same_aspect
-from robustseg_core.recording.guess import CAMERA_INFO, camera_info_of
+from robustseg_core.recording.guess import camera_info_of
 from robustseg_core.robot.topics import TF, TF_STATIC, calibrations, camera_info_topic
 from robustseg_core.types import Fault, Rejection
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from robustseg_core.codecs.message_types import CLOUD, IMAGE
 from robustseg_core.config import DEAD, OFF
 from robustseg_core.doctor.loss import (
     FAST_DDS,
@@ -27,7 +28,7 @@ SEEN_SHARE = 0.8
 """A healthy stream is in this share of the masks, from the first that it is in."""
 TOLERATED = 0.2
 """Of the masks: alarms in fewer are weather, not a fault."""
-BULKY = ("sensor_msgs/msg/Image", "sensor_msgs/msg/PointCloud2")
+BULKY = (IMAGE, CLOUD)
 
 TIME = (
     Fault.ZERO_STAMP,

@@ -24,7 +24,7 @@ WORTH = 1.1
 
 @dataclass(frozen=True)
 class Bench:
-    """Medians of rivals taken in turn."""
+    """Medians of variants taken in turn."""
 
     weights: str
     size: tuple[int, int]
@@ -65,13 +65,13 @@ class Bench:
                     f"engine is {name!r}; {did_you_mean(name, (EAGER, *RUNTIMES))}"
                 )
         here = candidates(model)
-        rivals = {
+        variants = {
             name: comparison.command(name, path, threads)
             for name in dict.fromkeys((EAGER, *(engines or here)))
         }
         most = len(model.spec.modalities)
         times = comparison.compare(
-            rivals,
+            variants,
             sorted({1, most}),
             rounds=rounds,
             threads=threads,

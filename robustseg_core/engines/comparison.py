@@ -2,7 +2,7 @@
 all alike.
 
 `python -m robustseg_core.engines.comparison ENGINE WEIGHTS THREADS` is one of them; anything that
-`serve`s the same lines is a rival, too.
+`serve`s the same lines is a variant, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from robustseg_core.errors import RobustsegError
 
 @dataclass
 class Times:
-    """Of one rival and one number of sensors, in milliseconds."""
+    """Of one variant and one number of sensors, in milliseconds."""
 
     cpu: list[float] = field(default_factory=list)
     """Of all threads of its process."""
@@ -35,29 +35,29 @@ class Times:
 
 
 def command(engine: str, weights: Path | str, threads: int) -> list[str]:
-    """What starts a rival: an engine that runs a checkpoint, an artifact, or a spec's JSON."""
+    """What starts a variant: an engine that runs a checkpoint, an artifact, or a spec's JSON."""
     return [sys.executable, "-m", __name__, engine, str(weights), str(threads)]
 
 
 def compare(
-    rivals: Mapping[str, Sequence[str]],
+    variants: Mapping[str, Sequence[str]],
     counts: Sequence[int],
     *,
     rounds: int,
     threads: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[int, Times]]:
-    """Each rival's times for each number of sensors.
+    """Each variant's times for each number of sensors.
 
     Args:
-        rivals: name -> command, which `serve`s.
+        variants: name -> command, which `serve`s.
         counts: how many sensors are alive, one after the other.
         rounds: times that each is asked.
-        threads: of each rival.
+        threads: of each variant.
         on_progress: called with (rounds done, in all).
 
     Raises:
-        RobustsegError: a rival does not start, or stops.
+        RobustsegError: a variant does not start, or stops.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     running = {
@@ -68,9 +68,9 @@ def compare(
             text=True,
             env=environment,
         )
-        for name, words in rivals.items()
+        for name, words in variants.items()
     }
-    times: dict[str, dict[int, Times]] = {n: {c: Times() for c in counts} for n in rivals}
+    times: dict[str, dict[int, Times]] = {n: {c: Times() for c in counts} for n in variants}
     try:
         for name, process in running.items():
             _ask(name, process, counts)  # it warms up

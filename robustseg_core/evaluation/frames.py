@@ -56,14 +56,14 @@ class WorstFrames:
 
     def _makes_room(self, scene: str, score: float) -> bool:
         """Whether a frame is to be kept; the one that it replaces is gone then."""
-        rival = self._found.get(scene)
-        if rival is None and len(self._found) == self._keep:
-            rival = max(self._found.values(), key=lambda frame: frame.score)
-        if rival is None:
+        worst = self._found.get(scene)
+        if worst is None and len(self._found) == self._keep:
+            worst = max(self._found.values(), key=lambda frame: frame.score)
+        if worst is None:
             return True
-        if score < rival.score:
-            del self._found[rival.scene]
-        return score < rival.score
+        if score < worst.score:
+            del self._found[worst.scene]
+        return score < worst.score
 
     def worst(self) -> tuple[BadFrame, ...]:
         """Worst first."""

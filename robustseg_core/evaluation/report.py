@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from robustseg_core.evaluation.bootstrap import RESAMPLES, intervals
@@ -28,7 +26,7 @@ from robustseg_core.evaluation.results import BadFrame, Results
 from robustseg_core.evaluation.tables import Table, class_ious, markdown, tables
 from robustseg_core.models.subsets import short
 from robustseg_core.output.draw import lookup
-from robustseg_core.output.page import embed, letters, plain_text, render
+from robustseg_core.output.page import embed, figure_png, letters, picture_png, plain_text, render
 from robustseg_core.text import visible
 from robustseg_core.types import IGNORE
 
@@ -189,7 +187,7 @@ def class_bars(results: Results) -> bytes:
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %; bar: all sensors, tick: mean of subsets")
-    return _png(figure)
+    return figure_png(figure)
 
 
 @plain_text
@@ -217,7 +215,7 @@ def diagrams(results: Results) -> bytes:
         axes.tick_params(labelsize=7)
     figure.supxlabel("confidence; gray: share of the pixels", fontsize=8)
     figure.supylabel("share that is right", fontsize=8)
-    return _png(figure)
+    return figure_png(figure)
 
 
 @plain_text
@@ -241,7 +239,7 @@ def _heat(
                 fontsize=7,
                 color="black" if value > 60 else "white",
             )
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _panel(frame: BadFrame, results: Results) -> dict[str, str] | None:
@@ -255,15 +253,8 @@ def _panel(frame: BadFrame, results: Results) -> dict[str, str] | None:
     pictures = (frame.picture, colors[frame.truth], colors[labels])
     shown = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in pictures]
     caption = f"{frame.id}: {100 * frame.score:.1f} %"
-    png = cv2.imencode(".png", cv2.cvtColor(np.hstack(shown), cv2.COLOR_RGB2BGR))[1].tobytes()
+    png = picture_png(np.hstack(shown))
     return {"caption": caption, "picture": embed(png)}
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
 
 
 def _number(value: float) -> float | None:

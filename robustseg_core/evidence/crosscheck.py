@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.evidence import lags, links
 from robustseg_core.evidence.lags import Curve, LagCurve
-from robustseg_core.evidence.links import ACROSS, DOWN, Agreement, Ratio, Surface
+from robustseg_core.evidence.links import ACROSS, DOWN, Agreement, Ratio, Surface, Told
 from robustseg_core.evidence.sight import Sight
 from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
 
@@ -79,11 +79,17 @@ OPPOSITE, CONTRADICTS = -0.2, 12.0
 gain for each unit of it."""
 FACTOR = 0.2
 """Ranges that differ by less are none of another scale, as a logarithm."""
-AGREE, MARGIN, LOST, MOST_LOST = 0.87, 0.06, 25.0, 4.0
+AGREE, MARGIN, LOST, MOST_LOST = 0.88, 0.05, 33.0, 4.0
 """Share of distances that always agree, by how much a pair may fall below its own, what a share
 below either weighs, and at most."""
 AGREED, DISAGREED = 0.8, 0.7
 """Share of distances that agree where sensors have one scale, and do not where they have two."""
+UNWILLING = 0.2
+"""Weight in what is usual of a level below it, beside that of one above: else, who shows another
+street has soon always done so."""
+FEWER, QUIET = 0.45, 8.0
+"""By how much the logarithm of what is told of a change may fall below its usual level, and the
+gain for each unit beyond."""
 HAZIEST = 0.6
 """Who usually agrees in a smaller share than this does not see less of one world, but another."""
 RANGES = 4
@@ -93,6 +99,28 @@ RANGES = 4
 def _newest(passed_s: float, memory_s: float, looks: int) -> float:
     """Weight of the newest of so many looks in a mean that forgets; at first, all count alike."""
     return max(1 - math.exp(-passed_s / memory_s), 1 / max(looks, 1))
+
+
+@dataclass(slots=True)
+class _Level:
+    """Something that two sensors have in common, and of which less is worse."""
+
+    now: float = 0.0
+    """Of late, ..."""
+    usual: float = 0.0
+    """... and as a rule."""
+    looks: int = 0
+
+    def see(self, value: float, passed_s: float) -> None:
+        """One more look."""
+        self.looks += 1
+        self.now += _newest(passed_s, MEMORY_S, self.looks) * (value - self.now)
+
+    def learn(self, passed_s: float) -> None:
+        """This is how it is when all is well."""
+        more = self.now - self.usual
+        willing = 1 if more > 0 or self.looks <= SETTLED else UNWILLING
+        self.usual += _newest(passed_s, USUAL_S, self.looks) * more * willing
 
 
 @dataclass(slots=True)
@@ -108,10 +136,10 @@ class _Pair:
     looks: int = 0
     usual: float = 0.0
     ratio: Ratio | None = None
-    share: float = 0.0
-    """Of distances that agree, of late, ..."""
-    usual_share: float = 0.0
-    """... and as a rule."""
+    share: _Level = field(default_factory=_Level)
+    """Of the distances that agree."""
+    response: _Level = field(default_factory=_Level)
+    """Logarithm of how much one says of what the other sees change."""
     signs: float = 0.0
     """Correlation of what one sees become brighter with what the other says of it."""
     odd_ns: int | None = None
@@ -127,9 +155,9 @@ class _Pair:
     @property
     def _level(self) -> float:
         """What the two agree at best, beside two in clear air: fog takes its share."""
-        if self.looks < SETTLED or self.usual_share < HAZIEST:
+        if self.looks < SETTLED or self.share.usual < HAZIEST:
             return 1.0
-        return min(self.usual_share / AGREE, 1.0)
+        return min(self.share.usual / AGREE, 1.0)
 
     @property
     def here(self) -> float:
@@ -137,7 +165,7 @@ class _Pair:
         return float(links.middle(self.left + self.right, 1).max())
 
     def see(
-        self, agreement: Agreement, ratio: Ratio | None, signs: float | None, now_ns: int
+        self, agreement: Agreement, ratio: Ratio | None, told: Told | None, now_ns: int
     ) -> None:
         """One more look."""
         passed_s = (now_ns - self.seen_ns) / SECOND
@@ -149,11 +177,12 @@ class _Pair:
         self.right += share * (agreement.right - self.right)
         self.mirrored += share * (agreement.mirrored - self.mirrored)
         self.chance = agreement.chance
-        if signs is not None:
-            self.signs += share * (signs - self.signs)
+        if told is not None:
+            self.signs += share * (told.signs - self.signs)
+            self.response.see(told.response, passed_s)
         self.ratio = ratio
         if ratio is not None:
-            self.share += share * (ratio.share - self.share)
+            self.share.see(ratio.share, passed_s)
             if ratio.share > AGREED * self._level or ratio.scaled < DISAGREED * self._level:
                 self.odd_ns = self.leaps = None
             elif self._odd(ratio) and self.odd_ns is None:
@@ -164,7 +193,8 @@ class _Pair:
         """This is how it is when all is well."""
         share = _newest(passed_s, USUAL_S, self.looks)
         self.usual += share * (self.here - self.usual)
-        self.usual_share += share * (self.share - self.usual_share)
+        self.share.learn(passed_s)
+        self.response.learn(passed_s)
 
     @property
     def lost(self) -> float:
@@ -173,7 +203,12 @@ class _Pair:
             # Who never agreed by more than chance has lost nothing.
             known = min(max(self.usual / LEVEL - 1, 0.0), 1.0)
             return known * ((self.usual + LEVEL) / 2 - self.here)
-        return min(LOST * (min(AGREE, self.usual_share - MARGIN) - self.share), MOST_LOST)
+        return min(LOST * (min(AGREE, self.share.usual - MARGIN) - self.share.now), MOST_LOST)
+
+    @property
+    def quieter(self) -> float:
+        """By how much the logarithm of what is told of a change is below its usual level."""
+        return self.response.usual - self.response.now if self.looks >= SETTLED else 0.0
 
     @property
     def displaced(self) -> NDArray[np.float32]:
@@ -202,7 +237,12 @@ class Suspicion:
     lag_ns: int = 0
     """By how much its stamps are later than what it shows."""
     factor: float = 1.0
-    """Of its ranges."""
+    """Of its ranges, or of how much it tells."""
+
+    @property
+    def condemns(self) -> bool:
+        """Whether what it shows is wrong, if this is true: who tells little tells the truth."""
+        return self.fault is not Fault.DIM
 
 
 def _recent() -> deque[tuple[int, float]]:
@@ -402,15 +442,15 @@ class CrossCheck:
         known = self._pairs.get(key)
         if known is None:
             known = self._pairs[key] = _Pair(*agreement, stamp_ns)
-        known.see(agreement, ratio, self._signs(key), stamp_ns)
+        known.see(agreement, ratio, self._told_of_change(key), stamp_ns)
         return True
 
-    def _signs(self, key: tuple[str, str]) -> float | None:
+    def _told_of_change(self, key: tuple[str, str]) -> Told | None:
         """Of a sensor that sees light and one that sees it change; None: they are not these."""
         for light, change in (key, key[::-1]):
             past, told = self._sensors[light].past, self._sensors[change].sight
             if len(past) > 1 and told is not None and told.brighter is not None:
-                return links.signs(past[-2], past[-1], told)
+                return links.told_of_change(past[-2], past[-1], told)
         return None
 
     def _weigh(self, passed_s: float) -> None:
@@ -428,7 +468,7 @@ class CrossCheck:
         for sensor in self._sensors.values():
             second = ranked[1] if sensor.total == ranked[0] and len(ranked) > 1 else ranked[0]
             if sensor.total >= PROVEN and second <= LEAD * sensor.total:
-                sensor.proven = True
+                sensor.proven = sensor.worst.condemns
             elif sensor.total < SUSPECTED:
                 sensor.proven = False
         well = {n for n in self._names if gains[n] < SLACK and not self._sensors[n].total}
@@ -458,7 +498,7 @@ class CrossCheck:
         """The best hypothesis against a sensor, by all its pairs, or all but one."""
         pairs: list[tuple[str, str]] = []
         here = usual = mirrored = unrelated = 0.0
-        scaled = exchanged = Suspicion()
+        scaled = exchanged = fainter = Suspicion()
         known = [key for key in self._pairs if name in key and without not in key]
         late = _late(name, {key: curves[key] for key in known})
         for key in known:
@@ -470,6 +510,10 @@ class CrossCheck:
                 continue  # where nothing is at the same distance, nothing is said of the place
             if pair.looks >= SETTLED and pair.signs < OPPOSITE and self._tells_change(name):
                 exchanged = Suspicion(-CONTRADICTS * pair.signs, Fault.POLARITY)
+            if (quieter := pair.quieter) > FEWER and self._shows_less(name):
+                other = key[key.index(name) - 1]
+                gain = QUIET * (quieter - FEWER) * self._sensors[other].speaks
+                fainter = Suspicion(gain, Fault.DIM, factor=math.exp(-quieter))
             pairs.append(key)
             here += pair.here
             usual += pair.usual
@@ -477,13 +521,13 @@ class CrossCheck:
             if pair.looks >= SETTLED:
                 unrelated += pair.lost * self._speak(key)
         if not pairs or here > AS_EVER * usual > 0:
-            return max(exchanged, scaled, late, Suspicion(unrelated), key=_gain)
+            return max(exchanged, scaled, fainter, late, Suspicion(unrelated), key=_gain)
         # A peak that chance may give says nothing.
         beyond = math.sqrt(len(pairs))
         flipped = mirrored - here if mirrored > FLIPPED * beyond else 0.0
         turned = self._turned(name, pairs, cubes, here, PEAK * beyond)
         flip = Suspicion(flipped, Fault.MIRRORED)
-        named = max(turned, flip, exchanged, scaled, late, key=_gain)
+        named = max(turned, flip, exchanged, scaled, fainter, late, key=_gain)
         if named.gain > SLACK and named.gain >= NAMED * unrelated:
             return replace(named, gain=max(named.gain, unrelated))
         return Suspicion(unrelated)
@@ -491,6 +535,15 @@ class CrossCheck:
     def _tells_change(self, name: str) -> bool:
         sight = self._sensors[name].sight
         return sight is not None and sight.brighter is not None
+
+    def _shows_less(self, name: str) -> bool:
+        """Whether it tells of changes, and of fewer than usual."""
+        sensor = self._sensors[name]
+        return (
+            sensor.sight is not None
+            and self._tells_change(name)
+            and sensor.sight.amount < sensor.usual_amount
+        )
 
     def _speak(self, key: tuple[str, str]) -> float:
         """In [0, 1]: whether the two show things at all."""
@@ -557,11 +610,12 @@ class CrossCheck:
         text, value, unit = self._account(name, worst, peers)
         if rivals:
             text += f"; undecided whether it is {name} or {' or '.join(rivals)}"
+        doubt = 1 - case.total / PROVEN / (1 + len(rivals))
         return Finding(
             worst.fault,
             fatal=case.proven,
             text=text,
-            score=0.0 if case.proven else max(0.1, 1 - case.total / PROVEN / (1 + len(rivals))),
+            score=0.0 if case.proven else max(0.1 if worst.condemns else worst.factor, doubt),
             value=value,
             unit=unit,
         )
@@ -578,6 +632,9 @@ class CrossCheck:
         if worst.fault is Fault.POLARITY:
             text = f"says brighter where {who} grows darker; are ON and OFF exchanged?"
             return text, None, ""
+        if worst.fault is Fault.DIM:
+            text = f"says {worst.factor:.2f} times as much as usual of what {who} see change"
+            return text, worst.factor, ""
         if worst.fault is Fault.UNRELATED:
             return f"shows nothing of what {who} show: another place, or another time", None, ""
         if worst.fault is Fault.OFFSET:

@@ -6,6 +6,7 @@ added: a pair that has nothing to say about a displacement is flat there.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _MOVED = 3
 """... and from one look to the next."""
 LEAST_TOLD = 0.02
 """Share of the cells in which something must have become brighter or darker."""
+LEAST_CHANGE = 0.01
+"""Mean change of the logarithm of the light below which a scene stands still."""
 _MOST_POINTS = 400
 _FEWEST_POINTS = 60
 _SHARP, _SHARP_IN_PLACE = 24.0, 48.0
@@ -57,6 +60,16 @@ class Ratio(NamedTuple):
     """... B's ranges over A's, where most points agree, and ..."""
     scaled: float
     """... the share that agrees with that factor."""
+
+
+class Told(NamedTuple):
+    """What one sensor says of a change of light that another one saw."""
+
+    signs: float
+    """Correlation, in [-1, 1], of what has become brighter with what it says of it."""
+    response: float
+    """Logarithm of how much it says, over how much the logarithm of the light changed there: where
+    it says nothing, a dark picture has noise."""
 
 
 def _window(plane: NDArray[np.floating[Any]], down: int, across: int) -> Surface:
@@ -202,20 +215,24 @@ def _ratio(
     return Ratio(plain, float(np.exp(_LOG_SCALES[middle])), float(shares[middle]))
 
 
-def signs(before: Sight, after: Sight, told: Sight) -> float | None:
-    """Correlation, in [-1, 1], of what has become brighter between two sights of one sensor with
-    what another says of it; None: too little has.
+def told_of_change(before: Sight, after: Sight, told: Sight) -> Told | None:
+    """What another sensor says of how the light changed between two sights of one; None: too little
+    did.
 
-    Where another sensor says nothing, it is not asked: a threshold keeps events silent.
+    Where another sensor says nothing, it is not asked for a sign: a threshold keeps events silent.
     """
     if before.light is None or after.light is None or told.brighter is None:
         return None
     step = after.light - before.light
-    told_cells = told.brighter != 0
-    if step.shape != told.brighter.shape or told_cells.mean() < LEAST_TOLD:
+    if step.shape != told.brighter.shape or float(np.abs(step).mean()) < LEAST_CHANGE:
         return None
-    a, b = step[told_cells], np.sign(told.brighter[told_cells])
+    told_cells = told.brighter != 0
+    if told_cells.mean() < LEAST_TOLD:
+        return None
+    a, b = step[told_cells], told.brighter[told_cells]
+    response = math.log(float(np.abs(b).sum()) / max(float(np.abs(a).sum()), 1e-9))
+    b = np.sign(b)
     a = np.clip(a, *np.quantile(a, (0.02, 0.98)))  # a lamp is no more than a wall
     a, b = a - a.mean(), b - b.mean()
     length = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
-    return float((a * b).sum()) / length if length > 0 else None
+    return Told(float((a * b).sum()) / length if length > 0 else 0.0, response)

@@ -70,7 +70,7 @@ class Sight:
     amount: float = 0.0
     """Mean strength of what the outlines are made of, in a unit of the sensor's own."""
     light: NDArray[np.float32] | None = None
-    """(h, w) brightness, in any unit; None: it sees no light."""
+    """(h, w) logarithm of the brightness; None: it sees no light."""
     brighter: NDArray[np.float32] | None = None
     """(h, w) how much brighter it has become in the moments before the stamp, and below 0 how much
     darker; None: it does not tell."""

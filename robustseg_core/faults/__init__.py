@@ -7,7 +7,7 @@ node. A new fault is a class in a file of `kinds/`: everybody finds it by itself
 """
 
 from robustseg_core.faults._base import FaultModel, FaultState, Sample
-from robustseg_core.faults.catalog import available, describe, load
+from robustseg_core.faults.catalog import available, describe, load, reached
 from robustseg_core.faults.injector import Injector
 from robustseg_core.faults.schedule import (
     ALL,
@@ -31,5 +31,6 @@ __all__ = [
     "load",
     "parse_fault",
     "parse_kill",
+    "reached",
     "read_fault",
 ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.config import Strict
-from robustseg_core.modalities import payload_name
+from robustseg_core.modalities import Content, content_of, payload_name
 from robustseg_core.types import SECOND, Fault
 
 
@@ -57,14 +57,19 @@ class FaultModel(Strict):
     The first line of the docstring is the help text.
     """
 
-    modalities: ClassVar[tuple[str, ...]] = ()
-    """What it can be done to; empty: any stream."""
+    contents: ClassVar[tuple[Content, ...]] = ()
+    """What it can be done to: modalities that declare one of these; empty: any stream."""
     finds: ClassVar[frozenset[Fault]] = frozenset()
     """Health is to report at least one of these; empty: the fault must be survived."""
     may: ClassVar[frozenset[Fault]] = frozenset()
     """Health may report these, too (and, on the way, starting, recovering and late)."""
     reads: ClassVar[bool] = True
     """Whether it looks into messages; False: it only drops, keeps or delays them."""
+
+    @classmethod
+    def reaches(cls, modality: str) -> bool:
+        """Whether it can be done to this modality."""
+        return not cls.contents or content_of(modality) in cls.contents
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """What health is to report of a stream of this modality (one of these at least)."""

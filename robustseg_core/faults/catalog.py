@@ -6,7 +6,7 @@ import importlib
 import inspect
 from functools import cache
 
-from robustseg_core import plugins
+from robustseg_core import modalities, plugins
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults._base import MIDDLE, FaultModel, Graded, name_of
 
@@ -16,10 +16,18 @@ KINDS = "robustseg_core.faults.kinds"
 def available(modality: str | None = None) -> list[str]:
     """Names of the faults that can be done to a modality (None: of all faults; `all`: to each)."""
     return sorted(
-        name
-        for name, kind in _kinds().items()
-        if modality is None or not kind.modalities or modality in kind.modalities
+        name for name, kind in _kinds().items() if modality is None or kind.reaches(modality)
     )
+
+
+def reached(name: str) -> tuple[str, ...]:
+    """The modalities that a fault can be done to, by rank.
+
+    Raises:
+        RobustsegError: there is no such fault.
+    """
+    kind = load(name)
+    return tuple(modality for modality in modalities.ranked() if kind.reaches(modality))
 
 
 def load(name: str) -> type[FaultModel]:

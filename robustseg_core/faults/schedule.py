@@ -145,11 +145,10 @@ def check(spec: FaultSpec, *, modality: str | None) -> FaultModel:
         RobustsegError: it cannot; or unknown fault or option, or a value out of range.
     """
     fault = spec.model()
-    if modality is not None and fault.modalities and modality not in fault.modalities:
-        others = ", ".join(catalog.available(modality))
+    if modality is not None and not fault.reaches(modality):
+        others, reached = map(", ".join, (catalog.available(modality), catalog.reached(spec.name)))
         raise RobustsegError(
-            f"{spec.name} cannot be done to {modality}, only to {', '.join(fault.modalities)}; "
-            f"have {others}"
+            f"{spec.name} cannot be done to {modality}, only to {reached}; have {others}"
         )
     return fault
 

@@ -6,7 +6,6 @@ judged by them, too, and so is the teacher itself.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import CITYSCAPES, ClassSet
 from robustseg_core.models.subsets import short, subsets
 from robustseg_core.output.draw import lookup
-from robustseg_core.output.page import embed, letters, plain_text, render
+from robustseg_core.output.page import embed, figure_png, letters, picture_png, plain_text, render
 from robustseg_core.recording.labels import Truth
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.types import IGNORE, Bundle, Frame
@@ -298,10 +297,7 @@ def bars(table: Mapping[str, Any]) -> bytes:
     axes.set_xticks(place, names, fontsize=8)
     axes.set_ylabel("mIoU, %")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def _mask(engine: EagerEngine, sample: Sample, names: Sequence[str]) -> NDArray[np.uint8]:
@@ -325,7 +321,7 @@ def _png(drawn: NDArray[np.uint8]) -> bytes:
     high, wide = drawn.shape[:2]
     size = (PANEL_WIDTH, max(1, round(high * PANEL_WIDTH / wide)))
     shown = cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST)
-    return cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return picture_png(np.asarray(shown, np.uint8))
 
 
 def _number(value: float) -> float | None:

@@ -42,7 +42,7 @@ def exposure_of(spec: ModelSpec, names: Iterable[str]) -> dict[str, dict[str, st
         look = kind.looks_like if issubclass(kind, Graded) and kind.looks_like else name
         found[name] = {
             sensor: _of(name, look, sensor, spec, drawn).value
-            for sensor in kind.modalities or spec.modalities
+            for sensor in faults.reached(name)
             if sensor in spec.modalities
         }
     return found

@@ -99,7 +99,7 @@ class _Pupil:
         return found
 
     @property
-    def judged(self) -> Network:
+    def validated(self) -> Network:
         """What is validated and kept."""
         return self.average if self.average is not None else self.model
 
@@ -179,7 +179,7 @@ def train(
         if log_now or save_now:
             progress.last = {"lr": rate, "epoch": step / per_epoch, **losses.means(fabric)}
         if judge_now and val is not None:
-            _judge(fabric, pupil, val, recipe, progress, out)
+            _validate(fabric, pupil, val, recipe, progress, out)
             fabric.barrier()
         if journal is not None:
             if log_now:
@@ -382,7 +382,7 @@ def _clip(fabric: Fabric, optimizer: torch.optim.Optimizer, norm: float) -> None
         nn.utils.clip_grad_norm_(parameters, norm, error_if_nonfinite=True)
 
 
-def _judge(
+def _validate(
     fabric: Fabric,
     pupil: _Pupil,
     val: Dataset,
@@ -393,7 +393,7 @@ def _judge(
     """Validate, all processes together, and keep the weights if they are the best so far."""
     rule, workers = recipe.validate_, recipe.data.workers
     missing = recipe.student.missing
-    progress.last |= score(pupil.judged, val, rule, fabric, workers, missing=missing)
+    progress.last |= score(pupil.validated, val, rule, fabric, workers, missing=missing)
     if progress.best is None or progress.last["val"] > progress.best:
         progress.best, progress.best_step = progress.last["val"], progress.step
         if fabric.global_rank == 0:
@@ -502,7 +502,7 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
     return Batch(
         images={name: move(image) for name, image in batch.images.items()},
-        alive=move(batch.alive),
+        alive=batch.alive,  # decides shapes: on a device, every pass would wait for it
         label=None if batch.label is None else move(batch.label),
         quality=None if batch.quality is None else move(batch.quality),
         intact={name: move(image) for name, image in batch.intact.items()},
@@ -522,7 +522,7 @@ def _update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _save_best(out: Path, pupil: _Pupil, recipe: Recipe, progress: state.Progress) -> None:
-    model, began = pupil.judged, pupil.began
+    model, began = pupil.validated, pupil.began
     data = ", ".join(Path(path).name for path in recipe.data.train)
     rule = f"best {recipe.validate_.rule}" if recipe.data.val else "last"
     provenance = (

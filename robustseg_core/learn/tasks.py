@@ -166,7 +166,7 @@ class Task:
     ) -> Tutor | None:
         """Whom the student learns from."""
         recipe = self.recipe
-        judge = partial(label_loss, recipe.loss)
+        by_label = partial(label_loss, recipe.loss)
         if not kinds:
             return None
         asking = [name for name, kind in kinds.items() if kind.asks == "teacher"]
@@ -178,7 +178,7 @@ class Task:
                 "teacher; train one (`robustseg train teacher ...`) and give teacher=CHECKPOINT"
             )
         if recipe.feedback is not None:
-            return LearningTeacher(teacher, recipe, judge)
+            return LearningTeacher(teacher, recipe, by_label)
         if recipe.select is None:
             return FrozenTeacher(teacher)
         if robust is None:
@@ -186,7 +186,7 @@ class Task:
                 f"recipe {recipe.system!r} selects of two networks but names no robust model; "
                 "train one (`robustseg train rmmss ...` does) and give select.robust=CHECKPOINT"
             )
-        return Selecting(teacher, robust, recipe, judge)
+        return Selecting(teacher, robust, recipe, by_label)
 
     def to(self, device: torch.device) -> Task:
         """Move tutor and distillers to a device."""
@@ -211,7 +211,9 @@ class Task:
 
         Args:
             student: a `Network`, maybe wrapped by Fabric.
-            batch: `alive` says what each sample has; on the student's device.
+            batch: `alive` says what each sample has; it is on the CPU, as it decides what is
+                computed: nobody waits for the device to know who is shown what. All else is on the
+                student's device.
             shared_rng: the same in all processes, on the CPU: whose sensors are dropped.
             rank_rng: of this process, on the CPU.
             rank: of this process.
@@ -231,12 +233,12 @@ class Task:
         if batch.label is not None:
             factor = 1.0 if solo is None else solo.fused_weight
             for suffix, answer in said.items():
-                terms[f"ce{suffix}"] = factor * self._judge(answer.logits, batch.label)
+                terms[f"ce{suffix}"] = factor * self._label_loss(answer.logits, batch.label)
         if self.tutor is not None:
             terms |= self._taught(self.tutor, list(said.items()), batch, shown, rank_rng)
         if solo is not None and alone is not None and heard is not None:
             assert self.solo is not None
-            loss = self._judge(heard.logits, alone.label)
+            loss = self._label_loss(heard.logits, alone.label)
             self.solo.hear(alone.column, loss, (alone.label != IGNORE).any())
             terms["solo"] = solo.weight * loss
         return terms
@@ -252,7 +254,7 @@ class Task:
         alive = [shown[1] for shown in views.values()]
         return dict(zip(views, together(batch.images, alive, batch.quality), strict=True))
 
-    def _judge(self, logits: Tensor, label: Tensor) -> Tensor:
+    def _label_loss(self, logits: Tensor, label: Tensor) -> Tensor:
         return label_loss(self.recipe.loss, logits, label)
 
     def _taught(
@@ -296,8 +298,8 @@ class Task:
         alone = torch.zeros_like(batch.alive)
         alone[:, column] = True
         alone = torch.where(has[:, None], alone, batch.alive)  # whoever lacks it does not count
-        label = torch.where(has[:, None, None], label, IGNORE)
-        return _Alone(column, self._through(batch, alone.cpu()), label)
+        has = has[:, None, None].to(label.device, non_blocking=True)
+        return _Alone(column, self._through(batch, alone), torch.where(has, label, IGNORE))
 
     def _distilled(
         self, lesson: Lesson, suffix: str, whole: Prediction | None
@@ -320,7 +322,7 @@ class Task:
 
         Drawn for the batches of all processes at once, so that their number does not matter.
         """
-        how, present = self.recipe.student, batch.alive.cpu()
+        how, present = self.recipe.student, batch.alive
         count, columns = present.shape
         rows = torch.ones(1 if how.per_batch else world * count, columns, dtype=torch.bool)
         if not how.per_batch:
@@ -336,9 +338,10 @@ class Task:
         """A batch through the chosen sensors, (B, M) bool on the CPU; the others are missing."""
         if self.recipe.student.missing == "skip":
             return batch.images, chosen
-        device = batch.alive.device
+        shown = chosen[:, :, None, None, None]
         kept = {
-            name: batch.images[name] * chosen[:, column, None, None, None].to(device)
+            name: batch.images[name]
+            * shown[:, column].to(batch.images[name].device, non_blocking=True)
             for column, name in enumerate(self.modalities)
             if name in batch.images
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from robustseg_core.learn import journal
-from robustseg_core.output.page import embed, letters, plain_text, render
+from robustseg_core.output.page import embed, figure_png, letters, plain_text, render
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.text import visible
 from robustseg_core.types import ModelSpec
@@ -103,10 +102,7 @@ def curves(rows: Sequence[Mapping[str, str]]) -> bytes:
         panels[1, 0].set_ylabel("mIoU, validation")
     panels[-1, 0].set_ylabel("learning rate")
     panels[-1, 0].set_xlabel("step")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def _number(text: str | None) -> float:

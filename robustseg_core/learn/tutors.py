@@ -19,7 +19,7 @@ from robustseg_core.learn.recipe import FeedbackRecipe, Recipe, SelectRecipe
 from robustseg_core.models.network import Network, PackedNetwork
 from robustseg_core.types import Batch, Prediction
 
-Judge = Callable[[Tensor, Tensor], Tensor]
+LabelLoss = Callable[[Tensor, Tensor], Tensor]
 """Cross-entropy of logits (B, K, h, w) and a label (B, H, W)."""
 Shown = tuple[Mapping[str, Tensor], Tensor]
 """Images, and (B, M) alive, as a network takes them."""
@@ -114,19 +114,19 @@ class LearningTeacher(Tutor):
     Args:
         teacher: its fusion is frozen here, where dominant sensors are.
         recipe: has `feedback`.
-        judge: of logits by labels.
+        label_loss: of logits by labels.
     """
 
     name = "teacher"
     terms = ("teacher_ce", "teacher_ifv")
 
-    def __init__(self, teacher: Network, recipe: Recipe, judge: Judge) -> None:
+    def __init__(self, teacher: Network, recipe: Recipe, label_loss: LabelLoss) -> None:
         super().__init__()
         assert recipe.feedback is not None
         self.how: FeedbackRecipe = recipe.feedback
         self.rate = self.how.lr
         self.teacher = teacher
-        self._judge = judge
+        self._label_loss = label_loss
         options = {k: v for k, v in recipe.distill.get("ifv", {}).items() if k != "full_weight"}
         if self.how.weight is not None:
             options["weight"] = self.how.weight
@@ -168,7 +168,7 @@ class LearningTeacher(Tutor):
         assert lesson.label is not None
         back = replace(lesson, student=answer, teacher=detached(lesson.student))
         return {
-            "teacher_ce": self._judge(answer.logits, lesson.label),
+            "teacher_ce": self._label_loss(answer.logits, lesson.label),
             "teacher_ifv": self.ifv.weight(lesson.classes) * self.ifv(back),
         }
 
@@ -182,19 +182,21 @@ class Selecting(Tutor):
         teacher: frozen, and folded where it is not yet.
         robust: likewise; its stages are as wide as the teacher's.
         recipe: has `select`.
-        judge: of logits by labels.
+        label_loss: of logits by labels.
     """
 
     name = "selection"
     terms = ("select_logits", "select_features")
 
-    def __init__(self, teacher: Network, robust: Network, recipe: Recipe, judge: Judge) -> None:
+    def __init__(
+        self, teacher: Network, robust: Network, recipe: Recipe, label_loss: LabelLoss
+    ) -> None:
         super().__init__()
         assert recipe.select is not None
         self.how: SelectRecipe = recipe.select
         self.rate = self.how.lr
         self.teacher, self.robust = _frozen(teacher), _frozen(robust)
-        self._judge = judge
+        self._label_loss = label_loss
         channels = robust.widths
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -238,8 +240,8 @@ class Selecting(Tutor):
         assert lesson.label is not None
         heard: Tensor = self.robust.decode(answer.fused)
         return {
-            "select_logits": self._judge(answer.logits, lesson.label),
-            "select_features": self._judge(heard, lesson.label),
+            "select_logits": self._label_loss(answer.logits, lesson.label),
+            "select_features": self._label_loss(heard, lesson.label),
         }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.codecs.compressed_depth import from_metres
+from robustseg_core.codecs.event_cloud import LATEST_US
 from robustseg_core.codecs.events import Events
 from robustseg_core.codecs.fields import MAX_PIXELS
 from robustseg_core.codecs.points import Cloud, returns
@@ -25,8 +26,6 @@ _COLUMNS = {
 }
 """Name of a column of events -> what we call it."""
 _BESIDE = ("size", "until_us")
-_LATEST_US = 1 << 53
-"""Nanoseconds of it fit into 64 bits; in microseconds since 1970, the year 2255."""
 _MOST_COLUMNS = 16
 """Columns of a point cloud; three or four rows of more are a cloud lying on its side."""
 
@@ -192,7 +191,7 @@ def _event_columns(name: str, value: Any) -> dict[str, NDArray[Any]]:
 
 def _times(name: str, column: NDArray[Any]) -> NDArray[np.int64]:
     _check_whole(name, column)
-    if column.size and not (column.min() > -_LATEST_US and column.max() < _LATEST_US):
+    if column.size and not (column.min() > -LATEST_US and column.max() < LATEST_US):
         raise RobustsegError(f"{name} is {_values(column)}; give microseconds below 2 ** 53")
     return column.astype(np.int64)
 

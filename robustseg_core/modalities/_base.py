@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,10 @@ from robustseg_core.health.content import ContentCheck
 from robustseg_core.modalities._corruptions import Corruption
 from robustseg_core.modalities._guess import Guess
 from robustseg_core.types import CHANNELS, Fault, Finding, Frame, Reading
+
+Content = Literal["picture", "depth", "events", "points"]
+"""What messages hold, as `faults.kinds` breaks it: an Image of colors or of depth, packets of
+events, a PointCloud2 with x, y, z."""
 
 
 class Modality(ABC):
@@ -40,6 +44,9 @@ class Modality(ABC):
     """Of images, image_transport's names for how they may come, the most wanted first."""
     payload: ClassVar[str] = "data"
     """The field of its messages that holds what the sensor saw, as bytes; faults disturb it."""
+    content: ClassVar[Content | None] = None
+    """What its messages hold: the faults of such content can be done to it, beside those of any
+    stream. None: something else."""
     needs_view: ClassVar[bool] = False
     """True: unusable without intrinsics and a transform (it is projected, not resized)."""
     accumulates: ClassVar[bool] = False

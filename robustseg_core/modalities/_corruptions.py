@@ -33,8 +33,8 @@ class Corruption(NamedTuple):
     """Only for what our own modality encodes; not for the pictures that collections come with."""
 
 
-_FLOOR = np.float32(1 / 255)
-"""Smallest range of a return, as the LiDAR encodes it."""
+FLOOR = 1 / 255
+"""Smallest range and height of a return, so that 0 stays "no return here"."""
 _RUN = 12
 """Neighboring pixels that flicker together, as in `faults.kinds.events`."""
 
@@ -171,8 +171,8 @@ def jitter(array: Array, metres: float, rng: np.random.Generator, encoding: Any)
     scale = 1 + np.divide(moved_m, range_m, out=np.zeros_like(range_m), where=valid)
     lowest, span = encoding.lowest_m, encoding.highest_m - encoding.lowest_m
     height = (scale * (array[2] * span + lowest) - lowest) / span
-    array[0] = np.where(valid, np.clip(array[0] * scale, _FLOOR, 1), 0)
-    array[2] = np.where(valid, np.clip(height, _FLOOR, 1), 0)
+    array[0] = np.where(valid, np.clip(array[0] * scale, FLOOR, 1), 0)
+    array[2] = np.where(valid, np.clip(height, FLOOR, 1), 0)
     return array
 
 
@@ -337,8 +337,8 @@ def dusty_scan(array: Array, share: float, rng: np.random.Generator, encoding: A
     scale = np.divide(near_m, range_m, out=np.ones_like(near_m), where=hit).astype(np.float32)
     lowest, span = encoding.lowest_m, encoding.highest_m - encoding.lowest_m
     height = (scale * (array[2] * span + lowest) - lowest) / span
-    array[0] = np.where(hit, np.clip(array[0] * scale, _FLOOR, 1), array[0])
-    array[2] = np.where(hit, np.clip(height, _FLOOR, 1), array[2])
+    array[0] = np.where(hit, np.clip(array[0] * scale, FLOOR, 1), array[0])
+    array[2] = np.where(hit, np.clip(height, FLOOR, 1), array[2])
     return array
 
 

@@ -51,6 +51,7 @@ class Depth(Modality):
     rank: ClassVar = 2
     initial: ClassVar = "D"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+    content: ClassVar = "depth"
     ranges: ClassVar = True
     transports: ClassVar = ("raw", "compressedDepth", "compressed")
     guess: ClassVar = Guess(

@@ -72,6 +72,7 @@ class Event(Modality):
         "prophesee_event_msgs/msg/EventArray",
         "sensor_msgs/msg/PointCloud2",
     )
+    content: ClassVar = "events"
     payload: ClassVar = "events"
     accumulates: ClassVar = True
     queue: ClassVar = 400

@@ -20,6 +20,7 @@ from robustseg_core.geometry.view import View
 from robustseg_core.modalities import _arrays
 from robustseg_core.modalities._base import Modality, moment
 from robustseg_core.modalities._corruptions import (
+    FLOOR,
     Corruption,
     dusty_scan,
     faded,
@@ -35,9 +36,6 @@ from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._lidar_checks import LidarCheck, LidarLimits
 from robustseg_core.types import Finding, Frame, Reading
 
-_FLOOR = 1 / 255
-"""Smallest range and height of a return, so that 0 stays "no return here"."""
-
 
 class Lidar(Modality):
     """A spinning or solid-state LiDAR; any source of PointCloud2 with x, y, z."""
@@ -45,6 +43,7 @@ class Lidar(Modality):
     rank: ClassVar = 4
     initial: ClassVar = "L"
     messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
+    content: ClassVar = "points"
     needs_view: ClassVar = True
     merges: ClassVar = True
     ranges: ClassVar = True
@@ -125,10 +124,10 @@ class Lidar(Modality):
         range_m = np.sqrt(x * x + y * y + z * z)
         height = (-y - lowest) / (highest - lowest)  # y points down
         array = np.zeros((3, view.size[0] * view.size[1]), np.float32)
-        array[0, pixel] = np.clip(range_m / self.encoding.max_range_m, _FLOOR, 1)
+        array[0, pixel] = np.clip(range_m / self.encoding.max_range_m, FLOOR, 1)
         if cloud.intensity is not None:
             array[1, pixel] = np.clip(cloud.intensity[source] / _unit(cloud.intensity), 0, 1)
-        array[2, pixel] = np.clip(height, _FLOOR, 1)
+        array[2, pixel] = np.clip(height, FLOOR, 1)
         return array.reshape(3, *view.size)
 
     def merge(self, readings: Sequence[Reading], view: View, stamp_ns: int) -> Reading:
@@ -173,9 +172,9 @@ class Lidar(Modality):
     def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
         """Where the range jumps, and the ranges; of a cell, the nearest."""
         share = frame.array[0]
-        inverse = np.where(share > 0, 1 / np.maximum(share, _FLOOR), 0).astype(np.float32)
+        inverse = np.where(share > 0, 1 / np.maximum(share, FLOOR), 0).astype(np.float32)
         near = most_of_cells(inverse, step_of(share.shape))
-        known = (near > 1) & (near < 1 / _FLOOR)  # neither beyond `max_range_m` nor at its floor
+        known = (near > 1) & (near < 1 / FLOOR)  # neither beyond `max_range_m` nor at its floor
         with np.errstate(all="ignore"):
             range_m = np.where(known, self.encoding.max_range_m / near, np.float32(np.nan))
             along = np.where(known, near * lengths, 0)  # inverse distance along the view's axis

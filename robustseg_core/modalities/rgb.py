@@ -36,6 +36,9 @@ from robustseg_core.modalities._guess import Guess
 from robustseg_core.modalities._rgb_checks import ImageCheck, ImageLimits
 from robustseg_core.types import Fault, Finding, Frame, Reading
 
+_DARK = 0.03
+"""Brightness below which an event camera's logarithm is linear, about, in [0, 1]."""
+
 
 class Rgb(Modality):
     """A color or gray camera."""
@@ -43,6 +46,7 @@ class Rgb(Modality):
     rank: ClassVar = 1
     initial: ClassVar = "R"
     messages: ClassVar = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+    content: ClassVar = "picture"
     transports: ClassVar = ("raw", "compressed")
     guess: ClassVar = Guess(
         names=(
@@ -93,6 +97,7 @@ class Rgb(Modality):
         std = np.array(self.encoding.std, np.float32)
         self._scale = 1 / (255 * std)
         self._shift = np.array(self.encoding.mean, np.float32) / std
+        self._contrast, self._brightness = float(std.mean()), float(np.mean(self.encoding.mean))
 
     def decode(self, message: Any, stamp_ns: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB in the camera's own size."""
@@ -135,7 +140,8 @@ class Rgb(Modality):
     def sight(self, frame: Frame, lengths: NDArray[np.float32]) -> Sight:
         """Where the picture steps."""
         gray = mean_of_cells(frame.array.mean(axis=0), step_of(frame.array.shape[1:]))
-        return Sight.of(frame.stamp_ns, steps(gray), light=gray)
+        level = gray * self._contrast + self._brightness
+        return Sight.of(frame.stamp_ns, steps(gray), light=np.log(np.maximum(level, 0) + _DARK))
 
     def picture(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The image as people know it."""

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.modalities import channels_of, ranked
+from robustseg_core.modalities import channels_of, usable
 from robustseg_core.modalities import load as load_modality
 from robustseg_core.models import architectures
 from robustseg_core.models.classes import CITYSCAPES
@@ -214,7 +214,7 @@ def default_spec(modalities: Sequence[str] | None = None, **fields: object) -> M
     Raises:
         RobustsegError: no such modality, or a field that does not fit.
     """
-    names = ranked() if modalities is None else tuple(modalities)
+    names = tuple(usable()) if modalities is None else tuple(modalities)
     usual = {name: load_modality(name).Encoding().model_dump(mode="json") for name in names}
     told = fields.get("encodings")
     encodings = {**usual, **(told if isinstance(told, Mapping) else {})}  # else refused below

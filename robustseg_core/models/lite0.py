@@ -157,7 +157,7 @@ class Inverted(nn.Module):
         y: Tensor = self.narrow(self.depthwise(x if self.expand is None else self.expand(x)))
         if not self.shortcut:
             return y
-        return x + (skip_rows(y, self.drop_path) if self.training else y)
+        return x + skip_rows(y, self.drop_path if self.training else 0)
 
 
 class Stages(nn.Module):

@@ -149,7 +149,7 @@ class ModalNorm(Modules[nn.LayerNorm]):
         if len(self) == 1:
             normed: Tensor = first(x)
             return normed
-        rows = _needed(modality)
+        rows = _needed(modality).to(x.device, non_blocking=True)
         shape = (len(rows), *[1] * (x.dim() - 2), x.shape[-1])
         weight = torch.stack([norm.weight for norm in self])[rows].view(shape)
         bias = torch.stack([norm.bias for norm in self])[rows].view(shape)
@@ -186,12 +186,14 @@ class PatchEmbed(nn.Module):
         else:
             rows = _needed(modality)
             order = [(rows == column).nonzero().flatten() for column in range(len(self.proj))]
+            back = torch.cat(order).argsort()
+            order = [own.to(images.device, non_blocking=True) for own in order]
             parts = [
                 conv(images[own][:, : conv.in_channels])  # wider rows are other sensors'
                 for conv, own in zip(self.proj, order, strict=True)
                 if len(own)
             ]
-            x = torch.cat(parts)[torch.cat(order).argsort()]
+            x = torch.cat(parts)[back.to(images.device, non_blocking=True)]
         embedded: Tensor = self.norm(x.permute(0, 2, 3, 1), modality)
         return embedded
 
@@ -211,11 +213,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, modality: Tensor | None) -> Tensor:
         """(N, H, W, C) to the same."""
-        x = x + self._maybe(self.attention(self.norm1(x, modality), modality))
-        return x + self._maybe(self.mlp(self.norm2(x, modality)))
-
-    def _maybe(self, x: Tensor) -> Tensor:
-        return skip_rows(x, self.drop_path) if self.training else x
+        rate = self.drop_path if self.training else 0
+        x = x + skip_rows(self.attention(self.norm1(x, modality), modality), rate)
+        return x + skip_rows(self.mlp(self.norm2(x, modality)), rate)
 
 
 class Attention(nn.Module):

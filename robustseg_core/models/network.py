@@ -72,7 +72,8 @@ class Network(nn.Module, ABC):
         Args:
             images: modality -> (B, C, H, W), encoded as the spec says; H and W divide by 32. Rows
                 that are not alive are never read, and a modality alive nowhere may be absent.
-            alive: (B, M) bool, columns in the order of `spec.modalities`.
+            alive: (B, M) bool, columns in the order of `spec.modalities`; best on the processor,
+                as it decides shapes: of one on a device, the host waits for the device.
             quality: (B, M) health scores in [0, 1], or None: all are good.
 
         Returns:
@@ -239,7 +240,8 @@ class PackedNetwork(Network):
         Args:
             rows: (N, C, H, W), in any order; where channels differ in number, C is the largest, and
                 the others' last channels are never read.
-            modality: (N,) int64 in [0, M).
+            modality: (N,) int64 in [0, M), on the processor or on the device of the rows: whoever
+                needs numbers of it does not wait for a device then.
 
         Returns:
             S maps of (N, C_s, H_s, W_s), finest first.
@@ -287,10 +289,12 @@ class PackedNetwork(Network):
     ) -> Prediction:
         """As `Network.forward`."""
         self.check(images, alive, quality)
-        rows, sample, modality = self.pack(images, alive)
+        rows, samples, columns = self._packed(images, alive)
+        sample, modality = _beside(rows, samples), _beside(rows, columns)
         if quality is not None:
-            quality = quality.to(rows.device)[sample, modality]  # (N,)
-        return self.forward_packed(rows, sample, modality, batch=len(alive), quality=quality)
+            quality = _beside(rows, quality)[sample, modality]  # (N,)
+        features = self.encode(rows, columns)
+        return self._met(features, sample, modality, batch=len(alive), quality=quality)
 
     def forward_views(
         self,
@@ -311,13 +315,14 @@ class PackedNetwork(Network):
         every = torch.stack([view.cpu() for view in views])  # (V, B, M)
         for alive in views:
             self.check(images, alive, quality)
-        rows, sample, modality = self.pack(images, every.any(0))
-        features = self.encode(rows, modality)
-        seen = every.to(rows.device)[:, sample, modality]  # (V, N)
+        rows, samples, columns = self._packed(images, every.any(0))
+        features = self.encode(rows, columns)
+        seen = every[:, samples, columns]  # (V, N)
         view, row = seen.nonzero(as_tuple=True)  # views ascend
-        places = view * every.shape[1] + sample[row]
+        places = _beside(rows, view * every.shape[1] + samples[row])
+        sample, modality, row = (_beside(rows, x) for x in (samples, columns, row))
         if quality is not None:
-            quality = quality.to(rows.device)[sample, modality][row]
+            quality = _beside(rows, quality)[sample, modality][row]
         chosen = [x[row] for x in features]
         batch = every.shape[0] * every.shape[1]
         fused = self.fuse(chosen, places, modality[row], batch=batch, quality=quality)
@@ -348,6 +353,18 @@ class PackedNetwork(Network):
         Arguments as those of `encode` and `fuse`.
         """
         features = self.encode(rows, modality)
+        return self._met(features, sample, modality, batch=batch, quality=quality)
+
+    def _met(
+        self,
+        features: list[Tensor],
+        sample: Tensor,
+        modality: Tensor,
+        *,
+        batch: int,
+        quality: Tensor | None,
+    ) -> Prediction:
+        """What scenes are made of features of sensors."""
         fused = self.fuse(features, sample, modality, batch=batch, quality=quality)
         return Prediction(self.decode(fused), features, sample, modality, fused)
 
@@ -379,6 +396,11 @@ class PackedNetwork(Network):
         Returns:
             rows (N, C, H, W), sample (N,) int64, modality (N,) int64, on the images' device.
         """
+        rows, samples, columns = self._packed(images, alive)
+        return rows, _beside(rows, samples), _beside(rows, columns)
+
+    def _packed(self, images: Mapping[str, Tensor], alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`pack`, with sample and modality on the processor."""
         columns, samples = alive.detach().cpu().T.nonzero(as_tuple=True)  # columns ascend
         parts = []
         for column, name in enumerate(self.spec.modalities):
@@ -386,13 +408,18 @@ class PackedNetwork(Network):
             if len(own) == len(alive):
                 parts.append(images[name])
             elif len(own):
-                parts.append(images[name][own.to(images[name].device)])
+                parts.append(images[name][_beside(images[name], own)])
         most = max(part.shape[1] for part in parts)
         parts = [
             F.pad(p, (0, 0, 0, 0, 0, most - p.shape[1])) if p.shape[1] < most else p for p in parts
         ]
         rows = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return rows, samples.to(rows.device), columns.to(rows.device)
+        return rows, samples, columns
+
+
+def _beside(rows: Tensor, numbers: Tensor) -> Tensor:
+    """A small table on the device of the rows; the host does not wait until it is there."""
+    return numbers.to(rows.device, non_blocking=True)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -28,7 +28,13 @@ STATE_COLORS: dict[State, tuple[int, int, int]] = {
     State.DEAD: (218, 54, 51),
     State.DISABLED: (48, 54, 61),
 }
-"""RGB of each state; the report uses the same."""
+"""RGB of each state; reports use the same."""
+
+
+def state_color(state: State) -> tuple[float, float, float]:
+    """As matplotlib wants it: each channel 0..1."""
+    red, green, blue = STATE_COLORS[state]
+    return red / 255, green / 255, blue / 255
 
 
 @lru_cache(maxsize=8)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+import cv2
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from robustseg_core.text import visible
 from robustseg_core.version import occasion
@@ -30,6 +35,19 @@ def plain_text(draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A figure as a PNG; it is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def picture_png(picture: NDArray[np.uint8]) -> bytes:
+    """A PNG of (H, W, 3) RGB."""
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 Classes = Sequence[tuple[str, Sequence[int]]]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import page
-from robustseg_core.output.draw import STATE_COLORS
+from robustseg_core.output.draw import state_color
 from robustseg_core.output.reasons import Sentences, in_words
 from robustseg_core.output.recorder import Moment, confidence_line, masks_line, score_line
 from robustseg_core.output.timeline import reach_s
@@ -69,8 +67,8 @@ def write(
         result=result,
         broken=[fault.kill or str(fault) for fault in broken],
         timeline=page.embed(poster(result, (), broken)),
-        pictures=[(moment.caption, page.embed(_png(moment.overlay))) for moment in moments],
-        cloud=(cloud.caption, page.embed(_png(cloud.overlay))) if cloud else None,
+        pictures=[(one.caption, page.embed(page.picture_png(one.overlay))) for one in moments],
+        cloud=(cloud.caption, page.embed(page.picture_png(cloud.overlay))) if cloud else None,
         changes=changes(result),
         no_mask=NO_MASK,
         masks=masks_line(result),
@@ -114,7 +112,7 @@ def write_cameras(
         words=[word for word in WORDS if word[0] == "coverage"],
         result=result,
         pictures=[
-            (name, moment.caption, page.embed(_png(moment.overlay)))
+            (name, moment.caption, page.embed(page.picture_png(moment.overlay)))
             for name, moment in shown.items()
         ],
     )
@@ -197,10 +195,7 @@ def poster(
         axes.set_ylim(0, 1)
         axes.set_ylabel("mIoU", fontsize=8)
     (score[0] if score else below).set_xlabel("seconds", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return page.figure_png(figure)
 
 
 def _typical(rows: Sequence[dict[str, Any]], moments: Sequence[Moment]) -> list[Moment]:
@@ -244,7 +239,7 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
         for state in State:
             here = [r["states"].get(name, State.DISABLED.value) == state.value for r in rows]
             used = [yes and name in r["used"] for yes, r in zip(here, rows, strict=True)]
-            color = _color(state)
+            color = state_color(state)
             for flags, low, height, alpha in ((here, -0.4, 0.8, 0.45), (used, -0.22, 0.44, 1.0)):
                 spans = _spans(at_s, widths_s, flags)
                 axes.broken_barh(spans, (lane + low, height), color=color, alpha=alpha, linewidth=0)
@@ -263,7 +258,7 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
     axes.set_yticks(range(len(names)), list(map(visible, names)))
     axes.invert_yaxis()
     seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
-    handles = [Patch(color=_color(s), label=s.value) for s in seen]
+    handles = [Patch(color=state_color(s), label=s.value) for s in seen]
     if broken:
         handles.append(
             Patch(facecolor="none", edgecolor="black", hatch="//", label="broken on purpose")
@@ -287,13 +282,3 @@ def _spans(
         else:
             spans.append((t, width))
     return spans
-
-
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _color(state: State) -> tuple[float, float, float]:
-    """As matplotlib wants it: each channel 0..1."""
-    red, green, blue = STATE_COLORS[state]
-    return red / 255, green / 255, blue / 255

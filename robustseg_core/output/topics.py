@@ -14,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag.typestore import LABEL_INFO
+from robustseg_core.codecs.message_types import CAMERA_INFO, CLOUD, COMPRESSED_IMAGE, IMAGE
 from robustseg_core.config import PointsConfig
 from robustseg_core.output import cloud, draw, messages, states
 from robustseg_core.output.messages import Fields
 from robustseg_core.types import LabelMap, ModelSpec
 
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED = "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-CLOUD = "sensor_msgs/msg/PointCloud2"
 CURVES = "sensor_msgs/msg/JointState"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 
@@ -140,7 +137,7 @@ OUTPUTS: tuple[Output, ...] = (
         make=lambda mask: messages.drawn(mask.picture, mask.label_map),
         lazy=True,
         recorded=(
-            COMPRESSED,
+            COMPRESSED_IMAGE,
             lambda mask: messages.compressed_overlay(mask.picture, mask.label_map),
         ),
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from robustseg_core.blackbox.again import Again, Fault, Result, read
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.modalities import Modality
 from robustseg_core.output import page
-from robustseg_core.output.draw import STATE_COLORS
+from robustseg_core.output.draw import state_color
 from robustseg_core.segmenter import Outcome, Segmenter, encode
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
@@ -162,7 +161,7 @@ def _account(path: Path, story: Story, result: Result) -> dict[str, Any]:
         "states": result.states,
         "differences": len(result.differences),
         "first_difference": None if first is None else str(first),
-        "verdict": verdict(result),
+        "conclusion": conclusion(result),
         "faults": [_strike(one, story) for one in story.fault.head.get("faults", [])],
         "changes": changes(story),
         "findings": findings(story),
@@ -170,7 +169,7 @@ def _account(path: Path, story: Story, result: Result) -> dict[str, Any]:
     }
 
 
-def verdict(result: Result) -> str:
+def conclusion(result: Result) -> str:
     """One sentence: whether it was reproduced."""
     counted = f"{result.decisions} decisions and {result.states} looks at the sensors' states"
     if (first := result.first) is None:
@@ -358,7 +357,7 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
         picture = np.asarray(
             cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST), picture.dtype
         )
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return page.picture_png(picture)
 
 
 @page.plain_text
@@ -385,21 +384,21 @@ def timeline(story: Story, faults: Sequence[Mapping[str, Any]]) -> bytes:
     above.set_yticks(range(len(names)), list(map(visible, names)))
     above.set_ylim(len(names) - 0.5, -0.7 - 0.4 * min(len(faults), _MOST_LABELS))
     seen = {h["state"] for _, sensors in story.states for h in sensors.values()}
-    patches = [Patch(color=_color(s), label=s.value) for s in State if s.value in seen]
+    patches = [Patch(color=state_color(s), label=s.value) for s in State if s.value in seen]
     above.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     above.set_title("state of each sensor; the solid band is what each mask was made of", size=9)
     below.set_ylim(-0.05, 1.05)
     below.set_ylabel("quality", fontsize=8)
     below.set_xlabel("seconds since the fault was found", fontsize=8)
     below.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
-    return _saved(figure)
+    return page.figure_png(figure)
 
 
 def _lane(axes: Axes, lane: int, name: str, story: Story, end_s: float) -> None:
     times = [_seconds(at, story) for at, _ in story.states] + [end_s]
     for (_, sensors), begin, end in zip(story.states, times, times[1:], strict=False):
         if name in sensors:
-            color = _color(State(sensors[name]["state"]))
+            color = state_color(State(sensors[name]["state"]))
             spans = [(begin, max(0.0, end - begin))]
             axes.broken_barh(spans, (lane - 0.4, 0.8), color=color, alpha=0.45, linewidth=0)
     masks = [(_seconds(at, story), d) for at, d in story.sets]
@@ -409,12 +408,7 @@ def _lane(axes: Axes, lane: int, name: str, story: Story, end_s: float) -> None:
         if name in decision.get("used", ()):
             state = State(decision["states"][name])
             spans = [(begin, min(end - begin, 2.5 * usual))]
-            axes.broken_barh(spans, (lane - 0.22, 0.44), color=_color(state), linewidth=0)
-
-
-def _color(state: State) -> tuple[float, float, float]:
-    red, green, blue = STATE_COLORS[state]
-    return red / 255, green / 255, blue / 255
+            axes.broken_barh(spans, (lane - 0.22, 0.44), color=state_color(state), linewidth=0)
 
 
 @page.plain_text
@@ -437,11 +431,4 @@ def _curves(found: Sequence[Mapping[str, Any]]) -> bytes:
         axes.set_ylabel(f"{visible(one['modality'])}\n{one['fault']}\n{one['unit']}", fontsize=8)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     panels[-1, 0].set_xlabel("seconds since the fault was found", fontsize=8)
-    return _saved(figure)
-
-
-def _saved(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return page.figure_png(figure)

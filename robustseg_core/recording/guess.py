@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustseg_core import modalities
+from robustseg_core.codecs.message_types import CLOUD, COMPRESSED_IMAGE, IMAGE
 from robustseg_core.modalities import Modality
 from robustseg_core.output.topics import is_output
 from robustseg_core.robot.topics import TRANSPORTS
 
-IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-CLOUD = "sensor_msgs/msg/PointCloud2"
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+IMAGES = (IMAGE, COMPRESSED_IMAGE)
 
 _LABEL = re.compile(
     r"\b(labels?|masks?|seg|segmentation|semantics?|truth|gt|groundtruth|panoptic|class(es)?)\b"
@@ -77,8 +76,7 @@ def modality_of(candidate: Candidate) -> str | None:
 
 def takers(kind: str) -> dict[str, type[Modality]]:
     """The modalities that have messages of this type, by rank."""
-    known = {name: modalities.load(name) for name in modalities.ranked()}
-    return {name: m for name, m in known.items() if kind in m.messages}
+    return {name: m for name, m in modalities.usable().items() if kind in m.messages}
 
 
 def rank(candidates: Iterable[Candidate]) -> dict[str, list[str]]:
@@ -195,7 +193,7 @@ def score_of(modality: str, candidate: Candidate) -> int:
     """How much a topic looks like a sensor's."""
     name = words(candidate.topic)
     score = modalities.load(modality).guess.score(name, candidate.encoding)
-    if candidate.type == "sensor_msgs/msg/CompressedImage":
+    if candidate.type == COMPRESSED_IMAGE:
         score -= 1  # of two copies of one picture, the one without artefacts
     return score
 

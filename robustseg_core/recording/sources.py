@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from robustseg_core import modalities
+from robustseg_core.codecs.message_types import CAMERA_INFO
 from robustseg_core.config import AUTO
 from robustseg_core.errors import RobustsegError
-from robustseg_core.recording.guess import CAMERA_INFO, Candidate, camera_info_of, rank, score_of
+from robustseg_core.recording.guess import Candidate, camera_info_of, rank, score_of
 from robustseg_core.robot.config import RobotConfig, base_of
 from robustseg_core.robot.topics import changing, choose, contradiction, spellings
 
@@ -41,7 +42,7 @@ def guessed(robot: RobotConfig, candidates: Iterable[Candidate]) -> tuple[RobotC
         told = f"streams.{name}.topic is auto"
         if not found:
             notices.append(f"{told}, and no topic looks like {name}; it is left out")
-        elif others := _rivals(found):
+        elif others := _as_likely(found):
             notices.append(f"{told}: {found[0]} is taken, it could be {', '.join(others)} as well")
     if not any(topic for topic in {**robot.topics, **topics}.values()):
         shown = ", ".join(sorted(one.topic for one in known)[:MOST_NAMED]) or "none"
@@ -59,7 +60,7 @@ def undecided(robot: RobotConfig, candidates: Iterable[Candidate]) -> dict[str, 
     by_topic = {one.topic: one for one in known}
     ranked, tied = rank(known), dict[str, list[str]]()
     for name in wants_guess(robot):
-        found = [ranked[name][0], *_rivals(ranked[name])] if ranked.get(name) else []
+        found = [ranked[name][0], *_as_likely(ranked[name])] if ranked.get(name) else []
         scores = {topic: score_of(name, by_topic[topic]) for topic in found}
         best = [topic for topic in found if scores[topic] == scores[found[0]]]
         if len(best) > 1:
@@ -92,7 +93,7 @@ def transported(
     return (_with_topics(robot, topics, ()) if topics else robot), notices
 
 
-def _rivals(found: list[str]) -> list[str]:
+def _as_likely(found: list[str]) -> list[str]:
     """The others that are no siblings of the first."""
     return [topic for topic in found[1:] if base_of(topic)[0] != base_of(found[0])[0]][:MOST_NAMED]
 

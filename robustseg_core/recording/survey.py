@@ -20,11 +20,10 @@ from robustseg_core.bag import Bag, Recorded
 from robustseg_core.bag.typestore import EVENT_ARRAYS, EVENT_PACKET, FORMER_EVENT_PACKET
 from robustseg_core.codecs.event_cloud import EVENT_CLOUD, is_event_cloud
 from robustseg_core.codecs.fields import as_bytes, sizes, word
+from robustseg_core.codecs.message_types import CAMERA_INFO, CLOUD
 from robustseg_core.codecs.picture import picture_size
 from robustseg_core.config import StreamConfig, scalar
 from robustseg_core.recording.guess import (
-    CAMERA_INFO,
-    CLOUD,
     IMAGES,
     Candidate,
     camera_info_of,

@@ -24,11 +24,10 @@ from robustseg_core.config import (
 )
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera
-from robustseg_core.modalities import limits_of, load, ranked
+from robustseg_core.modalities import limits_of, load, ranked, usable
 from robustseg_core.strict import Misfit, within
 from robustseg_core.types import LONGEST_NAME, kind_of, name_of
 
-IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
 """Parameters that a file for `ros2 launch` may hold beside the robot's."""
 
@@ -309,7 +308,7 @@ class RobotConfig(Strict):
         with within(*path):
             if load(source).ranges and source == kind_of(source):
                 return self
-        known = " or ".join(name for name in ranked() if load(name).ranges)
+        known = " or ".join(name for name, kind in usable().items() if kind.ranges)
         raise Misfit(f"points.source: {source!r} knows no distances; give {AUTO}, {known}", path)
 
     @model_validator(mode="after")

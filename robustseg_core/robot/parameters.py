@@ -118,7 +118,7 @@ def _below(
     elif path[-1] == "limits" and len(path) == 3:  # streams.<modality>.limits
         yield from parameters(modalities.limits_of(path[1]), path)
     elif get_origin(annotation) in (dict, Mapping):
-        names = [*modalities.available(), *streams]
+        names = [*sorted(modalities.usable()), *streams]
         if path == ("views",):
             names = list(dict.fromkeys(name_of(name) for name in streams if has_pixels(name)))
         for name in names:

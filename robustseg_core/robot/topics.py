@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from robustseg_core import modalities
+from robustseg_core.codecs.message_types import COMPRESSED_IMAGE, IMAGE
 from robustseg_core.config import AUTO
-from robustseg_core.robot.config import COMPRESSED_IMAGE, IMAGE, RobotConfig, base_of
+from robustseg_core.robot.config import RobotConfig, base_of
 
 TF_STATIC, TF = TF_TOPICS = "/tf_static", "/tf"
 TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,4 @@ def plot(summary: dict[str, Any]) -> bytes:
     )
     if not summary["trained"]:
         axes.set_title("UNTRAINED: random weights; plumbing only", color="#cf222e", fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return page.figure_png(figure)

@@ -18,7 +18,7 @@ from robustseg_core import faults
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.faults._base import Creeping, Graded
 from robustseg_core.robustness import figures
-from robustseg_core.robustness.case import SENSORS, Case, Limit, Span
+from robustseg_core.robustness.case import Case, Limit, Span
 from robustseg_core.robustness.perform import POLICIES
 from robustseg_core.robustness.table import miou_of, pooled
 from robustseg_core.text import csv_cell
@@ -101,7 +101,7 @@ def injections(
     return [
         _injection(name, known[name], level, sensor, lasts_s, after_s)
         for name in dict.fromkeys(wanted or known)
-        for sensor in known[name].modalities or SENSORS
+        for sensor in faults.reached(name)
         for level in sorted(set(levels))
     ]
 

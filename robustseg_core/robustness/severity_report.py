@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,10 +111,7 @@ def plot(summary: Mapping[str, Any]) -> bytes:
     figure.legend(handles, names, ncols=4, fontsize=8, loc="outside upper center", frameon=False)
     if not summary["trained"]:
         left.set_title("UNTRAINED: random weights; plumbing only", color="#cf222e", fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return page.figure_png(figure)
 
 
 def _lines(axes: Axes, summary: Mapping[str, Any], levels: Sequence[int]) -> None:

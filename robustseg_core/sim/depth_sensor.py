@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from robustseg_core.errors import RobustsegError
 from robustseg_core.sim import generator
 from robustseg_core.sim.camera_sensor import RgbCamera
-from robustseg_core.sim.materials import MATERIALS
+from robustseg_core.sim.materials import SPECULAR
 from robustseg_core.sim.shading import shade
 from robustseg_core.sim.world import Hits, World
-
-_SPECULAR = np.array([row.specular for row in MATERIALS], np.float32)
 
 
 class DepthCamera:
@@ -85,7 +83,7 @@ class DepthCamera:
         wide = 2 * max(2, shape[1] // 160) + 1
         beside = cv2.dilate(disparity, np.ones((1, wide)), anchor=(0, 0))
         chance[beside - disparity > 1.0] = 0.9
-        mirror = _SPECULAR[hits.material].reshape(shape)
+        mirror = SPECULAR[hits.material].reshape(shape)
         facing = np.abs(np.einsum("ij,ij->i", hits.normal, self._directions)).reshape(shape)
         mirror = mirror + weather.wetness * 0.5 * (facing < 0.15)
         chance = np.maximum(chance, 0.85 * mirror * mirror)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robustseg_core.bag import BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.codecs.fields import nanoseconds
+from robustseg_core.codecs.message_types import CAMERA_INFO, CLOUD, COMPRESSED_IMAGE, IMAGE
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim import generator
@@ -50,8 +51,6 @@ in a continuous recording, where the newest of each is as old as its own rate ma
 EVERY_S = 0.15
 """From one view to the next on the bag's clock, which stands still while nothing is recorded: so
 short that no silence is suspicious."""
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO, CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 
 Logged = tuple[str, str, Any, int]
 """Topic, type, message, log time."""
@@ -280,7 +279,7 @@ class Drive:
             return
         if stream == "rgb":
             rgb, label = self._rgb.render(self.world, pose, t_s)
-            yield TOPICS["rgb"], COMPRESSED, _jpeg(rgb, stamp_ns, frame_id), log_ns
+            yield TOPICS["rgb"], COMPRESSED_IMAGE, _jpeg(rgb, stamp_ns, frame_id), log_ns
             label_ns = stamp_ns + LATENCY_NS["label"]
             yield TOPICS["label"], IMAGE, _mono8(label, stamp_ns, frame_id), label_ns
             self.statistics.frames += 1
@@ -288,7 +287,8 @@ class Drive:
             self.statistics.class_pixels += np.bincount(label.ravel(), minlength=256)
         else:
             depth_mm = self._depth.render(self.world, pose, t_s)
-            yield TOPICS["depth"], COMPRESSED, _depth_png(depth_mm, stamp_ns, frame_id), log_ns
+            depth = _depth_png(depth_mm, stamp_ns, frame_id)
+            yield TOPICS["depth"], COMPRESSED_IMAGE, depth, log_ns
             self.statistics.depth_images += 1
             self.statistics.depth_valid += float((depth_mm > 0).mean())
         info = self._camera_info(stream, stamp_ns)
@@ -362,7 +362,7 @@ def _jpeg(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:
     bgr = np.ascontiguousarray(rgb[..., ::-1])
     data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
     fields = {"format": "rgb8; jpeg compressed bgr8", "data": data.reshape(-1)}
-    return to_rosbags(COMPRESSED, {"header": header(stamp_ns, frame_id), **fields})
+    return to_rosbags(COMPRESSED_IMAGE, {"header": header(stamp_ns, frame_id), **fields})
 
 
 def _depth_png(depth_mm: NDArray[np.uint16], stamp_ns: int, frame_id: str) -> Any:
@@ -370,7 +370,7 @@ def _depth_png(depth_mm: NDArray[np.uint16], stamp_ns: int, frame_id: str) -> An
     png = cv2.imencode(".png", depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].reshape(-1)
     data = np.concatenate([np.zeros(12, np.uint8), png])
     fields = {"format": "16UC1; compressedDepth png", "data": data}
-    return to_rosbags(COMPRESSED, {"header": header(stamp_ns, frame_id), **fields})
+    return to_rosbags(COMPRESSED_IMAGE, {"header": header(stamp_ns, frame_id), **fields})
 
 
 def _mono8(ids: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.codecs.message_types import CLOUD
 from robustseg_core.errors import RobustsegError
 from robustseg_core.output.messages import header, to_rosbags
 from robustseg_core.sim import generator
@@ -255,4 +256,4 @@ def to_message(points: NDArray[Any], stamp_ns: int, frame_id: str) -> Any:
         "data": np.frombuffer(points.tobytes(), np.uint8),
         "is_dense": True,
     }
-    return to_rosbags("sensor_msgs/msg/PointCloud2", cloud)
+    return to_rosbags(CLOUD, cloud)

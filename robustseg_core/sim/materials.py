@@ -54,6 +54,8 @@ MATERIALS: tuple[Material, ...] = (
 """All matter there is; `Hits.material` counts its rows."""
 
 MATERIAL: dict[str, int] = {row.name: number for number, row in enumerate(MATERIALS)}
+SPECULAR = np.array([row.specular for row in MATERIALS], np.float32)
+"""(materials,) as `Material.specular`."""
 CLASS: dict[str, int] = {name: number for number, name in enumerate(CITYSCAPES.names)}
 
 

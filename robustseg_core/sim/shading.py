@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.sim.materials import MATERIAL, MATERIALS
+from robustseg_core.sim.materials import MATERIAL, MATERIALS, SPECULAR
 from robustseg_core.sim.textures import jit, noise
 from robustseg_core.sim.world import Hits, World
 
-_SPECULAR = np.array([row.specular for row in MATERIALS], np.float32)
 _EMISSION = np.array([row.emission for row in MATERIALS], np.float32)
 _WINDOW, _LAMP, _RETRO = MATERIAL["lit window"], MATERIAL["lamp"], MATERIAL["retroreflector"]
 _MARKING, _SIGNAL, _TAIL = MATERIAL["marking"], MATERIAL["signal"], MATERIAL["tail light"]
@@ -264,7 +263,7 @@ def shade(
         shadow,
         hidden,
         light,
-        _SPECULAR,
+        SPECULAR,
         _EMISSION,
         out,
     )

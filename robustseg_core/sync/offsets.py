@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import median
 
+from robustseg_core.sync.rate import FRESH_NS, say_ns
 from robustseg_core.types import MS, SECOND, Fault, Finding
 
 DOUBTED_NS = 200 * MS
@@ -37,8 +38,6 @@ MOST_LATE = 0.95
 had not filled yet."""
 FORGET = 200
 """Deliveries after which those before them count half."""
-FRESH_NS = SECOND // 2
-"""A stream has a say for this long after a message, or for 1.5 of its pauses."""
 EVERY_NS = SECOND // 5
 """How often streams are compared."""
 FOLLOW = 1e-3
@@ -127,7 +126,7 @@ class _Stream:
             span_ns = now_ns - item.start_ns
             if count >= needed and span_ns >= max(WINDOW_NS, 2 * longest_ns):
                 newest_ns = now_ns - self.bins[-1].start_ns
-                if newest_ns > max(FRESH_NS, 1.5 * longest_ns):
+                if newest_ns > say_ns(longest_ns):
                     return None
                 return _Window(span_ns, span_ns / messages, longest_ns, messages / count)
         return None

@@ -29,6 +29,13 @@ BURSTS = 3.0, 1.5
 in bursts, as from a machine that starves."""
 LONG, SHORT = 1.6, 1.4
 """Periods: more than LONG, and a message is missing; up to SHORT, and none is."""
+FRESH_NS = SECOND // 2
+"""A stream has a say for so long after a message, or for 1.5 of its periods, or pauses."""
+
+
+def say_ns(period_ns: float) -> int:
+    """How long after a message a stream of this period has a say."""
+    return max(FRESH_NS, round(1.5 * period_ns))
 
 
 class RateEstimator:

@@ -16,13 +16,11 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from robustseg_core.config import SyncConfig
-from robustseg_core.sync.rate import RateEstimator
+from robustseg_core.sync.rate import RateEstimator, say_ns
 from robustseg_core.types import SECOND, Fault, Finding
 
 T = TypeVar("T")
 
-FRESH_NS = SECOND // 2
-"""A peer's offset counts while the peer has spoken within this, or 1.5 of its periods."""
 LATELY_NS, GRAIN_NS = 3 * SECOND, SECOND // 10
 """The offsets of the last moments are those of so long, in grains of that: bursts come every two
 seconds at the most."""
@@ -96,7 +94,7 @@ class _Stream(Generic[T]):
 
     def patience_ns(self) -> int:
         """How long after a message this stream still has a say."""
-        return max(FRESH_NS, round(1.5 * (self.meter.period_ns or 0)))
+        return say_ns(self.meter.period_ns or 0)
 
     def fresh(self, now_ns: int) -> bool:
         return self.last is not None and now_ns - self.last.arrival_ns <= self.patience_ns()

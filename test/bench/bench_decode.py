@@ -1,6 +1,6 @@
 """How long a payload takes to become an array, beside the cheapest and the usual ways.
 
-Run it alone: `python test/bench/bench_decode.py`. Rivals are interleaved, medians are reported.
+Run it alone: `python test/bench/bench_decode.py`. Variants are interleaved, medians are reported.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ RNG = np.random.default_rng(1)
 GRID = (384, 512)
 
 
-def medians_ms(rivals: dict[str, Callable[[], Any]], rounds: int = 15) -> dict[str, float]:
-    """Median time of each rival, taken in turn so that a busy machine hurts all alike."""
-    times: dict[str, list[float]] = {name: [] for name in rivals}
+def medians_ms(variants: dict[str, Callable[[], Any]], rounds: int = 15) -> dict[str, float]:
+    """Median time of each variant, taken in turn so that a busy machine hurts all alike."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
-        for name, run_once in rivals.items():
+        for name, run_once in variants.items():
             start = time.perf_counter()
             run_once()
             if turn:  # the first one compiles and warms up
@@ -176,7 +176,7 @@ def event_formats() -> dict[str, float]:
     y = RNG.integers(0, 480, count // 4).repeat(4)
     p = RNG.integers(0, 2, count // 4).repeat(4)
     t = np.sort(RNG.integers(0, 200_000, count // 4)).repeat(4)
-    rivals: dict[str, Callable[[], Any]] = {}
+    variants: dict[str, Callable[[], Any]] = {}
     for name, packet in _WRITERS.items():
         pieces = [slice(at, at + each) for at in range(0, count, each)]
         packets = [packet(x[part], y[part], p[part], t[part]) for part in pieces]
@@ -189,10 +189,10 @@ def event_formats() -> dict[str, float]:
             for part in packets:
                 decode(part)
 
-        rivals[name] = all_packets
-    took: dict[str, list[float]] = {name: [] for name in rivals}
+        variants[name] = all_packets
+    took: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(15):
-        for name, run_once in rivals.items():
+        for name, run_once in variants.items():
             before = time.process_time()
             run_once()
             took[name].append(time.process_time() - before)

@@ -1,7 +1,7 @@
 """What it costs to distill: against Python loops of the same formulas, and within a training step.
 
 `python test/bench/bench_distill.py`. B=8, 4 sensors, 256x256, 25 classes, MiT-B0's widths, forward
-and backward. A loop takes seconds, so it runs once, between runs of its rival.
+and backward. A loop takes seconds, so it runs once, between runs of its variant.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def speedups() -> dict[str, float]:
         },
     }
     figures = {}
-    for name, rivals in loops.items():
+    for name, variants in loops.items():
         ours = partial(distill.load(name)(CHOSEN[name]), lesson)
         took_ms(ours, lesson)  # warms up
         times = [took_ms(ours, lesson)[0] for _ in range(TURNS)]
-        slow = {key: took_ms(loop, lesson) for key, loop in rivals.items()}
+        slow = {key: took_ms(loop, lesson) for key, loop in variants.items()}
         again = [took_ms(ours, lesson) for _ in range(TURNS)]
         ms = figures[f"{name}_ms"] = median(times + [taken for taken, _ in again])
         for key, (taken, value) in slow.items():
@@ -92,14 +92,14 @@ def share() -> dict[str, float]:
     optimizer = torch.optim.AdamW(student.parameters(), lr=6e-5)
     images = {name: torch.randn(8, 3, *SIZE) for name in NAMES}
     alive = torch.ones(8, len(NAMES), dtype=torch.bool)
-    dice = torch.Generator().manual_seed(0)
-    label = lessons.blocks(8, SIZE, CLASSES, dice, ignored=False)
+    rng = torch.Generator().manual_seed(0)
+    label = lessons.blocks(8, SIZE, CLASSES, rng, ignored=False)
     terms = [distill.load(name)() for name in CHOSEN]
     with torch.no_grad():
         asked = teacher(images, alive)
     maps = [x.detach().requires_grad_() for x in asked.features]
     seen = Prediction(asked.logits, maps, asked.sample, asked.modality)
-    lesson = Lesson(seen, asked, 8, len(NAMES), CLASSES, label, dice)
+    lesson = Lesson(seen, asked, 8, len(NAMES), CLASSES, label, rng)
 
     def distillers() -> torch.Tensor:
         return sum(term.weight(lesson.classes) * term(lesson) for term in terms)

@@ -1,6 +1,6 @@
 """What engines cost beside the published form, and how far each part is from this machine's limits.
 
-`python test/bench/bench_engines.py` prints the figures of docs/performance.md. Rivals run in
+`python test/bench/bench_engines.py` prints the figures of docs/performance.md. Variants run in
 processes of their own, taken in turn: ratios hold on a busy machine, milliseconds do not.
 """
 
@@ -48,7 +48,7 @@ SPECS = {
     ),
 }
 THREADS = 1
-"""Of each rival: with more, they wait for each other in busy loops, which is CPU time, too."""
+"""Of each variant: with more, they wait for each other in busy loops, which is CPU time, too."""
 PUBLISHED = "--published"
 
 
@@ -81,7 +81,7 @@ def published(threads: int) -> comparison.Runner:
     return lambda count: lambda: once(count)
 
 
-def rivals() -> dict[str, list[str]]:
+def variants() -> dict[str, list[str]]:
     """Every engine that is installed on both networks, and the published form."""
     found = {"published b0": [sys.executable, __file__, PUBLISHED, str(THREADS)]}
     for name, spec in SPECS.items():
@@ -246,7 +246,7 @@ def run() -> dict[str, float]:
     figures = {**one_pass(9), **registration(9), **held(5)}
     for row in roofline(5):
         figures[f"roofline_{row['network']}_{row['part']}"] = row["share"]
-    times = comparison.compare(rivals(), (1, 4), rounds=7, threads=THREADS)
+    times = comparison.compare(variants(), (1, 4), rounds=7, threads=THREADS)
     baseline = times["published b0"]
     for name, counts in times.items():
         for count, found in counts.items():

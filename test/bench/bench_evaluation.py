@@ -33,14 +33,14 @@ def cost(architecture: str, backbone: str, side: int, rounds: int, width: int) -
     model = untrained(spec).folded()
     samples = random_samples(BATCH, size=(side, side))
     every = plan(NAMES, protocols=["subsets"])
-    rivals = {
+    variants = {
         "all": (forward_of(model), every),
         "full": (forward_of(model), every[-1:]),
         "whole": (WholeForward(model), every),
     }
-    taken: dict[str, list[float]] = {name: [] for name in rivals}
+    taken: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds + 1):
-        for name, (forward, trials) in rivals.items():
+        for name, (forward, trials) in variants.items():
             taken[name].append(timed(forward, trials, len(spec.classes), samples))
     ms = {name: 1e3 * median(times[1:]) / BATCH for name, times in taken.items()}
     what = f"{architecture} {backbone}, head {width}, {side}x{side}"

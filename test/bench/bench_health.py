@@ -85,8 +85,8 @@ def run() -> dict[str, float]:
     found: dict[str, float] = {}
     for label, (name, messages) in cases.items():
         modality, once = modalities.load(name)(), judged(name, messages)
-        rivals = {"judge": once, "decode": lambda m=modality, d=messages[0]: m.decode(d, 0)}
-        took = medians_ms(rivals, ROUNDS)
+        variants = {"judge": once, "decode": lambda m=modality, d=messages[0]: m.decode(d, 0)}
+        took = medians_ms(variants, ROUNDS)
         each_ms = took["judge"] / len(messages)
         found[f"judge {label}, ms"] = each_ms
         found[f"judge {label} / decode"] = each_ms / took["decode"]

@@ -23,7 +23,7 @@ from robustseg_core.sim.produce import Recipe, simulate
 
 DRIVE = Path("out/bench/drive.mcap")
 SECONDS, BAGS, ROUNDS = 4.0, 8, 3
-"""Length of the drive, how many bags it is, and how often each rival runs."""
+"""Length of the drive, how many bags it is, and how often each variant runs."""
 
 
 def taken(bags: list[Path], jobs: int, out: Path) -> dict[str, float]:

@@ -30,12 +30,12 @@ from robustseg_core.sim.produce import Recipe, simulate
 
 DRIVE = Path("out/bench/drive.mcap")
 SECONDS, ROUNDS, PASSES = 4.0, 3, 3
-"""Length of the drive, how often each rival runs, and how often a replay plays the drive."""
+"""Length of the drive, how often each variant runs, and how often a replay plays the drive."""
 PRODUCT = {"architecture": "swift", "size": (320, 512)}
 
 
 def child(what: str, drive: Path, weights: str) -> dict[str, float]:
-    """One rival: masks, wall and CPU seconds."""
+    """One variant: masks, wall and CPU seconds."""
     words = ["device=cpu", "cpu_threads=1", *([f"weights={weights}"] if weights else [])]
     if what != "engine":
         with tempfile.TemporaryDirectory() as folder:

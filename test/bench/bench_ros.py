@@ -1,8 +1,8 @@
 """What our conversions add to rclpy with a 1920x1200 rgb8 image: `python test/bench/bench_ros.py`.
 
 Sending is measured up to the return of `publish`, with a subscriber in another process; receiving
-from the serialized message to pixels. The rival is the cheapest way that rclpy has: one memory copy
-into an `array.array` out, `np.frombuffer` in; all others are 3 to 3000 times slower. Rivals take
+from the serialized message to pixels. The variant is the cheapest way that rclpy has: one copy
+into an `array.array` out, `np.frombuffer` in; all others are 3 to 3000 times slower. Variants take
 turns, so the ratios hold on a busy machine.
 """
 
@@ -48,11 +48,11 @@ except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
 """
 
 
-def side_by_side(rivals: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median milliseconds of each rival, in changing order; the first round warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in rivals}
+def side_by_side(variants: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median milliseconds of each variant, in changing order; the first round warms up."""
+    taken: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(ROUNDS + 1):
-        for name, call in list(rivals.items())[:: 1 if turn % 2 else -1]:
+        for name, call in list(variants.items())[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             call()
             taken[name].append((time.perf_counter() - start) * 1e3)

@@ -1,6 +1,6 @@
 """What /tf costs: forty transforms a message, a hundred messages a second, one of them wanted.
 
-Run it alone: `python test/bench/bench_tf.py`. Rivals are interleaved, medians of CPU time are told.
+Run it alone: `python test/bench/bench_tf.py`. Variants take turns; medians of CPU time are told.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def run() -> dict[str, float]:
             stamp_ns = START + k * SECOND // HZ + 3 * MS
             ours.follow(route, Moment(stamp_ns, stamp_ns))
 
-    rivals = {
+    variants = {
         "wire": lambda: read(sealed=True),
         "whole": lambda: read(sealed=False),
         "asked": ask,
     }
-    spent: dict[str, list[float]] = {name: [] for name in rivals}
+    spent: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(7):
-        for name, act in rivals.items():
+        for name, act in variants.items():
             start_s = time.process_time()
             act()
             spent[name].append((time.process_time() - start_s) / MESSAGES)

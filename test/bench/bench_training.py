@@ -55,8 +55,8 @@ def validation() -> dict[str, float]:
             began = perf_counter()
             if kind == "step":
                 for part in range(4):
-                    dice = [torch.Generator().manual_seed(10 * turn + part) for _ in range(2)]
-                    sum(task.terms(model.train(), next(batches), *dice).values()).backward()
+                    rng = [torch.Generator().manual_seed(10 * turn + part) for _ in range(2)]
+                    sum(task.terms(model.train(), next(batches), *rng).values()).backward()
                     optimizer.step()
                     optimizer.zero_grad()
             else:

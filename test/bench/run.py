@@ -1,6 +1,6 @@
 """`make bench`: every bench_*.py beside this file, its figures, and the targets that they meet.
 
-Figures are medians of rivals taken in turn, so ratios hold on a busy machine; milliseconds do not.
+Figures are medians of variants taken in turn: ratios hold on a busy machine, milliseconds do not.
 Writes out/bench.json.
 """
 

@@ -20,35 +20,27 @@ from robustseg_core.models.network import Network, PackedNetwork
 from robustseg_core.models.subsets import subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 every_architecture = pytest.mark.parametrize("name", architectures.available())
 SIZE = (64, 64)
 MIXED = torch.tensor([[1, 1, 0, 1], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1]]).bool()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def made(name: str, seed: int = 0, **fields: object) -> Network:
     """Random weights, statistics and biases in double precision."""
     model = network(seed, architecture=name, **fields)
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_floating_point():
-            noise = torch.rand(tensor.shape, generator=dice, dtype=tensor.dtype)
+            noise = torch.rand(tensor.shape, generator=rng, dtype=tensor.dtype)
             tensor.data += noise if "running_var" in key else 0.2 * (noise - 0.5)
     return model
 
 
 def images(batch: int, seed: int = 0) -> dict[str, Tensor]:
-    dice = torch.Generator().manual_seed(seed)
-    return {n: torch.randn(batch, 3, *SIZE, generator=dice).double() for n in NAMES}
+    rng = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(batch, 3, *SIZE, generator=rng).double() for n in NAMES}
 
 
 @every_architecture

@@ -21,7 +21,7 @@ from support import lessons
 
 NAMES = distill.available()
 CALM = {"hpdm": {"pairing": "same"}}
-"""Options of those that are 0 for equal features only when their dice are put away."""
+"""Options of those that are 0 for equal features only when nothing random is drawn."""
 MORE = [
     ("prediction", {"at": "quarter"}),
     ("prediction", {"temperature": 2.0}),
@@ -65,7 +65,7 @@ def make(name: str, options: dict | None = None, channels: int = lessons.WIDTHS[
 
 
 def again(lesson: Lesson, **changes) -> Lesson:
-    """The lesson with the dice where they were at first."""
+    """The lesson with the generator as it was at first."""
     return replace(lesson, generator=torch.Generator().manual_seed(0), **changes)
 
 
@@ -137,12 +137,12 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, options):
 @each_taught
 def test_pixels_that_nobody_labelled_never_count(name, options):
     lesson = lessons.lesson(size=(64, 160))  # the left 64 columns are unlabelled
-    dice = torch.Generator().manual_seed(9)
+    rng = torch.Generator().manual_seed(9)
 
     def noise_on_the_left(x: Tensor, stride: int) -> Tensor:
         x = x.detach().clone()
         left = x[..., : 64 // stride]
-        left += 3 * torch.randn(left.shape, generator=dice)
+        left += 3 * torch.randn(left.shape, generator=rng)
         return x.requires_grad_()
 
     term = make(name, options)
@@ -158,7 +158,7 @@ def test_pixels_that_nobody_labelled_never_count(name, options):
 
     def noise_on_the_right(x: Tensor, stride: int) -> Tensor:
         x = x.detach().clone()
-        x[..., 64 // stride :] += torch.randn(x[..., 64 // stride :].shape, generator=dice)
+        x[..., 64 // stride :] += torch.randn(x[..., 64 // stride :].shape, generator=rng)
         return x
 
     other = repaint(lesson, noise_on_the_right)
@@ -275,13 +275,13 @@ def test_a_student_network_gets_gradients_from_a_teacher_network(name):
     student, teacher = AnyModalSegmenter(spec), AnyModalSegmenter(spec).eval()
     images = {m: torch.randn(2, 3, 64, 64) for m in spec.modalities}
     alive = torch.tensor([[1, 1, 0], [1, 0, 1]]).bool()
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         asked = teacher(images, torch.ones_like(alive))
     seen = student(images, alive)
-    label = lessons.blocks(2, (64, 64), len(spec.classes), dice, ignored=False)
+    label = lessons.blocks(2, (64, 64), len(spec.classes), rng, ignored=False)
     read = [torch.randn(*shape, lessons.WIDTH) for shape in ((2, 3), (2,), (len(spec.classes),))]
-    lesson = Lesson(seen, asked, 2, 3, len(spec.classes), label, dice, *read)
+    lesson = Lesson(seen, asked, 2, 3, len(spec.classes), label, rng, *read)
     make(name, channels=student.encoder.channels[-1])(lesson).backward()
     first = next(student.encoder.parameters())
     assert first.grad.isfinite().all()

@@ -32,8 +32,8 @@ def make(name: str) -> Fusion:
 def rows_of(mask: list[list[int]], seed: int = 0) -> tuple[Tensor, Tensor, Tensor, int]:
     alive = torch.tensor(mask).bool()
     modality, sample = alive.T.nonzero(as_tuple=True)
-    dice = torch.Generator().manual_seed(seed)
-    return torch.randn(len(sample), C, *SIZE, generator=dice), sample, modality, len(mask)
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(len(sample), C, *SIZE, generator=rng), sample, modality, len(mask)
 
 
 @every

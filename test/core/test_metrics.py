@@ -84,10 +84,10 @@ def test_means_of_many_matrices_at_once_are_those_of_each(absent):
 
 @given(st.integers(0, 2**31), st.integers(1, 4))
 def test_the_position_prior_paints_from_other_scenes(seed, scenes):
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     size, classes = PRIOR_GRID, 3  # a cell is a pixel
     labels = [
-        dice.choice([0, 1, 2, IGNORE], p=[0.6, 0.2, 0.1, 0.1], size=size).astype(np.uint8)
+        rng.choice([0, 1, 2, IGNORE], p=[0.6, 0.2, 0.1, 0.1], size=size).astype(np.uint8)
         for _ in range(2 * scenes)
     ]
     prior = PositionPrior(classes)
@@ -106,9 +106,9 @@ def test_the_position_prior_paints_from_other_scenes(seed, scenes):
 
 @given(st.integers(0, 2**31))
 def test_sureness_counts_each_known_pixel_once_and_keeps_what_is_sure_enough(seed):
-    dice = np.random.default_rng(seed)
-    truth, labels = dice.choice([0, 1, 2, IGNORE], size=(2, 6, 9)).astype(np.uint8)
-    confidence = dice.integers(0, 256, size=(6, 9)).astype(np.uint8)
+    rng = np.random.default_rng(seed)
+    truth, labels = rng.choice([0, 1, 2, IGNORE], size=(2, 6, 9)).astype(np.uint8)
+    confidence = rng.integers(0, 256, size=(6, 9)).astype(np.uint8)
     table = sureness(truth, labels, confidence, 3)
     known = (truth != IGNORE) & (labels != IGNORE)
     assert table.sum() == known.sum() and table[..., 1].sum() == (known & (truth == labels)).sum()

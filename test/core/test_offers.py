@@ -152,7 +152,7 @@ def test_nobody_waits_for_who_decodes():
     held.wait(60)
     for k in range(4 * MOST_PACKETS):
         segmenter.offer("event", message("event", 20 + k % 20), SECOND + k)
-    assert segmenter.health(2 * SECOND, patient=False) == known
+    assert segmenter.health(2 * SECOND, wait=False) == known
     assert segmenter.intake.load().text == ""
     free.set()
     holder.join()

@@ -170,7 +170,7 @@ class Soak:
         self._seconds, self._seed = seconds, seed
         self._drivers = Drivers(self._node, seconds, seed, faults)
         self._ear = Ear(self._node, self._drivers)
-        self._patient = Probe(folder, domain)
+        self._probe = Probe(folder, domain)
         self.samples: list[dict[str, float]] = []
 
     def run(self, say: Callable[[str], Any]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Soak:
         try:
             self._drive(say)
         finally:
-            code = self._patient.end()
+            code = self._probe.end()
             self._executor.shutdown()
             self._node.destroy_node()
             rclpy.shutdown()
@@ -196,7 +196,7 @@ class Soak:
         say(" | ".join(("   s", "rss_mb", "threads", "files", "subs", "masks", "latency_ms")))
         while (at_s := self._drivers.now_ns() / SECOND) < self._seconds:
             if len(self.samples) * SAMPLE_S <= at_s:
-                self._check(self._patient.process.poll() is None, "it died")
+                self._check(self._probe.process.poll() is None, "it died")
                 self._sample(at_s)
                 say(" | ".join(f"{value:g}" for value in self.samples[-1].values()))
             self._turn()
@@ -217,7 +217,7 @@ class Soak:
         self.samples.append(
             {
                 "at_s": round(at_s, 1),
-                **self._patient.holds(),
+                **self._probe.holds(),
                 "subscriptions": len(ours),
                 "masks": self._ear.masks,
                 "latency_ms": round(float(np.median(newest)) / 1e6, 1) if newest else 0.0,
@@ -226,7 +226,7 @@ class Soak:
 
     def _check(self, fine: bool, problem: str) -> None:
         if not fine:
-            raise SystemExit(f"{problem}; the node's last words:\n{self._patient.output[-4000:]}")
+            raise SystemExit(f"{problem}; the node's last words:\n{self._probe.output[-4000:]}")
 
     def _summary(self, code: int) -> dict[str, Any]:
         ear, drivers, samples = self._ear, self._drivers, self.samples
@@ -235,7 +235,7 @@ class Soak:
             {key: float(np.median([one[key] for one in part])) for key in samples[0]}
             for part in (samples[:tenth], samples[-tenth:])
         )
-        taken, jumps = latency(ear.calm_ns), self._patient.output.count("one reset")
+        taken, jumps = latency(ear.calm_ns), self._probe.output.count("one reset")
         percentiles = np.percentile(ear.latency_ns, [50, 95, 100]) / 1e6
         rss = [(one["at_s"], one["rss_mb"]) for one in samples]
         floods_mb = left_by(drivers.floods, rss)
@@ -250,7 +250,7 @@ class Soak:
             "used": dict(ear.used),
             "longest_gap_s": round(ear.longest_gap_s, 3),
             "longest_own_ms": round(ear.longest_own_ms, 1),
-            "internal_errors": ear.internal + self._patient.output.count("Traceback"),
+            "internal_errors": ear.internal + self._probe.output.count("Traceback"),
             "clock_jumps": jumps,
             "masks_back_in_time": ear.back,
             "masks_back_without_jump": max(0, ear.back - jumps),

@@ -32,6 +32,11 @@ PLANTED = {
         "    from robustseg_core.segmenter import Segmenter",
     ),
     "circle": ("robustseg_core/sync/rate.py", "import robustseg_core.sync.buffer"),
+    "a node that learns": ("robustseg_ros/qos.py", "from robustseg_core.learn import fit"),
+    "a node with a network of its own": (
+        "robustseg_ros/segment_node.py",
+        "def f():\n    from robustseg_core.models import checkpoint",
+    ),
     "new room without a place": ("robustseg_core/attic.py", ""),
 }
 

@@ -27,7 +27,7 @@ def school(**changes) -> Lesson:
     return lessons.lesson(((1, 1, 1), (1, 0, 1), (0, 1, 0)), ((1, 1, 1),) * 3, **options)
 
 
-def dice(seed: int = 0) -> torch.Generator:
+def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -171,15 +171,15 @@ HPDM = [
 def test_prototypes_are_the_formula_whatever_the_pairing(pairing, options, slow):
     lesson = school(classes=25)  # many of them absent at coarse stages
     term = distill.load("hpdm")({"pairing": pairing} | options)
-    own = replace(lesson, generator=dice(4))
+    own = replace(lesson, generator=rng(4))
     partners = [term.partners(own) for _ in lesson.student.features]
-    ours = term(replace(lesson, generator=dice(4)))
+    ours = term(replace(lesson, generator=rng(4)))
     assert_same(ours, slow_losses.hpdm(lesson, partners, **slow), lesson)
 
 
 def partner_modalities(pairing: str, throws: int = 600) -> list[list[tuple[int, ...]]]:
     """Per sample, the modalities of the other network that its slots got in each throw."""
-    lesson = replace(school(), generator=dice())
+    lesson = replace(school(), generator=rng())
     term = distill.load("hpdm")({"pairing": pairing})
     got: list[list[tuple[int, ...]]] = [[], [], []]
     for _ in range(throws):
@@ -269,8 +269,8 @@ def test_what_is_not_dominant_to_the_learner_is_taught_in_feedback():
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("copies", [1, 5])
 def test_the_closed_form_of_rrm_is_the_twice_differentiated_definition(axis, copies):
-    student = torch.randn(2, copies, 6, 4, 5, generator=dice(1), dtype=torch.float64)
-    teacher = torch.randn(2, copies, 6, 4, 5, generator=dice(2), dtype=torch.float64)
+    student = torch.randn(2, copies, 6, 4, 5, generator=rng(1), dtype=torch.float64)
+    teacher = torch.randn(2, copies, 6, 4, 5, generator=rng(2), dtype=torch.float64)
     student.requires_grad_()
     n = copies * 6 * 4 * 5
     closed = n**2 * regularization(student, teacher, None, axis=axis + 1)
@@ -289,7 +289,7 @@ def test_rrm_sums_the_definition_over_stages_and_sensors(height, own_noise):
     term = distill.load("rrm")(
         {"legacy_height": height, "legacy_noise": own_noise, "legacy_scale": True, "copies": 2}
     )
-    thrown = replace(lesson, generator=dice(8))
+    thrown = replace(lesson, generator=rng(8))
     here, there = lesson.pairs
     slow = lesson.student.logits.new_zeros(())
     for stage, weight in enumerate(weights):
@@ -302,7 +302,7 @@ def test_rrm_sums_the_definition_over_stages_and_sensors(height, own_noise):
         axis = 2 if height else 1
         parts = [slow_losses.fisher(s, t, axis) for s, t in zip(mine, its, strict=True)]
         slow = slow + weight * sum(parts)
-    ours = term(replace(lesson, generator=dice(8)))
+    ours = term(replace(lesson, generator=rng(8)))
     for a, b in zip(both_ways(ours, lesson), both_ways(slow / lesson.batch, lesson), strict=True):
         torch.testing.assert_close(a, b.expand_as(a), rtol=1e-7, atol=1e-9)
 
@@ -330,7 +330,7 @@ def test_the_default_weights_of_rrm_are_the_released_run_at_256_pixels_and_b0():
 
 
 def test_noise_is_as_large_as_the_channels_spread_at_each_pixel():
-    features = torch.randn(1, 8, 3, 4, generator=dice(), dtype=torch.float64)
+    features = torch.randn(1, 8, 3, 4, generator=rng(), dtype=torch.float64)
     features *= torch.linspace(0.1, 3, 12, dtype=torch.float64).view(3, 4)
     lesson = lessons.lesson(((1,),), ((1,),), size=SIZE)
     term = distill.load("rrm")({"copies": 100, "legacy_noise": True})
@@ -342,7 +342,7 @@ def test_noise_is_as_large_as_the_channels_spread_at_each_pixel():
 
 
 def test_the_released_spread_is_that_of_the_repeated_features_and_is_differentiated():
-    features = torch.randn(2, 8, 3, 4, generator=dice(), dtype=torch.float64, requires_grad=True)
+    features = torch.randn(2, 8, 3, 4, generator=rng(), dtype=torch.float64, requires_grad=True)
     term = distill.load("rrm")({"copies": 3, "legacy_spread": True})
     repeated = features.repeat_interleave(3, 1).std(1)
     spread = term.spread(features[:, None])[:, 0, 0]

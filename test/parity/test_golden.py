@@ -48,7 +48,7 @@ FLAGS = [
     (name, flag)
     for name, (_, options) in TERMS.items()
     for flag in options
-    if flag.startswith("legacy_") and flag != "legacy_noise"  # its dice are told
+    if flag.startswith("legacy_") and flag != "legacy_noise"  # its random numbers are told
 ]
 
 

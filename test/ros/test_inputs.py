@@ -10,7 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from robustseg_core.bag import Bag
-from robustseg_core.robot.config import COMPRESSED_IMAGE, IMAGE
+from robustseg_core.codecs.message_types import COMPRESSED_IMAGE, IMAGE
 from robustseg_ros.inputs import choose_type
 from robustseg_ros.play_node import guess
 from robustseg_ros.qos import why_not

@@ -51,11 +51,11 @@ def random_samples(
     seed: int = 0,
 ) -> list[Sample]:
     """Sample i lies in scene i // 2, by day or night in turn; `lacking` takes sensors from some."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     found = []
     for i in range(count):
-        images = {m: dice.standard_normal((3, *size), dtype=np.float32) for m in modalities}
-        label = dice.integers(len(CLASSES.names), size=label_size or size).astype(np.uint8)
+        images = {m: rng.standard_normal((3, *size), dtype=np.float32) for m in modalities}
+        label = rng.integers(len(CLASSES.names), size=label_size or size).astype(np.uint8)
         label[:4] = IGNORE
         for name in (lacking or {}).get(i, ()):
             del images[name]

@@ -1,6 +1,6 @@
 """The recorded lessons of `test/data/golden/losses.*`, and our distillers at them.
 
-What the published code drew by chance was recorded, and is put in place of our own dice.
+What the published code drew by chance was recorded, and is put in place of our own random numbers.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ TOLD: dict[str, Callable[[dict[str, Any], str], Distiller]] = {"rrm": ToldRrm}
 
 
 def told(name: str, options: dict[str, Any], case: str) -> Distiller:
-    """A distiller with the record's dice instead of its own."""
+    """A distiller with the record's random numbers instead of its own."""
     if name == "hpdm" and options.get("pairing") == "legacy_random":
         return ToldHpdm(options, case)
     return TOLD[name](options, case) if name in TOLD else distill.load(name)(options)
@@ -295,8 +295,8 @@ def total(case: str, released: Released) -> Measured:
     images = {sensors[0]: torch.empty(own.batch, 3, *own.label.shape[1:])}  # of which it sees none
     alive = torch.ones(own.batch, own.modalities, dtype=torch.bool)
     batch = Batch(images, alive, own.label)
-    dice = torch.Generator().manual_seed(0)
-    terms = task.terms(_Says(own.student), batch, dice, dice)
+    rng = torch.Generator().manual_seed(0)
+    terms = task.terms(_Says(own.student), batch, rng, rng)
     ours = float(torch.stack(list(terms.values())).sum().detach())
     values = {"ohem_all": 1.0, **released.weights}
     official = sum(factor * facts(case)["values"][name] for name, factor in values.items())

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from robustseg_core.codecs.message_types import IMAGE
 from robustseg_core.codecs.points import Cloud
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.scene import Placed, Scene
 from robustseg_core.output import messages
-from robustseg_core.output.topics import IMAGE, Output
+from robustseg_core.output.topics import Output
 from robustseg_core.types import (
     SECOND,
     Bundle,

@@ -32,18 +32,18 @@ def make_shards(
     size: tuple[int, int] = SIZE,
 ) -> Path:
     """`count` samples in one shard folder: blocks of 16 x 16, whose class every sensor hints at."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     spec = default_spec(names, size=size)
     folder.mkdir(parents=True)
     with ShardWriter(folder, shard_size=64) as writer:
         for k in range(count):
-            blocks = dice.integers(len(classes.names), size=(size[0] // 16, size[1] // 16))
+            blocks = rng.integers(len(classes.names), size=(size[0] // 16, size[1] // 16))
             label = blocks.repeat(16, 0).repeat(16, 1).astype(np.uint8)
             members, values = {}, {}
             for column, name in enumerate(names):
                 color = np.eye(len(classes.names))[label][..., [0, 1, -1]]  # (H, W, 3)
                 picture = np.resize(color.transpose(2, 0, 1), (spec.channels_of(name), *size))
-                noise = dice.uniform(-0.2, 0.2, picture.shape) * (column + 1)
+                noise = rng.uniform(-0.2, 0.2, picture.shape) * (column + 1)
                 image = np.clip(picture + noise, 0, 1).astype(np.float32)
                 members[f"{name}.png"], values[name] = to_png(image)
             if labelled:
@@ -77,10 +77,10 @@ def make_shards(
 
 def make_embeddings(dataset: Dataset, *, captions: bool = True) -> Embeddings:
     """Random ones of a data set."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
     def rows(*shape: int) -> np.ndarray:
-        return dice.normal(size=(*shape, EMBEDDED)).astype(np.float32)
+        return rng.normal(size=(*shape, EMBEDDED)).astype(np.float32)
 
     n, m, k = len(dataset), len(dataset.modalities), len(dataset.classes.names)
     return Embeddings(
@@ -89,7 +89,7 @@ def make_embeddings(dataset: Dataset, *, captions: bool = True) -> Embeddings:
         tuple(dataset.modalities),
         tuple(dataset.classes.names),
         dataset.fingerprint(),
-        "dice",
+        "noise",
         rows(n, m),
         rows(k),
         rows(n) if captions else None,

@@ -21,31 +21,31 @@ def seen(
     alive: Sequence[Sequence[int]],
     size: tuple[int, int],
     classes: int,
-    dice: torch.Generator,
+    rng: torch.Generator,
     *,
     widths: Sequence[int] = WIDTHS,
     dtype: torch.dtype = torch.float32,
 ) -> Prediction:
-    """What a network with weights drawn from `dice` might see; rows as `pack` orders them."""
+    """What a network with weights drawn from `rng` might see; rows as `pack` orders them."""
     columns, samples = torch.tensor(alive).bool().T.nonzero(as_tuple=True)
     H, W = size
     features = [
         # channels last in memory, as the encoder makes them
-        torch.randn(len(samples), H >> s + 2, W >> s + 2, C, generator=dice, dtype=dtype)
+        torch.randn(len(samples), H >> s + 2, W >> s + 2, C, generator=rng, dtype=dtype)
         .permute(0, 3, 1, 2)
         .requires_grad_()
         for s, C in enumerate(widths)
     ]
-    logits = torch.randn(len(alive), classes, H // 4, W // 4, generator=dice, dtype=dtype)
+    logits = torch.randn(len(alive), classes, H // 4, W // 4, generator=rng, dtype=dtype)
     return Prediction(logits.requires_grad_(), features, samples, columns)
 
 
 def blocks(
-    batch: int, size: tuple[int, int], classes: int, dice: torch.Generator, *, ignored: bool = True
+    batch: int, size: tuple[int, int], classes: int, rng: torch.Generator, *, ignored: bool = True
 ) -> Tensor:
     """(B, H, W) labels in blocks of 8x8; the left 64 columns are `IGNORE` if `ignored`."""
     H, W = size
-    coarse = torch.randint(classes, (batch, H // 8, W // 8), generator=dice)
+    coarse = torch.randint(classes, (batch, H // 8, W // 8), generator=rng)
     label = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
     if ignored:
         label[:, :, :64] = IGNORE
@@ -68,11 +68,11 @@ def lesson(
 
     A vision-language model has seen all that the teacher has, and read captions and class names.
     """
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     batch, modalities = len(teacher_has), len(teacher_has[0])
-    teacher = seen(teacher_has, size, classes, dice, widths=widths, dtype=dtype)
-    student = seen(student_has, size, classes, dice, widths=widths, dtype=dtype)
-    label = blocks(batch, size, classes, dice, ignored=ignored) if labelled else None
+    teacher = seen(teacher_has, size, classes, rng, widths=widths, dtype=dtype)
+    student = seen(student_has, size, classes, rng, widths=widths, dtype=dtype)
+    label = blocks(batch, size, classes, rng, ignored=ignored) if labelled else None
     words = torch.Generator().manual_seed(seed + 1000)
     return Lesson(
         student,

@@ -46,8 +46,8 @@ def image(
 
 def scenes(count: int, *, seed: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     """(count, H, W, 3) uint8: colorful pictures that no camera would be ashamed of."""
-    dice = np.random.default_rng(seed)
-    small = dice.uniform(40, 220, (count, 8, 10, 3))
+    rng = np.random.default_rng(seed)
+    small = rng.uniform(40, 220, (count, 8, 10, 3))
     return np.stack(
         [
             np.clip(cv2.resize(x, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 255).astype(

@@ -29,6 +29,7 @@ class Radar(Modality):
     rank: ClassVar = 50
     initial: ClassVar = "A"
     messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
+    content: ClassVar = "points"
     needs_view: ClassVar = True
     guess: ClassVar = Guess(name="radar")
     corruptions: ClassVar = {"sector": Corruption(sector, 0.1, 0.5)}

@@ -72,10 +72,10 @@ def pictures(camera: str) -> np.ndarray:
 @cache
 def points(lidar: str) -> np.ndarray:
     """(N, 3) on every side, in the LiDAR's own frame."""
-    dice = np.random.default_rng(7 if lidar == "top" else 8)
-    around, far = dice.uniform(-np.pi, np.pi, 3000), dice.uniform(3, 30, 3000)
+    rng = np.random.default_rng(7 if lidar == "top" else 8)
+    around, far = rng.uniform(-np.pi, np.pi, 3000), rng.uniform(3, 30, 3000)
     return np.column_stack(
-        [far * np.cos(around), far * np.sin(around), dice.uniform(-1.5, 1.5, 3000)]
+        [far * np.cos(around), far * np.sin(around), rng.uniform(-1.5, 1.5, 3000)]
     )
 
 

@@ -7,23 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core import modalities
 from robustseg_core.faults._base import FaultModel, FaultState
 from robustseg_core.faults.kinds import depth, events, image, lidar
 from robustseg_core.faults.kinds.events import Columns
 from robustseg_core.faults.kinds.lidar import Points
+from robustseg_core.modalities import Content
 
 
-def modality_of(message: Any, state: FaultState) -> str:
-    """The modality that a message is of: by its fields, and where two look alike by its topic."""
+def content_of(message: Any, state: FaultState) -> Content:
+    """What a message holds: by its fields, and where two look alike by what its topic carries."""
     if hasattr(message, "events"):
-        return "event"
+        return "events"
     if hasattr(message, "point_step"):
-        return "lidar"
-    return "depth" if state.modality == "depth" else "rgb"
+        return "points"
+    depth = state.modality is not None and modalities.content_of(state.modality) == "depth"
+    return "depth" if depth else "picture"
 
 
 class Seen(FaultModel):
-    """A fault of what is seen; a kind of sensor that it is done to has its method here."""
+    """A fault of what is seen; each content that it is done to has its method here."""
 
     def observe(self, message: Any, state: FaultState) -> None:
         """Read events along, so that their clock is known when the fault begins."""
@@ -32,14 +35,14 @@ class Seen(FaultModel):
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message of which another thing is seen."""
-        kind = modality_of(message, state)
-        if kind == "event":
+        content = content_of(message, state)
+        if content == "events":
             size = (message.height, message.width)
             return events.edited(message, state, lambda seen: self.brightness(seen, size, state))
-        if kind == "lidar":
+        if content == "points":
             points = Points(message)
             return self.points(points, state) if points.view("x").size else message
-        if kind == "depth":
+        if content == "depth":
             return depth.edited_metres(message, lambda metres: self.metres(metres, state))
         return image.edited(message, lambda rgb: self.picture(rgb, state))
 

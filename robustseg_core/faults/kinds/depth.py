@@ -87,7 +87,7 @@ def _nothing(raw: NDArray[Any]) -> Any:
 
 
 class _DepthFault(FaultModel):
-    modalities: ClassVar = ("depth",)
+    contents: ClassVar = ("depth",)
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with other numbers in it."""

@@ -83,7 +83,7 @@ def _encoder(message: Any) -> type[EventEncoder]:
 
 
 class _EventFault(FaultModel):
-    modalities: ClassVar = ("event",)
+    contents: ClassVar = ("events",)
 
 
 class _Added(_EventFault):

@@ -205,7 +205,7 @@ def _dressed(message: Any, theirs: Any) -> Any:
 class HalfFrozen(Seen, Graded):
     """A part of what is seen stands still: a part of the picture, a sector of the scan."""
 
-    modalities: ClassVar = ("rgb", "depth", "lidar")
+    contents: ClassVar = ("picture", "depth", "points")
     may: ClassVar = frozenset({Fault.COVERED, Fault.STUCK})
     called: ClassVar = frozenset({Fault.STUCK})
     measures: ClassVar = "share"

@@ -133,7 +133,7 @@ def _semi_planar(rgb: NDArray[np.uint8], *, exchanged: bool) -> NDArray[np.uint8
 class _Painted(FaultModel):
     """A fault that is painted into the picture."""
 
-    modalities: ClassVar = ("rgb",)
+    contents: ClassVar = ("picture",)
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with the painted picture."""

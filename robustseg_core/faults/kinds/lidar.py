@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs.fields import sizes
+from robustseg_core.codecs.points import DATATYPES
 from robustseg_core.faults._base import FaultModel, FaultState, altered, payload, with_payload
 from robustseg_core.types import Fault, Rejection
 
-_KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _RING = ("ring", "laser_id", "line", "channel")
 _BANDS = 64
 """Rings that a cloud without a ring number is taken to have."""
@@ -40,7 +40,7 @@ class Points:
         """(H, W) view of one field."""
         field = self._fields[name]
         order = ">" if self._message.is_bigendian else "<"
-        kind = np.dtype(order + _KINDS[field.datatype])
+        kind = np.dtype(order + DATATYPES[field.datatype])
         return np.ndarray(self._shape, kind, self._data.data, field.offset, self._strides)
 
     def xyz(self) -> NDArray[np.float64]:
@@ -94,7 +94,7 @@ def mirrored(points: Points) -> Any:
 
 
 class _CloudFault(FaultModel):
-    modalities: ClassVar = ("lidar",)
+    contents: ClassVar = ("points",)
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The message with other points."""

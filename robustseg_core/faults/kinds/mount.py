@@ -15,7 +15,7 @@ from pydantic import Field
 
 from robustseg_core.faults._base import Creeping, FaultModel, FaultState, Graded, Sample
 from robustseg_core.faults.kinds import depth, events
-from robustseg_core.faults.kinds._seen import Seen, hit, modality_of
+from robustseg_core.faults.kinds._seen import Seen, content_of, hit
 from robustseg_core.faults.kinds.events import Columns
 from robustseg_core.faults.kinds.lidar import Points, mirrored
 from robustseg_core.types import Fault
@@ -75,7 +75,7 @@ def _moved(seen: Columns, target: NDArray[np.floating[Any]]) -> Columns:
 class _Turned(Seen):
     """The sensor is turned about its optical center."""
 
-    modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+    contents: ClassVar = ("picture", "depth", "events", "points")
     may: ClassVar = frozenset({Fault.COVERED, Fault.INVALID_DEPTH, Fault.OUTSIDE})  # an edge
     axis: Literal["yaw", "pitch", "roll"] = Field(
         "yaw", description="About up (to the left), left (nose down) or ahead (leans right)."
@@ -144,7 +144,7 @@ class Loosening(_Turned, Creeping):
 class WrongCalibration(Seen, Graded):
     """Another lens than CameraInfo says: the picture is larger, or smaller, about its middle."""
 
-    modalities: ClassVar = ("rgb", "depth", "event")
+    contents: ClassVar = ("picture", "depth", "events")
     may: ClassVar = frozenset({Fault.COVERED, Fault.INVALID_DEPTH})  # an edge
     called: ClassVar = frozenset({Fault.MISALIGNED, Fault.RANGE_SCALE, Fault.UNRELATED})
     measures: ClassVar = "scale"
@@ -191,7 +191,7 @@ class _Sometimes(Graded):
 class Mirrored(_Sometimes, Seen):
     """Left and right are exchanged: a driver that flips the picture, a LiDAR upside down."""
 
-    modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+    contents: ClassVar = ("picture", "depth", "events", "points")
     called: ClassVar = frozenset({Fault.MIRRORED})
 
     def picture(self, rgb: NDArray[np.uint8], state: FaultState) -> NDArray[np.uint8]:
@@ -222,7 +222,7 @@ class Wrong(FaultModel):
         """The mirrored message."""
         if hasattr(message, "events"):
             return events.swapped_polarity(message)
-        if modality_of(message, state) == "depth":
+        if content_of(message, state) == "depth":
             return depth.edited(message, np.fliplr)  # numbers that mean "none" stay as they are
         return Mirrored().change(message, state)
 
@@ -230,7 +230,7 @@ class Wrong(FaultModel):
 class SwappedChannels(_Sometimes, Seen):
     """Red and blue are exchanged: a driver that says rgb8 and sends bgr8."""
 
-    modalities: ClassVar = ("rgb",)
+    contents: ClassVar = ("picture",)
     may: ClassVar = frozenset({Fault.DISCOLORED})
     called: ClassVar = frozenset({Fault.DISCOLORED})
 

@@ -19,7 +19,7 @@ from robustseg_core.faults._base import (
     with_payload,
     with_stamp,
 )
-from robustseg_core.modalities import load
+from robustseg_core.modalities import content_of, load
 from robustseg_core.types import SECOND, Fault
 
 
@@ -120,7 +120,7 @@ class Truncated(FaultModel):
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """Sizes no longer fit; of events, a piece of time is missing from each packet."""
-        return self.finds if modality != "event" or self.share <= 0.75 else frozenset()
+        return self.finds if content_of(modality) != "events" or self.share <= 0.75 else frozenset()
 
     def change(self, message: Any, state: FaultState) -> Any:
         """The first bytes of the message."""
@@ -131,7 +131,7 @@ class Truncated(FaultModel):
 class Encoding(FaultModel):
     """The message names an encoding that it does not have."""
 
-    modalities: ClassVar = ("rgb", "depth", "event")
+    contents: ClassVar = ("picture", "depth", "events")
     finds: ClassVar = frozenset({Fault.FORMAT, Fault.UNDECODABLE})
     value: str = Field("unheard_of", description="The name that it gives instead.")
 

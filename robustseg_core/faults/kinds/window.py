@@ -95,7 +95,7 @@ def _thinned(seen: Columns, share: float, rng: np.random.Generator) -> Columns:
 class Fouling(Seen, Creeping):
     """Dirt on the lens or on the LiDAR's window: spots through which nothing is seen."""
 
-    modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+    contents: ClassVar = ("picture", "depth", "events", "points")
     may: ClassVar = frozenset(
         {Fault.COVERED, Fault.SPARSE_CLOUD, Fault.INVALID_DEPTH, Fault.NO_EVENTS, Fault.EMPTY_CLOUD}
     )
@@ -132,7 +132,7 @@ class Fouling(Seen, Creeping):
 class Dew(Seen, Creeping):
     """Drops on the lens or on the LiDAR's window: light is scattered, contrast goes."""
 
-    modalities: ClassVar = ("rgb", "event", "lidar")
+    contents: ClassVar = ("picture", "events", "points")
     may: ClassVar = frozenset(
         {
             Fault.BLURRED,
@@ -182,7 +182,7 @@ class Dew(Seen, Creeping):
 class Dust(Seen, Creeping):
     """Dust in the air: a pale veil before the camera, returns right before the LiDAR."""
 
-    modalities: ClassVar = ("rgb", "depth", "lidar")
+    contents: ClassVar = ("picture", "depth", "points")
     may: ClassVar = frozenset(
         {
             Fault.FLAT,
@@ -230,7 +230,7 @@ class Dust(Seen, Creeping):
 class Fading(Seen, Creeping):
     """The sensor grows dim: exposure, intensity, points or events slowly collapse."""
 
-    modalities: ClassVar = ("rgb", "depth", "event", "lidar")
+    contents: ClassVar = ("picture", "depth", "events", "points")
     may: ClassVar = frozenset(
         {
             Fault.BLACK,

@@ -146,13 +146,11 @@ class PoolMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same; the weights of the channels scale the shortcut, as released."""
-        x = x + self._maybe(self.scale1[:, None, None] * self.attention(self.norm1(x)))
+        rate = self.drop_path if self.training else 0
+        x = x + skip_rows(self.scale1[:, None, None] * self.attention(self.norm1(x)), rate)
         means = x.mean((2, 3))[:, None]  # (N, 1, C)
         weights = torch.sigmoid(self.channel(means)).transpose(1, 2)[..., None]  # (N, C, 1, 1)
-        return weights * x + self._maybe(self.scale2[:, None, None] * self.mlp(self.norm2(x)))
-
-    def _maybe(self, x: Tensor) -> Tensor:
-        return skip_rows(x, self.drop_path) if self.training else x
+        return weights * x + skip_rows(self.scale2[:, None, None] * self.mlp(self.norm2(x)), rate)
 
 
 class HubStage(nn.Module):

@@ -126,13 +126,14 @@ class CMNeXt(Network):
         others = self.spec.modalities[1:]
         columns, samples = alive.detach().cpu().T.nonzero(as_tuple=True)  # columns ascend
         device = next(images[name].device for name in self.spec.modalities if name in images)
-        samples, columns = samples.to(device), columns.to(device)
-        rows = {m: samples[columns == m + 1] for m in range(len(others))}
-        rows = {m: own for m, own in rows.items() if len(own)}
-        maps = {m: images[others[m]][own] for m, own in rows.items()}
-        x = self._first(images, alive.to(device))
-        own = samples[columns == 0]
-        there = torch.stack((alive[:, 0], alive[:, 1:].any(1)), 1).to(device)  # (B, 2)
+        there = torch.stack((alive[:, 0], alive[:, 1:].any(1)), 1)  # (B, 2)
+        whose = [samples[columns == m] for m in range(len(self.spec.modalities))]
+        samples, columns, there, own, *after = (
+            x.to(device, non_blocking=True) for x in (samples, columns, there, *whose)
+        )
+        rows = {m: some for m, some in enumerate(after) if len(some)}
+        maps = {m: images[others[m]][some] for m, some in rows.items()}
+        x = self._first(images, alive)
 
         features: list[Tensor] = []
         fused: list[Tensor] = []
@@ -157,7 +158,10 @@ class CMNeXt(Network):
         name = self.spec.modalities[0]
         if name in images:
             image, here = images[name], alive[:, 0]
-            return image if here.all() else torch.where(here[:, None, None, None], image, 0.0)
+            if here.all():
+                return image
+            here = here[:, None, None, None].to(image.device, non_blocking=True)
+            return torch.where(here, image, 0.0)
         like = next(image for other, image in images.items() if other in self.spec.modalities)
         return like.new_zeros(len(alive), self.spec.channels_of(name), *like.shape[2:])
 

@@ -89,10 +89,11 @@ def rows_per_sample(sample: Tensor, batch: int) -> Tensor:
     """(B,) int64: how many sensors each sample has.
 
     Raises:
-        RobustsegError: a sample has none. Not asked while a graph is being exported or compiled.
+        RobustsegError: a sample has none. Not asked while a graph is being exported or compiled,
+            nor on a device, for which the host would wait; `Network.check` has asked before.
     """
     counts = sum_per_sample(torch.ones_like(sample), sample, batch)
-    if not is_exporting() and not counts.all():
+    if not is_exporting() and sample.is_cpu and not counts.all():
         blind = (counts == 0).nonzero().flatten().tolist()
         raise RobustsegError(
             f"samples {blind} of a batch of {batch} have no modality alive; "

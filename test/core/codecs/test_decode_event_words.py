@@ -185,8 +185,8 @@ def test_libcaer_counts_events_that_do_not_count_and_times_that_cannot_be():
 @given(st.integers(0, 10_000))
 @FEW
 def test_libcaer_times_go_on_where_31_bits_end(seed):
-    dice = random.Random(seed)
-    times = sorted(2**31 - 500 + dice.randrange(1000) for _ in range(20))
+    rng = random.Random(seed)
+    times = sorted(2**31 - 500 + rng.randrange(1000) for _ in range(20))
     payload = TABLES["libcaer"].encode([(1, 1, True, t) for t in times])
     found = decoder("libcaer").decode(payload).t
     assert (found - found[0]).tolist() == [t - times[0] for t in times]
@@ -213,12 +213,12 @@ def test_any_time_base_that_a_message_can_have_is_survived(encoding):
 @given(st.integers(0, 10_000))
 def test_the_order_of_the_halves_is_found_in_any_scene(name, seed):
     """Even where all of it lights up pixels whose bits look like words of the clock."""
-    dice = random.Random(seed)
-    columns = [dice.choice([31, 63, dice.randrange(WIDTH)]) for _ in range(8)]
-    count = dice.choice([1, 5, 400])
-    places = [(dice.choice(columns), dice.randrange(HEIGHT)) for _ in range(count)]
-    rows = [(*place, dice.random() < 0.5, dice.choice([0, 0, 9])) for place in places]
-    written = timed(rows, dice.randrange(2**33), tidy=bool(seed % 2))
+    rng = random.Random(seed)
+    columns = [rng.choice([31, 63, rng.randrange(WIDTH)]) for _ in range(8)]
+    count = rng.choice([1, 5, 400])
+    places = [(rng.choice(columns), rng.randrange(HEIGHT)) for _ in range(count)]
+    rows = [(*place, rng.random() < 0.5, rng.choice([0, 0, 9])) for place in places]
+    written = timed(rows, rng.randrange(2**33), tidy=bool(seed % 2))
     assert listed(decoder(name).decode(TABLES[name].encode(written))) == written
 
 

@@ -31,8 +31,8 @@ def engine(name: str) -> EagerEngine:
 
 
 def frame(name: str, seed: int) -> Frame:
-    dice = np.random.default_rng([seed, NAMES.index(name)])
-    return Frame(name, seed, dice.normal(size=(3, *SIZE)).astype("f4"), float(dice.uniform()))
+    rng = np.random.default_rng([seed, NAMES.index(name)])
+    return Frame(name, seed, rng.normal(size=(3, *SIZE)).astype("f4"), float(rng.uniform()))
 
 
 def logits_of(spec: ModelSpec, frames: Mapping[str, Frame]) -> torch.Tensor:

@@ -43,10 +43,10 @@ def needs(*modules: str):
 def model(name: str) -> Network:
     """With weights whose logits differ from pixel to pixel."""
     made = untrained(SPECS[name], seed=3)
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.head.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=dice))
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=rng))
     return made
 
 

@@ -31,8 +31,8 @@ def slowly(logits: Tensor, size: tuple[int, int], temperature: float) -> tuple[T
     seed=st.integers(0, 99),
 )
 def test_one_pass_is_what_three_are(classes, height, width, stride, temperature, scale, last, seed):
-    dice = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(1, classes, height, width, generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(1, classes, height, width, generator=rng)
     if last:
         logits = logits.contiguous(memory_format=torch.channels_last)
     size = (height * stride, width * stride)

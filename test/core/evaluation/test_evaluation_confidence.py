@@ -33,8 +33,8 @@ def drawn(values: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, fl
         return sums[..., 0] / sums[..., 1]
 
     count = len(values)
-    dice = np.random.default_rng(seed)
-    weights = dice.multinomial(count, np.full(count, 1 / count), size=resamples)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
     return ratio(weights), float(ratio(np.ones(count))), ratio(1 - np.eye(count))
 
 
@@ -50,12 +50,12 @@ def test_an_interval_holds_its_own_estimate(scenes, seed):
 
 
 def test_an_interval_holds_the_truth_no_more_seldom_than_percentiles_do():
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     true = 0.3
     ours, percentiles = 0, 0
     for trial in range(300):
-        sizes = dice.gamma(1.5, 100, size=8) + 5
-        chance = dice.beta(3, 7, size=8)
+        sizes = rng.gamma(1.5, 100, size=8) + 5
+        chance = rng.beta(3, 7, size=8)
         scenes = np.stack([sizes * chance, sizes], axis=1)
         values, estimate, left = drawn(scenes, 300, trial)
         low, high = interval(values, estimate, left)
@@ -73,9 +73,9 @@ def test_the_ends_of_student_s_distribution(freedom, end):
 
 def test_rank_correlation_is_spearman_s():
     stats = pytest.importorskip("scipy.stats")
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(5):
-        a, b = dice.integers(0, 9, (2, 15)).astype(float)
+        a, b = rng.integers(0, 9, (2, 15)).astype(float)
         assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
     assert np.isnan(rank_correlation(np.ones(3), np.arange(3.0)))
 
@@ -84,7 +84,7 @@ def test_rank_correlation_is_spearman_s():
 def results():
     thresholds = tuple((level, 256, 0, level) for level in (90, 70))
     trust = Trust(temperature=3.0, well=thresholds, ailing=thresholds)
-    known = Calibration(alphas=ALPHAS, subsets={"rgb": trust}, overall=trust, data="dice")
+    known = Calibration(alphas=ALPHAS, subsets={"rgb": trust}, overall=trust, data="noise")
     model = network()
     model.spec = model.spec.model_copy(update={"calibration": known})
     samples = random_samples(8, lacking={1: ["rgb"]})

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,19 +23,11 @@ from robustseg_core.models import checkpoint
 from support.eval_samples import InMemory, network, random_samples
 from support.learn_data import CLASSES, SIZE, make_shards
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 HOW = How(protocols=("subsets", "nm"), batch=3, device="cpu", worst=2)
 ONE, TWO = Workers(), Workers(jobs=2)
 FILES = ("results.json", "counts.npz")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_the_drop_rate_is_the_share_of_single_elements_that_become_zero():
     for mask, rate in zip(gone, (0.25, 0.5, 0.75), strict=True):
         assert mask.mean() == pytest.approx(rate, abs=0.015)  # 12288 draws: 3.8 sigma
         assert mask.all(0).mean() == pytest.approx(rate**3, abs=0.03)  # channels independently
-    assert (gone[0] <= gone[1]).all() and (gone[1] <= gone[2]).all()  # equal dice: nested
+    assert (gone[0] <= gone[1]).all() and (gone[1] <= gone[2]).all()  # equal rng: nested
 
 
 def test_damage_depends_on_seed_sample_and_sensor_only():

@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation import compare, compare_results, evaluate, load, write
@@ -18,16 +17,7 @@ from robustseg_core.evaluation.results import About, Group, Results
 from robustseg_core.evaluation.tables import tables
 from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Images this small are done before a second thread wakes up."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +80,10 @@ def test_the_rule_for_absent_classes_changes_the_mean():
 
 
 def test_intervals_hold_the_figure_and_are_those_of_a_plain_loop(results):
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     table = draws(results, resamples=20, seed=0)
     scenes = results.values("scene")
-    weights = dice.multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), size=20)
+    weights = rng.multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), size=20)
     for r in (0, 7, 19):
         drawn = zip(weights[r], scenes, strict=True)
         counts = sum(w * results.pick("scene", s)[0] for w, s in drawn)
@@ -136,8 +126,8 @@ def test_a_difference_turns_its_sign_with_the_order(results, others):
 
 
 def test_a_system_that_is_better_in_every_scene_is_clearly_better():
-    dice = np.random.default_rng(0)
-    hits = dice.integers(50, 60, size=12)
+    rng = np.random.default_rng(0)
+    hits = rng.integers(50, 60, size=12)
     good = [[[h, 100 - h, 0], [100 - h, h, 0]] for h in hits]
     bad = [[[h - 9, 109 - h, 0], [109 - h, h - 9, 0]] for h in hits]
     row = compare_results(toy(bad), toy(good), resamples=500).rows[0]

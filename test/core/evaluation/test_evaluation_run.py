@@ -17,18 +17,9 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
 from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 LACKING = {1: ["rgb"], 3: ["rgb", "depth", "event"]}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Images this small are done before a second thread wakes up."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

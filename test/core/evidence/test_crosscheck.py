@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustseg_core.evidence.crosscheck import EVERY_NS, CrossCheck
+from robustseg_core.evidence.crosscheck import EVERY_NS, CrossCheck, _Level
 from robustseg_core.evidence.links import distances
 from robustseg_core.evidence.sight import Sight, jumps, steps
 from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
@@ -57,7 +57,7 @@ class Street:
         scan[20::3] = metres[20::3]
         self._go_on()
         return {
-            "rgb": Sight.of(stamp_ns, steps(gray + noise), light=gray + noise),
+            "rgb": Sight.of(stamp_ns, steps(gray + noise), light=np.log(gray + noise + 0.1)),
             "depth": Sight.of(stamp_ns, jumps(near, unknown=0.008), metres),
             "event": Sight.of(stamp_ns, np.sqrt(event), brighter=gray - before),
             "lidar": Sight.of(stamp_ns, jumps(np.nan_to_num(1 / scan).astype(np.float32)), scan),
@@ -156,6 +156,36 @@ def test_who_shows_another_place_is_found(name: str) -> None:
     found = proven(drive(Street(4), 14, broken=name, injure=lambda _, t: elsewhere.look(t)[name]))
     assert [who for _, who, _ in found] == [name]
     assert found[0][2] in (Fault.UNRELATED, Fault.MISALIGNED)
+
+
+def test_fewer_events_than_the_picture_explains_are_a_doubt_and_no_more() -> None:
+    def few(shown: Sights, _: int) -> Sight:
+        sight = shown["event"]
+        assert sight.brighter is not None
+        return replace(sight, brighter=0.2 * sight.brighter, amount=0.5 * sight.amount)
+
+    told = list(drive(Street(5), 12, broken="event", injure=few))
+    assert not any(findings for now_s, findings in told if now_s < BROKEN_S)
+    late = [findings for now_s, findings in told if now_s > BROKEN_S + LIMIT_S]
+    assert all(set(findings) == {"event"} for findings in late)
+    doubts = [findings["event"] for findings in late]
+    assert all(found.fault is Fault.DIM and not found.fatal for found in doubts)
+    assert all(found.score == found.value == pytest.approx(0.2, abs=0.1) for found in doubts)
+
+
+def test_what_is_usual_is_not_dragged_along_by_what_is_broken() -> None:
+    level = _Level()
+    for _ in range(100):
+        level.see(0.9, 0.2)
+        level.learn(0.2)
+    for _ in range(25):  # five seconds of another street
+        level.see(0.7, 0.2)
+        level.learn(0.2)
+    assert level.usual > 0.88 and level.now < 0.71
+    for _ in range(50):
+        level.see(0.95, 0.2)
+        level.learn(0.2)
+    assert level.usual > 0.9
 
 
 def test_who_shows_what_was_long_ago_is_found() -> None:

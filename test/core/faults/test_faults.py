@@ -21,10 +21,10 @@ from robustseg_core.faults.kinds import depth
 from robustseg_core.faults.kinds import image as image_faults
 from robustseg_core.types import SECOND, Fault, Rejection
 from support import ROOT
-from support.drives import ALL, EPOCH, TOPICS, message, rows, through
+from support.drives import EPOCH, TOPICS, message, rows, through
 from support.makers import cloud, compressed, image, make
 
-PAIRS = [(m, n) for n in faults.available() for m in faults.load(n).modalities or ALL]
+PAIRS = [(m, n) for n in faults.available() for m in faults.reached(n)]
 
 
 def changed(text: str, sent):

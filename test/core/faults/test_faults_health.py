@@ -18,7 +18,7 @@ from support.drives import ALL, RATES, drive, rows, segmenter, through
 pytestmark = pytest.mark.slow
 
 GRADED = [n for n in faults.available() if issubclass(faults.load(n), Graded)]
-SENSORS_OF = {n: faults.load(n).modalities or ALL for n in faults.available()}
+SENSORS_OF = {n: faults.reached(n) for n in faults.available()}
 PAIRS = [(m, n) for n, sensors in SENSORS_OF.items() if n not in GRADED for m in sensors]
 PAIRS += [(SENSORS_OF[n][k % len(SENSORS_OF[n])], n) for k, n in enumerate(GRADED)]
 """Of the faults with severities, each is done to one sensor, by turns."""

@@ -30,7 +30,7 @@ from typing import ClassVar
 class LensCap(FaultModel):
     """Somebody forgot the lens cap."""
 
-    modalities: ClassVar = ("rgb",)
+    contents: ClassVar = ("picture",)
     finds: ClassVar = frozenset({Fault.BLACK})
     level: int = Field(0, ge=0, le=5, description="Gray level.")
 

@@ -31,7 +31,7 @@ from support.drives import ALL, EPOCH, RATES, TOPICS, message, rows, through, wr
 from support.makers import compressed, image
 
 KINDS = [name for name in faults.available() if issubclass(faults.load(name), Graded)]
-PAIRS = [(m, name) for name in KINDS for m in faults.load(name).modalities or ALL]
+PAIRS = [(m, name) for name in KINDS for m in faults.reached(name)]
 BEFORE_S, SECONDS = 0.5, 1.0
 
 

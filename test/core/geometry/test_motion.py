@@ -70,9 +70,9 @@ def seven(pose: Any) -> Any:
 
 
 @given(rows, st.floats(0, 1), st.randoms(use_true_random=False))
-def test_between_two_poses_lies_what_scipy_puts_there(made, share, dice):
+def test_between_two_poses_lies_what_scipy_puts_there(made, share, rng):
     ordered = sorted(made)
-    dice.shuffle(made)
+    rng.shuffle(made)
     motion = Motion("base", KEPT)
     for stamp_ns, pose in made:  # in any order, as several publishers deliver
         while motion.add(START + stamp_ns, seven(pose)):  # a first that is late is set aside
@@ -354,13 +354,13 @@ def test_parity_with_tf2_where_it_is_installed():
     from rclpy.duration import Duration
     from rclpy.time import Time
 
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     buffer, tree = tf2.BufferCore(Duration(seconds=10)), TransformTree()
     tree.move(together(*(stamped(p, c, START) for p, c in (("a", "b"), ("b", "c"), ("a", "d")))))
     assert tree.route("d", "c") is not None
     for k in range(1, 6):
         for parent, child in (("a", "b"), ("b", "c"), ("a", "d")):
-            place, turn = dice.uniform(-2, 2, 3), unit(dice.normal(size=4))
+            place, turn = rng.uniform(-2, 2, 3), unit(rng.normal(size=4))
             tree.move(stamped(parent, child, START + k * 100 * MS, tuple(place), turn))
             theirs = TransformStamped()
             theirs.header.stamp = Time(nanoseconds=START + k * 100 * MS).to_msg()
@@ -370,7 +370,7 @@ def test_parity_with_tf2_where_it_is_installed():
             for axis, number in zip("xyzw", turn, strict=True):
                 setattr(theirs.transform.rotation, axis, number)
             buffer.set_transform(theirs, "test")
-    for sensor, view in dice.integers(100, 500, (20, 2)):
+    for sensor, view in rng.integers(100, 500, (20, 2)):
         asked = Moment(START + int(sensor) * MS, START + int(view) * MS)
         found = buffer.lookup_transform_full_core(
             "d", Time(nanoseconds=asked.view_ns), "c", Time(nanoseconds=asked.sensor_ns), "a"

@@ -139,12 +139,12 @@ def nearest_slowly(view: View, points: np.ndarray, grow: int) -> np.ndarray:
     seed=st.integers(0, 99),
 )
 def test_one_pass_puts_points_where_four_do(model, turned, count, grow, odd, seed) -> None:
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     view = View((48, 64), ViewConfig(extrinsics={"lidar": (0.1, -0.2, 0.3, 0.1, 0.2, -0.1, 1)}))
     r = cv2.Rodrigues(np.array([0.02, -0.01, 0.03]))[0].ravel() if turned else np.eye(3).ravel()
     options = {} if model == "none" else {"model": model, "d": LENSES[model]}
     view.set_camera("rgb", replace(Camera.from_message(camera_info(**options)), rotation=tuple(r)))
-    points = dice.normal(0, [3, 2, 5], (count, 3)).astype(np.float32)
+    points = rng.normal(0, [3, 2, 5], (count, 3)).astype(np.float32)
     points[: count // 50] *= np.float32(odd)
     with np.errstate(all="ignore"):
         found = view.nearest("lidar", "", points, grow=grow)
@@ -159,10 +159,10 @@ def test_one_pass_puts_points_where_four_do(model, turned, count, grow, odd, see
 
 @given(seed=st.integers(0, 99))
 def test_rays_without_a_length_hit_nothing(seed: int) -> None:
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     view = ready(extrinsics={"depth": IDENTITY})
-    rays = dice.uniform(-0.4, 0.4, (300, 3)).astype(np.float32) + np.float32([0, 0, 1])
-    lengths = dice.choice(np.float32([0, -1, np.nan, 1, 2.5]), 300)
+    rays = rng.uniform(-0.4, 0.4, (300, 3)).astype(np.float32) + np.float32([0, 0, 1])
+    lengths = rng.choice(np.float32([0, -1, np.nan, 1, 2.5]), 300)
     with_lengths = view.nearest("depth", "", rays, lengths=lengths)
     good = lengths > 0
     alone = view.nearest("depth", "", rays[good] * lengths[good, None])

@@ -224,17 +224,17 @@ def test_a_balanced_crop_shows_small_classes_as_often_as_large_ones() -> None:
     label[50:52, 80:82] = 7
     label[:, :3] = 255
     config = AugmentConfig(crop=(32, 32), scale=(3, 3), flip=0)
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     shown = []
     for _ in range(300):
-        geometry = draw((64, 96), dice, config)
-        moved = around(geometry, label, dice)
+        geometry = draw((64, 96), rng, config)
+        moved = around(geometry, label, rng)
         assert (moved.scaled, moved.crop) == (geometry.scaled, geometry.crop)
         assert all(
             0 <= c <= s - k for c, s, k in zip(moved.corner, moved.scaled, moved.crop, strict=True)
         )
         shown.append((moved.pick(label, 255) == 7).any())
     assert 0.45 < np.mean(shown) < 0.75
-    whole = draw((64, 96), dice, AugmentConfig(crop=(64, 96), scale=(1, 1)))
-    assert around(whole, label, dice) == whole
-    assert around(geometry, np.full_like(label, 255), dice) == geometry
+    whole = draw((64, 96), rng, AugmentConfig(crop=(64, 96), scale=(1, 1)))
+    assert around(whole, label, rng) == whole
+    assert around(geometry, np.full_like(label, 255), rng) == geometry

@@ -38,24 +38,24 @@ pytestmark = pytest.mark.slow
 
 def drawn(logits: torch.Tensor, seed: int) -> torch.Tensor:
     """(N,) true classes, as the softmax of (N, K) logits says."""
-    dice = torch.Generator().manual_seed(seed)
-    return torch.multinomial(logits.softmax(1), 1, generator=dice)[:, 0]
+    rng = torch.Generator().manual_seed(seed)
+    return torch.multinomial(logits.softmax(1), 1, generator=rng)[:, 0]
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.floats(0.2, 8), st.integers(2, 20), st.integers(0, 99))
 def test_the_true_temperature_is_found(true, classes, seed):
-    dice = torch.Generator().manual_seed(seed)
-    honest = 2.5 * torch.randn(30_000, classes, generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    honest = 2.5 * torch.randn(30_000, classes, generator=rng)
     found = fit_temperature(honest * true, drawn(honest, seed))
     assert found == pytest.approx(true, rel=0.06)
 
 
 @pytest.mark.parametrize("slope", [-1.0, 0.0, 1.5])
 def test_the_true_slope_is_found(slope):
-    dice = torch.Generator().manual_seed(1)
-    honest = 2.5 * torch.randn(40_000, 8, generator=dice)
-    ailing = torch.rand(len(honest), generator=dice)
+    rng = torch.Generator().manual_seed(1)
+    honest = 2.5 * torch.randn(40_000, 8, generator=rng)
+    ailing = torch.rand(len(honest), generator=rng)
     said = honest * 1.7 * torch.exp(slope * ailing)[:, None]
     found = fit_slope(said, drawn(honest, 1), ailing, temperature=1.7)
     assert found == pytest.approx(slope, abs=0.15)
@@ -64,22 +64,22 @@ def test_the_true_slope_is_found(slope):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.05, 20), st.integers(2, 9))
 def test_no_temperature_changes_a_label(seed, temperature, classes):
-    dice = torch.Generator().manual_seed(seed)
-    logits = torch.randn(classes, 8, 9, generator=dice).round(decimals=1)  # with ties
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(classes, 8, 9, generator=rng).round(decimals=1)  # with ties
     ids, confidence = winner(logits, temperature)
     assert torch.equal(ids, winner(logits, 1.0)[0])
     best = (logits / temperature).softmax(0).max(0).values
     assert torch.allclose(confidence, best, atol=1e-5)
 
 
-def scenes(count, dice, *, slant=1.0, pixels=400, classes=2):
+def scenes(count, rng, *, slant=1.0, pixels=400, classes=2):
     """(B, K, LEVELS, 2): each scene has its own luck, and all come of one law."""
     table = np.zeros((count, classes, LEVELS, 2), np.int64)
     for scene in range(count):
-        luck = dice.normal(0, 0.05)
+        luck = rng.normal(0, 0.05)
         for k in range(classes):
-            level = dice.integers(40, LEVELS, pixels)
-            right = dice.random(pixels) < np.clip((level / 255) ** slant + luck, 0, 1)
+            level = rng.integers(40, LEVELS, pixels)
+            right = rng.random(pixels) < np.clip((level / 255) ** slant + luck, 0, 1)
             np.add.at(table[scene, k], (level, right.astype(int)), 1)
     return table
 
@@ -87,12 +87,12 @@ def scenes(count, dice, *, slant=1.0, pixels=400, classes=2):
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2])
 def test_of_what_is_kept_in_new_scenes_no_more_than_alpha_is_wrong(alpha):
     """Binding thresholds: coverage is 1 - alpha, and not much more, on scenes of the same law."""
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     found = []
     for _ in range(60):
-        least = np.array(place_thresholds(scenes(25, dice), [alpha])[0])
+        least = np.array(place_thresholds(scenes(25, rng), [alpha])[0])
         assert (least > 40).all() and (least < SURE).all()
-        fresh = scenes(25, dice).sum(0)
+        fresh = scenes(25, rng).sum(0)
         kept = np.sum([fresh[k, least[k] :].sum(0) for k in range(2)], axis=0)
         found.append(kept[1] / kept.sum())
     error = np.std(found) / math.sqrt(len(found))
@@ -108,10 +108,10 @@ def test_a_class_of_few_scenes_is_promised_nothing_and_a_sure_one_everything():
 
 
 def test_honest_confidence_has_no_calibration_error_and_a_boast_has_its_own():
-    dice = np.random.default_rng(0)
-    level = dice.integers(0, LEVELS, 400_000)
+    rng = np.random.default_rng(0)
+    level = rng.integers(0, LEVELS, 400_000)
     table = np.zeros((1, LEVELS, 2), np.int64)
-    np.add.at(table[0], (level, (dice.random(len(level)) < level / 255).astype(int)), 1)
+    np.add.at(table[0], (level, (rng.random(len(level)) < level / 255).astype(int)), 1)
     assert calibration_error(reliability(table)) < 0.005
     boast = np.zeros((1, LEVELS, 2), np.int64)
     boast[0, 204] = 50, 50  # 0.8 sure, right half of the time

@@ -94,9 +94,9 @@ class Patchy(Dataset):
         return 2
 
     def __getitem__(self, index: int) -> Sample:
-        dice = np.random.default_rng(index)
-        aolp = dice.normal(size=(2, 8, 8)).astype(np.float32)
-        rgb = {"rgb": dice.normal(size=(3, 8, 8)).astype(np.float32)} if index == 0 else {}
+        rng = np.random.default_rng(index)
+        aolp = rng.normal(size=(2, 8, 8)).astype(np.float32)
+        rgb = {"rgb": rng.normal(size=(3, 8, 8)).astype(np.float32)} if index == 0 else {}
         return Sample(f"s{index}", {**rgb, "aolp": aolp})
 
     def tags(self, index: int):

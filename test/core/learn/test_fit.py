@@ -140,7 +140,7 @@ def test_another_recipe_does_not_continue_a_run(data, tmp_path):
 def test_two_processes_learn_what_one_learns_from_the_same_global_batch(
     system, data, teacher, tmp_path
 ):
-    """DDP over gloo. Nothing random inside the network, since each process has its own dice."""
+    """DDP over gloo. Nothing random inside the network, since each process has its own rng."""
     same = {
         "teacher": str(teacher),
         "loss__ohem_threshold": 1.0,

@@ -19,9 +19,9 @@ from robustseg_core.types import IGNORE
 
 def scene(seed: int = 0, sure: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Random logits (2, 4, 8, 8), raised by `sure` for the true class, and labels with a hole."""
-    dice = torch.Generator().manual_seed(seed)
-    label = torch.randint(4, (2, 8, 8), generator=dice)
-    logits = torch.randn(2, 4, 8, 8, generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    label = torch.randint(4, (2, 8, 8), generator=rng)
+    logits = torch.randn(2, 4, 8, 8, generator=rng)
     logits += sure * F.one_hot(label, 4).permute(0, 3, 1, 2)
     label[:, :3] = IGNORE
     return logits.requires_grad_(), label

@@ -13,10 +13,11 @@ from lightning.fabric import Fabric
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation import evaluate
 from robustseg_core.evaluation.figures import trial_scores
-from robustseg_core.learn import journal
+from robustseg_core.learn import journal, tasks
 from robustseg_core.learn.corrupt import CorruptConfig, corrupt
 from robustseg_core.learn.fit import fit
 from robustseg_core.learn.loader import Loader
+from robustseg_core.learn.loop import _to
 from robustseg_core.learn.prepare import network, optimizer_of, splits
 from robustseg_core.learn.recipe import OptimRecipe, ValidationRecipe, load_recipe
 from robustseg_core.learn.tasks import Task
@@ -86,7 +87,7 @@ def test_the_student_passes_twice_and_the_teacher_once(data) -> None:
 
 
 def test_passes_that_are_one_batch_say_what_they_say_one_after_the_other(data) -> None:
-    """But for the dice of their dropout, and BatchNorms, which see all of them at once."""
+    """But for what their dropout draws, and BatchNorms, which see all of them at once."""
     calm = {"corrupt__p": 0.5, "network__drop_path": 0.0, "network__dropout": 0.0}
     calm["student__solo"] = {}
     apart, whoever, *_ = step(data, **calm)
@@ -119,6 +120,51 @@ def test_a_term_on_the_full_pass_has_its_own_weight(data) -> None:
 def test_a_full_weight_without_a_full_pass_is_refused(data) -> None:
     with pytest.raises(RobustsegError, match=r"distill.prediction.full_weight is 1.0.*with_full"):
         load_recipe(["combined"], words(*data, student__with_full=False))
+
+
+@pytest.mark.parametrize("network", ["m_segformer", "m_segformer, own stems", "cmnext", "swift"])
+@pytest.mark.parametrize(
+    "student",
+    [
+        {},
+        {"with_full": True},
+        {"with_full": True, "together": True},
+        {"solo": {}},
+        {"missing": "zero", "with_full": True, "per_batch": True},
+    ],
+    ids=["subset", "full", "together", "solo", "zero"],
+)
+def test_no_pass_waits_for_a_number_of_the_device(
+    network: str, student: dict, data, monkeypatch
+) -> None:
+    """What lies on `meta` has no numbers: who copies one to the host there fails.
+
+    The loss does, to know how many pixels it keeps; another stands in its place.
+    """
+
+    def plain(_rule, logits, label):
+        large = F.interpolate(logits, label.shape[1:], mode="bilinear", align_corners=False)
+        return F.cross_entropy(large, label, ignore_index=IGNORE)
+
+    monkeypatch.setattr(tasks, "label_loss", plain)
+    architecture, _, own = network.partition(", ")
+    if architecture == "cmnext" and "together" in student:
+        pytest.skip("its sensors meet in the encoder")
+    told = {f"student__{key}": value for key, value in student.items()}
+    recipe = load_recipe(["dropout"], words(*data, **told))
+    train, _ = splits(recipe)
+    batch = next(Loader(train, batch=8, seed=3).batches())
+    spec = checkpoint.default_spec(
+        train.modalities, size=(64, 64), architecture=architecture
+    ).model_copy(update={"stem": "per_modality", "norm": "per_modality"} if own else {})
+    there = _to(batch, torch.device("meta"))
+    assert there.alive.device.type == "cpu" and there.label.is_meta
+    made = checkpoint.untrained(spec).train().to("meta")
+    task = Task(recipe, train.modalities, student=spec)
+    terms = task.terms(made, there, *generators())
+    assert list(terms) == task.names
+    assert all(term.is_meta for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
 
 
 @pytest.mark.parametrize("together", [False, True])

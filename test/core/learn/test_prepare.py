@@ -62,8 +62,8 @@ def begin(recipe: Recipe) -> None:
         corrupt=recipe.corrupt,
         seed=recipe.seed,
     )
-    dice = torch.Generator()
-    task.terms(student.train(), next(loader.batches()), dice, dice)
+    rng = torch.Generator()
+    task.terms(student.train(), next(loader.batches()), rng, rng)
 
 
 def test_the_usual_recipe_begins(usual):

@@ -334,7 +334,7 @@ def test_data_without_labels_teaches_no_selection_and_no_teacher(data, teacher, 
 def test_two_processes_learn_what_one_learns_in_every_stage(data, teacher, tmp_path):
     """A teacher that learns, then a selection, and a sensor alone in both: gradients are averaged.
 
-    Nothing random inside the networks, since each process has its own dice.
+    Nothing random inside the networks, since each process has its own rng.
     """
     same = {
         "teacher": str(teacher),

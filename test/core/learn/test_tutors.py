@@ -37,9 +37,9 @@ def network(seed: int, **fields: object):
 
 
 def batch_of(seed: int = 0, *, size: tuple[int, int] = (32, 64)) -> Batch:
-    dice = torch.Generator().manual_seed(seed)
-    images = {name: torch.randn(BATCH, 3, *size, generator=dice) for name in NAMES}
-    label = blocks(BATCH, size, 5, dice, ignored=False)
+    rng = torch.Generator().manual_seed(seed)
+    images = {name: torch.randn(BATCH, 3, *size, generator=rng) for name in NAMES}
+    label = blocks(BATCH, size, 5, rng, ignored=False)
     label[:, :, :8] = 255
     return Batch(images, torch.ones(BATCH, len(NAMES), dtype=torch.bool), label)
 
@@ -48,12 +48,12 @@ def recipe_of(**fields: object) -> Recipe:
     return Recipe.model_validate({"distill": PREDICTION, **fields})
 
 
-def dice(seed: int = 1) -> torch.Generator:
+def rng(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def step(task: Task, student, batch: Batch | None = None) -> dict[str, torch.Tensor]:
-    terms = task.terms(student, batch or batch_of(), dice(1), dice(2))
+    terms = task.terms(student, batch or batch_of(), rng(1), rng(2))
     assert list(terms) == task.names
     return terms
 
@@ -113,7 +113,7 @@ def test_rows_of_dominant_sensors_pass_no_gradient_on():
     for image in batch.images.values():
         image.requires_grad_()
     answer = task.tutor.answer(batch, (batch.images, batch.alive))
-    lesson = Lesson(answer, answer, BATCH, len(NAMES), 5, batch.label, dice())
+    lesson = Lesson(answer, answer, BATCH, len(NAMES), 5, batch.label, rng())
     best = torch.stack(
         [
             dominant(answer, lesson, s, distill._pixels.known_at(lesson, x.shape[2:]))
@@ -247,7 +247,7 @@ def test_the_weakest_sensor_is_drawn_most_often():
     solo.settle(lambda table: table.mul_(2))  # two processes that heard the same
     assert solo.losses.tolist() == [2, 0, 4]
     assert solo.chances().tolist() == pytest.approx([0.2, 0.4, 0.4])
-    drawn = Counter(solo.draw(dice(seed)) for seed in range(400))
+    drawn = Counter(solo.draw(rng(seed)) for seed in range(400))
     assert drawn[0] == pytest.approx(80, abs=35)
 
 

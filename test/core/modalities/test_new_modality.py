@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from robustseg_core import config, modalities
 from robustseg_core.bag import Bag
 from robustseg_core.engines.eager import EagerEngine, pick_device
+from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, parse_fault
 from robustseg_core.faults import available as faults_of
 from robustseg_core.learn import corrupt
@@ -75,6 +77,13 @@ def test_it_has_parameters_and_a_place_in_robot_yaml(channels):
 
 def test_it_can_be_broken_in_messages_and_in_training(channels):
     assert {"off", "stuck", "offset", "garbage"} <= set(faults_of("radar"))
+    assert {"misaligned", "fouling", "half_frozen", "sector"} <= set(faults_of("radar"))
+    assert "swapped_channels" not in faults_of("radar")
+    for fault in sorted({"misaligned", "fouling", "mirrored", "wrong"}):
+        spec = parse_fault(f"radar:{fault}{'(minutes=0)' if fault == 'fouling' else ''}")
+        broken = Injector([spec], topics={"radar": "/r"}, start_ns=0)
+        (sent,) = broken.feed("/r", radar.message(SECOND), 0)
+        assert not broken.refused and bytes(sent.message.data) != bytes(radar.message(SECOND).data)
     injector = Injector([parse_fault("radar:off@1")], topics={"radar": "/r"}, start_ns=0)
     assert injector.feed("/r", object(), 0) and not injector.feed("/r", object(), 2 * SECOND)
     known = set(corrupt.available("radar"))
@@ -137,9 +146,39 @@ def test_ranks_and_letters_are_a_modalitys_own():
 
 def test_a_plug_in_that_lacks_its_library_hurts_nobody_else(tmp_path, monkeypatch):
     plant(monkeypatch, tmp_path, modalities, "radar", "import a_library_that_is_not_here\n")
-    assert modalities.ranked() == FIVE
+    assert modalities.ranked() == FIVE and tuple(modalities.usable()) == FIVE[:-1]
     with pytest.raises(ImportError):
         modalities.load("radar")
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        (radar.file().replace("    rank: ClassVar = 50\n", ""), "lacks rank;"),
+        (radar.file().replace("def picture", "def drawing"), r"lacks picture\(\);"),
+        (
+            "from robustseg_core.modalities._base import Modality\nclass Radar(Modality): pass\n",
+            r"lacks rank, initial, messages, check\(\), .*, picture\(\);",
+        ),
+        ("class Radar(:\n", r"cannot be loaded \(SyntaxError: .*line 1"),
+        ("FAULT = Fault.NOISE\n", r"cannot be loaded \(NameError: name 'Fault'"),
+    ],
+    ids=["rank", "picture", "everything", "syntax", "name"],
+)
+def test_a_half_written_file_is_named_with_what_it_lacks_and_hurts_nobody_else(
+    tmp_path, monkeypatch, caplog, code: str, missing: str
+):
+    plant(monkeypatch, tmp_path, modalities, "radar", code)
+    with pytest.raises(RobustsegError, match=missing) as raised:
+        modalities.load("radar")
+    assert re.search(r"radar\.py|modalities\.radar", str(raised.value))
+    assert "remove the file" in str(raised.value)
+    modalities._warn.cache_clear()
+    assert modalities.ranked() == FIVE and tuple(modalities.usable()) == FIVE[:-1]
+    assert [record.getMessage() for record in caplog.records] == [f"no radar: {raised.value}"]
+    assert modality_of(Candidate("/front_radar/points", CLOUD, 9)) == "lidar"
+    assert checkpoint.default_spec().modalities == FIVE[:-1]
+    assert not any("radar" in parameter.name for parameter in parameters())
 
 
 def test_listing_and_ranking_load_no_network():

@@ -33,8 +33,8 @@ def spec(others: int = 3, **fields: object) -> ModelSpec:
 
 
 def images(batch: int = 2, names: tuple[str, ...] = NAMES) -> dict[str, Tensor]:
-    dice = torch.Generator().manual_seed(0)
-    return {name: torch.randn(batch, 3, *SIZE, generator=dice) for name in names}
+    rng = torch.Generator().manual_seed(0)
+    return {name: torch.randn(batch, 3, *SIZE, generator=rng) for name in names}
 
 
 def loud(model: CMNeXt) -> CMNeXt:
@@ -74,9 +74,9 @@ def test_sizes_are_the_published_ones(backbone, width, counts):
     seed=st.integers(0, 99),
 )
 def test_the_hub_keeps_the_loudest_of_those_who_are_there(there, seed):
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     batch = len(there)
-    every = torch.randn(3, batch, 2, 3, 2, generator=dice, dtype=torch.double)
+    every = torch.randn(3, batch, 2, 3, 2, generator=rng, dtype=torch.double)
     mask = torch.tensor(there).T  # (3, B)
     rows = {m: own.nonzero().flatten() for m, own in enumerate(mask) if own.any()}
     maps = {m: every[m, own].requires_grad_() for m, own in rows.items()}

@@ -32,7 +32,7 @@ ANYSEG = (
 DRAWS = 40_000
 
 
-def dice(seed: int = 0) -> torch.Generator:
+def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -84,7 +84,7 @@ def test_if_nothing_ever_fails_only_the_full_set_counts():
 @pytest.mark.parametrize("count", [3, 4])
 def test_uniform_dropout_follows_anysegs_law(count):
     names = FOUR[:count]
-    drawn = draw("uniform", torch.ones(DRAWS, count, dtype=torch.bool), dice())
+    drawn = draw("uniform", torch.ones(DRAWS, count, dtype=torch.bool), rng())
     shares = {}
     for subset in subsets(names):
         row = torch.tensor([n in subset for n in names])
@@ -104,18 +104,18 @@ def test_uniform_dropout_follows_anysegs_law(count):
 )
 def test_nobody_is_drawn_who_is_not_there_and_never_nobody(law, present, seed):
     there = torch.tensor(present)
-    drawn = draw(law, there, dice(seed), fragile=(1.0, 1.0, 5.0, 5.0))
+    drawn = draw(law, there, rng(seed), fragile=(1.0, 1.0, 5.0, 5.0))
     assert not (drawn & ~there).any()
     assert drawn.any(1).all()
 
 
 def test_fragile_sensors_are_practised_more_often():
     everyone = torch.ones(DRAWS, 4, dtype=torch.bool)
-    kept = draw("fragile", everyone, dice(), fragile=(1.0, 1.0, 3.0, 3.0)).float().mean(0)
+    kept = draw("fragile", everyone, rng(), fragile=(1.0, 1.0, 3.0, 3.0)).float().mean(0)
     assert kept[2:].min() > kept[:2].max() + 0.1
-    assert draw("fragile", everyone, dice()).all(1).float().mean() > 0.25
+    assert draw("fragile", everyone, rng()).all(1).float().mean() > 0.25
 
 
 def test_an_unknown_law_is_refused():
     with pytest.raises(RobustsegError, match="no law of dropout called 'some'"):
-        draw("some", torch.ones(1, 2, dtype=torch.bool), dice())
+        draw("some", torch.ones(1, 2, dtype=torch.bool), rng())

@@ -41,16 +41,16 @@ def swift(seed: int = 0, *, fusion: str = "trust", head: str = "published", **op
     )
     model = untrained(spec, seed=seed, head=head)
     assert isinstance(model, Swift)
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for parameter in model.fusions.parameters():
-        parameter.data += 0.5 * torch.randn(parameter.shape, generator=dice)
+        parameter.data += 0.5 * torch.randn(parameter.shape, generator=rng)
     return model
 
 
 def images(batch: int, seed: int = 0) -> dict[str, Tensor]:
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     channels = {"rgb": 3, "depth": 3, "lidar": 5}
-    return {n: torch.randn(batch, channels[n], *SIZE, generator=dice) for n in NAMES}
+    return {n: torch.randn(batch, channels[n], *SIZE, generator=rng) for n in NAMES}
 
 
 MODEL = swift()

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core import modalities
+from robustseg_core.codecs.message_types import CLOUD
 from robustseg_core.config import PointsConfig
 from robustseg_core.geometry.scene import Scene
 from robustseg_core.geometry.view import View
-from robustseg_core.output import messages, topics
+from robustseg_core.output import messages
 from robustseg_core.output.cloud import cloud
 from robustseg_core.types import IGNORE, Reading
 from support.label_maps import a_map, a_spec
@@ -57,7 +58,7 @@ def a_mask(*names: str) -> Any:
 def said(*names: str, **options: Any) -> tuple[Any, np.ndarray]:
     """(message, its points by name of field), as NumPy reads it by the message alone."""
     fields = cloud(a_mask(*names), a_spec(), PointsConfig(**options))
-    message = messages.to_rosbags(topics.CLOUD, fields)
+    message = messages.to_rosbags(CLOUD, fields)
     formats = {6: "<u4", 7: "<f4"}
     layout = np.dtype(
         {

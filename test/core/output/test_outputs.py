@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustseg_core.bag.typestore import LABEL_INFO, typestore
+from robustseg_core.codecs.message_types import CAMERA_INFO
 from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.scene import Scene
@@ -92,7 +93,7 @@ def test_a_masks_camera_info_is_its_cameras_resized_as_the_mask_is(lens, size, r
     info.r, info.p = turn.ravel(), np.array([6, 0, 3, 9.0, 0, 6.5, 2, 0, 0, 0, 1, 0])
     camera = Camera.from_message(info, rectified=rectified)
     label_map = a_map(ids=np.zeros(size, np.uint8), scene=Scene(camera))
-    message = through_the_wire(topics.CAMERA_INFO, messages.camera_info(label_map))
+    message = through_the_wire(CAMERA_INFO, messages.camera_info(label_map))
     assert (message.header.stamp.nanosec, message.header.frame_id) == (34, "camera_optical")
     assert (message.height, message.width) == size
     coefficients = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}

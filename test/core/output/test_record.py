@@ -403,10 +403,10 @@ def test_a_film_for_which_the_disk_is_too_small_is_an_error(tmp_path):
         from robustseg_core.output.film import VideoWriter
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
-        dice = np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         film = VideoWriter(Path({str(tmp_path / "a.webm")!r}))
         for k in range(30):
-            film.add(dice.integers(0, 255, (256, 256, 3), dtype=np.uint8), k / 30)
+            film.add(rng.integers(0, 255, (256, 256, 3), dtype=np.uint8), k / 30)
         try:
             film.finish(1.0)
         except RobustsegError as error:

@@ -132,13 +132,13 @@ def test_while_no_mask_comes_time_goes_on_in_the_film(tmp_path):
 def test_soft_edges_are_between_the_colors_of_the_neighbors(seed, scale, unlabelled):
     """Against one class at a time: inside of a class nothing changes, at its edge all is mixed of
     what is near."""
-    dice = np.random.default_rng(seed)
-    coarse = np.repeat(np.repeat(dice.integers(0, 6, (6, 8)), 16, 0), 16, 1).astype(np.uint8)
+    rng = np.random.default_rng(seed)
+    coarse = np.repeat(np.repeat(rng.integers(0, 6, (6, 8)), 16, 0), 16, 1).astype(np.uint8)
     if unlabelled:
         coarse[:48] = IGNORE
     size = (96 * scale[0], 128 * scale[1])
     ids = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
-    picture = dice.integers(0, 255, (*SPEC.size, 3), dtype=np.uint8)
+    picture = rng.integers(0, 255, (*SPEC.size, 3), dtype=np.uint8)
     mixed = draw.blend(picture, ids, SPEC).astype(int)
     seen = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
     hard = np.where((ids == IGNORE)[..., None], seen, (seen / 2 + draw.colorize(ids, SPEC) / 2))

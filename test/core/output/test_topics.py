@@ -9,11 +9,12 @@ import pytest
 
 from robustseg_core.bag import Bag
 from robustseg_core.bag.typestore import typestore
+from robustseg_core.codecs.message_types import CAMERA_INFO, CLOUD, IMAGE
 from robustseg_core.config import PointsConfig
 from robustseg_core.output import messages, topics
 from robustseg_core.output.recorder import Recorder
 from robustseg_core.output.timeline import Timeline
-from robustseg_core.output.topics import IMAGE, Mask
+from robustseg_core.output.topics import Mask
 from robustseg_core.types import SECOND
 from support import ROOT
 from support.label_maps import STAMP, UNSURE, a_map, a_spec, of_a_scan
@@ -74,8 +75,8 @@ def test_a_recording_keeps_what_is_said_of_masks_and_what_the_ids_mean_once(tmp_
 @pytest.mark.parametrize("wanted", [False, True])
 def test_a_recording_has_the_masks_camera_and_on_request_its_points(tmp_path, wanted):
     kept = recording(tmp_path, of_a_scan(), PointsConfig(recorded=wanted))
-    assert kept["/robustseg/camera_info"] == (topics.CAMERA_INFO, 2, False)
-    assert kept.get("/robustseg/points") == ((topics.CLOUD, 2, False) if wanted else None)
+    assert kept["/robustseg/camera_info"] == (CAMERA_INFO, 2, False)
+    assert kept.get("/robustseg/points") == ((CLOUD, 2, False) if wanted else None)
     if wanted:
         with Bag([tmp_path / "out" / "mcap"]) as bag:
             first = next(iter(bag.messages({"/robustseg/points"})))
@@ -86,11 +87,9 @@ def test_a_recording_has_the_masks_camera_and_on_request_its_points(tmp_path, wa
 
 def test_what_a_node_said_of_a_mask_is_kept_as_it_was(tmp_path):
     fields = messages.camera_info(of_a_scan()) | {"width": 77}
-    raw = typestore().serialize_cdr(
-        messages.to_rosbags(topics.CAMERA_INFO, fields), topics.CAMERA_INFO
-    )
+    raw = typestore().serialize_cdr(messages.to_rosbags(CAMERA_INFO, fields), CAMERA_INFO)
     kept = recording(tmp_path, heard={"camera_info": bytes(raw), "points": b""})
-    assert kept["/robustseg/camera_info"] == (topics.CAMERA_INFO, 2, False)
+    assert kept["/robustseg/camera_info"] == (CAMERA_INFO, 2, False)
     assert "/robustseg/points" not in kept, "nobody asked for them"
     with Bag([tmp_path / "out" / "mcap"]) as bag:
         (first, _) = bag.messages({"/robustseg/camera_info"})

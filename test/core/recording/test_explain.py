@@ -55,7 +55,7 @@ def test_explain_says_that_it_is_equal_and_why_it_was_decided(made, tmp_path):
     assert said.exit_code == 0, said.output
     account = json.loads((tmp_path / "out" / "explain.json").read_text())
     assert account["reproduced"] and account["differences"] == 0 and account["notices"] == []
-    assert account["decisions"] > 15 and "equal, to the bit" in account["verdict"]
+    assert account["decisions"] > 15 and "equal, to the bit" in account["conclusion"]
     (fault,) = account["faults"]
     assert (fault["modality"], fault["state"], fault["fault"]) == ("depth", "DEAD", "invalid_depth")
     after = next(row for row in account["changes"] if row["at_s"] >= 0)
@@ -87,5 +87,5 @@ def test_explain_ends_with_1_and_names_what_differs(made, tmp_path):
     )
     assert said.exit_code == 1, said.output
     account = json.loads((tmp_path / "out" / "explain.json").read_text())
-    assert not account["reproduced"] and "the first: " in account["verdict"]
+    assert not account["reproduced"] and "the first: " in account["conclusion"]
     assert "numpy 1.0 then" in account["notices"][-1]

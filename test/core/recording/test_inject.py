@@ -204,7 +204,7 @@ def test_a_disturbed_bag_reads_as_the_written_one_does(clean, tmp_path):
     out, _ = inject(clean, tmp_path, text, seed=4)
     with Bag(clean) as bag, Bag(out) as written:
         disturbed = FaultyBag(bag, [parse_fault(text)], seed=4, topics=TOPICS)
-        for _ in range(2):  # the same dice at each pass
+        for _ in range(2):  # the same random numbers at each pass
             pairs = zip(disturbed.messages(), written.messages(), strict=True)
             for ours, theirs in pairs:
                 assert (ours.topic, ours.time_ns) == (theirs.topic, theirs.time_ns)

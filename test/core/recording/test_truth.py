@@ -106,7 +106,7 @@ def test_confidence_is_held_against_the_truth_of_each_label_once(tmp_path):
     bag = record(tmp_path / "bag", lambda k: right)
     least = ((0, 101),)
     trust = Trust(well=least, ailing=least)
-    known = Calibration(alphas=(0.1,), subsets={}, overall=trust, data="dice")
+    known = Calibration(alphas=(0.1,), subsets={}, overall=trust, data="noise")
     spec = default_spec(
         ("rgb",), classes=("a", "b"), palette=((0, 0, 0), (1, 1, 1)), calibration=known
     )
@@ -125,7 +125,7 @@ def test_confidence_is_held_against_the_truth_of_each_label_once(tmp_path):
             score.add(near)
         score.finish()
     said, account = score.confidence(), score.account()
-    assert said["calibrated"] and said["note"] == "calibrated on dice"
+    assert said["calibrated"] and said["note"] == "calibrated on noise"
     assert said["right"] == pytest.approx(16 / 40, abs=1e-4)
     assert said["mean"] == pytest.approx((30 * 0.4 + 10 * 0.2) / 40, abs=1e-4)
     assert said["promises"] == [{"alpha": 0.1, "kept": 0.75, "right": 0.2}]

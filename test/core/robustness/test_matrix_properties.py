@@ -152,7 +152,7 @@ when = st.tuples(st.floats(1.0, 2.4), st.floats(0.02, 1.5))
 SECONDS = 2.5
 
 
-def break_(rows, name, kind, begin_s, lasts_s, dice):
+def break_(rows, name, kind, begin_s, lasts_s, rng):
     """Rows in which this happens to one stream."""
     out, frozen = [], None
     for at, stream, sent in rows:
@@ -162,20 +162,20 @@ def break_(rows, name, kind, begin_s, lasts_s, dice):
         stamp_ns = sent.header.stamp.sec * SECOND + sent.header.stamp.nanosec
         frozen = frozen or sent
         if kind == "lose":
-            if dice.random() < 0.4:
+            if rng.random() < 0.4:
                 out.append((at, stream, sent))
         elif kind == "damage":
-            out.append((at, stream, message(stamp_ns, sent.digest, bad=dice.random() < 0.8)))
+            out.append((at, stream, message(stamp_ns, sent.digest, bad=rng.random() < 0.8)))
         elif kind == "freeze":
             out.append((at, stream, message(stamp_ns, frozen.digest)))
         elif kind == "delay":
-            out.append((at + dice.randint(0, 300 * MS), stream, sent))
+            out.append((at + rng.randint(0, 300 * MS), stream, sent))
         else:
             moved = {
-                "offset": stamp_ns + dice.choice([-3, 2, 3, 60]) * SECOND,
+                "offset": stamp_ns + rng.choice([-3, 2, 3, 60]) * SECOND,
                 "zero": 0,
                 "repeat": EPOCH + round(begin_s * SECOND),
-                "back": stamp_ns - dice.randint(0, 90) * MS,
+                "back": stamp_ns - rng.randint(0, 90) * MS,
             }
             out.append((at, stream, message(moved[kind], sent.digest)))
     return out
@@ -186,12 +186,12 @@ def break_(rows, name, kind, begin_s, lasts_s, dice):
     faults=st.lists(st.tuples(st.sampled_from(ALL), st.one_of(damage, stamps), when), max_size=5),
     jump_s=st.sampled_from([0, 0, 0, 60, -2, -60]),
     ages=st.dictionaries(st.sampled_from(ALL), st.sampled_from([60, 120, 300]), max_size=2),
-    dice=st.randoms(use_true_random=False),
+    rng=st.randoms(use_true_random=False),
 )
-def test_whatever_happens_to_whom_every_set_keeps_every_promise(faults, jump_s, ages, dice):
+def test_whatever_happens_to_whom_every_set_keeps_every_promise(faults, jump_s, ages, rng):
     rows = healthy(SECONDS)
     for name, kind, (begin_s, lasts_s) in faults:
-        rows = break_(rows, name, kind, begin_s, lasts_s, dice)
+        rows = break_(rows, name, kind, begin_s, lasts_s, rng)
     rows = [  # and a clock that leaps for all
         (at, n, sent) if at < 2 * SECOND or not jump_s else (at, n, leap(sent, jump_s))
         for at, n, sent in rows
@@ -233,9 +233,9 @@ def test_arrivals_without_any_order_keep_every_promise(arrivals):
     lives=st.sampled_from(ALL),
     faults=st.lists(st.tuples(st.sampled_from(ALL), damage, when), min_size=1, max_size=4),
     liar=st.none() | st.tuples(st.sampled_from(ALL), stamps, when),
-    dice=st.randoms(use_true_random=False),
+    rng=st.randoms(use_true_random=False),
 )
-def test_sets_come_at_ninety_percent_of_the_rate_while_anything_lives(lives, faults, liar, dice):
+def test_sets_come_at_ninety_percent_of_the_rate_while_anything_lives(lives, faults, liar, rng):
     """One sensor stays healthy, and at most one tells lies about the time.
 
     While the events live, sets come at the camera's rate whatever happens to all others; else at
@@ -244,7 +244,7 @@ def test_sets_come_at_ninety_percent_of_the_rate_while_anything_lives(lives, fau
     rows = healthy(SECONDS)
     for name, kind, (begin_s, lasts_s) in [*faults, *([liar] if liar else [])]:
         if name != lives:
-            rows = break_(rows, name, kind, begin_s, lasts_s, dice)
+            rows = break_(rows, name, kind, begin_s, lasts_s, rng)
     diary = drive(rows, round(SECONDS * SECOND))
     rate_hz = RATES["rgb"] if lives == "event" else min(RATES["rgb"], RATES[lives])
     since_ns, until_ns = SECOND, round(SECONDS * SECOND)

@@ -18,17 +18,17 @@ from support.parity import Row
 
 TITLE = "Evaluation"
 NOTE = """\
-mIoU in percent, with the published dice in place of ours. The numbers are the first ones (all
-sensors; the mean), the difference is the greatest of all. As printed: the published scripts round
-each combination to two decimals before they take means and expectations; ours, rounded in the same
-place, are the same numbers."""
+mIoU in percent, with the published code's random numbers in place of ours. The numbers are the
+first ones (all sensors; the mean), the difference is the greatest of all. As printed: the published
+scripts round each combination to two decimals before they take means and expectations; ours,
+rounded in the same place, are the same numbers."""
 ALLOWED = 1e-11
 SENSORS = ("rgb", "depth", "event", "lidar")
 SHORT = {"RGB": "rgb", "D": "depth", "E": "event", "L": "lidar"}
 CLASSES, SAMPLES, SIZE = 25, 3, (24, 40)
 FIGURES = ("mean", "E(0.2)", "E(0.1)", "E(0.05)")
 SEEDS = {0.25: 3000, 0.5: 4000, 0.75: 5000}
-"""Of RMM's dice, by its rate."""
+"""Of RMM's random numbers, by its rate."""
 
 
 class Told:

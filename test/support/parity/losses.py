@@ -10,9 +10,9 @@ from support.parity import Row
 
 TITLE = "Loss terms"
 NOTE = """\
-In float64, with the dice of the published code put in place of ours. The numbers are of the first
-recorded lesson, the difference is the greatest over all four lessons (for `hpdm_random` there is
-one), relative to the value, or to the norm of the gradient. The last rows are the sums of
+In float64, with the random numbers of the published code in place of ours. The numbers are of the
+first recorded lesson, the difference is the greatest over all four lessons (for `hpdm_random` there
+is one), relative to the value, or to the norm of the gradient. The last rows are the sums of
 recipes in `config/train/` with the words that their comments call released."""
 ALLOWED = 1e-12
 
