@@ -30,14 +30,21 @@ def run_with_parameters(module: str, tree: Mapping[str, Any], *words: str) -> in
         RobustsegError: a configuration that cannot be used, or ROS is not installed.
     """
     parse_robot(tree)
-    require("rclpy")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="robustseg-") as file:
         parameters = {"ros__parameters": nested(tree)}  # ROS takes no other form
         yaml.safe_dump({"/**": parameters}, file)
         file.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *words, "--ros-args", "--params-file", file.name]
-        )
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
-        return process.wait()
+        return run_program(module, *words, "--ros-args", "--params-file", file.name)
+
+
+def run_program(module: str, *words: str) -> int:
+    """Run a program of the ROS layer to its end; its exit code. Signals as above.
+
+    Raises:
+        RobustsegError: ROS is not installed.
+    """
+    require("rclpy")
+    process = subprocess.Popen([sys.executable, "-m", module, *words])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
+    return process.wait()

@@ -105,6 +105,10 @@ class Graded(FaultModel):
     """Name of the option."""
     levels: ClassVar[tuple[float, ...]] = ()
     """Its value at severities 1 to 5; never less than at the one before."""
+    called: ClassVar[frozenset[Fault]] = frozenset()
+    """The names that are right for it, by whatever channel: one of these says what is wrong."""
+    looks_like: ClassVar[str] = ""
+    """In one picture it looks as this fault does; of training, what is true of that is of it."""
     severity: int = Field(MIDDLE, ge=1, le=5, description="1 is hardly there, 5 the worst.")
 
     @property

@@ -136,7 +136,7 @@ def corrupt(
         hit.pop(int(rng.integers(len(hit))))
     for name in hit:
         options = told.get(name, {})
-        choice = _choice(name, options, config)
+        choice = drawn_from(name, options, config)
         if not choice:
             continue
         fault = choice[int(rng.integers(len(choice)))]
@@ -153,7 +153,7 @@ def _everywhere(
     encodings: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Damage]]:
     """As `corrupt`, with all sensors broken: of one fault, or each of its own."""
-    choices = {name: _choice(name, encodings.get(name, {}), config) for name in images}
+    choices = {name: drawn_from(name, encodings.get(name, {}), config) for name in images}
     common = [f for f in available() if all(f in choice for choice in choices.values())]
     strength = float(rng.uniform(*config.strength))
     if common and rng.random() < 0.5:
@@ -170,8 +170,8 @@ def _everywhere(
     return made, done
 
 
-def _choice(modality: str, options: Mapping[str, Any], config: CorruptConfig) -> list[str]:
-    """What can happen to a sensor."""
+def drawn_from(modality: str, options: Mapping[str, Any], config: CorruptConfig) -> list[str]:
+    """The corruptions that can happen to a sensor, each as likely as any other."""
     if config.faults == "all":
         return [fault for fault in possible(modality, options) if fault not in held_out()]
     return [fault for fault in possible(modality, options) if fault in config.faults]

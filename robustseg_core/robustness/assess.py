@@ -39,6 +39,7 @@ def assess_case(case: Case, watched: Watched, rates_hz: Mapping[str, float]) -> 
         **_bits(case, watched.seen, begin_s, end_s, limit_s, list(rates_hz), why),
         **_rate(case, watched.seen, begin_s, end_s, attainable_hz(case, rates_hz), why),
         **_states(case, watched, begin_s, end_s, last_s, why),
+        **_noticed(case, watched, begin_s, end_s),
     }
     jumps = watched.segmenter.intake.jumps
     if jumps != case.jumps:
@@ -80,6 +81,33 @@ def _first_hit(case: Case, said: Sequence[tuple[float, Fault]]) -> dict[str, Any
         if fault in case.finds:
             return {"delay_s": round(t_s, 4), "named": fault.value}
     return {}
+
+
+def _noticed(case: Case, watched: Watched, begin_s: float, end_s: float) -> dict[str, Any]:
+    """What was said of anybody while the fault lasted, by whatever name, and how it ended.
+
+    Returns:
+        `said`: sensor -> name -> seconds after the beginning. `noticed_s`: the first of the
+        target's. `told_s`: the first mask after that, the first thing that a robot is given which
+        knows of it. `recovery_s`: from the fault's end until the target is LIVE for good, None if
+        it was not by the end of the recording, or the recording ends with the fault.
+    """
+    allowed = ON_THE_WAY | ({Fault.NEVER_SEEN} if begin_s == 0 else set())
+    said: dict[str, dict[str, float]] = {}
+    for name, entries in watched.said.items():
+        for at_s, fault in entries:
+            if begin_s < at_s <= end_s and fault not in allowed:
+                said.setdefault(name, {}).setdefault(fault.value, round(at_s - begin_s, 4))
+    noticed_s = min(said.get(case.target, {}).values(), default=None)
+    told_s = None
+    if noticed_s is not None:
+        knows = (m.at_s - begin_s for m in watched.seen if m.at_s - begin_s >= noticed_s - 1e-4)
+        told_s = next((round(at_s, 4) for at_s in knows), None)
+    recovery_s = None
+    if case.after_s and (states := watched.states.get(case.target)):
+        since_s, state = states[-1]
+        recovery_s = round(max(0.0, since_s - end_s), 4) if state is State.LIVE else None
+    return {"said": said, "noticed_s": noticed_s, "told_s": told_s, "recovery_s": recovery_s}
 
 
 def _accused(

@@ -19,6 +19,10 @@ MARGIN_S = 0.02
 """What transport and a clock's grain may add to a deadline that is counted in messages."""
 
 
+_NOTHING = ("control", "loop")
+"""What a case is called in which nothing is broken."""
+
+
 class Bit(str, Enum):
     """What `used` must say of the broken sensor once the deadline has passed."""
 
@@ -103,7 +107,7 @@ class Case:
     @property
     def id(self) -> str:
         """Name of the case, good for a file."""
-        words = "+".join(span.words for span in self.spans) or "loop"
+        words = "+".join(span.words for span in self.spans) or _NOTHING[self.passes > 1]
         plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in words).strip("-")
         return f"{self.row:02d}-{self.target}-{plain}"[:120]
 

@@ -46,6 +46,10 @@ POLICIES = ("ours", "ungated", "oracle", "all_or_nothing")
 """Who made the masks; names in `robustness.json`."""
 
 
+RESULTS = 2
+"""Version of what a case's file holds; what was kept in another one is done again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What all tasks of a run share."""
@@ -90,6 +94,7 @@ class Task:
         case = None if self.case is None else asdict(self.case)
         words = [
             __version__,
+            RESULTS,
             self.drive,
             stat.st_size,
             stat.st_mtime_ns,
@@ -154,10 +159,33 @@ def _engine_of(weights: str, device: str, streams: tuple[str, ...]) -> EagerEngi
 
 def weights_id(robot: RobotConfig) -> str:
     """Size and time of the configured checkpoint; nothing for an untrained network."""
+    path = _weights(robot)
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path is not None else ""
+
+
+def weights_digest(robot: RobotConfig) -> str:
+    """SHA-256 of the configured checkpoint's file; nothing for an untrained network."""
+    path = _weights(robot)
+    return "" if path is None else digest(path)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of its files' names and contents."""
+    if path.is_dir():
+        parts = [(p.name, digest(p)) for p in sorted(path.rglob("*")) if p.is_file()]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _weights(robot: RobotConfig) -> Path | None:
     if robot.weights == UNTRAINED:
-        return ""
+        return None
     path = weights_file(robot.weights) if robot.weights else checkpoint.SHIPPED
-    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
+    return path if path.exists() else None
 
 
 def spec_of(robot: RobotConfig) -> ModelSpec:
@@ -188,7 +216,8 @@ def _clean(task: Task) -> dict[str, Any]:
         robot = _robot(task.drive, task.options)
         spec = spec_of(robot)
         end_s = bag.duration_ns / SECOND
-        scorer = _scorer(task, robot, bag.start_ns, START_S, end_s - 0.2) if _scores(task) else None
+        window = task.drive, robot, bag.start_ns, START_S, end_s - 0.2
+        scorer = _scorer(*window) if _scores(task) else None
         watched = Watched(robot, spec, start_ns=bag.start_ns)
         _replay(Clip(bag), watched.segmenter, scorer, every_ns=EVERY_NS)
         found = assess_clean(watched, START_S / 2, end_s, list(watched.segmenter.streams))
@@ -209,7 +238,7 @@ def _broken(task: Task, case: Case) -> dict[str, Any]:
         clip = Clip(disturbed, until_s, passes=case.passes)
         span_s = case.begins_s, case.begins_s + case.lasts_s
         scorer = (
-            _scorer(task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
+            _scorer(task.drive, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
             if _scores(task) and case.scored and not case.partner
             else None
         )
@@ -234,13 +263,10 @@ def _baselines(
     """(K, K + 1) pixels of each baseline: the same messages, and the healthy ones to the oracle."""
     spec = spec_of(robot)
     span_s = case.begins_s, case.begins_s + case.lasts_s
-    window = (task, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
-    informed, naive = _scorer(*window), _scorer(*window)
-    policy = Oracle(case.broken, span_s, start_ns=bag.start_ns)
-    oracle = Segmenter(robot, spec, blank(spec), policy=policy)
-    _replay(Clip(bag, case.needs_s + 0.05), oracle, informed)
-    due = [(label.stamp_ns, label.arrival_ns) for label in _within(task, *window[2:])]
-    all_or_nothing = AllOrNothing(oracle.streams)
+    window = (task.drive, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
+    naive = _scorer(*window)
+    due = [(label.stamp_ns, label.arrival_ns) for label in _within(task.drive, *window[2:])]
+    all_or_nothing = AllOrNothing(Segmenter(robot, spec, blank(spec)).streams)
     ungated = Ungated(robot, spec, due=due, on_bundle=naive.offer, observer=all_or_nothing)
     _replay(clip, ungated, None)
     whole = naive.total()
@@ -248,9 +274,27 @@ def _baselines(
     rest = [naive.at(t) if all_or_nothing.has_set(t) else naive.missed(t) for t, _ in due]
     return {
         "ungated": whole,
-        "oracle": informed.total(),
+        "oracle": _oracle(task.drive, task.options, case.broken, span_s, case.needs_s + 0.05),
         "all_or_nothing": sum_counts(rest, len(spec.classes)),
     }
+
+
+@lru_cache(maxsize=64)
+def _oracle(
+    drive: str,
+    options: Options,
+    broken: frozenset[str],
+    span_s: tuple[float, float],
+    until_s: float,
+) -> NDArray[np.int64]:
+    """(K, K + 1) pixels of who leaves the broken sensors out: the same for all their faults."""
+    with Bag([Path(drive)]) as bag:
+        robot = _robot(drive, options)
+        spec = spec_of(robot)
+        scorer = _scorer(drive, robot, bag.start_ns, span_s[0], span_s[1] - 0.15)
+        policy = Oracle(broken, span_s, start_ns=bag.start_ns)
+        _replay(Clip(bag, until_s), Segmenter(robot, spec, blank(spec), policy=policy), scorer)
+        return scorer.total()
 
 
 def _replay(
@@ -266,14 +310,14 @@ def _scores(task: Task) -> bool:
     return task.options.score
 
 
-def _within(task: Task, start_ns: int, from_s: float, until_s: float) -> list[Label]:
+def _within(drive: str, start_ns: int, from_s: float, until_s: float) -> list[Label]:
     span = (start_ns + round(from_s * SECOND), start_ns + round(until_s * SECOND))
-    return [label for label in _labels(task.drive) if span[0] <= label.stamp_ns < span[1]]
+    return [label for label in _labels(drive) if span[0] <= label.stamp_ns < span[1]]
 
 
-def _scorer(task: Task, robot: RobotConfig, start_ns: int, from_s: float, until_s: float) -> Scorer:
-    truth = _within(task, start_ns, from_s, until_s)
-    stamps = [label.stamp_ns for label in _labels(task.drive)]
+def _scorer(drive: str, robot: RobotConfig, start_ns: int, from_s: float, until_s: float) -> Scorer:
+    truth = _within(drive, start_ns, from_s, until_s)
+    stamps = [label.stamp_ns for label in _labels(drive)]
     half_ns = int(np.median(np.diff(stamps)) / 2) if len(stamps) > 1 else SECOND // 60
     engine = _engine(robot)
     return Scorer(truth, half_ns=half_ns, engine=engine, classes=len(engine.spec.classes))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
 from robustseg_core.output import page
+from robustseg_core.robustness import safety
 from robustseg_core.robustness.table import passes
 
 WORDS = (
@@ -31,12 +33,13 @@ STYLES = {
 """Marker, color and words of each policy, the most important drawn last."""
 
 
-def write(folder: Path, summary: dict[str, Any]) -> Path:
+def write(folder: Path, summary: dict[str, Any], judged: Mapping[str, Any] | None = None) -> Path:
     """`report.html` (one file), `robustness.md`, and `robustness.png` if masks were scored.
 
     Args:
         folder: exists.
         summary: the content of `robustness.json`.
+        judged: the safety table (`safety.table`), which is shown, too.
     """
     chart = ""
     if any(row["miou"]["ours"] is not None for row in summary["rows"]):
@@ -47,7 +50,9 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
     html = page.render(
         "robustseg_core.robustness",
         title=f"The fault matrix: {passes(summary)}",
-        words=WORDS,
+        words=(*WORDS, *(safety.WORDS if judged else ())),
+        found=judged,
+        passes=safety.passes(judged) if judged else "",
         summary=summary,
         chart=chart,
     )

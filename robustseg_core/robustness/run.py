@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +16,28 @@ from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.jobs import ALONE, Workers, each
 from robustseg_core.recording.run import check_streams, robot_for
-from robustseg_core.robustness import report, table
+from robustseg_core.robustness import report, safety, severities, severity_report, table
 from robustseg_core.robustness.case import Case
 from robustseg_core.robustness.matrix import cases, pairs
 from robustseg_core.robustness.observe import rates
-from robustseg_core.robustness.perform import Options, Task, fits, perform, spec_of, weights_id
+from robustseg_core.robustness.perform import (
+    Options,
+    Task,
+    digest,
+    fits,
+    perform,
+    spec_of,
+    weights_digest,
+    weights_id,
+)
 from robustseg_core.robustness.proofs import named_tests, prove
+from robustseg_core.robustness.safety import Interval
 from robustseg_core.robustness.score import labels
+from robustseg_core.robustness.severities import Injection
 from robustseg_core.sim.produce import Recipe, simulate_all
 from robustseg_core.sim.weather import CONDITIONS
 from robustseg_core.storage.output_folder import replacing
+from robustseg_core.types import ModelSpec
 from robustseg_core.version import __version__
 
 SIM_SECONDS = 7.0
@@ -96,6 +108,7 @@ def run(
     ray: str = "",
     fresh: bool = False,
     checkout: Path | None = None,
+    interval: Interval | None = None,
     on_task: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Do the matrix to every drive; `robustness.json`, `.csv`, `.png` and `report.html` in `out`.
@@ -118,17 +131,16 @@ def run(
         ray: address of a Ray cluster instead, or `local`.
         fresh: do again what was done before.
         checkout: whose tests are run for the rows that no drive shows; None: they are only named.
+        interval: into which detection and reaction must fit; `safety.json` and `.csv`.
         on_task: called with (cases done, cases in all).
 
     Returns:
-        The content of `robustness.json`.
+        The content of `robustness.json`, and `safety`, that of `safety.json`.
 
     Raises:
         RobustsegError: a drive, the configuration, the checkpoint or a row cannot be used.
     """
-    names = [path.stem for path in (*drives, *healthy)]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise RobustsegError(f"two drives are called {twice[0]!r}; rename one")
+    _expect_names([*drives, *healthy])
     overrides = tuple(overrides)
     with Bag([drives[0]]) as bag:
         robot = robot_for(bag, params, overrides)
@@ -137,23 +149,7 @@ def run(
     unscored = replace(options, score=False)
     watched = [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
     tasks = [replace(task, fresh=fresh) for task in watched + tasks]  # the longest first
-    results: list[dict[str, Any]] = []
-    failed: list[str] = []
-    with closing(each(perform, tasks, Workers(jobs, ray))) as outcomes:
-        for outcome in outcomes:
-            if outcome.result is None:
-                failed.append(f"{Path(tasks[outcome.number].drive).name}: {outcome.error}")
-            else:
-                results.append(outcome.result)
-            on_task(len(results) + len(failed), len(tasks))
-    if failed:
-        raise RobustsegError(
-            f"{len(failed)} of {len(tasks)} cases could not be done, the others are kept; "
-            f"{min(failed)}"
-            if len(tasks) > 1
-            else failed[0]
-        )
-    results.sort(key=lambda r: (r["id"], r["drive"]))
+    results = _done(tasks, Workers(jobs, ray), on_task)
     broken = [r for r in results if r["id"] != "clean"]
     proofs = {} if checkout is None else prove(checkout, named_tests(rows))
     summary = table.summarize(
@@ -170,12 +166,131 @@ def run(
         trained=spec_of(robot).trained,
         provenance=spec_of(robot).provenance,
     )
+    judged = _judged(out, interval, broken, safety.of_matrix)
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "robustness.json") as path:
         path.write_text(json.dumps(summary, indent=1) + "\n")
     table.write_csv(out / "robustness.csv", broken)
-    report.write(out, summary)
-    return summary
+    report.write(out, summary, judged)
+    return {**summary, "safety": judged} if judged else summary
+
+
+def run_severities(
+    drives: Sequence[Path],
+    out: Path,
+    *,
+    done: Sequence[Injection],
+    healthy: Sequence[Path] = (),
+    params: Path | None = None,
+    overrides: Iterable[str] = (),
+    exposure: Callable[[ModelSpec], Mapping[str, Mapping[str, str]]] = lambda spec: {},
+    score: bool = True,
+    seed: int = 0,
+    jobs: int = 1,
+    ray: str = "",
+    fresh: bool = False,
+    interval: Interval | None = None,
+    on_task: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Do every severity to every drive; `severities.json`, `.csv`, `.png` and `.html` in `out`.
+
+    Args:
+        drives, out, healthy, params, overrides, score, seed, jobs, ray, fresh, interval, on_task:
+            as `run`.
+        done: what is done (`severities.injections`).
+        exposure: of the configured network: fault -> sensor -> whether training has seen it.
+
+    Returns:
+        The content of `severities.json`, and `safety`, that of `safety.json`.
+
+    Raises:
+        RobustsegError: a drive, the configuration or the checkpoint cannot be used.
+    """
+    _expect_names([*drives, *healthy])
+    overrides = tuple(overrides)
+    with Bag([drives[0]]) as bag:
+        robot = robot_for(bag, params, overrides)
+    spec = spec_of(robot)
+    options = Options(str(params or ""), overrides, seed, score, weights_id(robot))
+    first = done[0].case
+    control = replace(severities.CONTROL, lasts_s=first.lasts_s, after_s=first.after_s)
+    unique = {injection.case.id: injection.case for injection in done}
+    asked = [control, *unique.values()]
+    tasks, skipped = _tasks(drives, out, options, asked, jobs, paired=False)
+    unscored = replace(options, score=False)
+    tasks = [replace(t, options=unscored) if t.case is None else t for t in tasks]
+    tasks += [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
+    tasks = [replace(task, fresh=fresh) for task in tasks]
+    results = _done(tasks, Workers(jobs, ray), on_task)
+    told = exposure(spec)
+    summary = severities.summarize(
+        done,
+        [r for r in results if r["id"] != "clean"],
+        [r for r in results if r["id"] == "clean"],
+        told,
+        robustseg=__version__,
+        drives={path.name: digest(path) for path in drives},
+        healthy={path.name: digest(path) for path in healthy},
+        seed=seed,
+        scored=score,
+        skipped=skipped,
+        lasts_s=first.lasts_s,
+        after_s=first.after_s,
+        trained=spec.trained,
+        provenance=spec.provenance,
+        weights_sha256=weights_digest(robot),
+    )
+    judged = _judged(out, interval, results, safety.of_severities(done))
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "severities.json") as path:
+        path.write_text(json.dumps(summary, indent=1) + "\n")
+    severities.write_csv(out / "severities.csv", done, results, told)
+    severity_report.write(out, summary, judged)
+    return {**summary, "safety": judged} if judged else summary
+
+
+def _done(
+    tasks: Sequence[Task], workers: Workers, on_task: Callable[[int, int], None]
+) -> list[dict[str, Any]]:
+    """The results of all tasks, in one order whoever was first.
+
+    Raises:
+        RobustsegError: some could not be done; the others are kept.
+    """
+    results: list[dict[str, Any]] = []
+    failed: list[str] = []
+    with closing(each(perform, tasks, workers)) as outcomes:
+        for outcome in outcomes:
+            if outcome.result is None:
+                failed.append(f"{Path(tasks[outcome.number].drive).name}: {outcome.error}")
+            else:
+                results.append(outcome.result)
+            on_task(len(results) + len(failed), len(tasks))
+    if failed:
+        raise RobustsegError(
+            f"{len(failed)} of {len(tasks)} cases could not be done, the others are kept; "
+            f"{min(failed)}"
+            if len(tasks) > 1
+            else failed[0]
+        )
+    return sorted(results, key=lambda r: (r["id"], r["drive"]))
+
+
+def _judged(
+    out: Path, interval: Interval | None, results: Sequence[dict[str, Any]], label: safety.Label
+) -> dict[str, Any] | None:
+    """The safety table, written; None: nobody gave an interval."""
+    if interval is None:
+        return None
+    found = safety.table(results, label, interval)
+    safety.write(out, found)
+    return found
+
+
+def _expect_names(paths: Sequence[Path]) -> None:
+    names = [path.stem for path in paths]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RobustsegError(f"two drives are called {twice[0]!r}; rename one")
 
 
 def _position_prior(drives: Sequence[Path], classes: int) -> float | None:

@@ -60,8 +60,7 @@ def summarize(
     hours = sum(c["hours"] for c in clean)
     sensors = max((len(c["false_dead"]) for c in clean), default=0)
     deaths = sum(sum(c["false_dead"].values()) for c in clean)
-    pooled = {name: _pool(results, name) for name in POLICIES}
-    mious = {name: _miou(counts) for name, counts in pooled.items()}
+    mious = {name: miou_of(pooled(results, name)) for name in POLICIES}
     return {
         "rows_total": ROWS_TOTAL,
         "rows_passed": sum(row["passed"] for row in rows),
@@ -80,7 +79,7 @@ def summarize(
         "cases_passed": sum(r["passed"] for r in results),
         "clean_sensor_hours": round(hours * sensors, 4),
         "false_alarms_clean": sum(len(told) for c in clean for told in c["accused"].values()),
-        "miou": {**mious, "clean": _miou(_pool(clean, "clean"))},
+        "miou": {**mious, "clean": miou_of(pooled(clean, "clean"))},
         **about,
         "rows": rows,
         "clean": [{k: v for k, v in c.items() if k != "counts"} for c in clean],
@@ -98,7 +97,7 @@ def _row(row: Row, results: list[dict[str, Any]], proofs: Mapping[str, str]) -> 
     passed = all(r["passed"] for r in results) and "failed" not in proven.values()
     shown = results or (proven and set(proven.values()) == {"passed"})
     delays = [r["delay_s"] for r in results if r["delay_s"] is not None]
-    mious = {name: _miou(_pool(results, name)) for name in POLICIES}
+    mious = {name: miou_of(pooled(results, name)) for name in POLICIES}
     return {
         "row": row.number,
         "fault": row.fault,
@@ -144,13 +143,14 @@ def write_csv(path: Path, results: Iterable[dict[str, Any]]) -> None:
             )
 
 
-def _pool(results: Iterable[dict[str, Any]], policy: str) -> NDArray[np.int64] | None:
-    """(K, K + 1) pixels of all results that were scored; None: none was."""
+def pooled(results: Iterable[dict[str, Any]], policy: str) -> NDArray[np.int64] | None:
+    """(K, K + 1) pixels of all results that were scored of a policy; None: none was."""
     counts = [r["counts"][policy] for r in results if policy in r.get("counts", {})]
     return np.sum(np.asarray(counts, np.int64), axis=0) if counts else None
 
 
-def _miou(counts: NDArray[np.int64] | None) -> float | None:
+def miou_of(counts: NDArray[np.int64] | None) -> float | None:
+    """Mean IoU of pooled pixels, to four places; None of none."""
     return None if counts is None or not counts.any() else round(metrics.mean_iou(counts), 4)
 
 

@@ -76,6 +76,7 @@ class Replayed(Graded):
     """
 
     may: ClassVar = frozenset({Fault.SENSOR_CLOCK, Fault.FORMAT, Fault.OUTSIDE})
+    called: ClassVar = frozenset({Fault.OFFSET, Fault.UNRELATED, Fault.SENSOR_CLOCK})
     measures: ClassVar = "seconds"
     levels: ClassVar = (0.3, 1.0, 2.0, 4.0, 8.0)
     seconds: float | None = Field(None, gt=0, le=60, description="How old it is.")
@@ -112,6 +113,7 @@ class WrongPlace(Graded):
     may: ClassVar = frozenset(
         {Fault.RESOLUTION, Fault.SENSOR_CLOCK, Fault.FORMAT, Fault.OUTSIDE, Fault.FRAME_ID}
     )
+    called: ClassVar = frozenset({Fault.UNRELATED})
     measures: ClassVar = "share"
     levels: ClassVar = (0.25, 0.5, 1.0, 1.0, 1.0)
     share: float | None = Field(
@@ -205,6 +207,7 @@ class HalfFrozen(Seen, Graded):
 
     contents: ClassVar = ("picture", "depth", "points")
     may: ClassVar = frozenset({Fault.COVERED, Fault.STUCK})
+    called: ClassVar = frozenset({Fault.STUCK})
     measures: ClassVar = "share"
     levels: ClassVar = (0.1, 0.25, 0.5, 0.75, 0.9)
     share: float | None = Field(

@@ -117,6 +117,7 @@ class _Turned(Seen):
 class Misaligned(_Turned, Graded):
     """A knocked mount: the sensor is turned about its optical center, and TF is not."""
 
+    called: ClassVar = frozenset({Fault.MISALIGNED})
     measures: ClassVar = "deg"
     levels: ClassVar = (1.0, 3.0, 6.0, 10.0, 15.0)
     deg: float | None = Field(None, ge=-45, le=45, description="By how many degrees.")
@@ -129,6 +130,8 @@ class Misaligned(_Turned, Graded):
 class Loosening(_Turned, Creeping):
     """A mount that comes loose: a misalignment that grows over minutes."""
 
+    called: ClassVar = frozenset({Fault.MISALIGNED})
+    looks_like: ClassVar = "misaligned"
     measures: ClassVar = "deg"
     levels: ClassVar = (1.0, 3.0, 6.0, 10.0, 15.0)
     deg: float | None = Field(None, ge=-45, le=45, description="By how many degrees in the end.")
@@ -143,6 +146,7 @@ class WrongCalibration(Seen, Graded):
 
     contents: ClassVar = ("picture", "depth", "events")
     may: ClassVar = frozenset({Fault.COVERED, Fault.INVALID_DEPTH})  # an edge
+    called: ClassVar = frozenset({Fault.MISALIGNED, Fault.RANGE_SCALE, Fault.UNRELATED})
     measures: ClassVar = "scale"
     levels: ClassVar = (1.02, 1.05, 1.1, 1.2, 1.4)
     scale: float | None = Field(
@@ -188,6 +192,7 @@ class Mirrored(_Sometimes, Seen):
     """Left and right are exchanged: a driver that flips the picture, a LiDAR upside down."""
 
     contents: ClassVar = ("picture", "depth", "events", "points")
+    called: ClassVar = frozenset({Fault.MIRRORED})
 
     def picture(self, rgb: NDArray[np.uint8], state: FaultState) -> NDArray[np.uint8]:
         """The picture in a mirror."""
@@ -227,6 +232,7 @@ class SwappedChannels(_Sometimes, Seen):
 
     contents: ClassVar = ("picture",)
     may: ClassVar = frozenset({Fault.DISCOLORED})
+    called: ClassVar = frozenset({Fault.DISCOLORED})
 
     def picture(self, rgb: NDArray[np.uint8], state: FaultState) -> NDArray[np.uint8]:
         """The picture in the wrong colors; a gray one stays."""

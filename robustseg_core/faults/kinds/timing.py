@@ -17,6 +17,7 @@ class ShiftedInTime(Graded):
 
     finds: ClassVar = frozenset({Fault.OFFSET})
     may: ClassVar = frozenset({Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP})  # a small step back
+    called: ClassVar = frozenset({Fault.OFFSET})
     measures: ClassVar = "ms"
     levels: ClassVar = (20.0, 40.0, 80.0, 160.0, 320.0)
     ms: float | None = Field(
@@ -36,6 +37,7 @@ class Drift(Graded):
     """The sensor's clock runs fast, and the stamps with it."""
 
     may: ClassVar = frozenset({Fault.OFFSET, Fault.OUT_OF_ORDER})  # in the end
+    called: ClassVar = frozenset({Fault.OFFSET})
     measures: ClassVar = "percent"
     levels: ClassVar = (0.1, 0.3, 1.0, 3.0, 10.0)
     percent: float | None = Field(
@@ -55,6 +57,7 @@ class Flapping(Graded):
     reads: ClassVar = False
     finds: ClassVar = frozenset({Fault.SILENT})
     may: ClassVar = frozenset({Fault.SEQUENCE_GAP, Fault.LOSSY, Fault.SLOW})
+    called: ClassVar = frozenset({Fault.SILENT, Fault.LOSSY})
     measures: ClassVar = "share"
     levels: ClassVar = (0.1, 0.25, 0.5, 0.75, 0.9)
     share: float | None = Field(None, gt=0, lt=1, description="Share of the time that it is dead.")
@@ -76,6 +79,7 @@ class Burst(Graded):
     reads: ClassVar = False
     finds: ClassVar = frozenset({Fault.SILENT, Fault.BURSTS})
     may: ClassVar = frozenset({Fault.SLOW, Fault.OFFSET})
+    called: ClassVar = frozenset({Fault.BURSTS, Fault.SILENT})
     measures: ClassVar = "seconds"
     levels: ClassVar = (0.1, 0.25, 0.5, 1.0, 2.0)
     seconds: float | None = Field(None, gt=0, le=3600, description="From one delivery to the next.")

@@ -99,6 +99,9 @@ class Fouling(Seen, Creeping):
     may: ClassVar = frozenset(
         {Fault.COVERED, Fault.SPARSE_CLOUD, Fault.INVALID_DEPTH, Fault.NO_EVENTS, Fault.EMPTY_CLOUD}
     )
+    called: ClassVar = frozenset(
+        {Fault.COVERED, Fault.SPARSE_CLOUD, Fault.INVALID_DEPTH, Fault.NO_EVENTS, Fault.EMPTY_CLOUD}
+    )
     measures: ClassVar = "share"
     levels: ClassVar = (0.05, 0.1, 0.2, 0.4, 0.6)
     share: float | None = Field(
@@ -142,6 +145,17 @@ class Dew(Seen, Creeping):
             Fault.FORMAT,
         }
     )
+    called: ClassVar = frozenset(
+        {
+            Fault.BLURRED,
+            Fault.HAZY,
+            Fault.DIM,
+            Fault.FLAT,
+            Fault.SPARSE_CLOUD,
+            Fault.COVERED,
+            Fault.NO_EVENTS,
+        }
+    )
     measures: ClassVar = "share"
     levels: ClassVar = (0.15, 0.3, 0.5, 0.7, 0.9)
     share: float | None = Field(
@@ -179,6 +193,9 @@ class Dust(Seen, Creeping):
             Fault.NOISY,
             Fault.NEAR_RETURNS,
         }
+    )
+    called: ClassVar = frozenset(
+        {Fault.HAZY, Fault.FLAT, Fault.INVALID_DEPTH, Fault.NOISY, Fault.NEAR_RETURNS}
     )
     measures: ClassVar = "share"
     levels: ClassVar = (0.05, 0.15, 0.3, 0.5, 0.7)
@@ -226,6 +243,17 @@ class Fading(Seen, Creeping):
             Fault.NO_EVENTS,
             Fault.OUTSIDE,
             Fault.FORMAT,
+        }
+    )
+    called: ClassVar = frozenset(
+        {
+            Fault.DIM,
+            Fault.BLACK,
+            Fault.FLAT,
+            Fault.SPARSE_CLOUD,
+            Fault.EMPTY_CLOUD,
+            Fault.INVALID_DEPTH,
+            Fault.NO_EVENTS,
         }
     )
     measures: ClassVar = "lost"

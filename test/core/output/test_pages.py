@@ -19,7 +19,9 @@ from robustseg_core.version import __version__, note_occasion
 from support import ROOT
 
 TEMPLATES = sorted(
-    path for path in (ROOT / "robustseg_core").glob("*/*.html.j2") if path.name != "base.html.j2"
+    path
+    for path in (ROOT / "robustseg_core").glob("*/*.html.j2")
+    if path.name != "base.html.j2" and not path.name.startswith("_")  # a part of several
 )
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
