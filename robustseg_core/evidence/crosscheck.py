@@ -72,7 +72,7 @@ NAMED = 0.4
 """Share of the gain of "nothing in common" that a hypothesis which says more has to reach."""
 LEAD = 0.5
 """Share of the sum of who is proven wrong that nobody else may reach: else, nobody knows which."""
-CLEARED = 8.0
+CLEARED = 5.0
 """No sum grows beyond this, so that who is well again is believed soon."""
 OPPOSITE, CONTRADICTS = -0.2, 12.0
 """Correlation of the picture's steps with the signs of events below which these are exchanged, the

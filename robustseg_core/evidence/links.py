@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from robustseg_core.codecs.fields import Compiled
 from robustseg_core.evidence.sight import Sight
 
-DOWN, ACROSS = 12, 18
+DOWN, ACROSS = 12, 22
 """Greatest displacement that is looked at, in cells, ..."""
 NEAR = 2
 """... of a mirror image, ..."""
