@@ -9,10 +9,12 @@ are the same.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeAlias
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -20,9 +22,11 @@ from rclpy.subscription import Subscription
 from robustseg_core.bag.event_array import deserialize, serialize
 from robustseg_core.bag.sealed import Sealed
 from robustseg_core.bag.typestore import EVENT_ARRAYS, typestore
+from robustseg_core.errors import RobustsegError
 from robustseg_core.types import Fault, Rejection
-from robustseg_ros.typesupport import forget_error, stand_in
+from robustseg_ros.typesupport import forget_error, installing, stand_in
 
+RCLError = rclpy_implementation.RCLError
 MessageInfo: TypeAlias = Mapping[str, Any]
 """What rclpy tells beside a message: `received_timestamp`, ns on the system clock, and more."""
 
@@ -111,12 +115,30 @@ def subscribe(
             return
         callback(message, *told)
 
-    kind = real or stand_in(msgtype)
     take = seal if sealed else decode
-    subscription = node.create_subscription(kind, topic, take, qos, raw=True, **options)
-    if real is None:
+    if real is not None:
+        return node.create_subscription(real, topic, take, qos, raw=True, **options)
+    with _standing_in(msgtype) as kind:
+        return node.create_subscription(kind, topic, take, qos, raw=True, **options)
+
+
+@contextmanager
+def _standing_in(msgtype: str) -> Iterator[type[Any]]:
+    """The stand-in of a type that is not installed, while an endpoint of it is created.
+
+    Fast DDS of Jazzy asks for introspection code, which a stand-in does not have (rmw_fastrtps_cpp,
+    `register_type_object`).
+    """
+    kind = stand_in(msgtype)
+    try:
+        yield kind
+    except RCLError as error:
+        raise RobustsegError(
+            f"{msgtype} is not installed, and this middleware refuses its stand-in "
+            f"({str(error).partition(', at ')[0]}); {installing(msgtype)}"
+        ) from None
+    finally:
         forget_error()
-    return subscription
 
 
 class Publisher:
@@ -128,11 +150,9 @@ class Publisher:
         self.msgtype = msgtype
         real = message_class(msgtype)
         self._needs_bytes = real is None
-        kind = stand_in(msgtype) if real is None else real
-        self.rcl = node.create_publisher(kind, topic, qos, **options)
-        """The rclpy publisher, for matching, counting and destroying."""
-        if self._needs_bytes:
-            forget_error()
+        with _standing_in(msgtype) if real is None else nullcontext(real) as kind:
+            self.rcl = node.create_publisher(kind, topic, qos, **options)
+            """The rclpy publisher, for matching, counting and destroying."""
 
     def publish(self, message: Any) -> None:
         """`message`: of the compiled class, of its twin in the type store, or CDR bytes."""
@@ -152,6 +172,7 @@ def publisher(
     """A `Publisher` on `topic`.
 
     Raises:
-        RobustsegError: the type is neither installed nor defined in the type store.
+        RobustsegError: the type is neither installed nor defined in the type store, or has no
+            stand-in under this middleware.
     """
     return Publisher(node, msgtype, topic, qos, **options)

@@ -27,8 +27,8 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.text import visible
 from robustseg_ros.arrivals import Ear
+from robustseg_ros.optional import RCLError
 
-RCLError = rclpy_implementation.RCLError
 LOOK_UP_S = 0.05
 """An idle executor looks up this often: one that does not is busy, or kept from running."""
 SIGNAL_THREAD_S = 2.0

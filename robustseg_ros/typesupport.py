@@ -102,8 +102,7 @@ def stand_in(msgtype: str) -> type:
             f"no definition of {msgtype} is known here; install the ROS package "
             f"{msgtype.partition('/')[0]}"
         )
-    package = msgtype.partition("/")[0].replace("_", "-")
-    way_out = f"`apt install ros-$ROS_DISTRO-{package}`, or set RMW_IMPLEMENTATION={FAST_DDS}"
+    way_out = f"{installing(msgtype)}, or set RMW_IMPLEMENTATION={FAST_DDS}"
     if importlib.util.find_spec("rclpy.type_hash") is None:
         raise RobustsegError(f"{msgtype} cannot be stood in for before ROS 2 Iron; {way_out}")
     middleware = get_rmw_implementation_identifier()
@@ -120,6 +119,11 @@ def stand_in(msgtype: str) -> type:
         msgtype.rpartition("/")[2], (), {"__doc__": f"Stand-in for {msgtype}."}
     )
     return made
+
+
+def installing(msgtype: str) -> str:
+    """The command that installs the compiled type."""
+    return f"`apt install ros-$ROS_DISTRO-{msgtype.partition('/')[0].replace('_', '-')}`"
 
 
 def forget_error() -> None:

@@ -130,3 +130,20 @@ def test_what_no_decoder_understands_is_a_rejection_not_an_exception(world):
 
     world.until(heard, "a rejection")
     assert "bytes are no event_camera_msgs/msg/EventPacket" in str(refused[0])
+
+
+def test_a_middleware_that_refuses_a_stand_in_says_what_to_install(world, monkeypatch):
+    def refuses(*_given: object, **_options: object) -> None:
+        text = "failed to register type object with incompatible type X_, at /src/publisher.cpp:196"
+        raise optional.RCLError(text)
+
+    monkeypatch.setattr(optional, "message_class", lambda msgtype: None)
+    monkeypatch.setattr(world.node, "create_publisher", refuses)
+    monkeypatch.setattr(world.node, "create_subscription", refuses)
+    told = r"incompatible type X_\); `apt install ros-\$ROS_DISTRO-tf2-msgs`"
+    with pytest.raises(RobustsegError, match=told):
+        optional.publisher(world.node, "tf2_msgs/msg/TFMessage", "/tf", qos_profile_sensor_data)
+    with pytest.raises(RobustsegError, match=told):
+        optional.subscribe(
+            world.node, "tf2_msgs/msg/TFMessage", "/tf", print, qos_profile_sensor_data
+        )
