@@ -1,6 +1,6 @@
 """Any segmentation node as a black box: a recording is played to it, faults and all, over DDS.
 
-    python -m robustseg_ros.foreign drive.mcap --node 'python their_node.py' --topics mask:=/labels
+    python -m robustseg_ros.foreign drive.mcap --node 'python THEIRS' --topics mask:=/labels
 
 For each fault the node is started anew, the recording is played with its own stamps and /clock, and
 what comes on the mask topic is kept. Nothing else of the node is looked at. `robustseg robustness

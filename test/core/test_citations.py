@@ -36,7 +36,7 @@ CODE = re.compile(r"(?<![\w/.:*{<-])((?:[\w.-]+/)*\w+\.py)\b(?!\.)")
 """A file of code, by its path."""
 ANCHOR = re.compile(r"(?:(?<![\w/.:-])|\]\()((?:[\w.-]+/)*[\w-]+\.md)#([\w-]+)|\]\(()#([\w-]+)\)")
 """A heading of a page, as links name it; without a page, of the same one."""
-MADE_AT_RUN_TIME = {"bench.md", "robustness.md", "table.md"}
+MADE_AT_RUN_TIME = {"bench.md", "robustness.md", "severities.md", "table.md"}
 OTHERS = {
     "package/name.py",
     "mix_transformer.py",

@@ -346,7 +346,7 @@ def test_two_processes_learn_what_one_learns_in_every_stage(data, teacher, tmp_p
         "stages__robust__feedback": {"lr": 1.0},
         "stages__robust__distill__hpdm__pairing": "same",
         "validate__every": 99,
-        "seed": 5,  # of one where no sensor is about as dominant as another: rounding would decide
+        "seed": 6,  # of one where no sensor is about as dominant as another: rounding would decide
     }
     fit(load_recipe(["rmmss"], words(*data, optim__batch=4, **same)), tmp_path / "one")
     train(["rmmss"], words(*data, optim__batch=2, **same), tmp_path / "two", processes=2)

@@ -47,10 +47,10 @@ GRADED = {"burst", "fouling", "half_frozen", "misaligned", "replayed", "wrong_pl
 
 def done_to(k: int, name: str) -> tuple[str, ...]:
     """The sensors that a fault is done to; of one with severities only one, by turns."""
-    kinds = faults.load(name).modalities or ALL
+    kinds = faults.reached(name)
     if issubclass(faults.load(name), Graded):
         return (kinds[k % len(kinds)],) if name in GRADED else ()
-    return faults.load(name).modalities or (ALL[k % 4],)
+    return kinds if faults.load(name).contents else (ALL[k % 4],)
 
 
 PAIRS = [(m, name) for k, name in enumerate(faults.available()) for m in done_to(k, name)]
