@@ -323,12 +323,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         "miou_vs_oracle",
     ):
         err.say(f"  {key}: {summary[key]}")
-    if summary["skipped"]:
-        err.notice(f"{len(summary['skipped'])} cases do not fit these drives")
-    if summary["scored"] and not summary["trained"]:
-        err.say("random weights; mIoU shows plumbing only", head="untrained:", style="yellow")
-    for name in ("report.html", "robustness.json", "robustness.csv", "robustness.md"):
-        err.say(f"  {out / name}")
+    _print_end(summary, out, "report.html", "robustness")
 
 
 def _print_severities(summary: dict[str, Any], out: Path) -> None:
@@ -364,11 +359,16 @@ def _print_severities(summary: dict[str, Any], out: Path) -> None:
         f"  false alarms: {alarms['alarms']['count']} in {alarms['sensor_hours']:.2f} sensor "
         f"hours, below {alarms['alarms']['upper_95']} an hour with 95 % confidence"
     )
+    _print_end(summary, out, "severities.html", "severities")
+
+
+def _print_end(summary: dict[str, Any], out: Path, page: str, stem: str) -> None:
+    """What limits the figures, and where they are."""
     if summary["skipped"]:
         err.notice(f"{len(summary['skipped'])} cases do not fit these drives")
     if summary["scored"] and not summary["trained"]:
         err.say("random weights; mIoU shows plumbing only", head="untrained:", style="yellow")
-    for name in ("severities.html", "severities.json", "severities.csv", "severities.md"):
+    for name in (page, *(f"{stem}.{kind}" for kind in ("json", "csv", "md"))):
         err.say(f"  {out / name}")
 
 

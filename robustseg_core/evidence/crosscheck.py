@@ -539,10 +539,9 @@ class CrossCheck:
     def _shows_less(self, name: str) -> bool:
         """Whether it tells of changes, and of fewer than usual."""
         sensor = self._sensors[name]
+        sight = sensor.sight
         return (
-            sensor.sight is not None
-            and self._tells_change(name)
-            and sensor.sight.amount < sensor.usual_amount
+            sight is not None and sight.brighter is not None and sight.amount < sensor.usual_amount
         )
 
     def _speak(self, key: tuple[str, str]) -> float:

@@ -60,6 +60,11 @@ def mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+def rounded(value: float | None, places: int = 4) -> float | None:
+    """As it is written into files; None of none."""
+    return None if value is None else round(value, places)
+
+
 def percentile(values: Sequence[float], q: float) -> float | None:
     """The q-th percentile, linear between neighbors; None of none."""
     return float(np.percentile(values, q)) if values else None

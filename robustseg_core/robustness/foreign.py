@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from robustseg_core import metrics
 from robustseg_core.output import page
 from robustseg_core.robustness.case import START_S, Case
-from robustseg_core.robustness.figures import percentile
+from robustseg_core.robustness.figures import percentile, rounded
 from robustseg_core.robustness.matrix import cases
 from robustseg_core.robustness.score import Label, sum_counts
 from robustseg_core.storage.output_folder import replacing
@@ -119,10 +119,10 @@ class Ear:
             "masks": len(inside),
             "mask_rate": round(len(inside) / due, 4),
             "longest_gap_s": round(max(b - a for a, b in pairwise(edges)), 4),
-            "age_p50_s": _rounded(percentile(ages, 50)),
-            "age_p95_s": _rounded(percentile(ages, 95)),
-            "stalest_s": _rounded(self._stalest_s(from_s, until_s)),
-            "miou": _rounded(self._miou(from_s, until_s - TAIL_S)),
+            "age_p50_s": rounded(percentile(ages, 50)),
+            "age_p95_s": rounded(percentile(ages, 95)),
+            "stalest_s": rounded(self._stalest_s(from_s, until_s)),
+            "miou": rounded(self._miou(from_s, until_s - TAIL_S)),
         }
 
     def _stalest_s(self, from_s: float, until_s: float) -> float | None:
@@ -207,7 +207,3 @@ def write(out: Path, summary: Mapping[str, Any]) -> None:
         summary=summary,
     )
     (out / "node.html").write_text(html, encoding="utf-8")
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.robustness.figures import percentile
+from robustseg_core.robustness.figures import percentile, rounded
 from robustseg_core.robustness.matrix import MATRIX
-from robustseg_core.robustness.severities import Injection
+from robustseg_core.robustness.severities import Injection, by_case
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.text import csv_cell
 
@@ -87,10 +87,8 @@ def of_matrix(result: Mapping[str, Any]) -> list[tuple[str, int | None]]:
 
 def of_severities(done: Iterable[Injection]) -> Label:
     """Faults by severity; equal severities share a case."""
-    known: dict[str, list[tuple[str, int | None]]] = {}
-    for injection in done:
-        known.setdefault(injection.case.id, []).append((injection.fault, injection.severity))
-    return lambda result: known.get(result["id"], [])
+    known = by_case(done)
+    return lambda result: [(i.fault, i.severity) for i in known.get(result["id"], [])]
 
 
 def table(results: Iterable[Mapping[str, Any]], label: Label, interval: Interval) -> dict[str, Any]:
@@ -149,10 +147,10 @@ def _row(
         "detected": len(delays),
         "in_time": in_time,
         "diagnostic_coverage": round(in_time / len(results), 4),
-        **{f"delay_p{q}_ms": _rounded(percentile(delays, q)) for q in (50, 95)},
-        "delay_max_ms": _rounded(slowest),
+        **{f"delay_p{q}_ms": rounded(percentile(delays, q), 1) for q in (50, 95)},
+        "delay_max_ms": rounded(slowest, 1),
         "reaction_ms": reaction_ms,
-        "handling_max_ms": None if slowest is None else _rounded(slowest + reaction_ms),
+        "handling_max_ms": None if slowest is None else round(slowest + reaction_ms, 1),
         "ftti_ms": ftti_ms,
         "passed": not why,
         "why": "; ".join(why),
@@ -182,7 +180,3 @@ def passes(found: Mapping[str, Any]) -> str:
         f"{found['rows_passed']} of {len(found['rows'])} rows within {found['ftti_ms']:g} ms, "
         f"{found['reaction_ms']:g} ms of them for the reaction"
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)

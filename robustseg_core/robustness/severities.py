@@ -106,6 +106,14 @@ def injections(
     ]
 
 
+def by_case(done: Iterable[Injection]) -> dict[str, list[Injection]]:
+    """Id of a case -> the injections that it is: equal severities share one."""
+    known: dict[str, list[Injection]] = {}
+    for injection in done:
+        known.setdefault(injection.case.id, []).append(injection)
+    return known
+
+
 def _injection(
     name: str, kind: type[Graded], severity: int, sensor: str, lasts_s: float, after_s: float
 ) -> Injection:
@@ -177,7 +185,7 @@ def alarms(clean: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for name, count in counts.items():
         upper = figures.poisson_upper(count, hours)
         per_hour = round(count / hours, 3) if hours else None
-        found[name] = {"count": count, "per_hour": per_hour, "upper_95": _rounded(upper, 3)}
+        found[name] = {"count": count, "per_hour": per_hour, "upper_95": figures.rounded(upper, 3)}
     return found
 
 
@@ -194,11 +202,14 @@ def cell(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "blamed": len(blamed),
         "right_sensor": sum(right_sensor(r) for r in blamed),
         "others_accused": sum(bool(r["accused"]) for r in results),
-        **{f"delay_p{q}_s": _rounded(figures.percentile(noticed, q), 3) for q in (50, 95, 99)},
+        **{
+            f"delay_p{q}_s": figures.rounded(figures.percentile(noticed, q), 3)
+            for q in (50, 95, 99)
+        },
         "recovered": len(back),
-        "recovery_p50_s": _rounded(figures.percentile(back, 50), 3),
-        "recovery_p95_s": _rounded(figures.percentile(back, 95), 3),
-        "mask_rate_mean": _rounded(figures.mean(rates), 4),
+        "recovery_p50_s": figures.rounded(figures.percentile(back, 50), 3),
+        "recovery_p95_s": figures.rounded(figures.percentile(back, 95), 3),
+        "mask_rate_mean": figures.rounded(figures.mean(rates), 4),
         "mask_rate_min": min(rates, default=None),
         "longest_gap_s": max((r["longest_gap_s"] for r in results), default=None),
         "coverage": {name: _coverage(results, name) for name in POLICIES},
@@ -225,9 +236,7 @@ def write_csv(
     exposure: Mapping[str, Mapping[str, str]],
 ) -> None:
     """One line a case."""
-    known: dict[str, list[Injection]] = {}
-    for injection in done:
-        known.setdefault(injection.case.id, []).append(injection)
+    known = by_case(done)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS, *(f"miou_{name}" for name in POLICIES)])
@@ -299,12 +308,13 @@ def _figures(
     rra: dict[str, dict[str, float | None]] = {}
     for base in BASELINES:
         ce[base] = {
-            n: _rounded(figures.corruption_error(s, scores[base])) for n, s in scores.items()
+            n: figures.rounded(figures.corruption_error(s, scores[base])) for n, s in scores.items()
         }
         rra[base] = {
-            n: _rounded(figures.relative_resistance(s, scores[base])) for n, s in scores.items()
+            n: figures.rounded(figures.relative_resistance(s, scores[base]))
+            for n, s in scores.items()
         }
-    rr = {n: _rounded(figures.resilience(s, clean[n] or 0.0)) for n, s in scores.items()}
+    rr = {n: figures.rounded(figures.resilience(s, clean[n] or 0.0)) for n, s in scores.items()}
     return {"ce": ce, "rra": rra, "rr": rr}
 
 
@@ -313,11 +323,11 @@ def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     def over(key: str, base: str) -> dict[str, float | None]:
         return {
-            name: _rounded(figures.mean(row[key].get(base, {}).get(name) for row in rows))
+            name: figures.rounded(figures.mean(row[key].get(base, {}).get(name) for row in rows))
             for name in POLICIES
         }
 
-    mrr = {n: _rounded(figures.mean(row["rr"].get(n) for row in rows)) for n in POLICIES}
+    mrr = {n: figures.rounded(figures.mean(row["rr"].get(n) for row in rows)) for n in POLICIES}
     return {
         "mce": {base: over("ce", base) for base in BASELINES},
         "mrra": {base: over("rra", base) for base in BASELINES},
@@ -337,7 +347,7 @@ def _level(
     found = cell(list(chain.from_iterable(by_id.get(i.case.id, []) for i in own)))
     levels = [x for row in rows for x in row["levels"] if x["severity"] == severity]
     for key in ("miou", "coverage"):
-        found[key] = {n: _rounded(figures.mean(x[key][n] for x in levels)) for n in POLICIES}
+        found[key] = {n: figures.rounded(figures.mean(x[key][n] for x in levels)) for n in POLICIES}
     return {"severity": severity, **found}
 
 
@@ -347,10 +357,6 @@ def _coverage(results: Iterable[dict[str, Any]], policy: str) -> float | None:
     if counts is None or not counts.any():
         return None
     return round(1 - float(counts[:, -1].sum() / counts.sum()), 4)
-
-
-def _rounded(value: float | None, places: int = 4) -> float | None:
-    return None if value is None else round(value, places)
 
 
 def _empty(value: Any) -> Any:
