@@ -82,12 +82,10 @@ def test_between_two_poses_lies_what_scipy_puts_there(made, share, rng):
         return
     asked = stamps[0] + round(share * (stamps[-1] - stamps[0]))
     found = motion.between(START + asked)
-    times = [stamp / SECOND for stamp in stamps]
+    times = [float(stamp) for stamp in stamps]  # exact; seconds a nanosecond apart are not
     turn = Slerp(times, Rotation.from_quat([unit(pose[1]) for _, pose in ordered]))
-    expected = turn(min(asked / SECOND, times[-1]))
-    place = [
-        np.interp(asked / SECOND, times, [p[0][axis] for _, p in ordered]) for axis in range(3)
-    ]
+    expected = turn(asked)
+    place = [np.interp(asked, times, [p[0][axis] for _, p in ordered]) for axis in range(3)]
     np.testing.assert_allclose(found[:3], place, atol=1e-6)
     gap = (Rotation.from_quat(found[3:]) * expected.inv()).magnitude()
     widest = max((a * b.inv()).magnitude() for a, b in _neighbours(ordered))
