@@ -57,8 +57,8 @@ class Steps:
         colors = small[..., 0] - small[..., 2]
         if (ratio := self._beside_the_last(colors, limit)) is not None:
             self._exchanged = ratio
-        elif before is not None and (ratio := _step(before, small)) > limit:
-            self._exchanged = 0.0 if self._exchanged else ratio
+        elif before is not None and (step := _step(before, small)) > limit:
+            self._exchanged = 0.0 if self._exchanged else step
         self._images += 1
         newest = -colors if self._exchanged else colors
         self._colors += max(_LATEST, 1 / self._images) * (newest - self._colors)
