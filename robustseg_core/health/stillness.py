@@ -46,7 +46,8 @@ class Stillness:
             told = speaks.sum(axis=axis)
             moving = (changed & speaks).sum(axis=axis) / np.maximum(told, 1)
             stands, moves = (told > 0) & (moving <= 1 - PURE), (told > 0) & (moving >= PURE)
-            if stands.any() and moves.any() and (stands | moves)[told > 0].all():
+            edge = (told > 0) & _between(stands, moves)  # a column that the part ends in
+            if stands.any() and moves.any() and (stands | moves | edge)[told > 0].all():
                 part = np.append(stands, axis == 1)
                 break
         same = False
@@ -55,6 +56,13 @@ class Stillness:
         self._messages = self._messages + 1 if same else int(part is not None)
         self._part = part
         return float(part[:-1].mean()) if part is not None and self._messages >= SETTLED else 0.0
+
+
+def _between(stands: NDArray[np.bool_], moves: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where one neighbor stands and the other one moves."""
+    either = np.zeros_like(stands)
+    either[1:-1] = (stands[:-2] & moves[2:]) | (moves[:-2] & stands[2:])
+    return either
 
 
 def stuck(share: float, limit: float, what: str) -> Statistic:

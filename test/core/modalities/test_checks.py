@@ -212,6 +212,18 @@ def test_a_part_that_stands_still_while_the_rest_goes_on_is_found(share: float, 
     assert not any(told[:14]) and told[-1] == [(Fault.STUCK, False)]
 
 
+@pytest.mark.parametrize("share", [0.17, 0.33, 0.58, 0.86])
+def test_a_part_that_ends_anywhere_and_was_compressed_is_found(share: float) -> None:
+    camera, edge, told, kept = Rgb(), round(320 * share), [], driven(0)
+    for k in range(24):
+        image = driven(k)
+        if k >= 10:
+            image[:, :edge] = kept[:, :edge]
+        packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+        told.append(faults(camera.check(cv2.imdecode(packed, cv2.IMREAD_COLOR))))
+    assert not any(told[:14]) and told[-1] == [(Fault.STUCK, False)]
+
+
 def test_a_car_that_passes_a_camera_which_stands_is_no_part_that_stands_still() -> None:
     camera = Rgb()
     for k in range(30):
