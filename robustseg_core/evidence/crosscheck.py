@@ -25,7 +25,7 @@ from robustseg_core.evidence import lags, links
 from robustseg_core.evidence.lags import Curve, LagCurve
 from robustseg_core.evidence.links import ACROSS, DOWN, Agreement, Ratio, Surface, Told
 from robustseg_core.evidence.sight import Sight
-from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
+from robustseg_core.types import ALARM, MS, SECOND, Fault, Finding, Frame
 
 EVERY_NS = 180 * MS
 """A pair is compared no more often: that is what this costs."""
@@ -370,6 +370,7 @@ class CrossCheck:
         self._sight = sight
         self._sensors = {name: _Sensor() for name in names}
         self._pairs: dict[tuple[str, str], _Pair] = {}
+        self._doubted: frozenset[str] = frozenset()
         self._looked_ns: int | None = None
         self._cell_deg = 0.0
 
@@ -388,6 +389,7 @@ class CrossCheck:
             cell_deg: degrees across a cell in the middle of the view; 0: nobody knows.
         """
         self._cell_deg = cell_deg
+        self._doubted = frozenset(n for n, frame in frames.items() if frame.quality < ALARM)
         if self._looked_ns is not None and stamp_ns < self._looked_ns:
             self.reset()
         new = [name for name, frame in frames.items() if self._show(frame, stamp_ns)]
@@ -499,7 +501,11 @@ class CrossCheck:
         pairs: list[tuple[str, str]] = []
         here = usual = mirrored = unrelated = 0.0
         scaled = exchanged = fainter = Suspicion()
-        known = [key for key in self._pairs if name in key and without not in key]
+        known = [
+            key
+            for key in self._pairs
+            if name in key and without not in key and self._hears(name, key)
+        ]
         late = _late(name, {key: curves[key] for key in known})
         for key in known:
             pair = self._pairs[key]
@@ -531,6 +537,11 @@ class CrossCheck:
         if named.gain > SLACK and named.gain >= NAMED * unrelated:
             return replace(named, gain=max(named.gain, unrelated))
         return Suspicion(unrelated)
+
+    def _hears(self, name: str, key: tuple[str, str]) -> bool:
+        """Whether a pair speaks against it: who is in doubt by itself is no witness."""
+        peer = key[key.index(name) - 1]
+        return peer not in self._doubted or name in self._doubted
 
     def _tells_change(self, name: str) -> bool:
         sight = self._sensors[name].sight

@@ -91,17 +91,22 @@ def drive(
     injure: Callable[[Sights, int], Sight] | None = None,
     broken_s: float = BROKEN_S,
     mended_s: float = math.inf,
+    quality: float = 1.0,
 ) -> Iterator[tuple[float, Mapping[str, Finding]]]:
-    """(seconds since the start, what is held against whom), look by look."""
+    """(seconds since the start, what is held against whom), look by look.
+
+    `quality` is what the broken sensor's own checks leave of its frames.
+    """
     shown: Sights = {}
     check = CrossCheck(names, lambda frame: shown[frame.modality])
     for number in range(round(seconds * SECOND / LOOK_NS)):
         stamp_ns, now_s = number * LOOK_NS, number * LOOK_NS / SECOND
         shown = {name: sight for name, sight in street.look(stamp_ns).items() if name in names}
+        left = dict.fromkeys(shown, 1.0)
         if injure is not None and broken_s <= now_s < mended_s:
-            shown[broken] = injure(shown, stamp_ns)
+            shown[broken], left[broken] = injure(shown, stamp_ns), quality
         empty = np.zeros((1, *SIZE), np.float32)
-        check.look({n: Frame(n, stamp_ns, empty) for n in shown}, stamp_ns, CELL_DEG)
+        check.look({n: Frame(n, stamp_ns, empty, left[n]) for n in shown}, stamp_ns, CELL_DEG)
         yield now_s, check.findings
 
 
@@ -254,6 +259,13 @@ def test_of_two_nobody_knows_which() -> None:
     assert told and all(not f.fatal for findings in told for f in findings.values())
     assert set(told[-1]) == {"rgb", "event"}
     assert all("undecided" in finding.text for finding in told[-1].values())
+
+
+def test_who_is_in_doubt_by_itself_convicts_nobody() -> None:
+    two, injure = ("rgb", "event"), lambda s, _: mirrored(s["rgb"])
+    looks = drive(Street(3), 12, names=two, broken="rgb", injure=injure, quality=0.3)
+    told = [findings for _, findings in looks if findings]
+    assert told and {name for findings in told for name in findings} == {"rgb"}
 
 
 def test_who_is_mended_is_believed_again() -> None:
