@@ -36,7 +36,7 @@ from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.image import pixels
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.recording.labels import open_truth
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.robot.topics import calibrations
 from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.robustness import foreign

@@ -15,7 +15,7 @@ from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.jobs import ALONE, Workers, each
-from robustseg_core.recording.run import check_streams, robot_for
+from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.robustness import report, safety, severities, severity_report, table
 from robustseg_core.robustness.case import Case
 from robustseg_core.robustness.matrix import cases, pairs
