@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.codecs.fields import Compiled
 from robustseg_core.evidence.sight import Sight
+from robustseg_core.metrics import correlation
 
 DOWN, ACROSS = 12, 22
 """Greatest displacement that is looked at, in cells, ..."""
@@ -233,6 +234,4 @@ def told_of_change(before: Sight, after: Sight, told: Sight) -> Told | None:
     response = math.log(float(np.abs(b).sum()) / max(float(np.abs(a).sum()), 1e-9))
     b = np.sign(b)
     a = np.clip(a, *np.quantile(a, (0.02, 0.98)))  # a lamp is no more than a wall
-    a, b = a - a.mean(), b - b.mean()
-    length = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
-    return Told(float((a * b).sum()) / length if length > 0 else 0.0, response)
+    return Told(correlation(a, b), response)
