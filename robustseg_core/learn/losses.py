@@ -46,12 +46,17 @@ def ohem_cross_entropy(
         )
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    losses = F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="none")[label != IGNORE]
-    if not len(losses):
+    losses = F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="none")  # 0: unknown
+    known, hard = label != IGNORE, losses > -math.log(threshold)
+    # The host waits here for the device, once: it asks whether the hard pixels are enough. Without
+    # that, the largest losses would be sorted out in every step, though they hardly ever count.
+    labelled, enough = (int(n) for n in torch.stack((known.sum(), hard.sum())).tolist())
+    if not labelled:
         return logits[:0].sum()
-    hard = losses[losses > -math.log(threshold)]
-    least = max(1, int(len(losses) * least_share))
-    return (hard if len(hard) >= least else losses.topk(least).values).mean()
+    least = max(1, int(labelled * least_share))
+    if enough >= least:
+        return torch.where(hard, losses, 0).sum() / enough
+    return torch.where(known, losses, -1).flatten().topk(least).values.mean()
 
 
 def lovasz_softmax(logits: Tensor, label: Tensor, *, most: int = 65_536) -> Tensor:
@@ -71,6 +76,8 @@ def lovasz_softmax(logits: Tensor, label: Tensor, *, most: int = 65_536) -> Tens
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
+    # The host waits for the device twice: for the number of known pixels, and for the classes that
+    # they show. Without that, errors of all pixels and classes would be sorted: that takes longer.
     known = (label != IGNORE).flatten().nonzero().flatten()
     known = known[:: -(-len(known) // most) or 1]
     if not len(known):
