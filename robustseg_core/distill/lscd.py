@@ -1,4 +1,4 @@
-"""Scenes, sensors and classes that are alike in language are alike in the features, too."""
+"""Language-guided distillation: relations of embeddings hold between features, too."""
 
 from __future__ import annotations
 

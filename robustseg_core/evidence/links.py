@@ -1,4 +1,4 @@
-"""How two sights of one view agree, if one of them were moved: a surface over displacements.
+"""Cross-correlation of two sensors' sights: how they agree at each displacement of one of them.
 
 Every surface is in standard deviations of chance, so that those of strong and of weak pairs can be
 added: a pair that has nothing to say about a displacement is flat there.
