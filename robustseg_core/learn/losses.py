@@ -46,17 +46,15 @@ def ohem_cross_entropy(
         )
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    losses = F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="none")  # 0: unknown
-    known, hard = label != IGNORE, losses > -math.log(threshold)
-    # The host waits here for the device, once: it asks whether the hard pixels are enough. Without
-    # that, the largest losses would be sorted out in every step, though they hardly ever count.
-    labelled, enough = (int(n) for n in torch.stack((known.sum(), hard.sum())).tolist())
-    if not labelled:
+    # The host waits for the device twice here: to pick the known pixels, and the hard ones. Sums of
+    # masked losses would spare one wait, and round otherwise. Without any, the largest losses would
+    # have to be sorted out in every step, though the hard pixels are nearly always enough.
+    losses = F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="none")[label != IGNORE]
+    if not len(losses):
         return logits[:0].sum()
-    least = max(1, int(labelled * least_share))
-    if enough >= least:
-        return torch.where(hard, losses, 0).sum() / enough
-    return torch.where(known, losses, -1).flatten().topk(least).values.mean()
+    hard = losses[losses > -math.log(threshold)]
+    least = max(1, int(len(losses) * least_share))
+    return (hard if len(hard) >= least else losses.topk(least).values).mean()
 
 
 def lovasz_softmax(logits: Tensor, label: Tensor, *, most: int = 65_536) -> Tensor:
