@@ -7,6 +7,7 @@ added: a pair that has nothing to say about a displacement is flat there.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy import fft
 from numpy.typing import NDArray
 
 from robustseg_core.codecs.fields import Compiled
-from robustseg_core.evidence.sight import Sight
+from robustseg_core.evidence.sight import Sight, Spectrum
 from robustseg_core.metrics import correlation
 
 DOWN, ACROSS = 12, 22
@@ -79,6 +80,24 @@ def _window(plane: NDArray[np.floating[Any]], down: int, across: int) -> Surface
     return np.asarray(plane[rows[:, None], columns], np.float32)
 
 
+@lru_cache(maxsize=8)
+def _basis(shape: tuple[int, int], reach: int) -> tuple[Spectrum, Spectrum]:
+    """What turns the spectrum of a (h, w) plane into its displacements of up to `reach` cells."""
+    steps = np.arange(-reach, reach + 1)
+    height, width = shape
+    down = np.exp(2j * np.pi * np.outer(steps, np.arange(height)) / height) / height
+    columns = np.arange(width // 2 + 1)
+    across = np.exp(2j * np.pi * np.outer(columns, steps) / width) / width
+    across[(columns > 0) & (2 * columns != width)] *= 2  # and those of the other half
+    return down.astype(np.complex64), across.astype(np.complex64)
+
+
+def _near(product: Spectrum, shape: tuple[int, int], reach: int) -> Surface:
+    """As `_window` of `irfft2`, of which most is not made."""
+    down, across = _basis(shape, reach)
+    return np.asarray((down @ product @ across).real, np.float32)
+
+
 def middle(surface: Surface, reach: int) -> Surface:
     """Displacements of up to `reach` cells."""
     return surface[DOWN - reach : DOWN + reach + 1, ACROSS - reach : ACROSS + reach + 1]
@@ -89,8 +108,12 @@ def alike(before: Sight, after: Sight) -> float:
     if not (before.tells and after.tells):
         return 0.0
     product = before.spectrum.conj() * after.spectrum
-    plane = fft.irfft2(product, s=before.outlines.shape)
-    return float(_window(plane, _MOVED, _MOVED).max()) / max(float(plane.std()), 1e-6)
+    shape = before.outlines.shape
+    power = np.square(np.abs(product)).sum(axis=0)  # of the plane, by Parseval, ...
+    power[1 : (shape[1] + 1) // 2] *= 2
+    varies = float(power.sum()) - float(np.square(np.abs(product[0, 0])))  # ... less its mean
+    chance = math.sqrt(max(varies, 0.0)) / before.outlines.size
+    return float(_near(product, shape, _MOVED).max()) / max(chance, 1e-6)
 
 
 def outlines(a: Sight, b: Sight) -> Agreement | None:
@@ -101,12 +124,12 @@ def outlines(a: Sight, b: Sight) -> Agreement | None:
     left, right = a.spectra
     products = np.stack([left.conj() * b.spectrum, right.conj() * b.spectrum])
     both = fft.irfft2(products, s=shape)
-    mirrored = fft.irfft2(a.mirrored.conj() * b.spectrum, s=shape)
+    mirrored = _near(a.mirrored.conj() * b.spectrum, shape, NEAR)
     chance = max(float((both[0] + both[1]).std()), 1e-6)
     return Agreement(
         _window(both[0], DOWN, ACROSS) / chance,
         _window(both[1], DOWN, ACROSS) / chance,
-        _window(mirrored, NEAR, NEAR) / chance,
+        mirrored / chance,
         chance,
     )
 

@@ -89,7 +89,7 @@ class Sight:
         amount = float(strength.mean())
         return cls(stamp_ns, outlined(strength), range_m, amount, light, brighter)
 
-    @property
+    @cached_property
     def tells(self) -> bool:
         """Whether there is enough to be compared."""
         return bool(self.outlines.any())
@@ -153,7 +153,10 @@ class Sight:
     @cached_property
     def mirrored(self) -> Spectrum:
         """The spectrum of what a mirror would show."""
-        return fft.rfft2(np.ascontiguousarray(self.outlines[:, ::-1]))
+        height, width = self.outlines.shape
+        # Column c becomes w - 1 - c: of a real picture, X(k, l) becomes X*(-k, l) e^(2 pi i l / w).
+        turn = np.exp(2j * np.pi * np.arange(width // 2 + 1) / width).astype(np.complex64)
+        return np.asarray(self.spectrum[-np.arange(height)].conj() * turn)
 
 
 def outlined(strength: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -115,10 +115,10 @@ class ImageLimits(Strict):
         "light).",
     )
     exchange_ratio: float = Field(
-        1.2,
+        1.5,
         gt=1,
-        description="DISCOLORED when the step from the image before is this many times the step "
-        "from it with red and blue exchanged.",
+        description="DISCOLORED when the colors are this many times nearer to those of the last "
+        "images with red and blue exchanged than as they are.",
     )
     still_share: float = Field(
         0.08,
@@ -392,8 +392,8 @@ class ImageCheck(ContentCheck[NDArray[np.uint8]]):
         limits = self.limits
         if ratio := self._steps.exchanged(sample, limits.exchange_ratio):
             text = partial(
-                "red and blue are exchanged: that step was {:.1f} times the one without, limit {:g}"
-                "; is it rgb8 or bgr8?".format,
+                "red and blue are exchanged: that is {:.1f} times nearer to the last images, limit "
+                "{:g}; is it rgb8 or bgr8?".format,
                 ratio,
                 limits.exchange_ratio,
             )

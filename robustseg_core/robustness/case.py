@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -55,7 +56,7 @@ class Span:
     """As on the command line, without the time: `rgb:stuck(same_stamp=true)`."""
     start_s: float = 0.0
     duration_s: float | None = None
-    """None: as long as the case lasts."""
+    """None: as long as the case lasts; infinite: to the end of the drive."""
 
     @property
     def fault(self) -> FaultSpec:
@@ -139,4 +140,4 @@ class Case:
         start_s = self.begins_s + span.start_s
         if span.duration_s is None and self.after_s:
             return start_s, self.lasts_s - span.start_s
-        return start_s, span.duration_s
+        return start_s, None if span.duration_s == math.inf else span.duration_s

@@ -6,6 +6,7 @@ DDS, by fuzzing, by soaking, in the core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,9 +95,10 @@ def _blackout() -> list[Case]:
     ]
 
 
-def _everywhere(words: str, **expected: Any) -> list[Case]:
-    """Something that happens to all sensors at once."""
-    return [Case(0, ALL, (Span(words),) if words else (), scored=False, **expected)]
+def _everywhere(words: str, lasts: float | None = None, **expected: Any) -> list[Case]:
+    """Something that happens to all sensors at once, for so many seconds."""
+    spans = (Span(words, duration_s=lasts),) if words else ()
+    return [Case(0, ALL, spans, scored=False, **expected)]
 
 
 OUT: dict[str, Any] = {"bit": Bit.OUT, "within": THREE}
@@ -157,8 +159,8 @@ MATRIX: tuple[Row, ...] = (
          see="test/ros/test_clock_live.py::"
          "test_a_clock_that_is_missing_stops_or_goes_back_is_named_and_masks_go_on"),
     _row(17, "bag paused for 10 s", "DEAD meanwhile, back without restart", "1 s",
-         _everywhere("all:delayed(seconds=10)", lasts_s=10.0, after_s=2.0, goes_on=False,
-                     dark_s=(0.5, 10.0), reaches=State.DEAD),
+         _everywhere("all:delayed(seconds=10)", lasts=math.inf, lasts_s=10.0, after_s=2.0,
+                     goes_on=False, dark_s=(0.5, 10.0), reaches=State.DEAD),
          see="test/core/sync/test_stamps.py::test_a_paused_bag_is_no_jump "
          "test/ros/test_matrix_live.py::test_a_paused_bag_is_silence_and_then_goes_on"),
     _row(18, "depth all invalid", "rejected", "3 messages",

@@ -5,15 +5,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from robustseg_core import faults
 from robustseg_core.cli.main import app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import Injector, kinds, parse_fault
+from robustseg_core.faults._base import FaultState, Sample
 from robustseg_core.faults.kinds import image
 from robustseg_core.robustness.matrix import _on
-from robustseg_core.types import Fault
+from robustseg_core.sync.rate import RateEstimator
+from robustseg_core.types import SECOND, Fault
 from support import drives
 from support.accounts import START_S, observed
 from support.planted import plant
@@ -83,3 +87,32 @@ def test_yuv_in_pairs_is_as_opencv_packs_it(layout, luma_at):
     rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     ours = image._yuv422(rgb, luma_at).astype(int)
     assert np.abs(ours - cv2.cvtColor(rgb, code)).max() <= 1
+
+
+def arrive(seed: int, share: float, count: int) -> list[bool]:
+    """Which of `count` messages arrive."""
+    state, fault = FaultState(np.random.default_rng(seed)), faults.load("intermittent")(share=share)
+    arrived = []
+    for state.count in range(1, count + 1):
+        arrived.append(bool(fault.apply(Sample("/camera", None, 0), state)))
+    return arrived
+
+
+@given(st.integers(0, 2**32), st.floats(0.01, 1.0))
+def test_of_every_ten_messages_as_many_are_lost_as_are_named(seed, share):
+    arrived = np.array(arrive(seed, share, 1000)).reshape(100, 10)
+    lost = 10 - arrived.sum(axis=1)
+    assert np.all(np.abs(lost - 10 * share) < 1 + 1e-9)
+    assert np.mean(lost) == pytest.approx(10 * share, abs=0.25)  # 5 sigma of a mean of 100
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.5, 0.6, 0.7]))
+def test_half_of_the_messages_of_a_slow_sensor_are_missed_within_twenty(seed, share):
+    rate, period_ns = RateEstimator(), SECOND // 10
+    arrived = [True] * 30 + arrive(seed, share, 20)
+    said = []
+    for k, here in enumerate(arrived):
+        if here:
+            rate.observe(k * period_ns)
+        said.append(rate.lossy or rate.slower_than(0.6))
+    assert not any(said[:30]) and any(said)

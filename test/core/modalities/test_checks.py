@@ -163,12 +163,39 @@ def test_red_and_blue_that_are_exchanged_are_found_at_once_and_until_they_are_se
         assert faults(camera.check(image)) == ([(Fault.DISCOLORED, False)] if swapped else []), k
 
 
-def test_another_scene_and_a_gray_one_are_no_exchange() -> None:
+def street(k: int, light: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
+    """A blue sky over a brown road, seen in a fast turn."""
+    image = driven(9 * k).astype(np.float32)
+    image[:120] += (-30, 0, 30)
+    image[120:] += (20, 0, -20)
+    return (np.clip(image, 0, 255) * light).astype(np.uint8)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_red_and_blue_are_found_in_a_fast_turn_and_when_only_some_are_exchanged(share) -> None:
+    camera, seldom = Rgb(), round(1 / share)
+    for k in range(60):
+        swapped = k >= 20 and k % seldom == 0
+        image = street(k)[..., ::-1] if swapped else street(k)
+        assert faults(camera.check(image)) == ([(Fault.DISCOLORED, False)] if swapped else []), k
+
+
+def test_lamps_of_a_tunnel_are_no_exchange() -> None:
     camera = Rgb()
+    for k in range(60):
+        image = street(k, (0.9, 0.6, 0.35) if 20 <= k < 40 else (1.0, 1.0, 1.0))
+        assert Fault.DISCOLORED not in [fault for fault, _ in faults(camera.check(image))]
+
+
+def test_another_scene_and_a_gray_one_are_no_exchange() -> None:
     other = cv2.resize(RNG.integers(20, 236, (20, 30, 3)).astype(np.uint8), (320, 240))
     gray = np.repeat(SCENE[..., 1:2], 3, axis=2)
-    for image in (SCENE, other, SCENE[::-1], gray, gray[..., ::-1], gray, SCENE):
-        assert Fault.DISCOLORED not in [fault for fault, _ in faults(camera.check(image))]
+    for camera, images in (
+        (Rgb(), (SCENE, other, SCENE[::-1], gray, gray[..., ::-1], gray, SCENE)),
+        (calm(), (SCENE, other, SCENE[::-1], SCENE, other)),
+    ):
+        for image in images:
+            assert Fault.DISCOLORED not in [fault for fault, _ in faults(camera.check(image))]
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
