@@ -205,7 +205,7 @@ class SyncConfig(Strict):
     reference: tuple[str, ...] = Field(
         (),
         description="Which modality opens a set, most wanted first; fails over to the next. Empty: "
-        "by rank, as everywhere: rgb, depth, event, lidar.",
+        "by rank, as everywhere.",
     )
     free_rate_hz: float = Field(
         30.0,

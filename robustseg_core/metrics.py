@@ -9,6 +9,7 @@ size. What differs is said beside each number: what an absent class counts as (`
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -129,6 +130,19 @@ def mean_over_classes(
     total = np.nan_to_num(_ratio(hits, unions)).sum(-1)
     classes = np.where(occurs > 0, unions.shape[-1], 0) if absent == "zero" else occurs
     return _ratio(total, classes)
+
+
+def correlation(a: NDArray[Any], b: NDArray[Any], *, even: float = 0.0) -> float:
+    """Pearson's, in [-1, 1], of two arrays of one shape.
+
+    Args:
+        a: floats.
+        b: floats.
+        even: what it is where one of them does not vary.
+    """
+    a, b = a - a.mean(), b - b.mean()
+    length = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
+    return float((a * b).sum()) / length if length > 0 else even
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from robustseg_core.engines import Engine, batch
+from robustseg_core.engines.weights import engine_of
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.health.backlog import Load
 from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
 from robustseg_core.modalities import Modality
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.segmenter import Due, Segmenter, engine_of
+from robustseg_core.segmenter import Due, Segmenter
 from robustseg_core.types import Fault, Finding, Health, LabelMap, ModelSpec, Rejection, State
 
 log = logging.getLogger(__name__)

@@ -6,13 +6,11 @@ message -> (Intake) -> set -> encode -> Frame -> Bundle -> student -> LabelMap
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
@@ -20,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core import modalities
-from robustseg_core.engines import Engine, Labels, LackingError, NoMaskError, artifact
-from robustseg_core.engines.artifact import Exported
+from robustseg_core.engines import Engine, Labels, LackingError, NoMaskError
 from robustseg_core.engines.fallback import FallbackEngine
-from robustseg_core.engines.opening import device_of, open_engine
-from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.engines.weights import engine_of
+from robustseg_core.errors import RobustsegError
 from robustseg_core.evidence.crosscheck import CrossCheck
 from robustseg_core.evidence.sight import Sight, step_of
 from robustseg_core.geometry.scene import Placed, Scene
@@ -41,12 +38,10 @@ from robustseg_core.intake import (
     each_for_itself,
 )
 from robustseg_core.modalities._base import Modality, moment
-from robustseg_core.models import architectures, checkpoint
+from robustseg_core.models import architectures
 from robustseg_core.models.calibration import Promise
-from robustseg_core.models.network import Network
 from robustseg_core.models.novelty import NoveltyMonitor
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.strict import SHORT
 from robustseg_core.sync.synchronizer import Match
 from robustseg_core.types import (
     MS,
@@ -81,9 +76,6 @@ class Lost:
 
 Outcome: TypeAlias = LabelMap | Lost | Finding | str | None
 """What came of a step: a mask, a lost set, why the network made none, `FAILED`, or no set."""
-
-UNTRAINED = "untrained"
-"""Instead of weights: random ones, for plumbing."""
 
 
 _Key: TypeAlias = tuple[tuple[tuple[str, int], ...], int]
@@ -631,62 +623,6 @@ def encode(decoder: Modality, readings: Sequence[Reading], view: View, stamp_ns:
     array = decoder.encode(readings, view, stamp_ns)
     quality = min(reading.quality for reading in readings)
     return Frame(decoder.kind, readings[-1].stamp_ns, array, quality)
-
-
-def engine_of(config: RobotConfig) -> tuple[ModelSpec, Engine]:
-    """What a robot's network expects, and what runs it.
-
-    Raises:
-        RobustsegError: the checkpoint, the device or the engine cannot be used.
-    """
-    device_of(config.device, config.engine)  # before the weights are read
-    exported = weights_of(config.weights, list(dict.fromkeys(map(kind_of, config.topics))))
-    return exported.spec, open_engine(
-        exported, device=config.device, engine=config.engine, cpu_threads=config.cpu_threads
-    )
-
-
-def weights_of(weights: str, streams: Sequence[str]) -> Exported:
-    """The network that a robot means: as `weights_file`, empty for the shipped one, or `untrained`.
-
-    Raises:
-        RobustsegError: there is no stream, or the weights cannot be used.
-    """
-    if not streams:
-        raise RobustsegError(
-            "no stream has a topic; set streams.<modality>.topic, "
-            "as `robustseg inspect BAG` prints it"
-        )
-    if not weights:
-        log.warning("no weights given: the shipped student knows simulated streets only")
-        return artifact.load(checkpoint.SHIPPED)
-    if weights != UNTRAINED:
-        return artifact.load(weights_file(weights))
-    log.warning("masks come from an UNTRAINED network, for plumbing only")
-    return Exported(checkpoint.untrained(checkpoint.default_spec(modalities.ranked(streams))))
-
-
-def network(weights: str, streams: Sequence[str]) -> Network:
-    """The network of `weights_of`, whatever engine it is exported for."""
-    return weights_of(weights, streams).model
-
-
-def weights_file(weights: str | Path) -> Path:
-    """The checkpoint or artifact that is meant: by its path, or by the name of one that is shipped.
-
-    Raises:
-        RobustsegError: it is neither.
-    """
-    shipped = {path.stem: path for path in checkpoint.SHIPPED.parent.glob("*.safetensors")}
-    path = Path(weights)
-    if str(weights) in shipped:
-        return shipped[str(weights)]
-    if path.suffix or os.path.exists(path) or len(path.parts) > 1:
-        return path
-    raise RobustsegError(
-        f"no weights and no checkpoint file called {SHORT.repr(str(weights))}; "
-        f"{did_you_mean(str(weights), shipped)}"
-    )
 
 
 def _why(

@@ -320,6 +320,9 @@ class Prediction:
     """(N,) int64: the column of `alive` that each packed row belongs to."""
     fused: list[Tensor] = field(default_factory=list)
     """S maps of (B, C_s, h_s, w_s), what the head got; empty where nobody kept them."""
+    on_host: tuple[Tensor, Tensor] | None = None
+    """`sample` and `modality` on the processor, where they were made: who reads them there does not
+    wait for the device. None: they are only where they are."""
 
 
 @dataclass(frozen=True, slots=True)

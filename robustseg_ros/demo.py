@@ -49,16 +49,11 @@ from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, ModelSpec, Reasons, State
 from robustseg_core.version import note_occasion
 from robustseg_ros import optional
+from robustseg_ros.child import QUIET_S, wait_until
 from robustseg_ros.running import command_line
 
 DEPTH = 100
 """Messages that may wait for this process, per topic."""
-START_S = 120.0
-"""The node may take this long to load its network on a slow machine."""
-QUIET_S = 1.5
-"""The run is over when the player is gone and no mask came for this long."""
-
-
 SHOWN = ("label_mask", "confidence", "overlay", "status")
 """Of a mask, what is looked into."""
 REMADE = ("label_color",)
@@ -164,7 +159,13 @@ def _run_demo(
         with Recorder(out, spec, start_ns=start_ns, timeline=timeline, points=points) as recorder:
             listener = Listener(heard.append, large=points.recorded)
             err.print("waiting for the node ...", style="dim")
-            _wait(listener, lambda: listener.count_publishers("/robustseg/label_mask") > 0, node)
+            wait_until(
+                lambda: listener.count_publishers("/robustseg/label_mask") > 0,
+                listener,
+                node,
+                late="published nothing; start it by hand with `robustseg live --params "
+                "robot.yaml` and read what it says",
+            )
             words = [w for fault in faults for w in ("--fault", str(fault))]
             player = _start("play_node", str(bag_path), *words)
             listener.pauses = PauseLog()  # the run begins
@@ -226,19 +227,6 @@ def _stop(process: subprocess.Popen[bytes] | None) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _wait(listener: Listener, ready: Callable[[], bool], node: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + START_S
-    while not ready():
-        rclpy.spin_once(listener, timeout_sec=0.1)
-        if node.poll() is not None:
-            raise RobustsegError(f"the node ended with exit code {node.returncode}")
-        if time.monotonic() > deadline_s:
-            raise RobustsegError(
-                f"the node published nothing within {START_S:g} s; start it by hand with "
-                "`robustseg live --params robot.yaml` and read what it says"
-            )
 
 
 def _shed(

@@ -1,4 +1,4 @@
-"""The saboteur: relays a robot's sensor topics, broken as its parameter `faults` says right now.
+"""Fault injection on a live robot: relays its sensor topics, broken as parameter `faults` says.
 
     /camera/image_raw -> /faulty/camera/image_raw
 

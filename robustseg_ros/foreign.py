@@ -36,7 +36,7 @@ from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.image import pixels
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.recording.labels import open_truth
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.robot.topics import calibrations
 from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.robustness import foreign
@@ -45,6 +45,7 @@ from robustseg_core.robustness.foreign import Ear
 from robustseg_core.robustness.score import Label, labels
 from robustseg_core.storage.output_folder import claimed
 from robustseg_core.types import SECOND, Rejection
+from robustseg_ros.child import QUIET_S, wait_until
 from robustseg_ros.play_node import CLOCK, guess
 from robustseg_ros.running import command_line
 
@@ -52,12 +53,8 @@ MASK = "mask"
 """What the node's output is called in `--topics`."""
 DEPTH = 100
 """Masks that may wait for this process."""
-START_S = 120.0
-"""A node may take so long until it publishes and subscribes."""
 END_S = 10.0
-"""... and so long to end."""
-QUIET_S = 1.5
-"""A play is over when the player is gone and no mask came for so long."""
+"""A program may take so long to end."""
 _BOOTSTRAP = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 LAUNCH = (".launch.py", ".launch.xml", ".launch.yaml")
 
@@ -226,16 +223,11 @@ class Bench:
                 and any(listener.count_subscribers(topic) for topic in inputs)
             )
 
-        end_s = time.monotonic() + START_S
-        while not ready():
-            rclpy.spin_once(listener, timeout_sec=0.1)
-            if node.poll() is not None:
-                raise RobustsegError(f"the node ended with code {node.returncode}; see {log}")
-            if time.monotonic() > end_s:
-                raise RobustsegError(
-                    f"within {START_S:g} s the node did not publish {self._mask} and listen to one "
-                    f"of {', '.join(inputs[:6])}; name its topics with --topics; see {log}"
-                )
+        late = (
+            f"did not publish {self._mask} and listen to one of {', '.join(inputs[:6])}; name its "
+            "topics with --topics"
+        )
+        wait_until(ready, listener, node, late=late, see=f"; see {log}")
 
     def _player(self, faults: Sequence[str]) -> list[str]:
         words = [sys.executable, "-m", "robustseg_ros.play_node", str(self._drive), "--clock"]

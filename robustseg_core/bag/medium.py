@@ -1,4 +1,4 @@
-"""What one camera may have left instead of a bag: pictures or a video, and how they are known."""
+"""Recordings that are no bag: pictures or a video of one camera, and how they are recognized."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from robustseg_core.intake import Act
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import TF, TF_STATIC, calibrations
 
-VERSION = 1
+VERSION = 2
 """Of the layout; another one is refused."""
 PLACE = "/robustseg/black_box"
 HEAD, STATE, ACTS = f"{PLACE}/head", f"{PLACE}/state", f"{PLACE}/acts"

@@ -40,7 +40,11 @@ Arrays = list[NDArray[Any]]
 
 CLASSES = {
     "types": "Reading Frame Finding Health",
-    "intake": "Intake Draft Register",
+    "intake.intake": "Intake",
+    "intake.calibration": "Calibration",
+    "intake.clocks": "Clocks",
+    "intake.drafts": "Draft Drafts",
+    "intake.register": "Register",
     "sync.rate": "RateEstimator",
     "sync.buffer": "StreamBuffer",
     "sync.deadline": "Deadline",

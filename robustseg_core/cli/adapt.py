@@ -70,9 +70,9 @@ def adapt(
     [dim]Example:[/] robustseg adapt monday.mcap tuesday.mcap --teacher
     nvidia/segformer-b0-finetuned-cityscapes-640-1280 --out mine
     """
+    from robustseg_core.engines.weights import weights_file
     from robustseg_core.learn.adapt import Adaptation
     from robustseg_core.learn.adapt import adapt as run
-    from robustseg_core.segmenter import weights_file
 
     words = [f"optim.steps={steps}"] if steps else []
     with progress_bar("%") as progress:

@@ -66,7 +66,7 @@ def _recorded(
     from robustseg_core.bag import Bag
     from robustseg_core.cli.doctor_table import show
     from robustseg_core.doctor import examine
-    from robustseg_core.recording.run import robot_for
+    from robustseg_core.recording.robot import robot_for
 
     # Warnings are rows of the report; nobody needs them twice.
     with Bag(bags) as bag, progress_bar("messages") as progress, quiet(logging.ERROR):

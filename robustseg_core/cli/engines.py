@@ -93,7 +93,7 @@ def bench(
     """
     from robustseg_core.engines import artifact
     from robustseg_core.engines.bench import Bench
-    from robustseg_core.segmenter import weights_file
+    from robustseg_core.engines.weights import weights_file
     from robustseg_core.storage.output_folder import staged
 
     path = weights_file(weights)

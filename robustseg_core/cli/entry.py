@@ -42,9 +42,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("main", "The sensors, networks, systems, data sets and faults that there are."),
     },
     "Learning": {
-        "extract": ("learn", "Turn recordings into training data."),
-        "label": ("learn", "Label recordings with a trained network."),
-        "embed": ("learn", "What a vision-language model says, for `train any2seg`."),
+        "extract": ("data", "Turn recordings into training data."),
+        "label": ("data", "Label recordings with a trained network."),
+        "embed": ("data", "What a vision-language model says, for `train any2seg`."),
         "train": ("learn", "Train a teacher or a student."),
         "calibrate": ("learn", "Make a checkpoint's confidence true."),
         "eval": ("learn", "Score a checkpoint with all subsets of its sensors."),

@@ -47,15 +47,21 @@ class Lesson:
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """(n,) rows of the student and (n,) rows of the teacher that saw the same image."""
-        width = self.modalities
-        here = self.student.sample * width + self.student.modality  # (N_s,)
-        there = self.teacher.sample * width + self.teacher.modality  # (N_t,)
-        place = torch.full((self.batch * width,), -1, dtype=torch.long, device=here.device)
-        place[there] = torch.arange(len(there), device=here.device)
+        """(n,) rows of the student and (n,) rows of the teacher that saw the same image.
+
+        On the processor, as their number is asked for there.
+        """
+        here, there = self._slots(self.student), self._slots(self.teacher)  # (N_s,), (N_t,)
+        place = torch.full((self.batch * self.modalities,), -1)
+        place[there] = torch.arange(len(there))
         match = place[here]
         rows = torch.nonzero(match >= 0).squeeze(1)
         return rows, match[rows]
+
+    def _slots(self, seen: Prediction) -> Tensor:
+        """(N,) int64 on the processor: sample and sensor of each row, as one number."""
+        sample, modality = seen.on_host or (seen.sample.cpu(), seen.modality.cpu())
+        return sample * self.modalities + modality
 
 
 NOBODY = Prediction(

@@ -1,4 +1,4 @@
-"""What a teacher that learns keeps as it is."""
+"""Feedback to a teacher: features of dominant sensors, whose encoder is frozen, are detached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far what the student says is from what the teacher says."""
+"""Kullback-Leibler divergence of two softmaxes, with a gradient of its own."""
 
 from __future__ import annotations
 

@@ -15,15 +15,19 @@ Rows = Tensor | slice
 
 
 def pairs(lesson: Lesson) -> tuple[Rows, Rows]:
-    """`lesson.pairs`, with slices where a student or a teacher is wanted as it is."""
+    """`lesson.pairs`, with slices where a student or a teacher is wanted as it is.
+
+    Rows are beside the features; nobody waits for a device that says who is whose
+    (`Prediction.on_host`).
+    """
     here, there = lesson.pairs
     return _lean(here, lesson.student), _lean(there, lesson.teacher)
 
 
 def _lean(rows: Tensor, seen: Prediction) -> Rows:
-    count = len(seen.sample)
-    whole = len(rows) == count and bool((rows == torch.arange(count, device=rows.device)).all())
-    return slice(None) if whole else rows
+    if torch.equal(rows, torch.arange(len(seen.sample))):
+        return slice(None)
+    return rows.to(seen.sample.device, non_blocking=True)
 
 
 def table(seen: Prediction, lesson: Lesson) -> Tensor:
@@ -46,7 +50,7 @@ def drawn(slots: Prediction, others: Prediction, lesson: Lesson, *, replacement:
         replacement: False: slots of a sample get different partners, as far as there are any.
     """
     rows = table(others, lesson)  # (B, M)
-    draws = torch.rand(rows.shape, generator=lesson.generator).to(rows.device)
+    draws = torch.rand(rows.shape, generator=lesson.generator).to(rows.device, non_blocking=True)
     has = rows >= 0
     if replacement:
         order = has.int().argsort(dim=1, descending=True, stable=True)  # present ones first
@@ -58,6 +62,11 @@ def drawn(slots: Prediction, others: Prediction, lesson: Lesson, *, replacement:
     return rows[slots.sample, chosen]
 
 
+def sensors_of(sample: Tensor, batch: int) -> Tensor:
+    """(B,) int64: how many rows each sample has; `torch.bincount` waits for the device."""
+    return sample.new_zeros(batch).index_add(0, sample, torch.ones_like(sample))
+
+
 def fused_mean(seen: Prediction, batch: int, stage: int) -> Tensor:
     """(B, C, h, w) mean of a sample's features over the sensors that it has; 0 where it has none.
 
@@ -67,7 +76,7 @@ def fused_mean(seen: Prediction, batch: int, stage: int) -> Tensor:
         stage: 0 is the finest.
     """
     features = wide(seen.features[stage])  # (N, C, h, w)
-    count = torch.bincount(seen.sample, minlength=batch).clamp(min=1)
+    count = sensors_of(seen.sample, batch).clamp(min=1)
     total = features.new_zeros(batch, *features.shape[1:]).index_add(0, seen.sample, features)
     return total / count.view(-1, 1, 1, 1)
 

@@ -1,4 +1,4 @@
-"""How alike two sensors look to the teacher is how alike they should look to the student."""
+"""Cross-modal distillation: two sensors' features are as alike as the teacher's are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a class looks like to one sensor, learned from what it looks like to another."""
+"""Prototype distillation: what a class looks like to one sensor, learned from another sensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How typical is each pixel of its class? Let the student find the same ones typical."""
+"""Intra-class variation: how typical each pixel is of its class, as the teacher has it."""
 
 from __future__ import annotations
 

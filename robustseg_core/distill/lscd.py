@@ -1,4 +1,4 @@
-"""Scenes, sensors and classes that are alike in language are alike in the features, too."""
+"""Language-guided distillation: relations of embeddings hold between features, too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robustseg_core.distill._pixels import (
     one_hot,
     wide,
 )
-from robustseg_core.distill._rows import table
+from robustseg_core.distill._rows import sensors_of, table
 
 
 class Lscd(Distiller):
@@ -134,7 +134,7 @@ class Lscd(Distiller):
         theirs = (names @ names.mT).expand(len(u), -1, -1)  # (N, K, K)
         everyone = torch.ones_like(shown)
         each = self._rows_apart(u @ names.mT, theirs, shown, everyone)  # (N,)
-        sensors = torch.bincount(sample, minlength=lesson.batch)[sample]
+        sensors = sensors_of(sample, lesson.batch)[sample]
         return (each / sensors).sum() / lesson.batch
 
     def _rows_apart(self, ours: Tensor, theirs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

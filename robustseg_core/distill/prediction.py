@@ -1,4 +1,4 @@
-"""Say what the teacher would have said: a divergence between two predictions of each pixel."""
+"""Logit distillation: a divergence between the class probabilities of teacher and student."""
 
 from __future__ import annotations
 

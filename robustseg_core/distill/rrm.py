@@ -1,4 +1,4 @@
-"""Imitate the teacher's features under noise, most where they say least."""
+"""Feature imitation under noise, most where features say least (representation regularization)."""
 
 from __future__ import annotations
 

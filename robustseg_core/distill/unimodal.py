@@ -1,4 +1,4 @@
-"""Each sensor by itself: see in an image what the teacher sees in the same image."""
+"""Unimodal distillation: each sensor's features as the teacher has them of the same image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a number is: scenes drawn again, with replacement, many times.
+"""Confidence intervals by bootstrap: scenes are drawn again, with replacement, many times.
 
 Frames of one scene resemble each other, so the scene is the unit. Two systems are compared on the
 same draws: what makes a scene hard for both cancels out.

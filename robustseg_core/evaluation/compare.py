@@ -1,4 +1,4 @@
-"""Is this system better than that one, or were the scenes kind to it?"""
+"""Two systems on the same scenes: the difference of their scores, with a confidence interval."""
 
 from __future__ import annotations
 

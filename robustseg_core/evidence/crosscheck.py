@@ -611,16 +611,16 @@ class CrossCheck:
     def _told(self, name: str, case: _Sensor) -> Finding:
         """A finding, for people and for diagnostics."""
         worst = case.worst
-        rivals = [
+        candidates = [
             other
-            for other, rival in self._sensors.items()
-            if other != name and not case.proven and rival.total >= LEAD * case.total
+            for other, that in self._sensors.items()
+            if other != name and not case.proven and that.total >= LEAD * case.total
         ]
         peers = [n for key in self._pairs if name in key for n in key if n != name]
         text, value, unit = self._account(name, worst, peers)
-        if rivals:
-            text += f"; undecided whether it is {name} or {' or '.join(rivals)}"
-        doubt = 1 - case.total / PROVEN / (1 + len(rivals))
+        if candidates:
+            text += f"; undecided whether it is {name} or {' or '.join(candidates)}"
+        doubt = 1 - case.total / PROVEN / (1 + len(candidates))
         return Finding(
             worst.fault,
             fatal=case.proven,

@@ -1,4 +1,4 @@
-"""When do two sensors agree best: at the times that their stamps tell, or at others?
+"""The time lag at which two sensors agree best; 0 where their stamps are right.
 
 What a sensor shows now is compared with what another showed before, as both lie in the view. If a
 sensor's stamps are wrong, all its peers agree with it best at one and the same lag.

@@ -1,4 +1,4 @@
-"""How two sights of one view agree, if one of them were moved: a surface over displacements.
+"""Cross-correlation of two sensors' sights: how they agree at each displacement of one of them.
 
 Every surface is in standard deviations of chance, so that those of strong and of weak pairs can be
 added: a pair that has nothing to say about a displacement is flat there.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robustseg_core.codecs.fields import Compiled
 from robustseg_core.evidence.sight import Sight, Spectrum
+from robustseg_core.metrics import correlation
 
 DOWN, ACROSS = 12, 22
 """Greatest displacement that is looked at, in cells, ..."""
@@ -256,6 +257,4 @@ def told_of_change(before: Sight, after: Sight, told: Sight) -> Told | None:
     response = math.log(float(np.abs(b).sum()) / max(float(np.abs(a).sum()), 1e-9))
     b = np.sign(b)
     a = np.clip(a, *np.quantile(a, (0.02, 0.98)))  # a lamp is no more than a wall
-    a, b = a - a.mean(), b - b.mean()
-    length = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
-    return Told(float((a * b).sum()) / length if length > 0 else 0.0, response)
+    return Told(correlation(a, b), response)

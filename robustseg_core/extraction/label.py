@@ -26,7 +26,8 @@ from robustseg_core.extraction.once import once
 from robustseg_core.extraction.teachers import Teacher, TeacherSource
 from robustseg_core.jobs import Workers
 from robustseg_core.output import draw
-from robustseg_core.recording.run import absent, check_streams, notices, robot_for
+from robustseg_core.recording.notices import absent, notices
+from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.recording.scene import fingerprint, scene_of
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.shards.levels import label_png

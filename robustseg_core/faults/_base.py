@@ -91,6 +91,8 @@ class FaultModel(Strict):
         return []
 
 
+NOTABLE_SHARE = 0.3
+"""Of a picture: what takes less of it is there in any scene, and nobody has to find it."""
 MIDDLE = 3
 """The severity that a fault has where nobody names one."""
 

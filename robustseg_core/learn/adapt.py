@@ -40,7 +40,7 @@ from robustseg_core.learn.recipe import Recipe, load_recipe
 from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
 from robustseg_core.models.network import PackedNetwork
-from robustseg_core.recording.run import check_streams, robot_for
+from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.shards.archive import read_index
 from robustseg_core.storage.budget import read_json

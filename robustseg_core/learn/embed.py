@@ -1,4 +1,4 @@
-"""Ask a vision-language model once about every sample, so that training never has to.
+"""Embeddings of a vision-language model, made once for each sample, ahead of training.
 
 Any2Seg's teacher is LanguageBind; here it is any CLIP in the layout of `transformers`, one image
 tower for all sensors. RECONSTRUCTED: how depth, events and returns are shown to it is published

@@ -19,9 +19,8 @@ from safetensors.numpy import save_file
 
 from robustseg_core.datasets import Dataset, Sample
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage import tensor_file
 from robustseg_core.storage.budget import parse_json
-from robustseg_core.storage.output_folder import replacing
-from robustseg_core.storage.tensor_file import settle
 
 FORMAT = "robustseg-embeddings/1"
 _AGAIN = "make it again with `robustseg embed`"
@@ -111,13 +110,7 @@ def save(path: Path, made: Embeddings) -> None:
     tensors = {"images": made.images, "class_text": made.class_text}
     if made.text is not None:
         tensors["text"] = made.text
-    try:
-        with replacing(path) as unfinished:
-            save_file(tensors, unfinished, metadata=metadata)
-            settle(unfinished)
-            unfinished.chmod(0o644)  # safetensors lets nobody else read it
-    except (OSError, SafetensorError) as error:
-        raise RobustsegError(f"cannot write {path}: {error}; choose a writable folder") from None
+    tensor_file.save(path, lambda file: save_file(tensors, file, metadata=metadata))
 
 
 def load(path: Path | str) -> Embeddings:

@@ -46,6 +46,9 @@ def ohem_cross_entropy(
         )
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
+    # The host waits for the device twice here: to pick the known pixels, and the hard ones. Sums of
+    # masked losses would spare one wait, and round otherwise. Without any, the largest losses would
+    # have to be sorted out in every step, though the hard pixels are nearly always enough.
     losses = F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="none")[label != IGNORE]
     if not len(losses):
         return logits[:0].sum()
@@ -71,6 +74,8 @@ def lovasz_softmax(logits: Tensor, label: Tensor, *, most: int = 65_536) -> Tens
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
+    # The host waits for the device twice: for the number of known pixels, and for the classes that
+    # they show. Without that, errors of all pixels and classes would be sorted: that takes longer.
     known = (label != IGNORE).flatten().nonzero().flatten()
     known = known[:: -(-len(known) // most) or 1]
     if not len(known):

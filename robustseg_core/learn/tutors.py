@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustseg_core import distill
 from robustseg_core.distill import Distiller, FeatureSelection, Lesson
 from robustseg_core.learn.recipe import FeedbackRecipe, Recipe, SelectRecipe
-from robustseg_core.models.network import Network, PackedNetwork
+from robustseg_core.models.network import Network, PackedNetwork, packed_order
 from robustseg_core.types import Batch, Prediction
 
 LabelLoss = Callable[[Tensor, Tensor], Tensor]
@@ -161,7 +161,8 @@ class LearningTeacher(Tutor):
         lesson = Lesson(seen, seen, count, modalities, classes, batch.label, generator)
         held = distill.held(seen, lesson)
         fused = network.fuse(held, sample, modality, batch=len(alive))
-        return Prediction(network.decode(fused), features, sample, modality, fused)
+        logits = network.decode(fused)
+        return Prediction(logits, features, sample, modality, fused, packed_order(alive))
 
     def own_terms(self, answer: Prediction, lesson: Lesson) -> dict[str, Tensor]:
         """Cross-entropy, and IFV on the sensors that are not dominant, the student being right."""

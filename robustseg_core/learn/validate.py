@@ -1,4 +1,4 @@
-"""By what the best weights are chosen: mIoU on a split that is never reported."""
+"""Validation while training: mIoU on a split of its own, by which the best weights are chosen."""
 
 from __future__ import annotations
 

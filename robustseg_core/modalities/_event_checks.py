@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field
 from robustseg_core.codecs.events import Packet
 from robustseg_core.config import LIVE, Strict
 from robustseg_core.health.content import ContentCheck, RunningMedian, Statistic, above, below
+from robustseg_core.metrics import correlation
 from robustseg_core.types import SECOND, Fault
 
 _WINDOW_NS = SECOND // 4
@@ -340,9 +341,7 @@ def _order(cells: NDArray[np.intp]) -> float:
     comes from things comes again where it came from; white noise does not."""
     most = int(cells.max()) + 1
     one, other = (np.bincount(cells[k::2], minlength=most).astype(np.float64) for k in (0, 1))
-    one, other = one - one.mean(), other - other.mean()
-    length = float(np.sqrt(np.square(one).sum() * np.square(other).sum()))
-    return float((one * other).sum()) / length if length > 0 else 0.0
+    return correlation(one, other)
 
 
 def _lonely(pixels: NDArray[np.intp], height: int, width: int) -> tuple[float, int]:

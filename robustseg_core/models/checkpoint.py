@@ -23,8 +23,7 @@ from robustseg_core.models import architectures
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.files import expect_checkpoint
 from robustseg_core.models.network import Network
-from robustseg_core.storage.output_folder import replacing
-from robustseg_core.storage.tensor_file import settle
+from robustseg_core.storage import tensor_file
 from robustseg_core.types import CHANNELS, ModelSpec
 
 FORMAT = "robustseg/1"
@@ -92,13 +91,7 @@ def save(
     expect_finite(tensors, source="the network", way_out=f"{path} is left as it was; train again")
     if half:
         tensors = {k: _halved(v) if v.is_floating_point() else v for k, v in tensors.items()}
-    try:
-        with replacing(path) as unfinished:
-            save_file(tensors, unfinished, metadata=metadata)
-            settle(unfinished)
-            unfinished.chmod(0o644)  # safetensors lets nobody else read it
-    except (OSError, SafetensorError) as error:
-        raise RobustsegError(f"cannot write {path}: {error}; choose a writable folder") from None
+    tensor_file.save(path, lambda file: save_file(tensors, file, metadata=metadata))
 
 
 def load(

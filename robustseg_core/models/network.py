@@ -294,7 +294,9 @@ class PackedNetwork(Network):
         if quality is not None:
             quality = _beside(rows, quality)[sample, modality]  # (N,)
         features = self.encode(rows, columns)
-        return self._met(features, sample, modality, batch=len(alive), quality=quality)
+        said = self._met(features, sample, modality, batch=len(alive), quality=quality)
+        said.on_host = samples, columns
+        return said
 
     def forward_views(
         self,
@@ -320,6 +322,8 @@ class PackedNetwork(Network):
         seen = every[:, samples, columns]  # (V, N)
         view, row = seen.nonzero(as_tuple=True)  # views ascend
         places = _beside(rows, view * every.shape[1] + samples[row])
+        counts = seen.sum(1).tolist()
+        on_host = [(samples[part], columns[part]) for part in torch.split(row, counts)]
         sample, modality, row = (_beside(rows, x) for x in (samples, columns, row))
         if quality is not None:
             quality = _beside(rows, quality)[sample, modality][row]
@@ -327,14 +331,14 @@ class PackedNetwork(Network):
         batch = every.shape[0] * every.shape[1]
         fused = self.fuse(chosen, places, modality[row], batch=batch, quality=quality)
         logits = self.decode(fused)
-        counts = seen.sum(1).tolist()
         return [
-            Prediction(own, list(maps), sample[part], modality[part], list(met))
-            for own, part, maps, met in zip(
+            Prediction(own, list(maps), sample[part], modality[part], list(met), known)
+            for own, part, maps, met, known in zip(
                 logits.chunk(len(views)),
                 torch.split(row, counts),
                 zip(*(torch.split(x, counts) for x in chosen), strict=True),
                 zip(*(x.chunk(len(views)) for x in fused), strict=True),
+                on_host,
                 strict=True,
             )
         ]
@@ -401,7 +405,7 @@ class PackedNetwork(Network):
 
     def _packed(self, images: Mapping[str, Tensor], alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`pack`, with sample and modality on the processor."""
-        columns, samples = alive.detach().cpu().T.nonzero(as_tuple=True)  # columns ascend
+        samples, columns = packed_order(alive)
         parts = []
         for column, name in enumerate(self.spec.modalities):
             own = samples[columns == column]
@@ -415,6 +419,12 @@ class PackedNetwork(Network):
         ]
         rows = parts[0] if len(parts) == 1 else torch.cat(parts)
         return rows, samples, columns
+
+
+def packed_order(alive: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) samples and (N,) columns of the packed rows of (B, M) `alive`, on the processor."""
+    columns, samples = alive.detach().cpu().T.nonzero(as_tuple=True)  # columns ascend
+    return samples, columns
 
 
 def _beside(rows: Tensor, numbers: Tensor) -> Tensor:

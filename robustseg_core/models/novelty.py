@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.metrics import correlation
 from robustseg_core.models.calibration import WELL
 from robustseg_core.types import MOST_REFERENCES, SECOND, Bundle, ModelSpec, References
 
@@ -60,9 +62,9 @@ def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:
         rows = slice(band * height // THIRDS, (band + 1) * height // THIRDS)
         found += list(image[:, rows].mean((1, 2)))
     if channels == 3:
-        first, second, third = image
         color = np.abs(image - image.mean(0)).mean()
-        found += [_correlation(first, second), _correlation(second, third), np.log(1e-3 + color)]
+        alike = (correlation(a, b, even=1.0) for a, b in pairwise(image))
+        found += [*alike, np.log(1e-3 + color)]
     return np.array(found, np.float64)
 
 
@@ -70,13 +72,6 @@ def described(known: References) -> list[NDArray[np.float64]]:
     """The (D,) descriptions that `references` was given, as far as it kept them."""
     pictures = np.array(known.pictures, np.float64) / _TENTHS
     return list(np.array(known.mean) + np.array(known.scale) * pictures)
-
-
-def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Of the pixels of two channels; 1 where one of them is even."""
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
-    return float((a * b).sum()) / size if size > 0 else 1.0
 
 
 def references(descriptions: Iterable[NDArray[np.float64]]) -> References | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from robustseg_core.bag import Bag
 from robustseg_core.engines.blank import blank
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import Bundle, ModelSpec
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.bag import Bag, Recorded
+from robustseg_core.engines.weights import engine_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.geometry.view import moved
@@ -26,8 +27,8 @@ from robustseg_core.output.timeline import Places, Timeline
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.pipeline import Deferred, Inference
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import check_streams, robot_for
-from robustseg_core.segmenter import Segmenter, engine_of
+from robustseg_core.recording.robot import check_streams, robot_for
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.types import SECOND, ModelSpec
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from robustseg_core import config
+from robustseg_core.engines.weights import UNTRAINED, weights_file
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.jobs import Workers, each
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.run import no_mask, run_bags
 from robustseg_core.recording.scene import expect_distinct, fingerprint, scene_of
-from robustseg_core.segmenter import UNTRAINED, weights_file
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import check_apart, replacing
 from robustseg_core.version import __version__

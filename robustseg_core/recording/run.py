@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +13,20 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core import config
 from robustseg_core.bag import Bag, BagWriter, Recorded, Recording
 from robustseg_core.blackbox.files import BlackBox
 from robustseg_core.engines import Engine
-from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.engines.weights import UNTRAINED, engine_of, weights_file
+from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report, rerun_file
-from robustseg_core.output.fault_codes import WANTED
-from robustseg_core.output.reasons import UNFIT, PauseLog
+from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
 from robustseg_core.recording.doubted import Doubted
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, Truth, open_truth
+from robustseg_core.recording.notices import absent, notices
 from robustseg_core.recording.pipeline import (
     SETS,
     Deferred,
@@ -36,14 +36,12 @@ from robustseg_core.recording.pipeline import (
     infer_together,
 )
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.sources import guessed, transported, wants_guess
-from robustseg_core.recording.survey import survey
+from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.rig import Rig
-from robustseg_core.robot.config import RobotConfig, parse_robot
-from robustseg_core.segmenter import UNTRAINED, Segmenter, engine_of, weights_file
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
-from robustseg_core.types import SECOND, LabelMap, Reasons, sentence, streams_of
+from robustseg_core.types import SECOND, LabelMap, streams_of
 
 CAMERAS = "cameras"
 """Folder of the results of each of several cameras."""
@@ -102,7 +100,7 @@ def run_bags(
             raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
         robot = robot_for(bag, params, overrides, several=True)
         check_streams(bag, robot)
-        source = _disturbed(bag, robot, faults, seed) if faults else bag
+        source = FaultyBag(bag, faults, seed=seed, topics=robot.topics) if faults else bag
         weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
         inputs = [*paths, *([params] if params else []), *weights]
         with staged(out, command="run", inputs=inputs) as folder:
@@ -313,85 +311,6 @@ def no_mask(result: Mapping[str, Any]) -> RobustsegError:
     return RobustsegError(f"no mask was made; {'; '.join(result['notices'])}")
 
 
-def robot_for(
-    bag: Bag, params: Path | None, overrides: Iterable[str], *, several: bool = False
-) -> RobotConfig:
-    """The configured robot, or the one that the recording looks like.
-
-    Args:
-        bag: the recording.
-        params: robot.yaml; None: it is guessed.
-        overrides: `key=value` words; they win.
-        several: all cameras and LiDARs, by their names. Else one of each, that need no names: of a
-            guess the likeliest, or that of `cameras`.
-
-    Raises:
-        RobustsegError: a configuration that cannot be used, or no sensor was recognized.
-    """
-    words = list(overrides)
-    if params is not None:
-        told = parse_robot(config.override(config.read_file(params), words))
-        return _of_recording(bag, told if several else told.alone())
-    found = survey(bag)
-    refused = [f"{t.topic} is not used: {t.problem}" for t in found.topics if t.refused]
-    chosen = any(word.partition("=")[0].strip() == "cameras" for word in words)
-    text = found.robot_yaml(several=several or chosen)
-    guessed = config.read_yaml(text, source="the guessed robot.yaml")
-    robot = config.parse(RobotConfig, config.override(guessed, words))
-    if not robot.streams:
-        names = [topic.name for topic in bag.topics]
-        raise RobustsegError(
-            f"no sensor was recognized among the topics {names}; {'; '.join([*refused, ''])}"
-            "write a robot.yaml with streams.<modality>.topic and give it with --params"
-        )
-    bag.notices += refused
-    return _of_recording(bag, robot if several else robot.alone())
-
-
-def _of_recording(bag: Bag, robot: RobotConfig) -> RobotConfig:
-    """The robot with the topics that the recording has, where it leaves that open.
-
-    Raises:
-        RobustsegError: none fits.
-    """
-    if wants_guess(robot):
-        robot, told = guessed(robot, (topic.candidate for topic in survey(bag).topics))
-        bag.notices += told
-    offered: dict[str, list[str]] = {}
-    counted = any(topic.count for topic in bag.topics)  # a damaged one may have no counts
-    for topic in bag.topics:
-        if topic.count or not counted:
-            offered.setdefault(topic.name, []).append(topic.type)
-    robot, told = transported(robot, offered)
-    bag.notices += told
-    return robot
-
-
-def check_streams(bag: Bag, robot: RobotConfig) -> None:
-    """Refuse what cannot give a mask, before anything is written.
-
-    Raises:
-        RobustsegError: no configured topic is in the recording, or one cannot be decoded.
-    """
-    recorded = {topic.name: topic for topic in bag.topics}
-    streams = robot.topics
-    absent = {name: topic for name, topic in streams.items() if topic not in recorded}
-    if absent and len(absent) == len(streams):
-        name, topic = next(iter(absent.items()))
-        raise RobustsegError(
-            f"streams.{name}.topic is {topic!r}, and no configured topic is in the recording; "
-            f"{did_you_mean(topic, recorded)}"
-        )
-    for name, topic in streams.items():
-        if topic in recorded and not recorded[topic].decodable:
-            raise RobustsegError(f"streams.{name}.topic is {topic!r}: {recorded[topic].why}")
-
-
-def _disturbed(bag: Bag, robot: RobotConfig, faults: Sequence[FaultSpec], seed: int) -> FaultyBag:
-    topics = robot.topics
-    return FaultyBag(bag, faults, seed=seed, topics=topics)
-
-
 @dataclass(frozen=True, slots=True)
 class _Made:
     """A mask that is ready to be written."""
@@ -575,41 +494,4 @@ def _account(
             "lost_sets": segmenter.lost,
         },
         "novelty": {name: round(peak, 2) for name, peak in segmenter.novelty.peaks.items()},
-    }
-
-
-def notices(bag: Bag, segmenter: Segmenter, unused: Reasons) -> list[str]:
-    """What people should know of a replay that is over, a sentence each.
-
-    Damage of the recording, the segmenter's remarks, and why sensors were never used.
-
-    Args:
-        bag: the recording.
-        segmenter: that it was played through.
-        unused: as `absent` has them.
-    """
-    told = (
-        f"{name} was never used: {sentence(found)}"
-        for name, found in unused.items()
-        if not any(finding.fault in WANTED for finding in found)
-    )
-    return [*bag.notices, *segmenter.remarks(), *told]
-
-
-def absent(
-    bag: Bag, segmenter: Segmenter, used: Collection[str], reasons: Reasons | None = None
-) -> Reasons:
-    """Modality -> why it made no mask, of those that are not in `used`.
-
-    Args:
-        bag: the recording.
-        segmenter: that it was played through.
-        used: the sensors that made a mask.
-        reasons: why sensors were not in the newest mask: of one that is believed, and still late
-            for every set, health knows none.
-    """
-    return {
-        name: health.findings or (reasons or {}).get(name, ()) or (UNFIT,)
-        for name, health in segmenter.health(bag.start_ns).items()
-        if name not in used
     }

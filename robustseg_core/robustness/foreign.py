@@ -6,8 +6,6 @@ ROS layer (`robustseg_ros.foreign`); what came is worth what is said here.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +20,9 @@ from robustseg_core import metrics
 from robustseg_core.output import page
 from robustseg_core.robustness.case import START_S, Case
 from robustseg_core.robustness.figures import percentile, rounded
+from robustseg_core.robustness.files import write_csv, write_json
 from robustseg_core.robustness.matrix import cases
 from robustseg_core.robustness.score import Label, sum_counts
-from robustseg_core.storage.output_folder import replacing
-from robustseg_core.text import csv_cell
 from robustseg_core.types import IGNORE, SECOND
 
 ROWS = (1,)
@@ -191,14 +188,9 @@ def write(out: Path, summary: Mapping[str, Any]) -> None:
         out: a folder that exists.
         summary: `node`, `mask`, `drive`, `clean` (the figures of the clean play) and `cases`.
     """
-    with replacing(out / "node.json") as path:
-        path.write_text(json.dumps(summary, indent=1) + "\n")
-    with (out / "node.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in summary["cases"]:
-            flat = {**row, "faults": " ".join(row["faults"])}
-            writer.writerow([csv_cell("" if flat[k] is None else flat[k]) for k in COLUMNS])
+    write_json(out / "node.json", summary)
+    rows = ({**row, "faults": " ".join(row["faults"])} for row in summary["cases"])
+    write_csv(out / "node.csv", COLUMNS, rows)
     html = page.render(
         "robustseg_core.robustness",
         title="A node as a black box",

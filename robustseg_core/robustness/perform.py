@@ -22,13 +22,14 @@ from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.engines.blank import blank
 from robustseg_core.engines.eager import EagerEngine, pick_device, share_cores
+from robustseg_core.engines.weights import UNTRAINED, network, weights_file
 from robustseg_core.errors import RobustsegError, quiet
 from robustseg_core.faults import ALL
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.clip import Clip
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.replay import Player, replay
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import calibrations
 from robustseg_core.robustness.assess import assess_case, assess_clean
@@ -36,7 +37,7 @@ from robustseg_core.robustness.baselines import AllOrNothing, Oracle, Ungated
 from robustseg_core.robustness.case import INFO, START_S, Case
 from robustseg_core.robustness.observe import EVERY_NS, Watched, rates
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
-from robustseg_core.segmenter import UNTRAINED, Segmenter, network, weights_file
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import SECOND, ModelSpec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +41,54 @@ def write(folder: Path, summary: dict[str, Any], judged: Mapping[str, Any] | Non
         summary: the content of `robustness.json`.
         judged: the safety table (`safety.table`), which is shown, too.
     """
-    chart = ""
-    if any(row["miou"]["ours"] is not None for row in summary["rows"]):
-        png = plot(summary)
-        (folder / "robustness.png").write_bytes(png)
-        chart = page.embed(png)
-    (folder / "robustness.md").write_text(markdown(summary), encoding="utf-8")
+    scored = any(row["miou"]["ours"] is not None for row in summary["rows"])
+    return write_page(
+        folder / "report.html",
+        folder / "robustness.md",
+        summary,
+        judged,
+        markdown=markdown(summary),
+        png=plot(summary) if scored else None,
+        title=f"The fault matrix: {passes(summary)}",
+        words=WORDS,
+    )
+
+
+def write_page(
+    path: Path,
+    beside: Path,
+    summary: Mapping[str, Any],
+    judged: Mapping[str, Any] | None,
+    *,
+    markdown: str,
+    png: bytes | None,
+    words: Sequence[tuple[str, str]],
+    **about: Any,
+) -> Path:
+    """A page of this room, its table in Markdown, and its plot.
+
+    Args:
+        path: of the page, one file.
+        beside: of the table; the plot has its name, too.
+        summary: what the page shows.
+        judged: the safety table (`safety.table`), which it shows, too.
+        markdown: the table.
+        png: the plot; None: no masks were scored.
+        words: what its words mean.
+        about: title, template and what that names (`page.render`).
+    """
+    if png is not None:
+        beside.with_suffix(".png").write_bytes(png)
+    beside.write_text(markdown, encoding="utf-8")
     html = page.render(
         "robustseg_core.robustness",
-        title=f"The fault matrix: {passes(summary)}",
-        words=(*WORDS, *(safety.WORDS if judged else ())),
+        words=(*words, *(safety.WORDS if judged else ())),
         found=judged,
         passes=safety.passes(judged) if judged else "",
         summary=summary,
-        chart=chart,
+        chart="" if png is None else page.embed(png),
+        **about,
     )
-    path = folder / "report.html"
     path.write_text(html, encoding="utf-8")
     return path
 

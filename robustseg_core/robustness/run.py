@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -15,9 +14,11 @@ from robustseg_core import metrics
 from robustseg_core.bag import Bag
 from robustseg_core.errors import RobustsegError
 from robustseg_core.jobs import ALONE, Workers, each
-from robustseg_core.recording.run import check_streams, robot_for
+from robustseg_core.recording.robot import check_streams, robot_for
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robustness import report, safety, severities, severity_report, table
 from robustseg_core.robustness.case import Case
+from robustseg_core.robustness.files import write_csv, write_json
 from robustseg_core.robustness.matrix import cases, pairs
 from robustseg_core.robustness.observe import rates
 from robustseg_core.robustness.perform import (
@@ -36,7 +37,6 @@ from robustseg_core.robustness.score import labels
 from robustseg_core.robustness.severities import Injection
 from robustseg_core.sim.produce import Recipe, simulate_all
 from robustseg_core.sim.weather import CONDITIONS
-from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import ModelSpec
 from robustseg_core.version import __version__
 
@@ -141,20 +141,15 @@ def run(
         RobustsegError: a drive, the configuration, the checkpoint or a row cannot be used.
     """
     _expect_names([*drives, *healthy])
-    overrides = tuple(overrides)
-    with Bag([drives[0]]) as bag:
-        robot = robot_for(bag, params, overrides)
-    options = Options(str(params or ""), overrides, seed, score, weights_id(robot))
+    robot, options = _opened(drives[0], params, overrides, seed, score=score)
     tasks, skipped = _tasks(drives, out, options, cases(rows), jobs, paired=paired)
-    unscored = replace(options, score=False)
-    watched = [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
-    tasks = [replace(task, fresh=fresh) for task in watched + tasks]  # the longest first
-    results = _done(tasks, Workers(jobs, ray), on_task)
-    broken = [r for r in results if r["id"] != "clean"]
+    tasks = _watched(healthy, out, options, jobs) + tasks  # the longest first
+    results = _done(tasks, Workers(jobs, ray), on_task, fresh=fresh)
+    broken, clean = _apart(results)
     proofs = {} if checkout is None else prove(checkout, named_tests(rows))
     summary = table.summarize(
         broken,
-        [r for r in results if r["id"] == "clean"],
+        clean,
         proofs,
         robustseg=__version__,
         drives=[path.name for path in drives],
@@ -167,10 +162,7 @@ def run(
         provenance=spec_of(robot).provenance,
     )
     judged = _judged(out, interval, broken, safety.of_matrix)
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "robustness.json") as path:
-        path.write_text(json.dumps(summary, indent=1) + "\n")
-    table.write_csv(out / "robustness.csv", broken)
+    _write(out / "robustness.json", summary, table.COLUMNS, table.lines(broken))
     report.write(out, summary, judged)
     return {**summary, "safety": judged} if judged else summary
 
@@ -207,11 +199,8 @@ def run_severities(
         RobustsegError: a drive, the configuration or the checkpoint cannot be used.
     """
     _expect_names([*drives, *healthy])
-    overrides = tuple(overrides)
-    with Bag([drives[0]]) as bag:
-        robot = robot_for(bag, params, overrides)
+    robot, options = _opened(drives[0], params, overrides, seed, score=score)
     spec = spec_of(robot)
-    options = Options(str(params or ""), overrides, seed, score, weights_id(robot))
     first = done[0].case
     control = replace(severities.CONTROL, lasts_s=first.lasts_s, after_s=first.after_s)
     unique = {injection.case.id: injection.case for injection in done}
@@ -219,14 +208,14 @@ def run_severities(
     tasks, skipped = _tasks(drives, out, options, asked, jobs, paired=False)
     unscored = replace(options, score=False)
     tasks = [replace(t, options=unscored) if t.case is None else t for t in tasks]
-    tasks += [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
-    tasks = [replace(task, fresh=fresh) for task in tasks]
-    results = _done(tasks, Workers(jobs, ray), on_task)
+    tasks += _watched(healthy, out, options, jobs)
+    results = _done(tasks, Workers(jobs, ray), on_task, fresh=fresh)
+    broken, clean = _apart(results)
     told = exposure(spec)
     summary = severities.summarize(
         done,
-        [r for r in results if r["id"] != "clean"],
-        [r for r in results if r["id"] == "clean"],
+        broken,
+        clean,
         told,
         robustseg=__version__,
         drives={path.name: digest(path) for path in drives},
@@ -241,22 +230,58 @@ def run_severities(
         weights_sha256=weights_digest(robot),
     )
     judged = _judged(out, interval, results, safety.of_severities(done))
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "severities.json") as path:
-        path.write_text(json.dumps(summary, indent=1) + "\n")
-    severities.write_csv(out / "severities.csv", done, results, told)
+    lines = severities.lines(done, results, told)
+    _write(out / "severities.json", summary, severities.COLUMNS, lines)
     severity_report.write(out, summary, judged)
     return {**summary, "safety": judged} if judged else summary
 
 
+def _opened(
+    drive: Path, params: Path | None, overrides: Iterable[str], seed: int, *, score: bool
+) -> tuple[RobotConfig, Options]:
+    """The robot that the first drive is of, and how its cases are done."""
+    overrides = tuple(overrides)
+    with Bag([drive]) as bag:
+        robot = robot_for(bag, params, overrides)
+    return robot, Options(str(params or ""), overrides, seed, score, weights_id(robot))
+
+
+def _watched(healthy: Sequence[Path], out: Path, options: Options, jobs: int) -> list[Task]:
+    """Drives that nothing is done to, and that nobody scores."""
+    unscored = replace(options, score=False)
+    return [Task(str(path), None, unscored, str(out / "cases"), jobs) for path in healthy]
+
+
+def _apart(
+    results: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(results of the cases, those of drives that nothing was done to)."""
+    broken = [r for r in results if r["id"] != "clean"]
+    return broken, [r for r in results if r["id"] == "clean"]
+
+
+def _write(
+    path: Path, summary: dict[str, Any], columns: Sequence[str], lines: Iterable[dict[str, Any]]
+) -> None:
+    """The JSON file at `path`, whose folder is made, and the CSV file of its cases beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, summary)
+    write_csv(path.with_suffix(".csv"), columns, lines)
+
+
 def _done(
-    tasks: Sequence[Task], workers: Workers, on_task: Callable[[int, int], None]
+    tasks: Sequence[Task],
+    workers: Workers,
+    on_task: Callable[[int, int], None],
+    *,
+    fresh: bool,
 ) -> list[dict[str, Any]]:
     """The results of all tasks, in one order whoever was first.
 
     Raises:
         RobustsegError: some could not be done; the others are kept.
     """
+    tasks = [replace(task, fresh=fresh) for task in tasks]
     results: list[dict[str, Any]] = []
     failed: list[str] = []
     with closing(each(perform, tasks, workers)) as outcomes:

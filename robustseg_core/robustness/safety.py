@@ -8,8 +8,6 @@ of a system, and no certificate.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +16,9 @@ from typing import Any
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robustness.figures import percentile, rounded
+from robustseg_core.robustness.files import write_csv, write_json
 from robustseg_core.robustness.matrix import MATRIX
 from robustseg_core.robustness.severities import Injection, by_case
-from robustseg_core.storage.output_folder import replacing
-from robustseg_core.text import csv_cell
 
 COLUMNS = (
     "fault",
@@ -165,13 +162,8 @@ def write(folder: Path, found: Mapping[str, Any]) -> None:
         found: the table.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "safety.json") as path:
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    with (folder / "safety.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in found["rows"]:
-            writer.writerow(["" if row[key] is None else csv_cell(row[key]) for key in COLUMNS])
+    write_json(folder / "safety.json", found)
+    write_csv(folder / "safety.csv", COLUMNS, found["rows"])
 
 
 def passes(found: Mapping[str, Any]) -> str:

@@ -7,11 +7,9 @@ control over the same images, in which nothing is broken: the clean score of eve
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from robustseg_core import faults
@@ -20,8 +18,7 @@ from robustseg_core.faults._base import Creeping, Graded
 from robustseg_core.robustness import figures
 from robustseg_core.robustness.case import Case, Limit, Span
 from robustseg_core.robustness.perform import POLICIES
-from robustseg_core.robustness.table import miou_of, pooled
-from robustseg_core.text import csv_cell
+from robustseg_core.robustness.table import by_policy, miou_of, pooled
 
 SEVERITIES = (1, 2, 3, 4, 5)
 BEGINS_S = 4.0
@@ -48,8 +45,9 @@ COLUMNS = (
     "accused",
     "mask_rate",
     "longest_gap_s",
+    *(f"miou_{name}" for name in POLICIES),
 )
-"""Of the CSV: one line a case, and its mIoU behind it."""
+"""Of the CSV: one line a case (`lines`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,35 +227,27 @@ def right_sensor(result: Mapping[str, Any]) -> bool:
     return result["target"] in first and first[result["target"]] == min(first.values())
 
 
-def write_csv(
-    path: Path,
+def lines(
     done: Sequence[Injection],
     results: Iterable[dict[str, Any]],
     exposure: Mapping[str, Mapping[str, str]],
-) -> None:
-    """One line a case."""
+) -> Iterator[dict[str, Any]]:
+    """One line of `severities.csv` a case."""
     known = by_case(done)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*COLUMNS, *(f"miou_{name}" for name in POLICIES)])
-        for result in results:
-            for i in known.get(result["id"], []):
-                flat = {
-                    **result,
-                    "fault": i.fault,
-                    "severity": i.severity,
-                    "amount": i.amount,
-                    "sensor": i.sensor,
-                    "exposure": exposure.get(i.fault, {}).get(i.sensor, ""),
-                    "right_sensor": right_sensor(result) if result["said"] else "",
-                    "said": " ".join(result["said"].get(i.sensor, {})),
-                    "accused": " ".join(result["accused"]),
-                }
-                scores = result.get("miou", {})
-                writer.writerow(
-                    [csv_cell(_empty(flat.get(key))) for key in COLUMNS]
-                    + [scores.get(name, "") for name in POLICIES]
-                )
+    for result in results:
+        for i in known.get(result["id"], []):
+            yield {
+                **result,
+                "fault": i.fault,
+                "severity": i.severity,
+                "amount": i.amount,
+                "sensor": i.sensor,
+                "exposure": exposure.get(i.fault, {}).get(i.sensor, ""),
+                "right_sensor": right_sensor(result) if result["said"] else "",
+                "said": " ".join(result["said"].get(i.sensor, {})),
+                "accused": " ".join(result["accused"]),
+                **by_policy(result),
+            }
 
 
 def _fault(
@@ -357,7 +347,3 @@ def _coverage(results: Iterable[dict[str, Any]], policy: str) -> float | None:
     if counts is None or not counts.any():
         return None
     return round(1 - float(counts[:, -1].sum() / counts.sum()), 4)
-
-
-def _empty(value: Any) -> Any:
-    return "" if value is None else value

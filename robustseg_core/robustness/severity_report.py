@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from robustseg_core.output import page
-from robustseg_core.robustness import safety
-from robustseg_core.robustness.report import STYLES
+from robustseg_core.robustness.report import STYLES, write_page
 
 WORDS = (
     ("severity", "1 is hardly there, 5 the worst; amounts are in docs/specs/faults.md"),
@@ -56,26 +55,19 @@ def write(
         summary: the content of `severities.json`.
         judged: the safety table (`safety.table`), which is shown, too.
     """
-    chart = ""
-    if summary["clean_miou"]["ours"] is not None:
-        png = plot(summary)
-        (folder / "severities.png").write_bytes(png)
-        chart = page.embed(png)
-    (folder / "severities.md").write_text(markdown(summary), encoding="utf-8")
-    html = page.render(
-        "robustseg_core.robustness",
+    scored = summary["clean_miou"]["ours"] is not None
+    return write_page(
+        folder / "severities.html",
+        folder / "severities.md",
+        summary,
+        judged,
+        markdown=markdown(summary),
+        png=plot(summary) if scored else None,
         title=f"Faults by severity: {len(summary['faults'])} faults",
         template="severities.html.j2",
-        words=(*WORDS, *(safety.WORDS if judged else ())),
-        found=judged,
-        passes=safety.passes(judged) if judged else "",
-        summary=summary,
-        chart=chart,
+        words=WORDS,
         policies={name: words for name, (_, _, words) in STYLES.items()},
     )
-    path = folder / "severities.html"
-    path.write_text(html, encoding="utf-8")
-    return path
 
 
 def markdown(summary: Mapping[str, Any]) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 from robustseg_core import metrics
 from robustseg_core.robustness.matrix import MATRIX, ROWS_TOTAL, Row
 from robustseg_core.robustness.perform import POLICIES
-from robustseg_core.text import csv_cell
 
 COLUMNS = (
     "drive",
@@ -34,8 +31,9 @@ COLUMNS = (
     "transitions",
     "jumps",
     "why",
+    *(f"miou_{name}" for name in POLICIES),
 )
-"""Of the CSV: one line a case, and its mIoU behind it."""
+"""Of the CSV: one line a case (`lines`)."""
 
 
 def summarize(
@@ -129,18 +127,16 @@ def passes(summary: Mapping[str, Any]) -> str:
     return f"{summary['rows_passed']} of {tried} rows pass, {measured} of them measured"
 
 
-def write_csv(path: Path, results: Iterable[dict[str, Any]]) -> None:
-    """One line a case."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*COLUMNS, *(f"miou_{name}" for name in POLICIES)])
-        for result in results:
-            flat = {**result, "faults": " ".join(result["faults"]), "why": "; ".join(result["why"])}
-            scores = result.get("miou", {})
-            writer.writerow(
-                [csv_cell(flat.get(key, "")) for key in COLUMNS]
-                + [scores.get(n, "") for n in POLICIES]
-            )
+def lines(results: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One line of `robustness.csv` a case."""
+    for result in results:
+        flat = {**result, "faults": " ".join(result["faults"]), "why": "; ".join(result["why"])}
+        yield flat | by_policy(result)
+
+
+def by_policy(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of a line that are mIoU, by policy."""
+    return {f"miou_{name}": score for name, score in result.get("miou", {}).items()}
 
 
 def pooled(results: Iterable[dict[str, Any]], policy: str) -> NDArray[np.int64] | None:

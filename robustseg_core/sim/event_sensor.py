@@ -1,4 +1,4 @@
-"""An event camera: each pixel remembers a brightness, and speaks when the light has left it behind.
+"""An event camera: a pixel fires when its light has changed by a threshold since its last event.
 
 The pixel model is ESIM's (Rebecq et al., CoRL 2018: log intensity, linear between two samples, one
 event per threshold crossed) with the noise of v2e (Hu et al., CVPRW 2021: thresholds that differ

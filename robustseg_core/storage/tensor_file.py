@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.output_folder import replacing
 
 _LENGTH = 8
 """Bytes before the header, which say how long it is."""
+
+
+def save(path: Path, write: Callable[[Path], object]) -> None:
+    """Make `path` of what `write` puts into a file; it is replaced in one piece or not at all.
+
+    Args:
+        path: of the file.
+        write: safetensors' `save_file`, with all but the path.
+
+    Raises:
+        RobustsegError: it cannot be written.
+    """
+    try:
+        with replacing(path) as unfinished:
+            write(unfinished)
+            settle(unfinished)
+            unfinished.chmod(0o644)  # safetensors lets nobody else read it
+    except (OSError, SafetensorError) as error:
+        raise RobustsegError(f"cannot write {path}: {error}; choose a writable folder") from None
 
 
 def settle(path: Path) -> None:

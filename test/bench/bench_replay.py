@@ -21,11 +21,13 @@ from statistics import median
 import torch
 
 from robustseg_core.bag import Bag
+from robustseg_core.engines.weights import engine_of
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.pipeline import Deferred
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for, run_bags
-from robustseg_core.segmenter import Segmenter, engine_of
+from robustseg_core.recording.robot import robot_for
+from robustseg_core.recording.run import run_bags
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.sim.produce import Recipe, simulate
 
 DRIVE = Path("out/bench/drive.mcap")

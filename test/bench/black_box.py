@@ -18,10 +18,11 @@ from robustseg_core.bag import Bag
 from robustseg_core.blackbox.ring import Ring
 from robustseg_core.config import BlackBoxConfig
 from robustseg_core.engines.blank import blank
+from robustseg_core.engines.weights import engine_of
 from robustseg_core.intake import Act
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for
-from robustseg_core.segmenter import Segmenter, engine_of
+from robustseg_core.recording.robot import robot_for
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND
 
 

@@ -27,7 +27,7 @@ from robustseg_core.evidence.crosscheck import CrossCheck
 from robustseg_core.evidence.sight import Sight, step_of
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Frame
 from support.injuries import mirrored, scaled, turned

@@ -16,7 +16,8 @@ from robustseg_core.cli.robustness import commands as app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.robustness.matrix import MATRIX
 from robustseg_core.robustness.proofs import named_tests
-from robustseg_core.sim.produce import Recipe, simulate
+from support import replayed
+from support.replayed import tiny_drive
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +37,11 @@ GOLDEN = {
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):
-    path = tmp_path_factory.mktemp("robustness") / "drive.mcap"
-    simulate(path, Recipe(seed=31, seconds=5.2, conditions=("clear",), preset="tiny"))
-    return path
+    return tiny_drive(tmp_path_factory.mktemp("robustness"), seed=31, seconds=5.2)
 
 
 def robustness(drive, out, *words):
-    return CliRunner().invoke(
-        app, [str(drive), "--out", str(out), "--jobs", "1", "--no-pairs", *words]
-    )
+    return replayed.robustness(drive, out, "--no-pairs", *words)
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,8 @@ import pytest
 
 pytest.importorskip("open3d", reason="the drive is simulated (extra `sim`)")
 
-from typer.testing import CliRunner
-
-from robustseg_core.cli.robustness import commands as app
 from robustseg_core.errors import RobustsegError
-from robustseg_core.sim.produce import Recipe, simulate
+from support.replayed import robustness, tiny_drive
 
 pytestmark = pytest.mark.slow
 WORDS = ("--severities", "1,5", "--faults", "flapping,swapped_channels", "--lasts", "2")
@@ -21,13 +18,7 @@ WORDS = ("--severities", "1,5", "--faults", "flapping,swapped_channels", "--last
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):
-    path = tmp_path_factory.mktemp("severities") / "drive.mcap"
-    simulate(path, Recipe(seed=32, seconds=8.2, conditions=("clear",), preset="tiny"))
-    return path
-
-
-def robustness(drive, out, *words):
-    return CliRunner().invoke(app, [str(drive), "--out", str(out), "--jobs", "1", *words])
+    return tiny_drive(tmp_path_factory.mktemp("severities"), seed=32, seconds=8.2)
 
 
 @pytest.fixture(scope="module")

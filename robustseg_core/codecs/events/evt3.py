@@ -1,4 +1,4 @@
-"""EVT3, the event camera's own tongue: 16-bit words whose meaning depends on those before them.
+"""EVT3, the sensors' own format: 16-bit words whose meaning depends on those before them.
 
 Top four bits say what a word is (Prophesee, "EVT 3.0 format"). Rows, vector bases and the clock
 carry over from packet to packet, so a decoder belongs to one stream.

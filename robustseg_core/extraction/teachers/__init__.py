@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from robustseg_core.engines.weights import weights_file
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import hub
 from robustseg_core.models.classes import ClassSet
 from robustseg_core.models.weights import is_ours
-from robustseg_core.segmenter import weights_file
 from robustseg_core.types import Bundle, ModelSpec
 
 CAMERA = "rgb"

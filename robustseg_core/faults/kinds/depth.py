@@ -16,7 +16,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import as_bytes
 from robustseg_core.codecs.image import inflate, pixels
-from robustseg_core.faults._base import FaultModel, FaultState, with_payload
+from robustseg_core.faults._base import NOTABLE_SHARE, FaultModel, FaultState, with_payload
 from robustseg_core.types import Fault, Rejection
 
 _CONFIG_HEADER = 12
@@ -107,7 +107,7 @@ class Holes(_DepthFault):
 
     def expects(self, modality: str) -> frozenset[Fault]:
         """Fewer holes come and go in any scene."""
-        return self.finds if self.share >= 0.3 else frozenset()
+        return self.finds if self.share >= NOTABLE_SHARE else frozenset()
 
     def edit(self, raw: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         """Numbers with holes."""

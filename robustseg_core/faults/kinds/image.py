@@ -16,7 +16,7 @@ from pydantic import Field
 
 from robustseg_core.codecs.fields import as_bytes, stamp_of
 from robustseg_core.codecs.image import decode_compressed, decode_image
-from robustseg_core.faults._base import FaultModel, FaultState, with_payload
+from robustseg_core.faults._base import NOTABLE_SHARE, FaultModel, FaultState, with_payload
 from robustseg_core.types import SECOND, Fault, Rejection
 
 _FROM_RGB = {
@@ -207,8 +207,8 @@ class Covered(_Painted):
     level: int = Field(20, ge=0, le=255, description="Gray level of the cover.")
 
     def expects(self, modality: str) -> frozenset[Fault]:
-        """A cover of less than 30 % is no fault (yet)."""
-        return self.finds if self.share >= 0.3 else frozenset()
+        """A cover of less than `NOTABLE_SHARE` is no fault (yet)."""
+        return self.finds if self.share >= NOTABLE_SHARE else frozenset()
 
     def paint(self, rgb: NDArray[np.uint8], rng: np.random.Generator, elapsed_s: float) -> Any:
         """The covered picture."""

@@ -1,4 +1,4 @@
-"""How two branches meet in a stage: each mends the other, and both become one map for the head.
+"""CMX's exchange of two branches: they rectify each other, and are fused for the head.
 
 Feature Rectification and Feature Fusion Module of CMX (Zhang et al., arXiv 2203.04838, sections
 3.2 and 3.3), which CMNeXt (arXiv 2303.01480) takes over.

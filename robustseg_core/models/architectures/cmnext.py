@@ -25,7 +25,7 @@ from robustseg_core.models.architectures._hub import HubStage, loudest
 from robustseg_core.models.head import HEADS
 from robustseg_core.models.mit import MiT, backbone_of, initialize
 from robustseg_core.models.modules import Modules
-from robustseg_core.models.network import Network
+from robustseg_core.models.network import Network, packed_order
 from robustseg_core.types import ModelSpec, Prediction
 
 _SETTLED = {"fusion": "mean", "stem": "shared", "norm": "shared"}
@@ -124,10 +124,11 @@ class CMNeXt(Network):
         """As `Network.forward`; health scores do not matter here."""
         self.check(images, alive, quality)
         others = self.spec.modalities[1:]
-        columns, samples = alive.detach().cpu().T.nonzero(as_tuple=True)  # columns ascend
+        samples, columns = packed_order(alive)
         device = next(images[name].device for name in self.spec.modalities if name in images)
         there = torch.stack((alive[:, 0], alive[:, 1:].any(1)), 1)  # (B, 2)
         whose = [samples[columns == m] for m in range(len(self.spec.modalities))]
+        on_host = samples, columns
         samples, columns, there, own, *after = (
             x.to(device, non_blocking=True) for x in (samples, columns, there, *whose)
         )
@@ -151,7 +152,7 @@ class CMNeXt(Network):
             x, other = self.rectifications[s](x, other, there)
             fused.append(self.fusions[s](x, other))
             maps = {m: self._carried(y, other[rows[m]]) for m, y in maps.items()}
-        return Prediction(self.head(fused), features, samples, columns, fused)
+        return Prediction(self.head(fused), features, samples, columns, fused, on_host)
 
     def _first(self, images: Mapping[str, Tensor], alive: Tensor) -> Tensor:
         """(B, C, H, W): the first sensor's images, zeros where there is none."""

@@ -1,4 +1,4 @@
-"""A sensor is listened to as far as it is healthy, and as far as it has something to say here."""
+"""Gated fusion: a weight for each sensor at each position, of its health and of its features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gate on each sensor's features, made of what is around every position, near and far."""
+"""MAGIC's fusion: a gate on each sensor's features, of surroundings at several scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every sensor has one vote."""
+"""Mean fusion: every sensor of a sample counts the same."""
 
 from __future__ import annotations
 

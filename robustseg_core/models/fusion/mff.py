@@ -1,4 +1,4 @@
-"""The sensor that says most plainly what all of them say, and what they say together."""
+"""MFF: the sensor most like the weighted mean of all, at each position, averaged with that mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As `mff`, with every sensor in the choice, as much as it agrees."""
+"""As `mff`, but sensors are weighted by their likeness to the mean instead of chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sensor counts as far as it is well: not at all at health 0, and never more for being worse."""
+"""Fusion by health alone: weight 0 at health 0, and never more for being worse."""
 
 from __future__ import annotations
 

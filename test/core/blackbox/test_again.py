@@ -217,7 +217,7 @@ def test_half_a_file_is_done_again_as_far_as_it_goes_or_refused(path, tmp_path, 
 @pytest.mark.parametrize(
     ("topic", "edit", "told"),
     [
-        (layout.HEAD, lambda head: head.update(version=99), "has layout 99, expected 1"),
+        (layout.HEAD, lambda head: head.update(version=99), "has layout 99, expected 2"),
         (layout.HEAD, lambda head: head["config"].update(streams=3), "streams"),
         (layout.HEAD, lambda head: head["spec"].update(classes=["a"]), "classes"),
         (layout.ACTS, lambda acts: acts.insert(0, ["explode", 1, ""]), "no act of this version"),

@@ -99,7 +99,7 @@ def test_half_a_state_is_refused(length):
     "name",
     [
         "subprocess.Popen",
-        "intake.Policy",
+        "intake.policy.Policy",
         "modalities._base.ABC",
         "modalities.rgb.np",
         "cli.entry.Commands",

@@ -21,7 +21,8 @@ from robustseg_core.cli.terminal import Terminal, guarded, literal
 from robustseg_core.errors import EXTRAS, RobustsegError, not_installed
 from robustseg_core.output.page import _harmless, plain_text
 from robustseg_core.robustness import report as robustness_report
-from robustseg_core.robustness.table import COLUMNS, write_csv
+from robustseg_core.robustness.files import write_csv
+from robustseg_core.robustness.table import COLUMNS, lines
 from robustseg_core.text import csv_cell, visible
 from support import ROOT
 
@@ -127,7 +128,7 @@ def test_numbers_stay_numbers_in_csv(value):
 def test_the_matrix_csv_holds_hostile_names_as_text(tmp_path):
     row = dict.fromkeys(COLUMNS, "") | {"drive": '=HYPERLINK("x")\n', "faults": ["@a"], "why": []}
     row |= {"delay_s": -0.5}
-    write_csv(tmp_path / "a.csv", [row])
+    write_csv(tmp_path / "a.csv", COLUMNS, lines([row]))
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert len(rows) == 2 and rows[1][0] == '\'=HYPERLINK("x")\\n'

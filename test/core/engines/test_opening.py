@@ -16,11 +16,11 @@ from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.opening import choose, device_of, open_engine
 from robustseg_core.engines.parity import Parity, noise
+from robustseg_core.engines.weights import weights_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.checkpoint import default_spec, untrained
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.segmenter import weights_of
 
 SPEC = default_spec(("rgb", "depth"), size=(32, 32))
 MODEL = untrained(SPEC)

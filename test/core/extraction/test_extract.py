@@ -16,7 +16,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.extract import Extraction, extract
 from robustseg_core.geometry.transforms import pose
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import IGNORE, MS, SECOND

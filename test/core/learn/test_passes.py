@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 
+from robustseg_core import distill
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation import evaluate
 from robustseg_core.evaluation.figures import trial_scores
@@ -165,6 +167,28 @@ def test_no_pass_waits_for_a_number_of_the_device(
     assert list(terms) == task.names
     assert all(term.is_meta for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("name", [n for n in distill.available() if n != "lscd"])
+def test_no_distiller_waits_for_a_number_of_the_device(
+    name: str, together: bool, data, monkeypatch
+) -> None:
+    """Whose rows are whose was known before they went there; as above, with a teacher."""
+    monkeypatch.setattr(tasks, "label_loss", lambda _rule, logits, label: logits.mean())
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # unknown on `meta`
+    options = {"noise": False} if name == "rrm" else {}  # no generator of `meta` draws
+    told = words(*data, distill={name: options}, student__together=together)
+    recipe = load_recipe(["dropout"], told)
+    train, _ = splits(recipe)
+    there = _to(next(Loader(train, batch=8, seed=3).batches()), torch.device("meta"))
+    made, teacher = (
+        checkpoint.untrained(network(recipe, train).spec, seed=seed).to("meta") for seed in (1, 2)
+    )
+    task = Task(recipe, train.modalities, student=made.spec, teacher=Watched(teacher))
+    terms = task.terms(made.train(), there, *generators())
+    assert list(terms) == task.names and terms[name].is_meta
+    terms[name].backward()
 
 
 @pytest.mark.parametrize("together", [False, True])

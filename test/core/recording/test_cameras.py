@@ -14,7 +14,8 @@ from robustseg_core.bag import Bag
 from robustseg_core.cli.entry import app
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults.schedule import parse_kill
-from robustseg_core.recording.run import robot_for, run_bags
+from robustseg_core.recording.robot import robot_for
+from robustseg_core.recording.run import run_bags
 from robustseg_core.types import SECOND
 from support import rigs
 

@@ -13,14 +13,16 @@ from robustseg_core.bag import Bag
 from robustseg_core.cli.guard import guarded
 from robustseg_core.cli.main import app
 from robustseg_core.config import PointsConfig
+from robustseg_core.engines.weights import engine_of
 from robustseg_core.faults import parse_kill
 from robustseg_core.geometry.view import moved
 from robustseg_core.output import viewer
 from robustseg_core.output.cloud import labelled
 from robustseg_core.recording.clouds import clouds
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for, run_bags
-from robustseg_core.segmenter import Segmenter, engine_of
+from robustseg_core.recording.robot import robot_for
+from robustseg_core.recording.run import run_bags
+from robustseg_core.segmenter import Segmenter
 from support import drives
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,8 @@ from robustseg_core.output.recorder import Recorder
 from robustseg_core.recording import run as module
 from robustseg_core.recording.pipeline import ReadAhead, ahead
 from robustseg_core.recording.replay import replay
-from robustseg_core.recording.run import robot_for, run_bags
+from robustseg_core.recording.robot import robot_for
+from robustseg_core.recording.run import run_bags
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.shards.levels import read_label_png
 from support import drives

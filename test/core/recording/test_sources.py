@@ -12,7 +12,7 @@ from robustseg_core import config
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.guess import Candidate
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.recording.sources import guessed, transported, undecided
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import camera_info_topic, choose, spellings

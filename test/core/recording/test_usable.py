@@ -14,7 +14,7 @@ from robustseg_core.codecs import events
 from robustseg_core.codecs.image import FORMATS
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.guess import Candidate, modality_of
-from robustseg_core.recording.run import robot_for
+from robustseg_core.recording.robot import robot_for
 from robustseg_core.recording.survey import Survey, survey
 from robustseg_core.types import MS, SECOND, Rejection
 from support import makers

@@ -44,7 +44,7 @@ def test_a_ros_parameter_file_and_a_plain_one_mean_the_same(tmp_path):
         ("sync: {deadline_ms: -1}", "sync.deadline_ms is -1: input should be greater than 0"),
         ("health: {grace_s: soon}", "health.grace_s is 'soon': input should be a valid number"),
         ("device: tpu", "device is 'tpu'"),
-        ("points: {source: ladar}", "no Modality called 'ladar'; did you mean 'lidar'?"),
+        ("points: {source: lidr}", "no Modality called 'lidr'; did you mean 'lidar'?"),
         (
             "points: {source: rgb}",
             "robot.yaml:1: points.source: 'rgb' knows no distances; give auto, depth or lidar",

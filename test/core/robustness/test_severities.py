@@ -13,6 +13,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.robustness import severities, severity_report
 from robustseg_core.robustness.assess import assess_case
 from robustseg_core.robustness.case import Case, Limit, Span
+from robustseg_core.robustness.files import write_csv
 from robustseg_core.robustness.observe import Seen
 from robustseg_core.robustness.perform import POLICIES
 from robustseg_core.robustness.severities import CONTROL, cell, graded, injections, summarize
@@ -156,7 +157,8 @@ def test_without_masks_that_are_scored_the_figures_are_empty_and_the_page_is_wri
 def test_the_csv_has_a_line_for_each_severity(tmp_path):
     done = [i for i in injections(["mirrored"]) if i.sensor == "rgb"]
     results = [result(CONTROL), *(result(c) for c in {i.case.id: i.case for i in done}.values())]
-    severities.write_csv(tmp_path / "x.csv", done, results, {"mirrored": {"rgb": "held out"}})
+    lines = severities.lines(done, results, {"mirrored": {"rgb": "held out"}})
+    write_csv(tmp_path / "x.csv", severities.COLUMNS, lines)
     with (tmp_path / "x.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert sorted(line["severity"] for line in lines) == list("12345")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robustseg_core.engines.blank import blank
-from robustseg_core.recording.run import absent, notices
+from robustseg_core.recording.notices import absent, notices
 from robustseg_core.types import SECOND, Fault, State
 from support.drives import ALL, RATES, drive, engine, rows, through
 from support.drives import segmenter as with_network

@@ -1,50 +1,31 @@
-"""Plain arrays in, one class per pixel out: the product without bags, topics or time.
-
-    predictor = robustseg_core.load("street")
-    result = predictor.predict({"rgb": image, "lidar": points}, camera=K, extrinsics={"lidar": T})
-
-Any non-empty subset of the network's sensors will do: what is missing, or says nothing at all, is
-left out, never filled in.
-Each call stands alone. What a sensor gives:
-
-* rgb: (H, W, 3) uint8 RGB. OpenCV reads BGR, and nobody can tell: give `image[..., ::-1]`.
-* depth: (H, W) floats, metres along the optical axis; 0, NaN or infinity where unknown.
-* lidar: (N, 3) or (N, 4), x, y, z in metres in the sensor's own frame, and intensity in any unit.
-* event: a mapping or a structured array of x, y (pixels), t_us (whole microseconds) and polarity
-  (1 or True: brighter; 0, -1 or False: darker). A mapping may say `size`, (H, W) of the sensor, and
-  `until_us`, the moment to look back from; that of the last event, if it does not.
-"""
+"""The network behind plain arrays: what is given is checked, placed, encoded and labelled."""
 
 from __future__ import annotations
 
 import logging
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustseg_core import modalities
-from robustseg_core.config import ViewConfig
 from robustseg_core.engines import Engine, artifact
 from robustseg_core.engines.opening import device_of, open_engine
+from robustseg_core.engines.weights import weights_file
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera, same_aspect
 from robustseg_core.geometry.view import View, grid_of
 from robustseg_core.intake import checked
 from robustseg_core.modalities._base import Modality
-from robustseg_core.models import checkpoint
 from robustseg_core.models.calibration import Promise
 from robustseg_core.models.novelty import novelty_of
-from robustseg_core.output import draw
+from robustseg_core.predictor.calibration import CameraLike, camera_of, pose_of, size_of
+from robustseg_core.predictor.result import Result
 from robustseg_core.robot.config import RobotConfig
-from robustseg_core.segmenter import encode, enlarge, weights_file
+from robustseg_core.segmenter import encode, enlarge
 from robustseg_core.types import (
-    IGNORE,
     Bundle,
     Color,
     Fault,
@@ -55,21 +36,7 @@ from robustseg_core.types import (
     sentence,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 log = logging.getLogger(__name__)
-
-CameraLike: TypeAlias = "Camera | ArrayLike | Mapping[str, Any]"
-"""A `Camera`; or a 3x3 matrix K, for the pixels of the image that is given with it; or a mapping of
-`K` with `size` (H, W), `distortion` (OpenCV's order) and `fisheye` (bool) as far as they are so."""
-
-EXAMPLE = checkpoint.SHIPPED.with_name("example.npz")
-
-_DISTORTIONS = {False: (4, 5, 8), True: (4,)}
-"""fisheye -> how many coefficients there may be."""
-_NAMED = 12
-"""Classes in the legend of a plot, largest first."""
 
 
 def load(
@@ -103,49 +70,6 @@ def load(
     exported = artifact.load(weights_file(weights))
     runs = open_engine(exported, device=device, engine=engine, cpu_threads=cpu_threads)
     return Predictor(exported.spec, runs, alpha=alpha)
-
-
-class Example(NamedTuple):
-    """What the sensors of a robot say at one moment, and how they are mounted."""
-
-    arrays: dict[str, Any]
-    """modality -> what `Predictor.predict` takes."""
-    camera: dict[str, Any]
-    extrinsics: dict[str, NDArray[np.float64]]
-
-
-def example() -> Example:
-    """A moment in a simulated street, seen by camera, depth camera, LiDAR and event camera.
-
-    It comes with the package, to try things on; `training/make_example.py` made it. 640x400 pixels,
-    events 320x240.
-    """
-    with np.load(EXAMPLE) as stored:
-        bgr = cv2.imdecode(stored["rgb"], cv2.IMREAD_COLOR)
-        centimetres = cv2.imdecode(stored["depth"], cv2.IMREAD_UNCHANGED)
-        assert bgr is not None and centimetres is not None, "the package is damaged"
-        count = len(stored["x"])
-        events = {
-            "size": tuple(stored["size_event"].tolist()),
-            "x": stored["x"],
-            "y": stored["y"],
-            "t_us": stored["t_us"].astype(np.int64),
-            "polarity": np.unpackbits(stored["polarity"], count=count).astype(bool),
-        }
-        lens = {
-            name: {"K": stored[f"K_{name}"], "size": tuple(stored[f"size_{name}"].tolist())}
-            for name in ("rgb", "event")
-        }
-        return Example(
-            {
-                "rgb": np.ascontiguousarray(bgr[..., ::-1]),
-                "depth": centimetres / np.float32(100),
-                "lidar": stored["lidar"].astype(np.float32),
-                "event": events,
-            },
-            {**lens, "depth": lens["rgb"]},
-            {name: stored[f"T_{name}"] for name in ("depth", "event", "lidar")},
-        )
 
 
 class Predictor:
@@ -199,7 +123,7 @@ class Predictor:
         """One class per pixel of the camera, made of the sensors that are given.
 
         Args:
-            inputs: modality -> what the sensor says, as this module's text has it.
+            inputs: modality -> what the sensor says, as `robustseg_core.predictor` documents it.
             camera: the camera whose pixels are labelled (that of `rgb`); or modality -> camera,
                 where depth or events come through a lens of their own. Without one, pictures are
                 taken to show the same field of view (so they have one aspect ratio), and a point
@@ -299,7 +223,7 @@ class Predictor:
                 f"extrinsics is a {type(extrinsics).__name__}; give a mapping, as {{'lidar': T}}"
             )
         self._check_known(extrinsics, "extrinsics")
-        return {name: _pose(f"extrinsics[{name!r}]", T) for name, T in extrinsics.items()}
+        return {name: pose_of(f"extrinsics[{name!r}]", T) for name, T in extrinsics.items()}
 
     def _decode(
         self, names: Iterable[str], inputs: Mapping[str, Any], cameras: Mapping[str, CameraLike]
@@ -309,7 +233,7 @@ class Predictor:
         picture: tuple[int, int] | None = None
         # Pictures know their size; events have that of a picture, where nobody says otherwise.
         for name in sorted(names, key=lambda n: self._decoders[n].accumulates):
-            told = _size_of(cameras.get(name)) or _size_of(cameras.get("rgb")) or picture
+            told = size_of(cameras.get(name)) or size_of(cameras.get("rgb")) or picture
             data[name] = self._decoders[name].from_array(inputs[name], told)
             picture = picture or self._decoders[name].size(data[name])
         return data
@@ -330,7 +254,7 @@ class Predictor:
         grid = grid_of(cameras)
         bare = next((size for name, size in sizes.items() if name not in cameras), None)
         known = {
-            name: _camera(name, value, sizes.get(name) or (bare if name == grid else None))
+            name: camera_of(name, value, sizes.get(name) or (bare if name == grid else None))
             for name, value in cameras.items()
             if name in data or name == grid
         }
@@ -413,89 +337,6 @@ class Predictor:
         return self._rig[1]
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """One class per pixel, and who made it."""
-
-    ids: NDArray[np.uint8] = field(repr=False)
-    """(H, W) class ids in the camera's own size; 255: unlabelled."""
-    confidence: NDArray[np.uint8] = field(repr=False)
-    """(H, W) probability of the winning class, 0 to 255."""
-    used: tuple[str, ...]
-    """The sensors that made it, in the network's order; one that says nothing is not among them."""
-    findings: Mapping[str, tuple[Finding, ...]]
-    """modality -> what the content checks object to, or that nothing of it lands in the view."""
-    novelty: Mapping[str, float]
-    """modality -> how new its picture is to the network (`models/novelty.py`): 1 is as near to what
-    it learned from as that is to itself; above 1.4 masks may be worse than their confidence."""
-    spec: ModelSpec = field(repr=False)
-    bundle: Bundle = field(repr=False)
-    """What the network saw."""
-    picture: NDArray[np.uint8] | None = field(default=None, repr=False)
-    """(H', W', 3) RGB, the camera's image; None: it was not used."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Name of each class; its id is its place."""
-        return self.spec.classes
-
-    @property
-    def palette(self) -> tuple[Color, ...]:
-        """RGB of each class."""
-        return self.spec.palette
-
-    def shares(self) -> dict[str, float]:
-        """Class -> share of all pixels, of the classes that occur, largest first."""
-        counts = np.bincount(self.ids.ravel(), minlength=IGNORE + 1)
-        order = np.argsort(-counts[: len(self.classes)], kind="stable")
-        return {self.classes[i]: float(counts[i]) / self.ids.size for i in order if counts[i]}
-
-    def overlay(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB: the classes' colors over the camera's image, or what else is there.
-
-        Weights that were never trained are named in it.
-        """
-        seen = draw.background(self.bundle, self.spec) if self.picture is None else self.picture
-        return draw.blend(seen, self.ids, self.spec)
-
-    def plot(self) -> Figure:
-        """Inputs, overlay with a legend, and confidence; `.savefig(path)` writes it."""
-        from matplotlib.figure import Figure  # half a second that only its users pay
-        from matplotlib.patches import Patch
-
-        height, width = self.ids.shape
-        columns = max(2, len(self.used))
-        tile = 12 / columns
-        figure = Figure(figsize=(12, (tile + 6) * height / width + 1.2), layout="constrained")
-        tiles = figure.add_gridspec(2, 2 * columns, height_ratios=(tile, 6))
-        for column, name in enumerate(self.used):
-            axes = figure.add_subplot(tiles[0, 2 * column : 2 * column + 2])
-            picture = draw.seen_by(self.bundle.frames[name], self.spec)
-            axes.imshow(picture, extent=(0, width, height, 0))
-            axes.set_title(name)
-            axes.set_axis_off()
-        left = figure.add_subplot(tiles[1, :columns])
-        left.imshow(self.overlay())
-        left.set_title("classes")
-        left.set_axis_off()
-        right = figure.add_subplot(tiles[1, columns:])
-        shown = right.imshow(self.confidence / 255, vmin=0, vmax=1, cmap="viridis")
-        right.set_title("confidence")
-        right.set_axis_off()
-        figure.colorbar(shown, ax=right, shrink=0.8)
-        colors = dict(zip(self.classes, self.palette, strict=True))
-        named = [
-            Patch(color=_hex(colors[name]), label=f"{name} {share:.1%}")
-            for name, share in list(self.shares().items())[:_NAMED]
-        ]
-        figure.legend(handles=named, loc="outside lower center", ncols=6, frameon=False)
-        return figure
-
-
-def _hex(color: Color) -> str:
-    return "#" + bytes(color).hex()
-
-
 def _nothing_left(findings: Mapping[str, tuple[Finding, ...]]) -> str:
     """Why no sensor is used, the strongest reason of each."""
     strongest = {name: found[0] for name, found in findings.items()}
@@ -505,123 +346,3 @@ def _nothing_left(findings: Mapping[str, tuple[Finding, ...]]) -> str:
                 return finding.text
     told = "; ".join(f"{name}: {finding}" for name, finding in strongest.items())
     return f"nothing is left to make a mask of ({told}); give other data"
-
-
-def _size_of(camera: Any) -> tuple[int, int] | None:
-    """(H, W) that a camera says of itself; None: it does not."""
-    if isinstance(camera, Camera):
-        return camera.image_size
-    size = camera.get("size") if isinstance(camera, Mapping) else None
-    if size is None:
-        return None
-    pixels = np.asarray(size)
-    if pixels.shape != (2,) or pixels.dtype.kind not in "iu" or pixels.min() <= 0:
-        raise RobustsegError(f"camera's size is {reprlib.repr(size)}; give (height, width)")
-    return int(pixels[0]), int(pixels[1])
-
-
-def _camera(name: str, value: Any, size: tuple[int, int] | None) -> Camera:
-    """A camera of `size`, unless it says another; that of sensor `name`.
-
-    Raises:
-        RobustsegError: no 3x3 matrix of a pinhole camera, or it does not fit its image.
-    """
-    if isinstance(value, Camera):
-        return value
-    what = f"camera of {name}"
-    rest: Mapping[str, Any] = {}
-    if isinstance(value, Mapping):
-        if unknown := [key for key in value if key not in ("K", "size", "distortion", "fisheye")]:
-            way_out = did_you_mean(str(unknown[0]), ("K", "size", "distortion", "fisheye"))
-            raise RobustsegError(f"{what} has an unknown key {unknown[0]!r}; {way_out}")
-        if "K" not in value:
-            raise RobustsegError(f"{what} lacks 'K', the 3x3 matrix; it has {list(value)}")
-        value, rest = value["K"], value
-    matrix = _floats(f"{what}: K", value, (3, 3))
-    if not np.allclose(matrix[2], (0, 0, 1)) or not np.allclose(matrix[[0, 1], [1, 0]], 0):
-        raise RobustsegError(
-            f"{what}: K is {matrix.tolist()}; expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
-        )
-    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise RobustsegError(
-            f"{what}: K has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g}; "
-            "give pixels, more than 0"
-        )
-    size = _size_of(rest) or size
-    if size is None:
-        raise RobustsegError(
-            f"{what} does not say how many pixels it has; give {{'K': K, 'size': (H, W)}}"
-        )
-    fisheye = rest.get("fisheye", False)
-    if not isinstance(fisheye, (bool, np.bool_)):
-        raise RobustsegError(f"{what} has the fisheye {reprlib.repr(fisheye)}; give True or False")
-    fisheye = bool(fisheye)
-    lens = _lens(what, rest.get("distortion", ()), _DISTORTIONS[fisheye])
-    height, width = size
-    fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
-    camera = Camera(
-        height,
-        width,
-        fx,
-        fy,
-        cx,
-        cy,
-        distortion=tuple(lens.tolist()),
-        fisheye=fisheye and bool(lens.size),
-    )
-    if wrong := camera.impossible:
-        raise RobustsegError(f"{what}: {wrong}; give K of these pixels")
-    return camera
-
-
-def _lens(what: str, value: Any, sizes: Sequence[int]) -> NDArray[np.float64]:
-    """(N,) coefficients of a distortion; none, or as many as one of `sizes`.
-
-    Raises:
-        RobustsegError: they are not.
-    """
-    try:
-        lens = np.ravel(np.asarray(value, np.float64))
-    except (TypeError, ValueError):
-        lens = np.array([np.nan])
-    if lens.size and (lens.size not in sizes or not np.isfinite(lens).all()):
-        raise RobustsegError(
-            f"{what} has the distortion {reprlib.repr(value)}; give "
-            f"{' or '.join(map(str, sizes))} finite numbers"
-        )
-    return lens
-
-
-def _pose(what: str, value: Any) -> NDArray[np.float64]:
-    """A (4, 4) rigid transform in metres.
-
-    Raises:
-        RobustsegError: none, or one that is farther away than any robot is large.
-    """
-    matrix = _floats(what, value, (4, 4))
-    turn, limit_m = matrix[:3, :3], ViewConfig().max_distance_m
-    if not np.allclose(matrix[3], (0, 0, 0, 1)):
-        raise RobustsegError(f"{what} has the last row {matrix[3].tolist()}; expected 0, 0, 0, 1")
-    if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
-        raise RobustsegError(f"{what} holds no rotation; give a rigid 4x4 transform")
-    if (distance_m := float(np.linalg.norm(matrix[:3, 3]))) > limit_m:
-        raise RobustsegError(
-            f"{what} puts the sensor {distance_m:.1f} m from the camera, limit {limit_m:g} m; give "
-            "metres"
-        )
-    return matrix
-
-
-def _floats(what: str, value: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """A finite matrix of that shape."""
-    try:
-        matrix = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        matrix = np.empty(0)
-    if matrix.shape != shape:
-        raise RobustsegError(
-            f"{what} is {reprlib.repr(value)}; give a {shape[0]}x{shape[1]} matrix"
-        )
-    if not np.isfinite(matrix).all():
-        raise RobustsegError(f"{what} has values that are not finite; calibrate again")
-    return matrix
