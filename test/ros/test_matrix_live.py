@@ -20,6 +20,7 @@ pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robustseg_core.config import SyncConfig
@@ -28,7 +29,7 @@ from robustseg_core.output.messages import ERROR, OK, WARN
 from robustseg_core.types import SECOND
 from support import drives
 from support.live_ear import Ear
-from support.live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
+from support.live_sensors import EVERY, QUIET, TICK_S, Sensors, parameter_file, write_bag
 
 pytestmark = pytest.mark.ros
 SPEAKER = str(ROOT / "test" / "support" / "live_sensors.py")
@@ -133,9 +134,9 @@ def test_our_node_is_shot_and_restarted_and_nobody_else_has_to_be(world, tmp_pat
 
 
 def test_a_driver_that_is_shot_and_restarted_finds_one_subscription(world, tmp_path):
-    """Row 39. What it costs in masks is told in test_drive.py."""
+    """Rows 38 and 39: meanwhile its topic is of another type. The masks it costs: test_drive.py."""
     sensors = Sensors(world.node, ALL - {"rgb"})
-    ear = Ear(world, sensors)
+    ear, topic = Ear(world, sensors), drives.TOPICS["rgb"]
     victim = world.start(SPEAKER, "rgb")
     node = world.segment("--params-file", str(parameter_file(tmp_path)))
     world.until(lambda: ear.used(ALL), "a mask made of all sensors")
@@ -143,11 +144,24 @@ def test_a_driver_that_is_shot_and_restarted_finds_one_subscription(world, tmp_p
     assert {len(found) for found in before.values()} == {1}, before
     assert victim.end(signal.SIGKILL) == -signal.SIGKILL
     shot = len(ear.heard)
+    wrong = world.node.create_publisher(String, topic, 10, event_callbacks=QUIET)
     world.until(lambda: ear.used(ALL - {"rgb"}, shot), "a mask without the camera")
+    sentence = (
+        f"{topic} is offered as std_msgs/msg/String, expected sensor_msgs/msg/Image or "
+        "sensor_msgs/msg/CompressedImage; publish it as that, or give another topic"
+    )
+
+    def told() -> str:
+        return str(ear.health["robustseg: node"].message) if ear.health else ""
+
+    world.until(lambda: sentence in told(), "the other type's name")
+    world.node.destroy_publisher(wrong)
     reborn = world.start(SPEAKER, "rgb")
     world.until(lambda: ear.used(ALL, len(ear.heard) - 1), "the camera to be used again")
+    world.until(lambda: sentence not in told(), "that all is well")
     assert identities(world) == before
     assert reborn.end() == node.end() == 0, node.output
+    assert node.output.count(sentence) == 1
     assert "Traceback" not in node.output + reborn.output
 
 
