@@ -41,6 +41,8 @@ ARGUMENTS = {
     "frame": ("", "RViz's fixed frame. Empty: as config/view/robustseg.rviz says."),
     "stay": ("false", "true: the node outlives the recording."),
 }
+PATIENCE_S = "120"
+"""As in robustseg.launch.py."""
 BRIDGE = {"package": "foxglove_bridge", "executable": "foxglove_bridge", "output": "screen"}
 RVIZ = {"package": "rviz2", "executable": "rviz2", "output": "log"}
 PLAYER = {"package": "robustseg", "executable": "play_node", "output": "screen"}
@@ -55,6 +57,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "params_file": given["params_file"] or guessed(given["bag"]),
         "use_sim_time": str(clock).lower(),
         "bag": "",  # played here
+        "required": "true",
     }
     end = {} if stay else {"on_exit": Shutdown(reason="the recording is over")}
     return [
@@ -69,7 +72,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def words_of(given: dict[str, str], *, clock: bool) -> list[str]:
     """The player's command line."""
-    words = [given["bag"], "--wait", "30", "--rate", given["rate"], "--loop", given["loop"]]
+    words = [given["bag"], "--wait", PATIENCE_S, "--rate", given["rate"], "--loop", given["loop"]]
     words += ["--clock"] * clock
     for fault in given["faults"].split():
         words += ["--fault", fault]

@@ -11,6 +11,7 @@ from launch.actions import (
     DeclareLaunchArgument,
     OpaqueFunction,
     SetEnvironmentVariable,
+    Shutdown,
 )
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
@@ -27,7 +28,10 @@ ARGUMENTS = {
     "weights": ("", "Checkpoint (.safetensors). Empty: as the parameter file says."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
     "bag": ("", "A recording to play beside the node, for trying things out."),
+    "required": ("", "true: all that was launched ends with the node. Empty: with a bag, it does."),
 }
+PATIENCE_S = "120"
+"""The player's: on a busy or small computer it takes a minute to load a network."""
 
 
 def segment_node(context: LaunchContext) -> list[Node]:
@@ -41,6 +45,8 @@ def segment_node(context: LaunchContext) -> list[Node]:
         overrides["weights"] = given["weights"]
     around = context.launch_configurations.get("ros_namespace", "")  # of PushRosNamespace
     logger = logger_of("robustseg", given["namespace"], around)
+    required = _truth("required", given["required"] or str(bool(given["bag"])))
+    end = {"on_exit": Shutdown(reason="the node has ended")} if required else {}
     return [
         Node(
             package="robustseg",
@@ -50,6 +56,7 @@ def segment_node(context: LaunchContext) -> list[Node]:
             parameters=[given["params_file"], overrides],
             arguments=["--ros-args", "--log-level", f"{logger}:={given['log_level']}"],
             output="screen",
+            **end,
         )
     ]
 
@@ -57,7 +64,7 @@ def segment_node(context: LaunchContext) -> list[Node]:
 def player(context: LaunchContext) -> list[Node]:
     """Who plays the recording, if there is one; any name will do, quotes and all."""
     bag = LaunchConfiguration("bag").perform(context)
-    words = [bag, "--wait", "30"]
+    words = [bag, "--wait", PATIENCE_S]
     play = {"package": "robustseg", "executable": "play_node", "output": "screen"}
     return [Node(**play, arguments=words)] if bag else []
 

@@ -83,12 +83,23 @@ def test_a_recording_may_be_called_anything(monkeypatch):
     assert launched.file.Node.call_args.kwargs["arguments"][0] == QUOTED
 
 
+@pytest.mark.parametrize(
+    ("given", "ends"),
+    [({}, False), ({"bag": "x"}, True), ({"required": "true"}, True)],
+)
+def test_a_recording_is_not_played_to_a_node_that_has_ended(monkeypatch, given, ends):
+    launched = Launched(monkeypatch, "robustseg.launch.py")
+    launched.perform("segment_node", **given)
+    assert ("on_exit" in launched.file.Node.call_args.kwargs) is ends
+
+
 def test_a_replay_has_a_clock_and_faults_and_ends_with_the_recording(monkeypatch):
     launched = Launched(monkeypatch, "replay.launch.py")
     given = {"params_file": "robot.yaml", "faults": "rgb:off@2+3  lidar:stuck@5", "seed": "3"}
     launched.perform("replay", bag=QUOTED, namespace="front", **given)
     node = dict(launched.file.IncludeLaunchDescription.call_args.kwargs["launch_arguments"])
     assert node["use_sim_time"] == "true" and node["bag"] == "" and node["namespace"] == "front"
+    assert node["required"] == "true"
     play = launched.file.Node.call_args.kwargs
     assert "on_exit" in play
     options = _options(play["arguments"])

@@ -46,7 +46,7 @@ from robustseg_ros.publishers import Publishers
 from robustseg_ros.running import run
 from support import drives
 from support.live_ear import Ear as Listener
-from support.live_sensors import Sensors, parameter_file
+from support.live_sensors import Sensors, parameter_file, write_bag
 
 pytestmark = pytest.mark.ros
 ROBOT = ROOT / "config" / "robot.yaml"
@@ -234,6 +234,21 @@ def test_a_player_that_nobody_listens_to_ends_at_ctrl_c(world, realdata):
     world.until(lambda: world.node.count_publishers("/velodyne_points"), "the player")
     assert player.end(signal.SIGINT) == 0, player.output
     assert "Traceback" not in player.output
+
+
+def test_a_player_does_not_wait_for_who_wants_what_no_sensor_says(world, tmp_path):
+    """/tf_static is RViz's, too; labels are nobody's."""
+    bag = write_bag(tmp_path / "drive", 0.5)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    optional.subscribe(
+        world.node, "tf2_msgs/msg/TFMessage", "/tf_static", lambda _message: None, latched
+    )
+    player, heard = world.play(bag), list[Any]()
+    world.until(lambda: world.node.count_publishers("/tf_static"), "the player")
+    world.node.create_subscription(Image, drives.TOPICS["rgb"], heard.append, 10)
+    world.until(lambda: heard, "images, long before --wait has passed")
+    assert "nobody listens to" in player.output and "/tf_static" not in player.output
+    assert player.wait() == 0, player.output
 
 
 @pytest.mark.parametrize("program", ["segment_node", "play_node", "fault_node", "doctor", "demo"])
