@@ -313,7 +313,7 @@ def test_two_nodes_in_two_namespaces_are_told_apart(world):
     assert all(ids[name] == f"/{messages.part_of(name)[0]}" for name in heard)
     doctor = MagicMock(
         get_node_names_and_namespaces=lambda: [("robustseg", "/left"), ("robustseg", "/right")],
-        _output_of=lambda full, count: Check("output", Status.OK, f"{full} {count}"),
+        _output_of=lambda full, count, _camera: Check("output", Status.OK, f"{full} {count}"),
     )
     assert DoctorNode._output(doctor).found == "/left/robustseg 1; /right/robustseg 1"
     for node, sink in zip(nodes, sinks, strict=True):
