@@ -13,10 +13,12 @@ from launch.actions import (
     SetEnvironmentVariable,
     Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from robustseg_core.robot.transports import ROOMY, VARIABLE
+from robustseg_ros.launching import must_end_well
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "config" / "robot.yaml"
 
@@ -46,7 +48,7 @@ def segment_node(context: LaunchContext) -> list[Node]:
     around = context.launch_configurations.get("ros_namespace", "")  # of PushRosNamespace
     logger = logger_of("robustseg", given["namespace"], around)
     required = _truth("required", given["required"] or str(bool(given["bag"])))
-    end = {"on_exit": Shutdown(reason="the node has ended")} if required else {}
+    end = {"on_exit": ended} if required else {}
     return [
         Node(
             package="robustseg",
@@ -59,6 +61,12 @@ def segment_node(context: LaunchContext) -> list[Node]:
             **end,
         )
     ]
+
+
+def ended(event: ProcessExited, context: LaunchContext) -> Shutdown:
+    """A recording without the node is no success."""
+    must_end_well(event.process_name, event.returncode, stopping=context.is_shutdown)
+    return Shutdown(reason="the node has ended")
 
 
 def player(context: LaunchContext) -> list[Node]:
