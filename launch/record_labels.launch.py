@@ -14,14 +14,18 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
+    Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from robustseg_core import config
 from robustseg_core.output import messages, topics
+from robustseg_core.recording.survey import robot_file
 from robustseg_core.robot.config import RobotConfig, parse_robot
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
+from robustseg_ros.launching import must_end_well
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "config" / "robot.yaml"
@@ -30,7 +34,10 @@ DRAWN = ("overlay",)
 
 ARGUMENTS = {
     "out": ("labels", "Folder of the new recording; it must not be there."),
-    "params_file": (str(EXAMPLE), "The robot: its topics and limits."),
+    "params_file": (
+        "",
+        "The robot. Empty: guessed from the bag; without one, config/robot.yaml.",
+    ),
     "namespace": ("", "Namespace of the node."),
     "weights": ("", "Checkpoint (.safetensors). Empty: as the parameter file says."),
     "sensors": ("false", "true: record the configured sensors, too."),
@@ -42,6 +49,8 @@ def record(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, or the replay, and who records."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     around = context.launch_configurations.get("ros_namespace", "")
+    if not given["params_file"]:
+        given["params_file"] = str(robot_file(Path(given["bag"])) if given["bag"] else EXAMPLE)
     robot = parse_robot(config.read_file(Path(given["params_file"])))
     names = outputs(given["namespace"], around, robot.camera_names)
     if given["sensors"].lower() == "true":
@@ -50,11 +59,17 @@ def record(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     node = {name: given[name] for name in ("params_file", "namespace", "weights", "bag")}
     other = "replay.launch.py" if given["bag"] else "robustseg.launch.py"
     return [
-        ExecuteProcess(cmd=recorder, output="screen"),
+        ExecuteProcess(cmd=recorder, output="screen", on_exit=ended),
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(HERE / other)), launch_arguments=node.items()
         ),
     ]
+
+
+def ended(event: ProcessExited, context: LaunchContext) -> Shutdown:
+    """The recorder has."""
+    must_end_well(event.process_name, event.returncode, stopping=context.is_shutdown)
+    return Shutdown(reason="nothing is recorded any more")
 
 
 def outputs(namespace: str, around: str = "", cameras: Sequence[str] = ()) -> list[str]:

@@ -5,7 +5,6 @@ The recording's clock is /clock, and the node goes by it. Sensors may break on t
 `params_file` the robot is guessed from the recording, as `robustseg inspect` does.
 """
 
-import tempfile
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -15,13 +14,14 @@ from launch.actions import (
     OpaqueFunction,
     Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from robustseg_core.bag import Bag
 from robustseg_core.errors import did_you_mean
-from robustseg_core.recording.survey import survey
+from robustseg_core.recording.survey import robot_file
+from robustseg_ros.launching import must_end_well
 
 HERE = Path(__file__).resolve().parent
 VIEWS = HERE.parent / "config" / "view"
@@ -41,6 +41,8 @@ ARGUMENTS = {
     "frame": ("", "RViz's fixed frame. Empty: as config/view/robustseg.rviz says."),
     "stay": ("false", "true: the node outlives the recording."),
 }
+PATIENCE_S = "120"
+"""As in robustseg.launch.py."""
 BRIDGE = {"package": "foxglove_bridge", "executable": "foxglove_bridge", "output": "screen"}
 RVIZ = {"package": "rviz2", "executable": "rviz2", "output": "log"}
 PLAYER = {"package": "robustseg", "executable": "play_node", "output": "screen"}
@@ -52,11 +54,12 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     clock, stay = (truth(name, given[name]) for name in ("clock", "stay"))
     node = {name: given[name] for name in ("namespace", "weights", "log_level")}
     node |= {
-        "params_file": given["params_file"] or guessed(given["bag"]),
+        "params_file": given["params_file"] or str(robot_file(Path(given["bag"]))),
         "use_sim_time": str(clock).lower(),
         "bag": "",  # played here
+        "required": "true",
     }
-    end = {} if stay else {"on_exit": Shutdown(reason="the recording is over")}
+    end = {} if stay else {"on_exit": ended}
     return [
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(HERE / "robustseg.launch.py")),
@@ -67,9 +70,15 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
+def ended(event: ProcessExited, context: LaunchContext) -> Shutdown:
+    """The player has."""
+    must_end_well(event.process_name, event.returncode, stopping=context.is_shutdown)
+    return Shutdown(reason="the recording is over")
+
+
 def words_of(given: dict[str, str], *, clock: bool) -> list[str]:
     """The player's command line."""
-    words = [given["bag"], "--wait", "30", "--rate", given["rate"], "--loop", given["loop"]]
+    words = [given["bag"], "--wait", PATIENCE_S, "--rate", given["rate"], "--loop", given["loop"]]
     words += ["--clock"] * clock
     for fault in given["faults"].split():
         words += ["--fault", fault]
@@ -87,15 +96,6 @@ def viewer(view: str, frame: str, *, clock: bool) -> list[Node]:
     if view != "none":
         raise ValueError(f"view is {view!r}; {did_you_mean(view, ['rviz', 'foxglove', 'none'])}")
     return []
-
-
-def guessed(bag: str) -> str:
-    """A parameter file of the robot that recorded this."""
-    with Bag([Path(bag)]) as opened:
-        text = survey(opened).robot_yaml()
-    path = Path(tempfile.mkdtemp(prefix="robustseg-")) / "robot.yaml"
-    path.write_text(text)
-    return str(path)
 
 
 def truth(name: str, word: str) -> bool:

@@ -11,11 +11,14 @@ from launch.actions import (
     DeclareLaunchArgument,
     OpaqueFunction,
     SetEnvironmentVariable,
+    Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from robustseg_core.robot.transports import ROOMY, VARIABLE
+from robustseg_ros.launching import must_end_well
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "config" / "robot.yaml"
 
@@ -27,7 +30,10 @@ ARGUMENTS = {
     "weights": ("", "Checkpoint (.safetensors). Empty: as the parameter file says."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
     "bag": ("", "A recording to play beside the node, for trying things out."),
+    "required": ("", "true: all that was launched ends with the node. Empty: with a bag, it does."),
 }
+PATIENCE_S = "120"
+"""The player's: on a busy or small computer it takes a minute to load a network."""
 
 
 def segment_node(context: LaunchContext) -> list[Node]:
@@ -41,6 +47,8 @@ def segment_node(context: LaunchContext) -> list[Node]:
         overrides["weights"] = given["weights"]
     around = context.launch_configurations.get("ros_namespace", "")  # of PushRosNamespace
     logger = logger_of("robustseg", given["namespace"], around)
+    required = _truth("required", given["required"] or str(bool(given["bag"])))
+    end = {"on_exit": ended} if required else {}
     return [
         Node(
             package="robustseg",
@@ -50,14 +58,21 @@ def segment_node(context: LaunchContext) -> list[Node]:
             parameters=[given["params_file"], overrides],
             arguments=["--ros-args", "--log-level", f"{logger}:={given['log_level']}"],
             output="screen",
+            **end,
         )
     ]
+
+
+def ended(event: ProcessExited, context: LaunchContext) -> Shutdown:
+    """A recording without the node is no success."""
+    must_end_well(event.process_name, event.returncode, stopping=context.is_shutdown)
+    return Shutdown(reason="the node has ended")
 
 
 def player(context: LaunchContext) -> list[Node]:
     """Who plays the recording, if there is one; any name will do, quotes and all."""
     bag = LaunchConfiguration("bag").perform(context)
-    words = [bag, "--wait", "30"]
+    words = [bag, "--wait", PATIENCE_S]
     play = {"package": "robustseg", "executable": "play_node", "output": "screen"}
     return [Node(**play, arguments=words)] if bag else []
 

@@ -4,7 +4,8 @@
 
 `robustseg doctor --live` starts it. Its subscriptions are the node's own (`Inputs`: types, QoS and
 `qos_overrides` included), and what decides about messages is the node's own too
-(`Segmenter`, watched by a `Probe`).
+(`Segmenter`, watched by a `Probe`). Several cameras are examined one after the other, each for so
+long, as a robot that has it alone.
 Exit codes: 0 all is well, or only warnings; 1 something is bad; 2 what the command line says.
 """
 
@@ -28,7 +29,7 @@ from rosgraph_msgs.msg import Clock
 from robustseg_core.cli.doctor_table import show
 from robustseg_core.cli.terminal import err
 from robustseg_core.codecs.fields import nanoseconds
-from robustseg_core.doctor.examine import admit, diagnose, refused
+from robustseg_core.doctor.examine import admit, diagnose, one_by_one, refused, together
 from robustseg_core.doctor.loss import Reception, Wire, kernel_limits
 from robustseg_core.doctor.observation import BAD, OK, Observation, Offer
 from robustseg_core.doctor.probe import Probe
@@ -39,6 +40,7 @@ from robustseg_core.doctor.surroundings import (
     check_computer,
     check_transports,
 )
+from robustseg_core.output import topics
 from robustseg_core.output.messages import NODE
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
@@ -78,18 +80,19 @@ class DoctorNode(Node):
         self._clock_watch = ClockWatch(time.monotonic_ns())
         self._held_up_s = 0.0
         self._inputs: Inputs | None = None
+        self._beside: set[str] = set()
+        """Topics of cameras other than the one that is examined."""
         self._ear = Ear(lambda: None)
 
     def work(self) -> None:
         """Listen, diagnose, print."""
-        self._config = graph.transported(self, graph.settled(self, self._config))
-        probe, problem = admit(self._config)
-        if probe is None:
-            report = refused("live", problem)
-        else:
-            for decoder in probe.segmenter.intake.modalities.values():
-                decoder.warm_up()
-            report = self._examine(probe, problem)
+        self._listen_beside()
+        robot = graph.transported(self, graph.settled(self, self._config))
+        reports, several = {}, len(robot.camera_names) > 1
+        for camera, (self._config, self._beside) in one_by_one(robot).items():
+            reports[camera] = self._of_camera(camera if several else "")
+            self.close()
+        report = together(reports)
         self.exit_code = report.exit_code
         if self._as_json:
             typer.echo(json.dumps(report.to_json(), indent=1))
@@ -102,11 +105,19 @@ class DoctorNode(Node):
             self._inputs.close()
             self._inputs = None
 
-    def _examine(self, probe: Probe, problem: str) -> Report:
+    def _of_camera(self, camera: str) -> Report:
+        """Of the robot that has this camera alone; of one that has no other, it has no name."""
+        probe, problem = admit(self._config)
+        if probe is None:
+            return refused("live", problem)
+        for decoder in probe.segmenter.intake.modalities.values():
+            decoder.warm_up()
+        return self._examine(probe, problem, camera)
+
+    def _examine(self, probe: Probe, problem: str, camera: str) -> Report:
         receptions = {name: Reception() for name in probe.segmenter.streams}
         inputs = Inputs(self, probe.segmenter, self._ear, receptions=receptions)
         self._inputs = inputs
-        self._listen_beside()
         start_ns = time.monotonic_ns()
         self._listen(probe.segmenter, inputs, start_ns + round(self._seconds * SECOND))
         end_ns = self._ear.heard_ns()
@@ -130,7 +141,7 @@ class DoctorNode(Node):
             ),
             check_transports(self._environment, middleware),
             check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),
-            self._output(),
+            self._output(camera),
         ]
         unseen = ["what happens before and after; see --seconds"]
         unseen.append("the drivers' own shells and clocks: DDS is judged by this shell's settings")
@@ -183,9 +194,10 @@ class DoctorNode(Node):
                     mismatch=mismatches.get(name, ""),
                     latched=all(qos.is_latched(one.qos_profile) for one in found),
                 )
+        beside = {self.resolve_topic_name(topic) for topic in self._beside}
         for name, types in self.get_topic_names_and_types():
             count = self.count_publishers(name)
-            if count and name not in offers:
+            if count and name not in offers and name not in beside:
                 offers[name] = Offer(tuple(types), publishers=count)
         return offers
 
@@ -201,22 +213,22 @@ class DoctorNode(Node):
             if log.arrivals_ns and log.stamp_ns
         }
 
-    def _output(self) -> Check:
+    def _output(self, camera: str = "") -> Check:
         """Whether the node itself runs, is active, and is understood by those who listen."""
         named = self.get_node_names_and_namespaces()
         where = Counter(f"{ns.rstrip('/')}/{name}" for name, ns in named if name == NODE)
         if not where:
             return Check("output", OK, f"the node {NODE!r} does not run; listened in its place")
-        checks = [self._output_of(full, count) for full, count in sorted(where.items())]
+        checks = [self._output_of(full, count, camera) for full, count in sorted(where.items())]
         worst = next((check for check in checks if check.status is not OK), None)
         return worst or Check("output", OK, "; ".join(check.found for check in checks))
 
-    def _output_of(self, full: str, count: int) -> Check:
+    def _output_of(self, full: str, count: int, camera: str = "") -> Check:
         """The same of the nodes with this full name."""
         if count > 1:
             found = f"{count} nodes are called {full!r}"
             return Check("output", BAD, found, "stop all but one, or give each a namespace")
-        topic = f"{full}/{MASKS}"
+        topic = topics.of_a_mask()[MASKS].topic_of(camera).replace("~", full, 1)
         publishers = self.get_publishers_info_by_topic(topic)
         if not publishers:
             fix = f"ros2 lifecycle set {full} configure, then activate; its log says why it failed"

@@ -271,12 +271,13 @@ class Inputs:
         """Type and durability that fit what the graph offers now.
 
         A CameraInfo that is published once and latched must be asked for as latched. While nobody
-        publishes, what was asked for stays: a restarted driver finds everything as it left it.
+        publishes, or only what none of us reads, what was asked for stays: a restarted driver finds
+        everything as it left it.
         """
         offers = self._node.get_publishers_info_by_topic(self._resolved(one.topic))
         kinds = [offer.topic_type for offer in offers]
         self._tell_strange(one, kinds)
-        if not offers and one.asked is not None:
+        if one.asked is not None and not set(kinds) & set(one.accepted):
             return one.asked
         kind = choose_type(one.topic, one.accepted, kinds)
         if one.asked is not None and one.asked[0] in kinds:

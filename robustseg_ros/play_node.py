@@ -45,6 +45,8 @@ DEPTH_BULKY, DEPTH, DEPTH_CLOCK = 10, 400, 10
 CLOCK, CLOCK_HZ = "/clock", 40.0
 SETTLE_S = 0.25
 """A subscriber may learn of us this much later than we of it; DDS does not say when it has."""
+CALM_S = 3.0
+"""Whoever listens to a sensor subscribes to all that it wants at once, and to nothing later."""
 CHECK_S = 0.05
 """How often a pause looks whether somebody has ended us."""
 
@@ -115,6 +117,7 @@ class PlayNode(Node):
                 self._advertise(topic.name, topic.type)
         if not self._sinks:
             raise RobustsegError(f"nothing to play: {sorted(chosen)} cannot be published")
+        self._sensors = set(modalities.values()) & set(self._sinks) or set(self._sinks)
 
     def work(self) -> None:
         """Wait for subscribers, then play; returns when everything has been sent."""
@@ -147,11 +150,16 @@ class PlayNode(Node):
             self.get_logger().warning(f"{name} is not played: {error}")
 
     def _await_subscribers(self) -> None:
-        end_s = time.monotonic() + self._wait_s
+        """Until all is heard, or a sensor is and no more becomes so: few robots want labels."""
+        end_s, since_s, before = time.monotonic() + self._wait_s, 0.0, len(self._sinks)
         while alone := [
             name for name, p in self._sinks.items() if not p.rcl.get_subscription_count()
         ]:
-            if time.monotonic() >= end_s:
+            now_s = time.monotonic()
+            if len(alone) != before:
+                before, since_s = len(alone), now_s
+            calm = now_s - since_s >= CALM_S and not self._sensors <= set(alone)
+            if calm or now_s >= end_s:
                 self.get_logger().warning(f"nobody listens to {', '.join(alone)}; playing anyway")
                 break
             self._sleep(CHECK_S)

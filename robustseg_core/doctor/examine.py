@@ -47,21 +47,25 @@ def examine(
     """
     if not bag.message_count:
         raise RobustsegError(f"{bag.paths[0]} holds no message; record it again")
-    cameras = config.camera_names
-    if len(cameras) == 1:
+    if len(config.camera_names) == 1:
         return _examine(bag, config, recorded_offers(bag), seconds, on_message)
-    of_camera = {name: config.of_camera(name) for name in cameras}
     reports = {}
-    for name, own in of_camera.items():
-        others = {t for o in of_camera.values() for t in (*o.topics.values(), *calibrations(o))}
-        others -= {*own.topics.values(), *calibrations(own)}
+    for name, (own, others) in one_by_one(config).items():
         offers = {t: offer for t, offer in recorded_offers(bag).items() if t not in others}
         reports[name] = _examine(bag, own, offers, seconds, on_message)
-    return _together(reports)
+    return together(reports)
 
 
-def _together(reports: Mapping[str, Report]) -> Report:
-    """The reports of several cameras as one."""
+def one_by_one(config: RobotConfig) -> dict[str, tuple[RobotConfig, set[str]]]:
+    """Camera -> (the robot that has this camera alone, topics that are only the others')."""
+    of_camera = {name: config.of_camera(name) for name in config.camera_names}
+    topics = {name: {*own.topics.values(), *calibrations(own)} for name, own in of_camera.items()}
+    every = set[str]().union(*topics.values())
+    return {name: (own, every - topics[name]) for name, own in of_camera.items()}
+
+
+def together(reports: Mapping[str, Report]) -> Report:
+    """The reports of several cameras as one; of a single one, its own."""
     rows: dict[Row, list[str]] = {}
     unseen: dict[str, list[str]] = {}
     for camera, report in reports.items():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import statistics
+import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -217,6 +219,19 @@ def survey(bag: Bag) -> Survey:
     for recorded in bag.messages():
         surveyor.add(recorded)
     return surveyor.found(bag.start_ns, bag.duration_ns, bag.notices)
+
+
+def robot_file(path: Path) -> Path:
+    """A parameter file, in a new temporary folder, of the robot that made this recording.
+
+    Raises:
+        RobustsegError: there is no such recording, or it is none.
+    """
+    with Bag([path]) as bag:
+        text = survey(bag).robot_yaml()
+    made = Path(tempfile.mkdtemp(prefix="robustseg-")) / "robot.yaml"
+    made.write_text(text)
+    return made
 
 
 @dataclass

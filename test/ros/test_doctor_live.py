@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
@@ -26,8 +28,8 @@ from robustseg_core.types import SECOND
 from robustseg_ros import optional
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
-from support import drives, ros_speaker
-from support.makers import camera_info, header, transform
+from support import drives, rigs, ros_speaker
+from support.makers import camera_info, header, image, transform
 
 pytestmark = pytest.mark.ros
 QUIET = PublisherEventCallbacks(use_default_callbacks=False)
@@ -70,7 +72,9 @@ class Sensors:
         publisher.publish(message)
 
 
-def examine(world: Any, folder: Path, text: str, words: tuple[str, ...] = ()) -> tuple[int, dict]:
+def examine(
+    world: Any, folder: Path, text: str, words: tuple[str, ...] = (), seconds: int = 5
+) -> tuple[int, dict]:
     """(exit code, (stream, check) -> [status, found, fix]) of a doctor that hears the sensors."""
     params = folder / "robot.yaml"
     params.write_text(f"/**:\n  ros__parameters:\n    weights: untrained\n{text}")
@@ -78,7 +82,7 @@ def examine(world: Any, folder: Path, text: str, words: tuple[str, ...] = ()) ->
         "-m",
         "robustseg_ros.doctor",
         "--seconds",
-        "5",
+        str(seconds),
         "--json",
         "--ros-args",
         "--params-file",
@@ -210,3 +214,43 @@ def test_a_clock_that_nobody_follows_is_named(world, tmp_path):
     Sensors(world).speak("rgb", "/rgb", LOOSE)
     _, found = examine(world, tmp_path, "    streams: {rgb: {topic: /rgb}}\n")
     assert "use_sim_time: true" in found["node", "clock"][2]
+
+
+def test_each_of_two_cameras_is_examined_by_its_name(world, tmp_path):
+    """The left one is black; its LiDAR, and what it has to do with the front one, are well."""
+    streams, speakers = rigs.streams_of(rigs.CAMERAS[:2], ("top",)), []
+    for name in streams:
+        first = rigs.message(name, 0, 0)
+        topic = rigs.topic_of(name)
+        speaker = optional.publisher(
+            world.node, first.__msgtype__, topic, LOOSE, event_callbacks=QUIET
+        )
+        speakers.append((name, speaker))
+    sensors, count = Sensors(world), itertools.count()
+    for name in rigs.CAMERAS[:2]:
+        sensors.tell(f"/{name}/camera_info", rigs.info(name), LATCHED)
+    placed = rigs.transforms()
+    placed[0].transforms = [row for one in placed for row in one.transforms]
+    sensors.tell("/tf_static", placed[0], LATCHED)
+
+    def speak() -> None:
+        number = next(count)
+        for name, speaker in speakers:
+            sent = rigs.message(name, time.time_ns(), number)
+            if name == "rgb.left":
+                sent = image(np.zeros((rigs.HEIGHT, rigs.WIDTH, 3), np.uint8), "rgb8")
+                sent.header = header(time.time_ns(), "cam_left")
+            speaker.publish(sent)
+
+    world.node.create_timer(0.1, speak)
+    text = "    streams:\n      rgb:\n"
+    text += "".join(f"        {n[4:]}: {{topic: {rigs.topic_of(n)}}}\n" for n in streams[:2])
+    text += "      lidar: {top: {topic: /top/points}}\n"
+    code, found = examine(world, tmp_path, text, seconds=3)
+    assert code == 1
+    assert found["rgb.front", "used"][0] == "ok", found
+    status, told, _ = found["rgb.left", "used"]
+    assert status == "bad" and "black" in told, found
+    assert found["lidar.top (front)", "used"][0] == "ok", found
+    assert {"node (front)", "node (left)"} <= {row for row, _ in found}
+    assert found["rgb.left", "calibration"][:2] == ["ok", f"{rigs.WIDTH}x{rigs.HEIGHT}"]

@@ -12,6 +12,7 @@ pytest.importorskip("rclpy")
 
 import rclpy
 from rclpy.node import Node
+from std_msgs.msg import String
 
 from robustseg_core import config
 from robustseg_core.errors import RobustsegError
@@ -100,6 +101,38 @@ def test_an_image_is_heard_on_the_sibling_that_is_there_and_on_no_wrong_type(wor
             "set streams.depth.transport: auto"
         )
         assert len(kept) == 3
+    finally:
+        inputs.close()
+
+
+def test_a_type_that_changes_to_none_of_ours_is_told_and_the_right_one_is_heard_again(world, other):
+    """The subscription stays, of the type that was heard, and not of the one that the name says."""
+    made = drives.Segmenter(robot(rgb={"topic": CAM}), drives.engine().spec, drives.engine())
+    kind = "sensor_msgs/msg/CompressedImage"
+
+    def offered() -> set[str]:
+        inputs.watch()
+        return {one.topic_type for one in other.get_publishers_info_by_topic(CAM)}
+
+    inputs = Inputs(other, made, Ear(lambda: None))
+    try:
+        (camera,) = [one for one in inputs._inputs if one.name]
+        right = publisher(world, CAM, JPEG)
+        world.until(lambda: offered() == {kind}, "the camera")
+        heard = camera.subscription
+        world.node.destroy_publisher(right.rcl)
+        wrong = world.node.create_publisher(String, CAM, 10, event_callbacks=QUIET)
+        world.until(lambda: offered() == {"std_msgs/msg/String"}, "another type")
+        assert inputs.complaints()[CAM] == (
+            f"{CAM} is offered as std_msgs/msg/String, expected sensor_msgs/msg/Image or {kind}; "
+            "publish it as that, or give another topic"
+        )
+        assert camera.asked == (kind, False) and camera.subscription is heard
+        world.node.destroy_publisher(wrong)
+        right = publisher(world, CAM, JPEG)
+        world.until(lambda: offered() == {kind}, "the camera again")
+        assert CAM not in inputs.complaints() and camera.subscription is heard
+        world.until(right.rcl.get_subscription_count, "a match")
     finally:
         inputs.close()
 

@@ -24,7 +24,8 @@ from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.output import topics
 from robustseg_core.robot.config import parse_robot
 from robustseg_ros.play_node import _options
-from support import ROOT
+from support import ROOT, drives
+from support.live_sensors import write_bag
 
 pytestmark = pytest.mark.ros
 QUOTED = 'it\'s "mine" $(env HOME).mcap'
@@ -34,9 +35,9 @@ class Launched:
     """A launch file whose `launch` is a stand-in."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        parts = ("", ".actions", ".conditions", ".launch_description_sources", ".substitutions")
+        parts = ("", ".actions", ".events", ".events.process", ".launch_description_sources")
         for package in ("launch", "launch_ros"):
-            for part in parts:
+            for part in (*parts, ".substitutions"):
                 monkeypatch.setitem(sys.modules, package + part, MagicMock())
         spec = importlib.util.spec_from_file_location("launched", ROOT / "launch" / name)
         assert spec is not None and spec.loader is not None
@@ -83,12 +84,23 @@ def test_a_recording_may_be_called_anything(monkeypatch):
     assert launched.file.Node.call_args.kwargs["arguments"][0] == QUOTED
 
 
+@pytest.mark.parametrize(
+    ("given", "ends"),
+    [({}, False), ({"bag": "x"}, True), ({"required": "true"}, True)],
+)
+def test_a_recording_is_not_played_to_a_node_that_has_ended(monkeypatch, given, ends):
+    launched = Launched(monkeypatch, "robustseg.launch.py")
+    launched.perform("segment_node", **given)
+    assert ("on_exit" in launched.file.Node.call_args.kwargs) is ends
+
+
 def test_a_replay_has_a_clock_and_faults_and_ends_with_the_recording(monkeypatch):
     launched = Launched(monkeypatch, "replay.launch.py")
     given = {"params_file": "robot.yaml", "faults": "rgb:off@2+3  lidar:stuck@5", "seed": "3"}
     launched.perform("replay", bag=QUOTED, namespace="front", **given)
     node = dict(launched.file.IncludeLaunchDescription.call_args.kwargs["launch_arguments"])
     assert node["use_sim_time"] == "true" and node["bag"] == "" and node["namespace"] == "front"
+    assert node["required"] == "true"
     play = launched.file.Node.call_args.kwargs
     assert "on_exit" in play
     options = _options(play["arguments"])
@@ -105,8 +117,8 @@ def test_a_replay_has_a_clock_and_faults_and_ends_with_the_recording(monkeypatch
 
 def test_the_robot_of_a_replay_is_guessed_from_the_recording(monkeypatch, realdata):
     launched = Launched(monkeypatch, "replay.launch.py")
-    path = launched.file.guessed(str(realdata / "collage_four_sensors"))
-    robot = parse_robot(config.read_file(Path(path)))
+    path = launched.file.robot_file(realdata / "collage_four_sensors")
+    robot = parse_robot(config.read_file(path))
     with Bag([realdata / "collage_four_sensors"]) as bag:
         assert set(robot.topics.values()) <= {topic.name for topic in bag.topics}
     assert set(robot.topics) == {"rgb", "depth", "event", "lidar"}
@@ -115,12 +127,34 @@ def test_the_robot_of_a_replay_is_guessed_from_the_recording(monkeypatch, realda
 def test_labels_are_recorded_of_a_robot_or_of_a_recording(monkeypatch):
     launched = Launched(monkeypatch, "record_labels.launch.py")
     for bag, other in (("", "robustseg.launch.py"), ("a.mcap", "replay.launch.py")):
-        launched.perform("record", bag=bag, sensors="true", out="here")
+        robot = str(ROOT / "config" / "robot.yaml") if bag else ""
+        launched.perform("record", bag=bag, sensors="true", out="here", params_file=robot)
         words = launched.file.ExecuteProcess.call_args.kwargs["cmd"]
         assert words[:6] == ["ros2", "bag", "record", "--output", "here", "--topics"]
         assert {"/robustseg/label_mask", "/velodyne_points", "/tf_static"} <= {*words}
         source = launched.file.PythonLaunchDescriptionSource.call_args.args[0]
         assert Path(source).name == other
+
+
+@pytest.mark.parametrize("name", ["robustseg", "replay", "record_labels"])
+def test_what_fails_in_a_launch_ends_it_with_an_error(monkeypatch, name):
+    ended = Launched(monkeypatch, f"{name}.launch.py").file.ended
+    failed = MagicMock(process_name="segment_node-1", returncode=2)
+    with pytest.raises(RobustsegError, match="segment_node-1 has ended with exit code 2"):
+        ended(failed, MagicMock(is_shutdown=False))
+    assert ended(failed, MagicMock(is_shutdown=True)) is not None
+    assert ended(MagicMock(returncode=0), MagicMock(is_shutdown=False)) is not None
+
+
+def test_the_labels_of_a_recording_are_those_of_the_robot_that_made_it(monkeypatch, tmp_path):
+    launched = Launched(monkeypatch, "record_labels.launch.py")
+    bag = write_bag(tmp_path / "drive", 0.5)
+    launched.perform("record", bag=str(bag), sensors="true")
+    words = launched.file.ExecuteProcess.call_args.kwargs["cmd"]
+    assert {*drives.TOPICS.values(), "/robustseg/label_mask"} <= {*words}
+    (given,) = launched.file.IncludeLaunchDescription.call_args_list
+    file = dict(given.kwargs["launch_arguments"])["params_file"]
+    assert set(parse_robot(config.read_file(Path(file))).topics.values()) <= {*words}
 
 
 def test_the_labels_of_several_cameras_are_all_recorded(monkeypatch):

@@ -46,7 +46,7 @@ from robustseg_ros.publishers import Publishers
 from robustseg_ros.running import run
 from support import drives
 from support.live_ear import Ear as Listener
-from support.live_sensors import Sensors, parameter_file
+from support.live_sensors import Sensors, parameter_file, write_bag
 
 pytestmark = pytest.mark.ros
 ROBOT = ROOT / "config" / "robot.yaml"
@@ -236,6 +236,21 @@ def test_a_player_that_nobody_listens_to_ends_at_ctrl_c(world, realdata):
     assert "Traceback" not in player.output
 
 
+def test_a_player_does_not_wait_for_who_wants_what_no_sensor_says(world, tmp_path):
+    """/tf_static is RViz's, too; labels are nobody's."""
+    bag = write_bag(tmp_path / "drive", 0.5)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    optional.subscribe(
+        world.node, "tf2_msgs/msg/TFMessage", "/tf_static", lambda _message: None, latched
+    )
+    player, heard = world.play(bag), list[Any]()
+    world.until(lambda: world.node.count_publishers("/tf_static"), "the player")
+    world.node.create_subscription(Image, drives.TOPICS["rgb"], heard.append, 10)
+    world.until(lambda: heard, "images, long before --wait has passed")
+    assert "nobody listens to" in player.output and "/tf_static" not in player.output
+    assert player.wait() == 0, player.output
+
+
 @pytest.mark.parametrize("program", ["segment_node", "play_node", "fault_node", "doctor", "demo"])
 def test_every_executable_says_how_it_is_used(program, capsys, monkeypatch):
     main = importlib.import_module(f"robustseg_ros.{program}").main
@@ -298,7 +313,7 @@ def test_two_nodes_in_two_namespaces_are_told_apart(world):
     assert all(ids[name] == f"/{messages.part_of(name)[0]}" for name in heard)
     doctor = MagicMock(
         get_node_names_and_namespaces=lambda: [("robustseg", "/left"), ("robustseg", "/right")],
-        _output_of=lambda full, count: Check("output", Status.OK, f"{full} {count}"),
+        _output_of=lambda full, count, _camera: Check("output", Status.OK, f"{full} {count}"),
     )
     assert DoctorNode._output(doctor).found == "/left/robustseg 1; /right/robustseg 1"
     for node, sink in zip(nodes, sinks, strict=True):

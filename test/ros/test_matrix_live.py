@@ -19,6 +19,8 @@ pytest.importorskip("rclpy")
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robustseg_core.config import SyncConfig
@@ -27,7 +29,7 @@ from robustseg_core.output.messages import ERROR, OK, WARN
 from robustseg_core.types import SECOND
 from support import drives
 from support.live_ear import Ear
-from support.live_sensors import EVERY, TICK_S, Sensors, parameter_file, write_bag
+from support.live_sensors import EVERY, QUIET, TICK_S, Sensors, parameter_file, write_bag
 
 pytestmark = pytest.mark.ros
 SPEAKER = str(ROOT / "test" / "support" / "live_sensors.py")
@@ -82,15 +84,33 @@ def test_a_dying_camera_costs_one_deadline_and_no_period_without_a_mask(world, t
     assert "Traceback" not in node.output
 
 
+FULL_DISK = """
+import os, sys, threading
+from robustseg_ros.segment_node import main
+os.fsync = lambda _file: threading.Event().wait()
+sys.exit(main())
+"""
+"""A node whose first file of the black box is never finished: locked, and partly there."""
+
+
 def test_our_node_is_shot_and_restarted_and_nobody_else_has_to_be(world, tmp_path):
-    """Row 41. Events and LiDAR can be placed only by what was said once, before it was born."""
-    sensors = Sensors(world.node)
-    ear = Ear(world, sensors)
-    words = ("--params-file", str(parameter_file(tmp_path)))
-    victim = world.segment(*words)
+    """Row 41, in mid-write. Events and LiDAR can be placed only by what was said once, before."""
+    sensors = Sensors(world.node, ALL - {"depth"})
+    driver, depth = world.start(SPEAKER, "depth"), list[Image]()
+    world.node.create_subscription(Image, drives.TOPICS["depth"], depth.append, 10)
+    ear, box = Ear(world, sensors), tmp_path / "box"
+    words = ["--params-file", str(parameter_file(tmp_path))]
+    words += ["-p", f"black_box.folder:={box}", "-p", "black_box.before_s:=0.2"]
+    words += ["-p", "black_box.after_s:=0.0"]
+    victim = world.start("-c", FULL_DISK, "--ros-args", *words)
     world.until(lambda: ear.used(ALL), "a mask made of all sensors")
+    sensors.silent.add("event")
+    (part,) = world.until(lambda: [*box.glob(".part-*")], "a file that is being written")
+    sensors.silent.clear()
+    number = len(ear.heard)
+    world.until(lambda: ear.used(ALL, number), "all sensors again")
     assert victim.end(signal.SIGKILL) == -signal.SIGKILL
-    shot, last_ns = len(ear.heard), sensors.stamps["event"][-1]
+    shot, last_ns, said = len(ear.heard), sensors.stamps["event"][-1], len(depth)
     reborn = world.segment(*words)
     again = world.until(lambda: ear.used(ALL, shot), "masks of all sensors, of the new node")
     # Nothing of the old life, but for what was on its way.
@@ -105,14 +125,18 @@ def test_our_node_is_shot_and_restarted_and_nobody_else_has_to_be(world, tmp_pat
     world.until(lambda: late.classes, "what was said before anybody asked")
     assert ear.classes == [late.classes[0]] * 2  # one of each life
     assert late.classes[0] == {**dict(enumerate(CITYSCAPES.names)), 255: "unlabeled"}
+    sensors.silent.add("event")
+    (file,) = world.until(lambda: [*box.glob("fault_*.mcap")], "the file of the second life")
+    assert part.is_dir() and "1 unfinished files of a process that was killed" in reborn.output
     assert reborn.end() == 0, reborn.output
-    assert "Traceback" not in reborn.output
+    assert str(file) in reborn.output and "Traceback" not in reborn.output
+    assert len(depth) > said and driver.end() == 0 and not driver.output, driver.output
 
 
 def test_a_driver_that_is_shot_and_restarted_finds_one_subscription(world, tmp_path):
-    """Row 39. What it costs in masks is told in test_drive.py."""
+    """Rows 38 and 39: meanwhile its topic is of another type. The masks it costs: test_drive.py."""
     sensors = Sensors(world.node, ALL - {"rgb"})
-    ear = Ear(world, sensors)
+    ear, topic = Ear(world, sensors), drives.TOPICS["rgb"]
     victim = world.start(SPEAKER, "rgb")
     node = world.segment("--params-file", str(parameter_file(tmp_path)))
     world.until(lambda: ear.used(ALL), "a mask made of all sensors")
@@ -120,11 +144,24 @@ def test_a_driver_that_is_shot_and_restarted_finds_one_subscription(world, tmp_p
     assert {len(found) for found in before.values()} == {1}, before
     assert victim.end(signal.SIGKILL) == -signal.SIGKILL
     shot = len(ear.heard)
+    wrong = world.node.create_publisher(String, topic, 10, event_callbacks=QUIET)
     world.until(lambda: ear.used(ALL - {"rgb"}, shot), "a mask without the camera")
+    sentence = (
+        f"{topic} is offered as std_msgs/msg/String, expected sensor_msgs/msg/Image or "
+        "sensor_msgs/msg/CompressedImage; publish it as that, or give another topic"
+    )
+
+    def told() -> str:
+        return str(ear.health["robustseg: node"].message) if ear.health else ""
+
+    world.until(lambda: sentence in told(), "the other type's name")
+    world.node.destroy_publisher(wrong)
     reborn = world.start(SPEAKER, "rgb")
     world.until(lambda: ear.used(ALL, len(ear.heard) - 1), "the camera to be used again")
+    world.until(lambda: sentence not in told(), "that all is well")
     assert identities(world) == before
     assert reborn.end() == node.end() == 0, node.output
+    assert node.output.count(sentence) == 1
     assert "Traceback" not in node.output + reborn.output
 
 

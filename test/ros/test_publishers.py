@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -13,11 +14,13 @@ pytest.importorskip("rclpy")
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 
 from robustseg_core.output import topics
 from robustseg_core.output.topics import Output
 from robustseg_ros import optional
 from robustseg_ros.publishers import Publishers
+from support import ROOT
 from support.label_maps import STAMP, UNSURE, a_map, a_spec, of_a_scan
 
 pytestmark = pytest.mark.ros
@@ -121,3 +124,63 @@ def test_each_output_comes_as_its_type_with_one_stamp_and_only_while_somebody_li
     again = {name for name in made if made[name] > before[name]}
     assert again == set(of_mask) - {"points", "overlay", "label_color"}
     publishers.close()
+
+
+SPEAKER = """
+import json
+from collections import Counter
+
+import rclpy
+from rclpy.node import Node
+from std_msgs.msg import String
+
+from robustseg_core.output import topics
+from robustseg_ros.publishers import Publishers
+from support.label_maps import a_spec, of_a_scan
+from test_publishers import counted
+
+made = Counter()
+topics.OUTPUTS = tuple(counted(output, made) for output in topics.OUTPUTS)
+rclpy.init()
+node = Node("robustseg")
+publishers, account = Publishers(node, a_spec()), node.create_publisher(String, "/made", 10)
+
+
+def speak():
+    publishers.publish(of_a_scan())
+    account.publish(String(data=json.dumps(made)))
+
+
+node.create_timer(0.02, speak)
+rclpy.spin(node)
+"""
+"""One mask again and again, and how many messages of each output have been made of it."""
+
+
+def test_what_another_process_stops_listening_to_is_made_no_more(world):
+    """Each lazy output in turn: nothing of it before, with its stamp meanwhile, nothing after."""
+    world.environment["PYTHONPATH"] += f":{ROOT / 'test' / 'ros'}"
+    world.start("-c", SPEAKER)
+    accounts: list[Counter[str]] = []
+    world.node.create_subscription(
+        String, "/made", lambda told: accounts.append(Counter(json.loads(told.data))), 10
+    )
+
+    def grown(count: int = 5) -> set[str]:
+        """What is made more of within so many masks."""
+        start = len(accounts)
+        world.until(lambda: len(accounts) > start + count, "masks")
+        return {*(accounts[-1] - accounts[start])}
+
+    assert grown() == {"status"}
+    for output in (o for o in topics.OUTPUTS if o.lazy):
+        heard: list[Any] = []
+        name = output.topic.replace("~", "/robustseg")
+        listening = optional.subscribe(world.node, output.type, name, heard.append, 10)
+        world.until(lambda to=heard: to, f"{name}")
+        assert grown() == {"status", output.name}
+        header = heard[0].header
+        assert (header.stamp.sec, header.stamp.nanosec) == divmod(STAMP, 10**9)
+        assert header.frame_id == ("lidar" if output.name == "points" else "camera_optical")
+        world.node.destroy_subscription(listening)
+        world.until(lambda: grown() == {"status"}, f"{name} to be made no more")

@@ -345,33 +345,52 @@ def test_after_a_reset_motion_is_learned_anew_and_the_tree_stays():
 
 
 def test_parity_with_tf2_where_it_is_installed():
-    """`tf2_py`'s BufferCore, of a robot's own ROS: the same chain at the same times."""
+    """`tf2_py`'s BufferCore, of a robot's own ROS: static and moving links, each at its time.
+
+    Without a grace, what tf2 would have to extrapolate is refused here, too.
+    """
     tf2 = pytest.importorskip("tf2_py")
     from geometry_msgs.msg import TransformStamped
     from rclpy.duration import Duration
     from rclpy.time import Time
 
     rng = np.random.default_rng(3)
-    buffer, tree = tf2.BufferCore(Duration(seconds=10)), TransformTree()
-    tree.move(together(*(stamped(p, c, START) for p, c in (("a", "b"), ("b", "c"), ("a", "d")))))
-    assert tree.route("d", "c") is not None
-    for k in range(1, 6):
-        for parent, child in (("a", "b"), ("b", "c"), ("a", "d")):
-            place, turn = rng.uniform(-2, 2, 3), unit(rng.normal(size=4))
-            tree.move(stamped(parent, child, START + k * 100 * MS, tuple(place), turn))
-            theirs = TransformStamped()
-            theirs.header.stamp = Time(nanoseconds=START + k * 100 * MS).to_msg()
-            theirs.header.frame_id, theirs.child_frame_id = parent, child
-            for axis, number in zip("xyz", place, strict=True):
-                setattr(theirs.transform.translation, axis, number)
-            for axis, number in zip("xyzw", turn, strict=True):
-                setattr(theirs.transform.rotation, axis, number)
-            buffer.set_transform(theirs, "test")
-    for sensor, view in rng.integers(100, 500, (20, 2)):
-        asked = Moment(START + int(sensor) * MS, START + int(view) * MS)
-        found = buffer.lookup_transform_full_core(
-            "d", Time(nanoseconds=asked.view_ns), "c", Time(nanoseconds=asked.sensor_ns), "a"
-        ).transform
+    buffer, tree = tf2.BufferCore(Duration(seconds=10)), TransformTree(grace_s=0)
+
+    def tell(parent: str, child: str, stamp_ns: int, *, static: bool = False) -> None:
+        place, turn = rng.uniform(-2, 2, 3), unit(rng.normal(size=4))
+        ours = stamped(parent, child, stamp_ns, tuple(place), turn)
+        assert (tree.add if static else tree.move)(ours)[1] is None
+        theirs = TransformStamped()
+        theirs.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
+        theirs.header.frame_id, theirs.child_frame_id = parent, child
+        for axis, number in zip("xyz", place, strict=True):
+            setattr(theirs.transform.translation, axis, number)
+        for axis, number in zip("xyzw", turn, strict=True):
+            setattr(theirs.transform.rotation, axis, number)
+        (buffer.set_transform_static if static else buffer.set_transform)(theirs, "test")
+
+    moving_links = (("a", "b"), ("b", "c"), ("a", "d"))
+    for parent, child in (("c", "source"), ("d", "target")):
+        tell(parent, child, START, static=True)
+    for k in range(6):
+        for parent, child in moving_links:
+            tell(parent, child, START + k * 100 * MS)
+        assert tree.route("target", "source") is not None  # asked for: its motion is kept
+    refused = 0
+    for sensor, view in (rng.integers(-20, 520, (100, 2)) * MS).tolist():
+        asked = Moment(START + sensor, START + view)
+        times = Time(nanoseconds=asked.view_ns), Time(nanoseconds=asked.sensor_ns)
+        try:
+            found = buffer.lookup_transform_full_core(
+                "target", times[0], "source", times[1], "a"
+            ).transform
+        except tf2.ExtrapolationException:
+            refused += 1
+            with pytest.raises(Rejection, match="than the data, limit 0 s"):
+                tree.way("target", "source", asked)
+            continue
         t, q = found.translation, found.rotation
         expected = matrix((t.x, t.y, t.z), Rotation.from_quat((q.x, q.y, q.z, q.w)))
-        np.testing.assert_allclose(tree.way("d", "c", asked), expected, atol=1e-9)
+        np.testing.assert_allclose(tree.way("target", "source", asked), expected, atol=1e-9)
+    assert 5 < refused < 40
