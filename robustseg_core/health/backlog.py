@@ -25,6 +25,7 @@ SHED = ("overlay", "confidence", "events", "rate")
 SHED_NS, RESTORE_NS, RESTORE_MOST_NS = SECOND, 4 * SECOND, 64 * SECOND
 """The next is given up when that was not enough for so long; the last comes back after so long a
 calm, doubled whenever it came back too soon."""
+NO_TIME = "this node has no time to look what has come"
 WAY_OUT = "use a smaller network, a faster device, or fewer or slower sensors"
 
 
@@ -49,12 +50,20 @@ class Load:
         """What there is to be said of it; empty: nothing."""
         if not self.overloaded:
             return ""
-        name = max(self.backlog_ms, key=lambda each: self.backlog_ms[each], default="")
         gone = f"; given up for speed: {', '.join(self.shed)}" if self.shed else ""
-        return (
-            f"OVERLOADED: messages wait {self.backlog_ms.get(name, 0.0):.0f} ms for this node "
-            f"({name}), {self.overtaken_hz:.1f} a second are overtaken; {WAY_OUT}{gone}"
-        )
+        return f"OVERLOADED: {', '.join(self._signs()) or NO_TIME}; {WAY_OUT}{gone}"
+
+    def _signs(self) -> list[str]:
+        """What shows it, with its numbers."""
+        signs = []
+        name = max(self.backlog_ms, key=lambda each: self.backlog_ms[each], default="")
+        if (waited_ms := self.backlog_ms.get(name, 0.0)) * MS > LEAST_NS:
+            signs.append(f"messages wait {waited_ms:.0f} ms for this node ({name})")
+        if self.overtaken_hz:
+            signs.append(f"{self.overtaken_hz:.1f} a second are overtaken")
+        if over := [f"{stream} {count} times" for stream, count in self.lost.items() if count]:
+            signs.append(f"queues have run over ({', '.join(over)})")
+        return signs
 
 
 @dataclass(slots=True)

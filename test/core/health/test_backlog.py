@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from robustseg_core.health.backlog import (
     BIN_NS,
     BINS,
+    NO_TIME,
     RESTORE_MOST_NS,
     SHED,
     WAY_OUT,
     Backlog,
+    Load,
 )
 from robustseg_core.types import MS, SECOND
 
@@ -77,6 +79,13 @@ def test_what_is_lost_counts_and_names_its_stream():
         world.spend(0.2)
     assert world.backlog.load().lost == {"rgb": 0, "event": 8}
     assert world.backlog.overloaded
+    text = world.backlog.load().text
+    assert "queues have run over (event 8 times)" in text
+    assert "wait" not in text and "overtaken" not in text, "nothing that is 0 is told"
+
+
+def test_who_finds_no_time_to_look_says_so():
+    assert Load(overloaded=True).text.startswith(f"OVERLOADED: {NO_TIME}; {WAY_OUT}")
 
 
 def test_things_are_given_up_in_order_and_come_back_in_the_other():
