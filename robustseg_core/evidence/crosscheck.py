@@ -78,7 +78,13 @@ OPPOSITE, CONTRADICTS = -0.2, 12.0
 """Correlation of the picture's steps with the signs of events below which these are exchanged, the
 gain for each unit of it."""
 FACTOR = 0.2
-"""Ranges that differ by less are none of another scale, as a logarithm."""
+"""Ranges that differ by less are none of another scale, as a logarithm; beside what is usual for a
+pair, ..."""
+SHIFTED, EVEN = 0.05, 0.85
+"""... by less than this, if the share that is as far off is this part of the usual one: what was
+turned is off by more here than there. ..."""
+WANDERS = 6.0
+"""... Or by less than so many times their usual deviation: a stereo camera's ranges wander."""
 AGREE, MARGIN, LOST, MOST_LOST = 0.88, 0.05, 33.0, 4.0
 """Share of distances that always agree, by how much a pair may fall below its own, what a share
 below either weighs, and at most."""
@@ -92,6 +98,9 @@ FEWER, QUIET = 0.45, 8.0
 gain for each unit beyond."""
 HAZIEST = 0.6
 """Who usually agrees in a smaller share than this does not see less of one world, but another."""
+LEAPT = 0.7, 1.5
+"""Share of the factor between two that the road's distance of one of them leaps by, if it is his:
+the road itself becomes nearer or farther by some percent."""
 RANGES = 4
 """Looks before and after, of which the road's distance tells whose distances have leapt."""
 
@@ -116,10 +125,10 @@ class _Level:
         self.looks += 1
         self.now += _newest(passed_s, MEMORY_S, self.looks) * (value - self.now)
 
-    def learn(self, passed_s: float) -> None:
-        """This is how it is when all is well."""
+    def learn(self, passed_s: float, unwilling: float = UNWILLING) -> None:
+        """This is how it is when all is well; of less, so much counts."""
         more = self.now - self.usual
-        willing = 1 if more > 0 or self.looks <= SETTLED else UNWILLING
+        willing = 1 if more > 0 or self.looks <= SETTLED else unwilling
         self.usual += _newest(passed_s, USUAL_S, self.looks) * more * willing
 
 
@@ -138,6 +147,14 @@ class _Pair:
     ratio: Ratio | None = None
     share: _Level = field(default_factory=_Level)
     """Of the distances that agree."""
+    shift: _Level = field(default_factory=_Level)
+    """Logarithm of the ranges of one over those of the other, where the view is even, ..."""
+    even: _Level = field(default_factory=_Level)
+    """... and the share that is as far off."""
+    wander: float = 0.0
+    """Mean deviation of that logarithm from the usual one."""
+    shifted_ns: int | None = None
+    """Since when the ranges have been off by another factor than usual."""
     response: _Level = field(default_factory=_Level)
     """Logarithm of how much one says of what the other sees change."""
     signs: float = 0.0
@@ -182,18 +199,56 @@ class _Pair:
             self.response.see(told.response, passed_s)
         self.ratio = ratio
         if ratio is not None:
-            self.share.see(ratio.share, passed_s)
-            if ratio.share > AGREED * self._level or ratio.scaled < DISAGREED * self._level:
-                self.odd_ns = self.leaps = None
-            elif self._odd(ratio) and self.odd_ns is None:
-                self.odd_ns = now_ns
+            self._see_ratio(ratio, passed_s, now_ns)
         self.seen_ns = now_ns
+
+    def _see_ratio(self, ratio: Ratio, passed_s: float, now_ns: int) -> None:
+        self.share.see(ratio.share, passed_s)
+        if ratio.even:
+            self.shift.see(ratio.shift, passed_s)
+            self.even.see(ratio.even, passed_s)
+        if abs(ratio.shift - self.shift.usual) < self._odd_shift / 2 or self.looks < SETTLED:
+            self.shifted_ns = None
+        elif self.shifted_ns is None:
+            self.shifted_ns = now_ns
+        agree = ratio.share > AGREED * self._level or ratio.scaled < DISAGREED * self._level
+        if self.shifted_by:
+            self.odd_ns = self.odd_ns or self.shifted_ns
+        elif agree:
+            self.odd_ns = self.leaps = None
+        elif self._odd(ratio) and self.odd_ns is None:
+            self.odd_ns = now_ns
+
+    @property
+    def shifted_by(self) -> float:
+        """Logarithm of the factor by which the ranges are off, beside the usual one; 0: they are
+        not."""
+        by = self.shift.now - self.shift.usual
+        settled = self.shift.looks >= SETTLED and self.shifted_ns is not None
+        off = settled and abs(by) >= self._odd_shift
+        return by if off and self.even.now >= EVEN * self.even.usual else 0.0
+
+    @property
+    def _odd_shift(self) -> float:
+        return max(SHIFTED, WANDERS * self.wander)
+
+    @property
+    def factor(self) -> float:
+        """Of the one's ranges over the other's, where these are odd."""
+        if by := self.shifted_by:
+            return math.exp(by)
+        return 1.0 if self.ratio is None else self.ratio.factor
 
     def learn(self, passed_s: float) -> None:
         """This is how it is when all is well."""
         share = _newest(passed_s, USUAL_S, self.looks)
         self.usual += share * (self.here - self.usual)
         self.share.learn(passed_s)
+        if self.shifted_ns is None and self.ratio is not None:
+            self.shift.learn(passed_s, unwilling=1)
+            self.even.learn(passed_s)
+            away = abs(self.ratio.shift - self.shift.usual)
+            self.wander += _newest(passed_s, USUAL_S, self.looks) * (away - self.wander)
         self.response.learn(passed_s)
 
     @property
@@ -370,7 +425,7 @@ class CrossCheck:
         self._sight = sight
         self._sensors = {name: _Sensor() for name in names}
         self._pairs: dict[tuple[str, str], _Pair] = {}
-        self._doubted: frozenset[str] = frozenset()
+        self._doubted: set[str] = set()
         self._looked_ns: int | None = None
         self._cell_deg = 0.0
 
@@ -389,7 +444,7 @@ class CrossCheck:
             cell_deg: degrees across a cell in the middle of the view; 0: nobody knows.
         """
         self._cell_deg = cell_deg
-        self._doubted = frozenset(n for n, frame in frames.items() if frame.quality < ALARM)
+        self._doubted = {n for n, frame in frames.items() if frame.quality < ALARM}
         if self._looked_ns is not None and stamp_ns < self._looked_ns:
             self.reset()
         new = [name for name, frame in frames.items() if self._show(frame, stamp_ns)]
@@ -598,11 +653,12 @@ class CrossCheck:
             if a is None or b is None:
                 return Suspicion()
             pair.leaps = a, b
-        if (factor := pair.ratio.factor) == 1:
+        if (factor := pair.factor) == 1:
             return None
-        # Who of the two has changed: its distances leapt by more than half of what lies between.
+        # Who of the two has changed: its distances leapt by most of what lies between.
         share = pair.leaps[0] / -math.log(factor), pair.leaps[1] / math.log(factor)
-        leapt = [n for n, part in zip(key, share, strict=True) if 0.5 < part < 2]
+        low, high = LEAPT
+        leapt = [n for n, part in zip(key, share, strict=True) if low < part < high]
         if len(leapt) == 1 and leapt[0] != name:
             return Suspicion()
         gain = SLACK + (3.0 if leapt == [name] else 1.0)
@@ -637,7 +693,8 @@ class CrossCheck:
         if worst.fault is Fault.MIRRORED:
             return f"shows left and right exchanged, beside {who}", None, ""
         if worst.fault is Fault.RANGE_SCALE:
-            text = f"its ranges are {worst.factor:.2f} times those of {who}; is the unit right?"
+            what = "unit" if abs(math.log(worst.factor)) >= FACTOR else "calibration"
+            text = f"its ranges are {worst.factor:.2f} times those of {who}; is the {what} right?"
             return text, worst.factor, ""
         if worst.fault is Fault.POLARITY:
             text = f"says brighter where {who} grows darker; are ON and OFF exchanged?"

@@ -33,6 +33,10 @@ _FEWEST_POINTS = 60
 _SHARP, _SHARP_IN_PLACE = 24.0, 48.0
 """Standard deviations between two sensors that agree in no point of relief, and in all; in
 place, more, because the same points are compared at every lag."""
+_FLAT = 0.3
+"""Relief below which a cell's distance is that of its middle, ..."""
+_EVEN = 0.03
+"""... and by how much the logarithms of ranges differ that are as far off as the others."""
 _LOG_SCALES = np.linspace(-2.5, 2.5, 101, dtype=np.float32)
 """Factors between two ranges that are looked at, as logarithms: from a twelfth to twelve."""
 
@@ -62,6 +66,11 @@ class Ratio(NamedTuple):
     """... B's ranges over A's, where most points agree, and ..."""
     scaled: float
     """... the share that agrees with that factor."""
+    shift: float
+    """Middle of the logarithms of B's ranges over A's, where the view is even, and ..."""
+    even: float
+    """... the share that is as far off, in metres or as a factor: else, they see different places.
+    """
 
 
 class Told(NamedTuple):
@@ -164,7 +173,10 @@ def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
         return None
     some = slice(None, None, max(1, len(rows) // _MOST_POINTS))
     there = rows[some], columns[some]
-    ratio = _ratio(dense.expected[0][there], dense.expected[1][there], values[some])
+    least, greatest = dense.expected
+    ratio = _ratio(least[there], greatest[there], values[some])
+    flat = dense.relief[there] < _FLAT
+    ratio = ratio._replace(**_shift(dense.log_range[there][flat], values[some][flat]))
     lowest, highest = (
         np.pad(edge, ((DOWN, DOWN), (ACROSS, ACROSS)), constant_values=nothing)
         for edge, nothing in zip(dense.expected, (np.inf, -np.inf), strict=True)
@@ -228,7 +240,7 @@ def _ratio(
     known = lowest <= highest
     total = int(known.sum())
     if total < _FEWEST_POINTS:
-        return Ratio(0.0, 1.0, 0.0)
+        return Ratio(0.0, 1.0, 0.0, 0.0, 0.0)
     lowest, highest, values = lowest[known], highest[known], values[known]
     shifted = values - _LOG_SCALES[:, None]
     shares = ((shifted >= lowest) & (shifted <= highest)).mean(axis=1)
@@ -236,7 +248,22 @@ def _ratio(
     best = np.flatnonzero(shares >= shares.max() - 0.01)
     middle = int(best[len(best) // 2])
     plain = float(((values >= lowest) & (values <= highest)).mean())
-    return Ratio(plain, float(np.exp(_LOG_SCALES[middle])), float(shares[middle]))
+    return Ratio(plain, float(np.exp(_LOG_SCALES[middle])), float(shares[middle]), 0.0, 0.0)
+
+
+def _shift(dense: NDArray[np.float32], sparse: NDArray[np.float32]) -> dict[str, float]:
+    """`shift` and `even` of a `Ratio`, by the logarithms of two ranges of the same cells."""
+    known = np.isfinite(dense)
+    if np.count_nonzero(known) < _FEWEST_POINTS / 2:
+        return {}
+    dense, sparse = dense[known], sparse[known]
+    off = sparse - dense
+    shift = float(np.median(off))
+    metres = np.exp(dense)
+    off_m = np.exp(sparse) - metres
+    factor = np.mean(np.abs(off - shift) < _EVEN)
+    distance = np.mean(np.abs(off_m - np.median(off_m)) < _EVEN * metres)
+    return {"shift": shift, "even": float(max(factor, distance))}
 
 
 def told_of_change(before: Sight, after: Sight, told: Sight) -> Told | None:

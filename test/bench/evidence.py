@@ -30,7 +30,7 @@ from robustseg_core.recording.replay import replay
 from robustseg_core.recording.robot import robot_for
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Frame
-from support.injuries import mirrored, scaled, turned
+from support.injuries import farther, mirrored, scaled, turned
 
 BROKEN_S, LIMIT_S, REPLAYED_S = 5.0, 5.0, 2.0
 WEATHERS = ("clear", "cloud", "fog", "rain", "night", "night,rain", "clear")
@@ -103,6 +103,8 @@ def injuries(cell_deg: float) -> dict[str, Injure]:
         "another street": elsewhere,
         "ranges x 2": done(scaled(2)),
         "ranges x 0.5": done(scaled(0.5)),
+        "ranges x 1.1": done(scaled(1.1)),
+        "ranges + 0.5 m": done(farther(0.5)),
     }
 
 

@@ -48,3 +48,14 @@ def scaled(factor: float) -> Injury:
         return replace(sight, range_m=sight.range_m * np.float32(factor))
 
     return injure
+
+
+def farther(metres: float) -> Injury:
+    """Ranges that are so much longer."""
+
+    def injure(sight: Sight) -> Sight:
+        if sight.range_m is None:
+            return sight
+        return replace(sight, range_m=sight.range_m + np.float32(metres))
+
+    return injure

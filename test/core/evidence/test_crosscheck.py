@@ -15,7 +15,7 @@ from robustseg_core.evidence.crosscheck import EVERY_NS, CrossCheck, _Level
 from robustseg_core.evidence.links import distances
 from robustseg_core.evidence.sight import Sight, jumps, steps
 from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
-from support.injuries import Injury, mirrored, scaled, turned
+from support.injuries import Injury, farther, mirrored, scaled, turned
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +142,8 @@ INJURIES: dict[str, tuple[tuple[str, ...], Injury, set[Fault]]] = {
     "twice as far": (("depth", "lidar"), scaled(2), {Fault.RANGE_SCALE}),
     "polarity": (("event",), exchanged, {Fault.POLARITY}),
     "feet": (("depth", "lidar"), scaled(1 / 0.3048), {Fault.RANGE_SCALE}),
+    "a tenth farther": (("depth", "lidar"), scaled(1.1), {Fault.RANGE_SCALE}),
+    "half a metre more": (("depth", "lidar"), farther(0.5), {Fault.RANGE_SCALE}),
 }
 
 
