@@ -580,7 +580,7 @@ class CrossCheck:
             usual += pair.usual
             mirrored += float(pair.mirrored.max())
             if pair.looks >= SETTLED:
-                unrelated += pair.lost * self._speak(key)
+                unrelated += pair.lost * (self._speak(key) if pair.ratio is None else 1.0)
         if not pairs or here > AS_EVER * usual > 0:
             return max(exchanged, scaled, fainter, late, Suspicion(unrelated), key=_gain)
         # A peak that chance may give says nothing.
