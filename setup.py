@@ -173,6 +173,8 @@ setup(
             "mypy",
             "types-PyYAML",
             "transformers",
+            "scipy",  # with torchmetrics: what our counts and intervals are held beside
+            "torchmetrics",
             "colcon-common-extensions",
             "build",
         ],

@@ -11,6 +11,7 @@ from robustseg_core.cli.early import expect_params, expect_recordings, expect_we
 from robustseg_core.cli.options import (
     ALL_CORES,
     Bags,
+    DataKind,
     DataOptions,
     Jobs,
     NetworkDevice,
@@ -181,9 +182,7 @@ def embed(
         typer.Option(metavar="PATH", help="Folder of a CLIP checkpoint, as `transformers` saves."),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The embeddings (.safetensors).")],
-    kind: Annotated[str, typer.Option(help="A data set, as `robustseg list` names them.")] = (
-        "shards"
-    ),
+    kind: DataKind = "shards",
     size: Annotated[
         str,
         typer.Option(

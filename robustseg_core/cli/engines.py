@@ -79,7 +79,10 @@ def bench(
     ] = "street",
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="One to compare (repeatable); default: all that are installed."),
+        typer.Option(
+            metavar="eager|openvino|onnxruntime",
+            help="One to compare (repeatable); default: all that are installed.",
+        ),
     ] = None,
     threads: Annotated[
         int, typer.Option(min=0, max=1024, help="Of each; 0: all cores but one.")

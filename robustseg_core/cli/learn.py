@@ -14,6 +14,7 @@ from rich.table import Table
 from robustseg_core.cli.early import expect_weights
 from robustseg_core.cli.options import (
     ALL_CORES,
+    DataKind,
     DataOptions,
     NetworkDevice,
     Overrides,
@@ -138,9 +139,7 @@ def calibrate(
             "picture leaves the network.",
         ),
     ] = "all",
-    kind: Annotated[str, typer.Option(help="A data set, as `robustseg list` names them.")] = (
-        "shards"
-    ),
+    kind: DataKind = "shards",
     split: Annotated[str, typer.Option(metavar="train|val|test", help="Which part of it.")] = "val",
     size: Annotated[
         str,
@@ -244,8 +243,8 @@ def evaluate(
     kind: Annotated[
         str,
         typer.Option(
-            help="A data set, as `robustseg list` names them; default: that of an imported "
-            "checkpoint, with its split, size, --missing and options, or else shards."
+            help="A data set (shards, deliver, ...), as `robustseg list` names them; default: that "
+            "of an imported checkpoint, with its split, size, --missing and options, or shards."
         ),
     ] = "",
     split: Annotated[str, typer.Option(metavar="train|val|test", help="Default: test.")] = "",

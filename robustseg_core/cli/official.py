@@ -50,7 +50,8 @@ def import_(
     missing: Annotated[
         str,
         typer.Option(
-            help="How its tables represent missing sensors, skip or zero; default: as its system's."
+            metavar="skip|zero",
+            help="How its tables represent missing sensors; default: as its system's.",
         ),
     ] = "",
     options: Annotated[

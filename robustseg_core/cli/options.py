@@ -97,6 +97,9 @@ Overrides = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="End with exit code 3 if there is any notice.")
 ]
+DataKind = Annotated[
+    str, typer.Option(help="A data set (shards, deliver, ...), as `robustseg list` names them.")
+]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
 RayAddress = Annotated[
     str,

@@ -7,6 +7,7 @@ same draws: what makes a scene hard for both cancels out.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -105,21 +106,32 @@ def intervals(
     }
 
 
+@lru_cache(maxsize=64)
 def student(freedom: int) -> float:
-    """The end of the middle `SHARE` percent of Student's t distribution (Abramowitz 26.7.5)."""
-    share = 0.5 + SHARE / 200
-    if freedom == 1:
-        return math.tan(math.pi * (share - 0.5))
-    if freedom == 2:
-        return (2 * share - 1) * math.sqrt(2 / (1 - (2 * share - 1) ** 2))
-    z = _NORMAL.inv_cdf(share)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return math.fsum(term / freedom**power for power, term in enumerate(terms))
+    """The end of the middle `SHARE` percent of Student's t distribution.
+
+    Halves the angles between which it must lie: of t = tan(angle) sqrt(freedom) the share in the
+    middle is a finite sum (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+    """
+    low, high = 0.0, math.pi / 2
+    while low < (angle := (low + high) / 2) < high:
+        if _in_the_middle(angle, freedom) < SHARE / 100:
+            low = angle
+        else:
+            high = angle
+    return math.tan(low) * math.sqrt(freedom)
+
+
+def _in_the_middle(angle: float, freedom: int) -> float:
+    """The share of the distribution that lies within -t..t, t = tan(angle) sqrt(freedom)."""
+    odd = freedom % 2
+    cosine = math.cos(angle)
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= cosine**2 * (power - 1) / power
+    total *= math.sin(angle)
+    return (angle + total) * 2 / math.pi if odd else total
 
 
 def _scenes(results: Results) -> list[str]:

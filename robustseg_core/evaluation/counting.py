@@ -14,7 +14,7 @@ from torch import Tensor
 from robustseg_core.datasets import Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.forward import Forward
-from robustseg_core.evaluation.frames import WorstFrames
+from robustseg_core.evaluation.frames import Frames, RankedFrames
 from robustseg_core.evaluation.parts import Part
 from robustseg_core.evaluation.protocols import Trial, rounds
 from robustseg_core.evaluation.results import Group, tally
@@ -62,7 +62,7 @@ class Counts:
         self.unlabelled = 0
         self.size = self.label_size = (0, 0)
 
-    def add(self, forward: Forward, samples: list[Sample], frames: WorstFrames) -> None:
+    def add(self, forward: Forward, samples: list[Sample], frames: Frames) -> None:
         """Run every trial on these labelled samples, and count."""
         if not samples:
             return
@@ -82,12 +82,13 @@ class Counts:
                         labels = truth.labels(row[i])
                     counts = truth.confusion(labels)
                     self.counts[group][t] += counts
-                    if t == self._full and labels is not None:
+                    trial, full = self._trials[t], t == self._full
+                    if labels is not None and frames.wants(samples[i], trial, full=full):
                         ids = labels.to(torch.uint8).reshape(truth.shape).cpu().numpy()
-                        frames.offer(samples[i], ids, counts)
+                        frames.offer(samples[i], trial, ids, counts)
             forward.forget_damaged()
 
-    def part(self, frames: WorstFrames) -> Part:
+    def part(self, frames: RankedFrames) -> Part:
         """All that was counted, with the confidence."""
         assert self.sureness is not None, "it was asked for"
         groups, sizes = tally(self.sizes)
@@ -108,7 +109,7 @@ class Counts:
             unlabelled=self.unlabelled,
             size=self.size,
             label_size=self.label_size,
-            worst=frames.worst(),
+            worst=frames.ranked(),
         )
 
     def _group(self, sample: Sample) -> Group:

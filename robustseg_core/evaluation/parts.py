@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.errors import RobustsegError
-from robustseg_core.evaluation.results import BadFrame, Group
+from robustseg_core.evaluation.results import Group, ScoredFrame
 from robustseg_core.storage.budget import check_zip, parse_json
 
 _ARRAYS = ("counts", "blind", "bins", "kept", "cells")
 _PICTURES = ("picture", "truth", "labels")
+
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Part:
     size: tuple[int, int]
     """(H, W) of the images; (0, 0): there is no labelled sample."""
     label_size: tuple[int, int]
-    worst: tuple[BadFrame, ...]
+    worst: tuple[ScoredFrame, ...]
 
     def save(self, path: Path) -> None:
         """One file that holds all of it, to the bit."""
@@ -62,13 +64,9 @@ class Part:
             "unlabelled": self.unlabelled,
             "size": self.size,
             "label_size": self.label_size,
-            "worst": [[f.id, f.scene, f.score] for f in self.worst],
+            "worst": (worst := packed(self.worst, ""))[0],
         }
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        for number, frame in enumerate(self.worst):
-            for name in _PICTURES:
-                if (picture := getattr(frame, name)) is not None:
-                    arrays[f"{name}_{number}"] = picture
+        arrays = {name: getattr(self, name) for name in _ARRAYS} | worst[1]
         text = np.frombuffer(json.dumps(account).encode(), np.uint8)
         with path.open("wb") as file:
             np.savez_compressed(file, account=text, **arrays)
@@ -80,11 +78,6 @@ def load(path: Path) -> Part | None:
         check_zip(path)
         with np.load(path, allow_pickle=False) as file:
             account: dict[str, Any] = parse_json(file["account"].tobytes())
-            frames = []
-            for number, (name, scene, score) in enumerate(account["worst"]):
-                keys = {key: f"{key}_{number}" for key in _PICTURES}
-                pictures = {key: file[own] for key, own in keys.items() if own in file}
-                frames.append(BadFrame(str(name), str(scene), float(score), **pictures))
             return Part(
                 groups=tuple(Group(*words) for words in account["groups"]),
                 sizes=tuple(account["sizes"]),
@@ -94,10 +87,52 @@ def load(path: Path) -> Part | None:
                 unlabelled=int(account["unlabelled"]),
                 size=_pair(account["size"]),
                 label_size=_pair(account["label_size"]),
-                worst=tuple(frames),
+                worst=unpacked(account["worst"], file, ""),
             )
     except (RobustsegError, OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
         return None
+
+
+def packed(frames: Sequence[ScoredFrame], prefix: str) -> tuple[list[list[Any]], Arrays]:
+    """What a file's JSON says of frames, and their pictures by name, which begins with `prefix`."""
+    rows: list[list[Any]] = []
+    arrays: Arrays = {}
+    for number, frame in enumerate(frames):
+        others = list(frame.others)
+        rows.append([frame.id, frame.scene, frame.score, frame.sensors, others])
+        for name in _PICTURES:
+            if (picture := getattr(frame, name)) is not None:
+                arrays[f"{prefix}{name}_{number}"] = picture
+        for place, subset in enumerate(others):
+            arrays[f"{prefix}others_{number}_{place}"] = frame.others[subset]
+    return rows, arrays
+
+
+def unpacked(
+    rows: Sequence[Sequence[Any]], arrays: Mapping[str, NDArray[Any]], prefix: str
+) -> tuple[ScoredFrame, ...]:
+    """The frames that were `packed`.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is not what was written.
+    """
+    frames = []
+    for number, (name, scene, score, sensors, others) in enumerate(rows):
+        keys = {key: f"{prefix}{key}_{number}" for key in _PICTURES}
+        frames.append(
+            ScoredFrame(
+                str(name),
+                str(scene),
+                float(score),
+                **{key: arrays[own] for key, own in keys.items() if own in arrays},
+                sensors=tuple(map(str, sensors)),
+                others={
+                    tuple(map(str, subset)): arrays[f"{prefix}others_{number}_{place}"]
+                    for place, subset in enumerate(others)
+                },
+            )
+        )
+    return tuple(frames)
 
 
 def _pair(values: Sequence[int]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,16 @@ from robustseg_core.evaluation.confidence import (
     sureness,
 )
 from robustseg_core.evaluation.figures import figures, trial_scores, worst_subset
+from robustseg_core.evaluation.frames import PICTURE_WIDTH
 from robustseg_core.evaluation.protocols import TITLES
-from robustseg_core.evaluation.results import BadFrame, Results
-from robustseg_core.evaluation.tables import Table, class_ious, markdown, tables
+from robustseg_core.evaluation.results import Results, ScoredFrame
+from robustseg_core.evaluation.tables import (
+    Table,
+    class_ious,
+    confusion_matrix,
+    markdown,
+    tables,
+)
 from robustseg_core.models.subsets import short
 from robustseg_core.output.draw import lookup
 from robustseg_core.output.page import embed, figure_png, letters, picture_png, plain_text, render
@@ -40,8 +47,6 @@ WORDS = (
     ("position prior", "a mask that ignores every sensor: the commonest class of each place"),
 )
 """Of the report."""
-PICTURE_WIDTH = 400
-"""Pixels; enough to see what went wrong, and small enough for one file."""
 
 
 def write(results: Results, out: Path | str, *, resamples: int = RESAMPLES) -> Path:
@@ -122,6 +127,7 @@ def derived(results: Results, spans: Mapping[str, tuple[float, float]]) -> dict[
 
 def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
     """The HTML report; nothing is loaded from anywhere else."""
+    full = [trial.subset for trial in results.trials].index(results.about.modalities)
     charts = []
     for protocol in dict.fromkeys(trial.protocol for trial in results.trials):
         if protocol in ("subsets", "emm"):
@@ -144,7 +150,8 @@ def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
         caption=results.about.caption(),
         tables=[_captioned_above(table, results) for table in tables(results, spans)],
         charts=[(title, embed(png)) for title, png in charts],
-        frames=[panel for frame in results.worst if (panel := _panel(frame, results))],
+        confusion=confusion_matrix(results.counts[full].sum(0), results.classes),
+        frames=panels(results.worst, results.palette),
     )
 
 
@@ -242,19 +249,42 @@ def _heat(
     return figure_png(figure)
 
 
-def _panel(frame: BadFrame, results: Results) -> dict[str, str] | None:
-    """A frame's three pictures, and what to say of it; None: they were not kept."""
-    if frame.picture is None or frame.truth is None or frame.labels is None:
-        return None
-    colors = lookup(results.palette)
-    height, width = frame.truth.shape
+def panels(frames: Iterable[ScoredFrame], palette: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """What `_frames.html.j2` shows: pictures with what each is of; frames without any are left out.
+
+    Args:
+        frames: to look at.
+        palette: RGB of each class.
+    """
+    colors = lookup(tuple((red, green, blue) for red, green, blue in palette))
+    found = []
+    for frame in frames:
+        if frame.picture is None or frame.truth is None or frame.labels is None:
+            continue
+        masks = {frame.sensors: frame.labels, **frame.others}
+        unscored = frame.truth == IGNORE
+        shown = [("picture", _png(frame.picture, cv2.INTER_LINEAR))]
+        shown.append(("truth", _png(colors[frame.truth], cv2.INTER_NEAREST)))
+        for sensors, labels in masks.items():
+            drawn = colors[np.where(unscored, IGNORE, labels)]  # nobody scored the rest
+            title = f"predicted from {', '.join(sensors)}" if sensors else "predicted"
+            shown.append((title, _png(drawn, cv2.INTER_NEAREST)))
+        found.append(
+            {
+                "caption": f"{100 * frame.score:.1f} %: {frame.id}",
+                "pictures": [(title, embed(png)) for title, png in shown],
+            }
+        )
+    return found
+
+
+def _png(drawn: NDArray[np.uint8], enlarge: int) -> bytes:
+    """Of `PICTURE_WIDTH` pixels, whatever size it had."""
+    height, width = drawn.shape[:2]
     size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
-    labels = np.where(frame.truth == IGNORE, IGNORE, frame.labels)  # nobody scored the rest
-    pictures = (frame.picture, colors[frame.truth], colors[labels])
-    shown = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in pictures]
-    caption = f"{frame.id}: {100 * frame.score:.1f} %"
-    png = picture_png(np.hstack(shown))
-    return {"caption": caption, "picture": embed(png)}
+    shrink = cv2.INTER_AREA if enlarge == cv2.INTER_LINEAR else enlarge
+    how = shrink if width > PICTURE_WIDTH else enlarge
+    return picture_png(np.asarray(cv2.resize(drawn, size, interpolation=how), np.uint8))
 
 
 def _number(value: float) -> float | None:

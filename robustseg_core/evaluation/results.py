@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,8 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class BadFrame:
-    """One of the worst frames, for looking at."""
+class ScoredFrame:
+    """A frame with what was predicted, for looking at."""
 
     id: str
     scene: str
@@ -96,6 +96,10 @@ class BadFrame:
     """(H, W) class ids."""
     labels: NDArray[np.uint8] | None = None
     """(H, W) class ids."""
+    sensors: tuple[str, ...] = ()
+    """That the labels were made of."""
+    others: Mapping[tuple[str, ...], NDArray[np.uint8]] = field(default_factory=dict)
+    """Sensors -> (H, W) class ids that were made of these alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Results:
     """(T, G, K, K + 1): trial, group, truth, prediction (last: none)."""
     blind: NDArray[np.int64]
     """(T,) samples of which nothing was left in the trial: all their pixels are misses."""
-    worst: tuple[BadFrame, ...] = field(default=())
+    worst: tuple[ScoredFrame, ...] = field(default=())
     bins: NDArray[np.float64] | None = None
     """(T, G, BINS, 3) of `metrics.reliability`, zero in trials whose confidence is not counted;
     None in results of an earlier version, as the next two."""
@@ -268,7 +272,7 @@ def _build(tree: dict[str, Any], counts: NDArray[np.int64]) -> Results:
         sizes=tuple(int(g["samples"]) for g in tree["groups"]),
         counts=counts,
         blind=np.array([t["blind"] for t in tree["trials"]], np.int64),
-        worst=tuple(BadFrame(f["id"], f["scene"], f["score"]) for f in tree["worst_frames"]),
+        worst=tuple(ScoredFrame(f["id"], f["scene"], f["score"]) for f in tree["worst_frames"]),
     )
 
 

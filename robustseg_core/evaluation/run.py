@@ -21,7 +21,7 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.evaluation import protocols as plans
 from robustseg_core.evaluation.counting import Counts
 from robustseg_core.evaluation.forward import Forward
-from robustseg_core.evaluation.frames import WorstFrames
+from robustseg_core.evaluation.frames import Frames, RankedFrames
 from robustseg_core.evaluation.matching import expect_encodings, shared_modalities
 from robustseg_core.evaluation.parts import Part, together
 from robustseg_core.evaluation.results import About, Results
@@ -174,7 +174,7 @@ class Entry:
             RobustsegError: as `evaluate`.
         """
         spec = self._spec
-        frames = WorstFrames(self.how.worst, spec.encodings or self.dataset.encodings)
+        frames = RankedFrames(self.how.worst, spec.encodings or self.dataset.encodings)
         counter = Counts(self.trials, len(spec.classes), self._device, spec)
         self._forward = self._forward or _ready(self._model, self._device, self.how.seed)
         read = batches(self.dataset, self.how.batch, workers, part)
@@ -194,7 +194,7 @@ class Entry:
                 f"none of the {len(dataset)} samples of {dataset.name} {dataset.split} has a "
                 "label; give labels (a topic or a folder), or another split"
             )
-        frames = WorstFrames(how.worst, {})
+        frames = RankedFrames(how.worst, {})
         frames.add(found.worst)
         prior = PositionPrior(len(spec.classes))
         for group, cells in zip(found.groups, found.cells, strict=True):
@@ -235,7 +235,7 @@ class Entry:
             sizes=found.sizes,
             counts=found.counts,
             blind=found.blind,
-            worst=frames.worst(),
+            worst=frames.ranked(),
             bins=found.bins,
             kept=found.kept,
             prior=np.stack([painted[group] for group in found.groups]),
@@ -247,7 +247,7 @@ def count(
     dataset: Dataset,
     trials: Sequence[plans.Trial],
     shared: Sequence[str],
-    frames: WorstFrames,
+    frames: Frames,
     *,
     device: torch.device,
     batch: int,
@@ -285,7 +285,7 @@ def _add(
     forward: Forward,
     read: Iterable[list[Sample]],
     shared: Sequence[str],
-    frames: WorstFrames,
+    frames: Frames,
     told: Callable[[int], None],
 ) -> None:
     done = 0

@@ -48,6 +48,55 @@ class Table:
         return "\n".join([*lines, *(["", visible(self.note)] if self.note else [])]) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Confused:
+    """A true class, and what its pixels were called."""
+
+    name: str
+    shares: tuple[float, ...]
+    """Of its pixels that were called each of `Confusion.columns`, in [0, 1]."""
+    iou: float
+    pixels: float
+    """Its share of all pixels that have a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A confusion matrix whose rows are the truth, each divided by its sum."""
+
+    columns: tuple[str, ...]
+    """Classes that are in the truth or were predicted; `NOTHING`, if pixels got no label."""
+    rows: tuple[Confused, ...]
+    absent: tuple[str, ...]
+    """Classes that no truth holds: they have no row."""
+
+
+NOTHING = "no label"
+"""Column of pixels for which nothing was predicted."""
+
+
+def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> Confusion:
+    """Of (K, K + 1) counts, as `metrics.confusion` returns them."""
+    names = (*classes, NOTHING)
+    truth = counts.sum(1)  # (K,)
+    shown = [k for k in range(len(names)) if counts[:, k].any() or truth[k : k + 1].any()]
+    own = iou(counts)
+    rows = [
+        Confused(
+            classes[k],
+            tuple(float(share) for share in counts[k, shown] / truth[k]),
+            float(own[k]),
+            float(truth[k] / truth.sum()),
+        )
+        for k in np.flatnonzero(truth).tolist()
+    ]
+    return Confusion(
+        tuple(names[k] for k in shown),
+        tuple(rows),
+        tuple(name for name, pixels in zip(classes, truth, strict=True) if not pixels),
+    )
+
+
 def tables(results: Results, spans: Spans) -> list[Table]:
     """All tables that the evaluation allows; each is captioned with what its numbers hold for.
 

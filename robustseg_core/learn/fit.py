@@ -50,7 +50,8 @@ def fit(
     Args:
         recipe: everything that the result depends on.
         out: gets `best.safetensors` (a checkpoint, float16), `result.json`, `log.csv`,
-            `tensorboard/`, `recipe.yaml` and `state.safetensors`.
+            `tensorboard/`, `recipe.yaml`, `state.safetensors`, `report.html` and, where there is
+            validation data, `validation.npz` (`learn/seen.py`).
         device: auto, cpu or cuda.
         compiled: run the student through `torch.compile`: a slow start, faster steps.
         journals: who is told the numbers, on rank 0.

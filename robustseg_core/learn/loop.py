@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
-from robustseg_core.learn import state
+from robustseg_core.learn import seen, state
 from robustseg_core.learn.calibrate import DAMAGE, calibrate, known_pictures
 from robustseg_core.learn.embeddings import Embeddings
 from robustseg_core.learn.journal import Journal, Journals, Opener
@@ -36,7 +36,7 @@ from robustseg_core.learn.sameness import Run, run_of
 from robustseg_core.learn.schedule import Schedule
 from robustseg_core.learn.stages import BEST
 from robustseg_core.learn.tasks import Task
-from robustseg_core.learn.validate import score
+from robustseg_core.learn.validate import judge
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
 from robustseg_core.models.weights import Beginning
@@ -393,10 +393,13 @@ def _validate(
     """Validate, all processes together, and keep the weights if they are the best so far."""
     rule, workers = recipe.validate_, recipe.data.workers
     missing = recipe.student.missing
-    progress.last |= score(pupil.validated, val, rule, fabric, workers, missing=missing)
+    judged = judge(pupil.validated, val, rule, fabric, workers, missing=missing)
+    progress.last |= judged.figures
     if progress.best is None or progress.last["val"] > progress.best:
         progress.best, progress.best_step = progress.last["val"], progress.step
+        shown = seen.gathered(fabric, judged, progress.step)
         if fabric.global_rank == 0:
+            shown.save(out)
             _save_best(out, pupil, recipe, progress)
 
 

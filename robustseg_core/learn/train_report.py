@@ -1,4 +1,7 @@
-"""A training run as a page: the curves of `log.csv`, and what the best weights are worth."""
+"""A training run as a page: the curves of `log.csv`, and what the best weights are worth.
+
+Nothing is computed for it: all was noted and kept while the run was validated.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from robustseg_core.learn import journal
+from robustseg_core.evaluation.report import panels
+from robustseg_core.evaluation.tables import confusion_matrix
+from robustseg_core.learn import journal, seen
 from robustseg_core.output.page import embed, figure_png, letters, plain_text, render
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.text import visible
@@ -27,6 +32,7 @@ WORDS = (
     ("mIoU", "mean over the classes of intersection over union with the labels"),
 )
 """Of the report."""
+MASKS = "Black is unlabelled. The score is the mean IoU over the classes in the frame's truth."
 _NOT_TERMS = ("step", "lr", "epoch", "loss")
 
 
@@ -42,6 +48,8 @@ def write(out: Path, result: Mapping[str, Any], spec: ModelSpec) -> None:
         RobustsegError: the disk is full.
     """
     rows = journal.read(out / "log.csv")
+    validated = result.get("best") is not None
+    shown = seen.load(out, int(result["best_step"]), len(spec.classes)) if validated else None
     html = render(
         "robustseg_core.learn",
         template="train.html.j2",
@@ -52,10 +60,38 @@ def write(out: Path, result: Mapping[str, Any], spec: ModelSpec) -> None:
         result=result,
         curves=embed(curves(rows)),
         table=best_row(rows, result),
+        validated=validated,
+        kept=seen.NAME,
+        matrix=None if shown is None else confusion_matrix(shown.counts, spec.classes),
+        galleries=galleries(shown, spec),
         recipe=(out / "recipe.yaml").read_text(encoding="utf-8").splitlines(),
     )
     with replacing(out / NAME) as path:
         path.write_text(html, encoding="utf-8")
+
+
+def galleries(shown: seen.Seen | None, spec: ModelSpec) -> list[tuple[str, str, Any]]:
+    """(heading, note, what `_frames.html.j2` shows); empty: nothing was kept."""
+    if shown is None:
+        return []
+    told = (
+        (
+            "Some frames",
+            "Chosen by chance, the same ones in every validation. " + MASKS,
+            shown.some,
+        ),
+        (
+            "Worst frames",
+            "The lowest-scoring frame of each of the lowest-scoring scenes.",
+            shown.worst,
+        ),
+        (
+            "Best frames",
+            "The highest-scoring frame of each of the highest-scoring scenes.",
+            shown.best,
+        ),
+    )
+    return [(title, note, panels(frames, spec.palette)) for title, note, frames in told]
 
 
 def best_row(
@@ -83,8 +119,9 @@ def curves(rows: Sequence[Mapping[str, str]]) -> bytes:
     figure = plt.figure(figsize=(10, sum(heights)), layout="constrained")
     panels = figure.subplots(len(parts), 1, sharex=True, height_ratios=heights, squeeze=False)
     for axes, columns in zip(panels[:, 0], parts, strict=True):
+        scale = 100 if columns is judged else 1
         for name in columns:
-            points = [(_number(row["step"]), _number(row.get(name, ""))) for row in rows]
+            points = [(_number(row["step"]), scale * _number(row.get(name, ""))) for row in rows]
             known = np.array([p for p in points if math.isfinite(p[1])]).reshape(-1, 2)
             main = name in ("loss", VALIDATED, "lr")
             axes.plot(
@@ -99,7 +136,7 @@ def curves(rows: Sequence[Mapping[str, str]]) -> bytes:
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     panels[0, 0].set_ylabel("loss")
     if judged:
-        panels[1, 0].set_ylabel("mIoU, validation")
+        panels[1, 0].set_ylabel("validation: mIoU, %")
     panels[-1, 0].set_ylabel("learning rate")
     panels[-1, 0].set_xlabel("step")
     return figure_png(figure)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robustseg_core.datasets import Dataset, Sample
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.figures import trial_scores
-from robustseg_core.evaluation.frames import WorstFrames
+from robustseg_core.evaluation.frames import Gallery
 from robustseg_core.evaluation.matching import expect_encodings, shared_modalities
 from robustseg_core.evaluation.protocols import ZERO, Trial
 from robustseg_core.evaluation.run import count
@@ -58,7 +60,23 @@ class Picked(Dataset):
         return self._whole.shape
 
 
-def score(
+KEPT = 3
+"""Frames of each kind that are kept for looking at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a validation found."""
+
+    figures: dict[str, float]
+    """mIoU as fractions: `val` by the recipe's rule, and `val/RDE` per subset."""
+    counts: NDArray[np.int64]
+    """(K, K + 1) with all sensors, of all processes."""
+    gallery: Gallery
+    """Of this process's samples."""
+
+
+def judge(
     model: Network,
     data: Dataset,
     rule: ValidationRecipe,
@@ -66,8 +84,8 @@ def score(
     workers: int = 0,
     *,
     missing: str = "skip",
-) -> dict[str, float]:
-    """mIoU as fractions: `val` by the recipe's rule, and `val/RDE` per subset.
+) -> Judged:
+    """Score the sensors' subsets, and keep what explains the scores.
 
     The processes share the samples, and all of them get the same figures, which do not depend on
     how many they are; all must ask. Subsets are those of `robustseg eval`: its `subsets` where
@@ -91,12 +109,14 @@ def score(
     judged = subsets_of(rule.rule, names)
     protocol, others = ("emm", ZERO) if missing == "zero" else ("subsets", None)
     trials = [Trial(protocol, subset, others=others) for subset in judged]
+    fewer = [subset for subset in (names[:1], names[-2:]) if subset != names]
+    gallery = Gallery(KEPT, spec.encodings or data.encodings, fewer)
     counter = count(
         model,
         Picked(data, rule.samples, fabric.global_rank, fabric.world_size),
         trials,
         names,
-        WorstFrames(0, spec.encodings),
+        gallery,
         device=fabric.device,
         batch=rule.batch,
         workers=workers,
@@ -117,7 +137,8 @@ def score(
         best = float(np.mean([table[subset] for subset in four(names)]))
     else:
         best = float(np.mean(list(table.values())))
-    return {"val": best} | {f"val/{short(s)}": value for s, value in table.items()}
+    figures = {"val": best} | {f"val/{short(s)}": value for s, value in table.items()}
+    return Judged(figures, confusion[judged.index(names)].cpu().numpy(), gallery)
 
 
 def subsets_of(rule: str, names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from robustseg_core.evaluation.counting import Counts
 from robustseg_core.evaluation.forward import WholeForward
-from robustseg_core.evaluation.frames import WorstFrames
+from robustseg_core.evaluation.frames import RankedFrames
 from robustseg_core.evaluation.protocols import Trial, plan
 from robustseg_core.evaluation.shared import forward_of
 from robustseg_core.models.checkpoint import default_spec, untrained
@@ -53,7 +53,7 @@ def cost(architecture: str, backbone: str, side: int, rounds: int, width: int) -
 
 def timed(forward, trials: list[Trial], classes: int, samples: list) -> float:
     counts = Counts(trials, classes, torch.device("cpu"))
-    frames = WorstFrames(0, {})
+    frames = RankedFrames(0, {})
     start = time.perf_counter()
     counts.add(forward, samples, frames)
     return time.perf_counter() - start

@@ -18,7 +18,7 @@ from robustseg_core.learn.loader import Loader
 from robustseg_core.learn.prepare import network, optimizer_of, splits
 from robustseg_core.learn.recipe import ValidationRecipe, load_recipe
 from robustseg_core.learn.tasks import Task
-from robustseg_core.learn.validate import score
+from robustseg_core.learn.validate import judge
 from support.learn_data import make_shards, words
 
 STEPS = 40
@@ -60,7 +60,7 @@ def validation() -> dict[str, float]:
                     optimizer.step()
                     optimizer.zero_grad()
             else:
-                score(model, val, ValidationRecipe(rule=kind, batch=1), fabric)
+                judge(model, val, ValidationRecipe(rule=kind, batch=1), fabric)
             times[kind].append((perf_counter() - began) / 4)
     step = median(times["step"])
     return {

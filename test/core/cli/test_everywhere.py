@@ -12,11 +12,21 @@ import sys
 import pytest
 import typer
 
+from robustseg_core import datasets
 from robustseg_core.bag import BagWriter
 from robustseg_core.cli import terminal
 from robustseg_core.cli.entry import COMMANDS, ENDLESS, app
 from robustseg_core.cli.guard import guarded, wishes
+from robustseg_core.datasets._base import SPLITS
+from robustseg_core.datasets._collection import Collection
+from robustseg_core.engines.opening import EAGER, RUNTIMES
 from robustseg_core.errors import RobustsegError
+from robustseg_core.evaluation.protocols import MISSING, PROTOCOLS
+from robustseg_core.learn.official import SYSTEMS
+from robustseg_core.metrics import ABSENT
+from robustseg_core.sim.rig import PRESETS, RIGS
+from robustseg_core.sim.style import STREETS
+from robustseg_core.sim.weather import CONDITIONS
 from robustseg_core.types import MS, SECOND
 from support import ROOT
 from support.makers import image, scenes
@@ -70,6 +80,39 @@ def test_every_command_that_takes_json_answers(name):
                 if inspect.isfunction(function) and f"{word}(" in told and word[0] == "_"
             )
             assert "answer(" in told
+
+
+COLLECTIONS = [n for n in datasets.available() if issubclass(datasets.load(n), Collection)]
+CHOICES = {
+    ("bench", "--engine"): (EAGER, *RUNTIMES),
+    ("calibrate", "--split"): SPLITS,
+    ("eval", "--absent"): ABSENT,
+    ("eval", "--missing"): MISSING,
+    ("eval", "--protocol"): PROTOCOLS,
+    ("eval", "--split"): SPLITS,
+    ("export", "--engine"): RUNTIMES,
+    ("import", "--as"): SYSTEMS,
+    ("import", "--kind"): COLLECTIONS,
+    ("import", "--missing"): MISSING,
+    ("robustness", "--preset"): PRESETS,
+    ("sim", "--condition"): CONDITIONS,
+    ("sim", "--preset"): PRESETS,
+    ("sim", "--rig"): RIGS,
+    ("sim", "--streets"): STREETS,
+}
+"""Command and option -> the words that the code takes."""
+OPEN = {"--device", "--faults"}
+"""Options that take words or something else."""
+
+
+def test_the_help_names_exactly_the_words_that_are_taken(group):
+    named = {
+        (name, option.opts[0]): set(option.metavar.split("|"))
+        for name in COMMANDS
+        for option in group.get_command(None, name).params
+        if option.opts[0] not in OPEN and "|" in (option.metavar or "")
+    }
+    assert named == {option: set(words) for option, words in CHOICES.items()}
 
 
 @pytest.mark.parametrize("words", [["-h"], ["run", "-h"], ["--help"]], ids=" ".join)

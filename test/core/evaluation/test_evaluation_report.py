@@ -206,7 +206,9 @@ def test_the_report_is_one_file_and_captions_every_table(tmp_path, results):
     assert "| protocol | R | D | E | L | RD | RE | RL | DE | DL | EL | RDE | RDL | REL" in text
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert page.count("data:image/png") == 1 + 4 + 1 + len(results.worst)  # bars, heats, diagrams
+    # bars, heats, diagrams; picture, truth and prediction of each frame
+    assert page.count("data:image/png") == 1 + 4 + 1 + 3 * len(results.worst)
+    assert page.count('class="right"') == len(results.classes), "the diagonal of the confusion"
     assert "Untrained" in page
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -117,6 +118,9 @@ fit(load_recipe(["robustseg_v1"], json.loads(sys.argv[1])), Path(sys.argv[2]), o
     ours = checkpoint.load(out / "best.safetensors").state_dict()
     whole = checkpoint.load(tmp_path / "whole" / "best.safetensors").state_dict()
     assert all(torch.equal(ours[name], whole[name]) for name in whole)
+    pages = [(folder / "report.html").read_text() for folder in (out, tmp_path / "whole")]
+    frames = [re.findall(r'src="data:image/png[^"]*"', page)[1:] for page in pages]  # no curves
+    assert frames[0] == frames[1] and len(frames[0]) == 3 + 3 + 3 * 5
 
 
 def test_a_finished_run_is_not_trained_again(data, tmp_path):

@@ -23,7 +23,7 @@ from robustseg_core.learn.loop import _to
 from robustseg_core.learn.prepare import network, optimizer_of, splits
 from robustseg_core.learn.recipe import OptimRecipe, ValidationRecipe, load_recipe
 from robustseg_core.learn.tasks import Task
-from robustseg_core.learn.validate import four, score, subsets_of
+from robustseg_core.learn.validate import four, judge, subsets_of
 from robustseg_core.models import checkpoint
 from robustseg_core.models.subsets import short, subsets
 from robustseg_core.types import IGNORE, Batch
@@ -301,7 +301,7 @@ def test_validation_looks_at_as_many_subsets_as_its_rule_needs(rule, count, data
     train, val = splits(recipe)
     model = network(recipe, train)
     fabric = Fabric(accelerator="cpu", devices=1)
-    found = score(model, val, ValidationRecipe(rule=rule), fabric)
+    found = judge(model, val, ValidationRecipe(rule=rule), fabric).figures
     per = {name: value for name, value in found.items() if name != "val"}
     assert len(per) == count
     wanted = {
@@ -319,7 +319,7 @@ def test_missing_sensors_are_judged_as_eval_does(data) -> None:
     found = {}
     for missing, protocol in (("skip", "subsets"), ("zero", "emm")):
         rule = ValidationRecipe(rule="mean")
-        found[missing] = score(model, val, rule, fabric, missing=missing)
+        found[missing] = judge(model, val, rule, fabric, missing=missing).figures
         results = evaluate(model, val, protocols=[protocol], absent="skip", device="cpu")
         means = trial_scores(results.counts.sum(1), absent="skip")
         for trial, value in zip(results.trials, means, strict=True):
@@ -347,10 +347,10 @@ def test_processes_share_the_validation_and_find_what_one_finds(world: int, data
     recipe = load_recipe(["teacher"], words(*data))
     train, val = splits(recipe)
     model = network(recipe, train)
-    alone = score(model, val, ValidationRecipe(), Fabric(accelerator="cpu", devices=1))
+    alone = judge(model, val, ValidationRecipe(), Fabric(accelerator="cpu", devices=1)).figures
     sums: list[torch.Tensor] = []
     for rank in range(world):  # more processes than samples: some have nothing to do
-        together = score(model, val, ValidationRecipe(), OneOf(rank, world, sums))
+        together = judge(model, val, ValidationRecipe(), OneOf(rank, world, sums)).figures
     assert together == alone
 
 

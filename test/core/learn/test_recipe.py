@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import Recipe, ValidationRecipe, known_recipes, load_recipe
-from robustseg_core.learn.validate import Picked, score
+from robustseg_core.learn.validate import Picked, judge
 from robustseg_core.models.subsets import short, subsets
 from support.eval_samples import NAMES, InMemory, network, random_samples
 from support.junk import JUNK
@@ -115,7 +115,9 @@ def test_the_rule_says_which_subsets_count(rule, names):
 
     model = network().train()
     data = InMemory(random_samples(3))
-    found = score(model, data, ValidationRecipe(rule=rule), Fabric(accelerator="cpu", devices=1))
+    found = judge(
+        model, data, ValidationRecipe(rule=rule), Fabric(accelerator="cpu", devices=1)
+    ).figures
     assert found["val"] == pytest.approx(np.mean([found[f"val/{name}"] for name in names]))
     assert model.training
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from datetime import datetime, timezone
-from pathlib import Path
 
 import pytest
 
@@ -17,14 +14,12 @@ from robustseg_core.output.report import write
 from robustseg_core.types import ModelSpec
 from robustseg_core.version import __version__, note_occasion
 from support import ROOT
+from support.browser import browse, needs_browser
 
 TEMPLATES = sorted(
     path
     for path in (ROOT / "robustseg_core").glob("*/*.html.j2")
     if path.name != "base.html.j2" and not path.name.startswith("_")  # a part of several
-)
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 SPEC = ModelSpec(
     modalities=("rgb", "lidar"), classes=CITYSCAPES.names, palette=CITYSCAPES.palette, size=(32, 32)
@@ -108,33 +103,6 @@ def test_letters_are_explained_and_names_are_not():
     assert codes == "RDEL" and "E event" in meaning and "RD is rgb and depth alone" in meaning
     assert page.letters(("sonar",)) == []
 
-
-def browse(html: Path, script: str, *options: str) -> tuple[str, str]:
-    """What a script, run in the page, leaves as its title, and what the browser says."""
-    assert BROWSER is not None
-    told = html.with_name("told.html")
-    told.write_text(
-        html.read_text().replace("</body>", f"<script>document.title = {script};</script></body>")
-    )
-    done = subprocess.run(
-        [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
-            *("--log-level=0", f"--user-data-dir={html.parent / 'profile'}", *options),
-            *("--dump-dom", told.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=240,
-    )
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.S)
-    assert title is not None
-    return title[1], done.stderr
-
-
-needs_browser = pytest.mark.skipif(
-    BROWSER is None, reason="no chromium or google-chrome (apt-get install chromium)"
-)
 
 SORTING = """(() => {
   const table = document.querySelector("table.sorts"), [head] = table.rows;
