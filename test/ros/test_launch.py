@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -194,24 +193,3 @@ def test_the_costmap_knows_our_topics_and_classes():
     ours = {f"/robustseg/{output.name}" for output in topics.OUTPUTS}
     told = {source[f"{key}_topic"] for key in ("segmentation", "confidence", "labels")}
     assert told <= ours
-
-
-def test_what_people_look_at_knows_our_topics():
-    folder = ROOT / "config" / "view"
-    ours = {output.topic.replace("~", "/robustseg") for output in topics.OUTPUTS}
-    ours |= {"/robustseg/points"}
-    rviz = yaml.safe_load((folder / "robustseg.rviz").read_text())["Visualization Manager"]
-    shown = {d["Topic"]["Value"] for d in rviz["Displays"] if "Topic" in d}
-    assert shown <= ours and "/robustseg/overlay" in shown
-    layout = json.loads((folder / "foxglove.json").read_text())
-    text = json.dumps(layout["layout"])
-    assert all(panel in text for panel in layout["configById"])
-    panels = layout["configById"].values()
-    paths = {
-        p.get("topicPath") or p.get("topicToRender") or p["imageMode"]["imageTopic"] for p in panels
-    }
-    assert paths <= ours
-    analyzers = yaml.safe_load((folder / "diagnostics.yaml").read_text())
-    groups = analyzers["diagnostic_aggregator"]["ros__parameters"]["analyzers"]
-    parts = {part for group in groups.values() for part in group["contains"]}
-    assert {f"robustseg: {part}" for part in ("sensors", "node", "rgb", "lidar")} <= parts
