@@ -23,8 +23,9 @@ import pytest
 from hypothesis import settings
 
 # No wall-clock limits: a first example compiles, and a test machine may be busy.
-settings.register_profile("robustseg", deadline=None, max_examples=50)
+settings.register_profile("robustseg", deadline=None, max_examples=35)
 settings.register_profile("check", deadline=None, max_examples=20)  # `make check`
+settings.register_profile("thorough", deadline=None, max_examples=300)  # before a release
 settings.load_profile("robustseg")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from robustseg_core.output import topics
-from robustseg_core.output.topics import Output
 from robustseg_ros import optional
 from robustseg_ros.publishers import Publishers
-from support import ROOT
-from support.label_maps import STAMP, UNSURE, a_map, a_spec, of_a_scan
+from support.label_maps import STAMP, UNSURE, a_map, a_spec, counted, of_a_scan
 
 pytestmark = pytest.mark.ros
 
@@ -46,19 +43,6 @@ def test_an_output_that_is_one_more_entry_is_published_while_somebody_listens(wo
     assert set(heard[0].data) == {200}
     publishers.close()
     assert not node.get_publishers_info_by_topic(name)
-
-
-def counted(output: Output, made: Counter[str]) -> Output:
-    """The same output, which notes that a message of it is made."""
-    make = output.make
-    if make is None:
-        return output
-
-    def count(mask: topics.Mask) -> Any:
-        made[output.name] += 1
-        return make(mask)
-
-    return replace(output, make=count)
 
 
 def test_each_output_comes_as_its_type_with_one_stamp_and_only_while_somebody_listens(
@@ -136,8 +120,7 @@ from std_msgs.msg import String
 
 from robustseg_core.output import topics
 from robustseg_ros.publishers import Publishers
-from support.label_maps import a_spec, of_a_scan
-from test_publishers import counted
+from support.label_maps import a_spec, counted, of_a_scan
 
 made = Counter()
 topics.OUTPUTS = tuple(counted(output, made) for output in topics.OUTPUTS)
@@ -159,7 +142,6 @@ rclpy.spin(node)
 
 def test_what_another_process_stops_listening_to_is_made_no_more(world):
     """Each lazy output in turn: nothing of it before, with its stamp meanwhile, nothing after."""
-    world.environment["PYTHONPATH"] += f":{ROOT / 'test' / 'ros'}"
     world.start("-c", SPEAKER)
     accounts: list[Counter[str]] = []
     world.node.create_subscription(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from robustseg_core.codecs.points import Cloud
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.geometry.scene import Placed, Scene
 from robustseg_core.output import messages
-from robustseg_core.output.topics import Output
+from robustseg_core.output.topics import Mask, Output
 from robustseg_core.types import (
     SECOND,
     Bundle,
@@ -32,6 +34,19 @@ UNSURE = Output(
     lazy=True,
     make=lambda mask: messages.confidence(mask.label_map),
 )
+
+
+def counted(output: Output, made: Counter[str]) -> Output:
+    """The same output, which notes that a message of it is made."""
+    make = output.make
+    if make is None:
+        return output
+
+    def count(mask: Mask) -> Any:
+        made[output.name] += 1
+        return make(mask)
+
+    return replace(output, make=count)
 
 
 def a_spec(**options: Any) -> ModelSpec:

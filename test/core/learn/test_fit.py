@@ -490,13 +490,13 @@ def test_equal_runs_leave_equal_files_that_say_what_they_began_with(
 
 
 def test_validation_sees_missing_sensors_as_the_student_did(data, tmp_path, monkeypatch):
-    asked = []
+    asked, judge = [], loop.judge
 
-    def judged(*_, missing):
+    def asking(*given, missing):
         asked.append(missing)
-        return {"val": 0.5}
+        return judge(*given, missing=missing)
 
-    monkeypatch.setattr(loop, "score", judged)
+    monkeypatch.setattr(loop, "judge", asking)
     for missing in ("zero", "skip"):
         run(["dropout"], data, tmp_path / missing, student__missing=missing, optim__steps=1)
     assert asked == ["zero", "skip"]
