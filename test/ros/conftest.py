@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,12 @@ from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 PATIENCE_S = 60.0
 """A message that has not come by then will not come; nobody waits so long otherwise."""
 _numbers = count()
+HALF_A_TASK = re.compile(
+    r"Exception ignored in: <function Task\.__del__ at 0x[0-9a-f]+>\n"
+    r"Traceback \(most recent call last\):\n(?: .*\n)+"
+    r"AttributeError: 'Task' object has no attribute '_exception'\n"
+)
+"""What rclpy says of a task that a signal has kept from being made (its `Task.__init__`)."""
 
 
 class Program:
@@ -45,7 +52,7 @@ class Program:
 
     @property
     def output(self) -> str:
-        return self._log.read_text(errors="replace")
+        return HALF_A_TASK.sub("", self._log.read_text(errors="replace"))
 
     def wait(self) -> int:
         """The exit code; a process that hangs is made to say where."""
