@@ -580,7 +580,7 @@ class CrossCheck:
             usual += pair.usual
             mirrored += float(pair.mirrored.max())
             if pair.looks >= SETTLED:
-                unrelated += pair.lost * (self._speak(key) if pair.ratio is None else 1.0)
+                unrelated += pair.lost * self._speak(key)
         if not pairs or here > AS_EVER * usual > 0:
             return max(exchanged, scaled, fainter, late, Suspicion(unrelated), key=_gain)
         # A peak that chance may give says nothing.
@@ -611,7 +611,11 @@ class CrossCheck:
         )
 
     def _speak(self, key: tuple[str, str]) -> float:
-        """In [0, 1]: whether the two show things at all."""
+        """In [0, 1]: whether what the two say of each other counts: outlines may be noise, unless
+        both show things at all; distances are none.
+        """
+        if self._pairs[key].ratio is not None:
+            return 1.0
         return min(self._sensors[name].speaks for name in key)
 
     def _at_each_lag(self, key: tuple[str, str]) -> Curve:
@@ -619,8 +623,7 @@ class CrossCheck:
         pair = self._pairs[key]
         if pair.looks < SETTLED or pair.odd_ns is not None:
             return np.zeros(len(lags.LAGS_NS))
-        curve = pair.lags.explained
-        return curve * self._speak(key) if pair.ratio is None else curve  # outlines may be noise
+        return pair.lags.explained * self._speak(key)
 
     def _turned(
         self,
