@@ -204,13 +204,13 @@ class _Pair:
 
     def _see_ratio(self, ratio: Ratio, passed_s: float, now_ns: int) -> None:
         self.share.see(ratio.share, passed_s)
-        if ratio.even:
+        if ratio.even:  # else, too little of the view is even
             self.shift.see(ratio.shift, passed_s)
             self.even.see(ratio.even, passed_s)
-        if abs(ratio.shift - self.shift.usual) < self._odd_shift / 2 or self.looks < SETTLED:
-            self.shifted_ns = None
-        elif self.shifted_ns is None:
-            self.shifted_ns = now_ns
+            if abs(ratio.shift - self.shift.usual) < self._odd_shift / 2 or self.looks < SETTLED:
+                self.shifted_ns = None
+            elif self.shifted_ns is None:
+                self.shifted_ns = now_ns
         agree = ratio.share > AGREED * self._level or ratio.scaled < DISAGREED * self._level
         if self.shifted_by:
             self.odd_ns = self.odd_ns or self.shifted_ns
@@ -244,7 +244,7 @@ class _Pair:
         share = _newest(passed_s, USUAL_S, self.looks)
         self.usual += share * (self.here - self.usual)
         self.share.learn(passed_s)
-        if self.shifted_ns is None and self.ratio is not None:
+        if self.shifted_ns is None and self.ratio is not None and self.ratio.even:
             self.shift.learn(passed_s, unwilling=1)
             self.even.learn(passed_s)
             away = abs(self.ratio.shift - self.shift.usual)
