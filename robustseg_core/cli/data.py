@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,13 +94,8 @@ def extract(
                 task, completed=round(100 * share), description=f"{samples} samples"
             ),
         )
-    answer(done)
-    for row in done["recordings"]:
-        for notice in row["notices"]:
-            err.notice(f"{row['name']}: {notice}")
     parts = f"{done['labelled']} labelled, {done['complete']} with all sensors"
-    err.say(f"{done['samples']} samples ({parts}), {done['bytes'] / 1e6:.1f} MB")
-    err.say(f"  {out}")
+    _tell(done, f"{done['samples']} samples ({parts}), {done['bytes'] / 1e6:.1f} MB", out)
 
 
 @commands.command()
@@ -158,13 +154,8 @@ def label(
                 task, completed=round(100 * share), description=f"{masks} masks"
             ),
         )
-    answer(done)
-    for row in done["recordings"]:
-        for notice in row["notices"]:
-            err.notice(f"{row['name']}: {notice}")
     share = 100 * done["labelled_share"]
-    err.say(f"{done['samples']} masks, {share:.0f} % of their pixels labelled")
-    err.say(f"  {out}")
+    _tell(done, f"{done['samples']} masks, {share:.0f} % of their pixels labelled", out)
 
 
 @commands.command()
@@ -245,4 +236,14 @@ def embed(
         f"{len(made.ids)} samples of {', '.join(made.modalities)}, {captioned}, "
         f"{len(made.classes)} class names: {made.width} numbers each"
     )
+    err.say(f"  {out}")
+
+
+def _tell(done: Mapping[str, Any], sum_up: str, out: Path) -> None:
+    """What was made of all recordings, after what there is to be said of each."""
+    answer(done)
+    for row in done["recordings"]:
+        for notice in row["notices"]:
+            err.notice(f"{row['name']}: {notice}")
+    err.say(sum_up)
     err.say(f"  {out}")
