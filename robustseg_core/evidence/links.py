@@ -66,10 +66,11 @@ class Ratio(NamedTuple):
     """... B's ranges over A's, where most points agree, and ..."""
     scaled: float
     """... the share that agrees with that factor."""
-    shift: float
+    shift: float = 0.0
     """Middle of the logarithms of B's ranges over A's, where the view is even, and ..."""
-    even: float
+    even: float = 0.0
     """... the share that is as far off, in metres or as a factor: else, they see different places.
+    0: too little of the view is even.
     """
 
 
@@ -240,7 +241,7 @@ def _ratio(
     known = lowest <= highest
     total = int(known.sum())
     if total < _FEWEST_POINTS:
-        return Ratio(0.0, 1.0, 0.0, 0.0, 0.0)
+        return Ratio(0.0, 1.0, 0.0)
     lowest, highest, values = lowest[known], highest[known], values[known]
     shifted = values - _LOG_SCALES[:, None]
     shares = ((shifted >= lowest) & (shifted <= highest)).mean(axis=1)
@@ -248,7 +249,7 @@ def _ratio(
     best = np.flatnonzero(shares >= shares.max() - 0.01)
     middle = int(best[len(best) // 2])
     plain = float(((values >= lowest) & (values <= highest)).mean())
-    return Ratio(plain, float(np.exp(_LOG_SCALES[middle])), float(shares[middle]), 0.0, 0.0)
+    return Ratio(plain, float(np.exp(_LOG_SCALES[middle])), float(shares[middle]))
 
 
 def _shift(dense: NDArray[np.float32], sparse: NDArray[np.float32]) -> dict[str, float]:
