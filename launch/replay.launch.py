@@ -21,7 +21,7 @@ from launch_ros.actions import Node
 
 from robustseg_core.errors import did_you_mean
 from robustseg_core.recording.survey import robot_file
-from robustseg_ros.launching import must_end_well
+from robustseg_ros.launching import PATIENCE_S, must_end_well
 
 HERE = Path(__file__).resolve().parent
 VIEWS = HERE.parent / "config" / "view"
@@ -41,8 +41,6 @@ ARGUMENTS = {
     "frame": ("", "RViz's fixed frame. Empty: as config/view/robustseg.rviz says."),
     "stay": ("false", "true: the node outlives the recording."),
 }
-PATIENCE_S = "120"
-"""As in robustseg.launch.py."""
 BRIDGE = {"package": "foxglove_bridge", "executable": "foxglove_bridge", "output": "screen"}
 RVIZ = {"package": "rviz2", "executable": "rviz2", "output": "log"}
 PLAYER = {"package": "robustseg", "executable": "play_node", "output": "screen"}

@@ -18,7 +18,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from robustseg_core.robot.transports import ROOMY, VARIABLE
-from robustseg_ros.launching import must_end_well
+from robustseg_ros.launching import PATIENCE_S, must_end_well
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "config" / "robot.yaml"
 
@@ -32,8 +32,6 @@ ARGUMENTS = {
     "bag": ("", "A recording to play beside the node, for trying things out."),
     "required": ("", "true: all that was launched ends with the node. Empty: with a bag, it does."),
 }
-PATIENCE_S = "120"
-"""The player's: on a busy or small computer it takes a minute to load a network."""
 
 
 def segment_node(context: LaunchContext) -> list[Node]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from robustseg_core.errors import RobustsegError
 
+PATIENCE_S = "120"
+"""The player's: on a busy or small computer it takes a minute to load a network."""
+
 
 def must_end_well(name: str, code: int, *, stopping: bool) -> None:
     """A launch otherwise exits with 0 whatever becomes of what it has started.
