@@ -55,6 +55,11 @@ class AugmentConfig(Strict):
         ("rgb", "nir", "aolp", "dolp"),
         description="Modalities that are interpolated; of all others the nearest pixel is taken.",
     )
+    sparse: tuple[str, ...] = Field(
+        (),
+        description="Modalities of few readings, which a scene that shrinks keeps, as `extract` at "
+        "the smaller size does; of all others the nearest pixel is taken.",
+    )
     jitter: float = Field(0.2, ge=0, le=1, description="Probability of other light (rgb only):")
     jitter_range: tuple[float, float] = Field(
         (0.5, 1.5), description="factors of brightness, contrast and saturation, drawn evenly."
@@ -107,6 +112,22 @@ class Geometry:
         rows = (2 * np.arange(top, bottom) + 1) * self.source[0] // (2 * self.scaled[0])
         columns = (2 * np.arange(left, right) + 1) * self.source[1] // (2 * self.scaled[1])
         return self._place(array.take(rows, axis=-2).take(columns, axis=-1), fill)
+
+    def keep(self, array: NDArray[np.float32], fill: Any) -> NDArray[np.float32]:
+        """(C, H, W) of the crop: where the scene shrinks, one of the readings (not 0 in each
+        channel) that fall into a pixel, and `fill` where none does; else as `pick`."""
+        if self.scaled[0] >= self.source[0]:
+            return self.pick(array, fill)
+        rows, columns = np.nonzero(array.any(0))
+        (top, bottom), (left, right) = self._part(0), self._part(1)
+        down = (2 * rows + 1) * self.scaled[0] // (2 * self.source[0]) - top
+        across = (2 * columns + 1) * self.scaled[1] // (2 * self.source[1]) - left
+        part = np.empty((len(array), bottom - top, right - left), array.dtype)
+        part[...] = fill
+        height, width = part.shape[1:]
+        inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+        part[:, down[inside], across[inside]] = array[:, rows[inside], columns[inside]]
+        return self._place(part, fill)
 
     def blend(self, array: NDArray[np.float32], fill: Any) -> NDArray[np.float32]:
         """(C, H, W) of the crop: bilinear where it grows, averaged where it shrinks (as `encode`
@@ -216,8 +237,8 @@ def augment(
             image = _photometric(image, rng, config, light)
             mean, std = _columns(light)
             fill = -mean / std
-        how = geometry.blend if name in config.smooth else geometry.pick
-        images[name] = how(image, fill)
+        how = geometry.keep if name in config.sparse else geometry.pick
+        images[name] = (geometry.blend if name in config.smooth else how)(image, fill)
     label = None if sample.label is None else geometry.pick(sample.label, IGNORE)
     return replace(sample, images=images, label=label)
 

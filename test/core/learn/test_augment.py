@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -188,6 +190,44 @@ def test_nearest_pixels_are_those_whose_centers_are_nearest() -> None:
         [4, 4, 5, 5, 6, 6, 7, 7],
         [12, 12, 13, 13, 14, 14, 15, 15],
     ]
+
+
+@given(
+    st.tuples(st.integers(8, 40), st.integers(8, 40)),
+    st.tuples(st.integers(4, 48), st.integers(4, 48)),
+    st.floats(0.2, 1.5),
+    st.integers(0, 1000),
+)
+def test_a_scene_that_shrinks_keeps_the_readings_of_a_sparse_sensor(
+    size: tuple[int, int], crop: tuple[int, int], scale: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    where = mapped(*size).images["lidar"] * (rng.random(size) < 0.1)
+    before = Sample("few", {"lidar": where, "event": where.copy()}, None)
+    config = AugmentConfig(crop=crop, scale=(scale, scale), flip=0, sparse=("lidar",))
+
+    after = augment(before, np.random.default_rng(seed), config)
+
+    kept, picked = (after.images[name] for name in ("lidar", "event"))
+    geometry = draw(size, np.random.default_rng(seed), config)
+    expected = np.zeros(crop, bool)
+    rows, columns = np.nonzero(where[0])
+    factors = [Fraction(scaled, n) for scaled, n in zip(geometry.scaled, size, strict=True)]
+    down = geometry.scaled[0] < size[0]
+    for row, column in zip(rows, columns, strict=True):  # by hand: the pixel that a center is in
+        at = [int((n + Fraction(1, 2)) * f) for n, f in zip((row, column), factors, strict=True)]
+        inside = [n - corner for n, corner in zip(at, geometry.corner, strict=True)]
+        if all(0 <= n < c for n, c in zip(inside, crop, strict=True)):
+            expected[tuple(inside)] = True
+            if down:
+                assert kept[0][tuple(inside)] > 0
+    if down:
+        assert np.array_equal(kept[0] > 0, expected)
+        lines, places = kept[0][expected].astype(int) - 1, kept[1][expected].astype(int) - 1
+        assert where[0][lines, places].all()  # whole readings of this scene, never mixtures
+        assert (kept[0] > 0).sum() >= (picked[0] > 0).sum()
+    else:
+        assert np.array_equal(kept, picked)
 
 
 def test_sizes_that_differ_are_refused() -> None:
