@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from robustseg_core import config
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
@@ -100,7 +100,7 @@ def label_bags(
     if isinstance(checkpoint, Path):
         if not checkpoint.is_file():
             raise RobustsegError(
-                f"{checkpoint} does not exist; give a checkpoint of `robustseg train`"
+                f"{checkpoint} {what_is(checkpoint)}; give a checkpoint of `robustseg train`"
             )
         inputs.append(checkpoint)
         words = (*words, f"weights={config.scalar(str(checkpoint))}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from robustseg_core import config
 from robustseg_core.engines.weights import UNTRAINED, weights_file
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 from robustseg_core.faults import FaultSpec
 from robustseg_core.jobs import Workers, each
 from robustseg_core.models import checkpoint
@@ -177,7 +177,7 @@ def _digest(weights: str) -> str:
         return UNTRAINED
     file = weights_file(weights) if weights else checkpoint.SHIPPED
     if not file.is_file():
-        raise RobustsegError(f"{file} does not exist; give a checkpoint of `robustseg train`")
+        raise RobustsegError(f"{file} {what_is(file)}; give a checkpoint of `robustseg train`")
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robustseg_core import config
 from robustseg_core.engines.eager import pick_device
-from robustseg_core.errors import RobustsegError, not_installed
+from robustseg_core.errors import RobustsegError, not_installed, what_is
 from robustseg_core.extraction.teachers._pixels import IMAGENET, PixelTeacher, camera_spec
 from robustseg_core.types import network_size
 
@@ -53,7 +53,7 @@ class OnnxTeacher(PixelTeacher):
         classes: Path | None = None,
     ) -> None:
         if not path.is_file():
-            raise RobustsegError(f"{path} does not exist; give an ONNX file")
+            raise RobustsegError(f"{path} {what_is(path)}; give an ONNX file")
         self._session = _session(path, device)
         told = dict(self._session.get_modelmeta().custom_metadata_map)
         self._channels_last, open_size, self._dtype = _picture(self._session, path)
