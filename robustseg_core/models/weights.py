@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -490,7 +491,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         if zipfile.is_zipfile(path):
             check_zip(path)
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what PyTorch thinks of a pickle is no user's matter
+            warnings.simplefilter("ignore")
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except RobustsegError:
         raise
     except pickle.UnpicklingError:  # its own text advises to run the file's code
