@@ -87,7 +87,7 @@ def bench(
     threads: Annotated[
         int, typer.Option(min=0, max=1024, help="Of each; 0: all cores but one.")
     ] = 0,
-    rounds: Annotated[int, typer.Option(min=1, help="Times that each is asked.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Times that each is asked.")] = 15,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/bench"),
 ) -> None:
     """Compare the engines on this machine, side by side, and recommend one.

@@ -115,7 +115,8 @@ def robustness(
         typer.Option(metavar="BAG", help="Healthy, watched for false alarms only (repeatable)."),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0, help="Simulated minutes more that are watched only.")
+        float,
+        typer.Option(min=0, max=10_000, help="Simulated minutes more that are watched only."),
     ] = 0.0,
     overrides: Overrides = None,
 ) -> None:

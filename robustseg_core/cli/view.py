@@ -32,7 +32,7 @@ def view(
         typer.Option(help="Folder for pictures instead of a window; without a display: out/view."),
     ] = None,
     every: Annotated[
-        float, typer.Option(min=0, help="Seconds from cloud to cloud; 0: of every mask.")
+        float, typer.Option(min=0, max=3600, help="Seconds from cloud to cloud; 0: of every mask.")
     ] = 0.5,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint, as `run` takes it.")] = None,
     params: Params = None,

@@ -115,6 +115,24 @@ def test_the_help_names_exactly_the_words_that_are_taken(group):
     assert named == {option: set(words) for option, words in CHOICES.items()}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["view", "none.mcap", "--every"],
+        ["robustness", "--sim", "--minutes"],
+        ["sim", "drive.mcap", "--seconds"],
+        ["doctor", "none.mcap", "--seconds"],
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("value", ["inf", "1e308", "nan", "-1"])
+def test_no_number_of_seconds_is_endless(command, tmp_path, monkeypatch, words, value):
+    monkeypatch.chdir(tmp_path)
+    code, _, said = command(*words, value)
+    assert code == 2 and "defect" not in said and not list(tmp_path.iterdir())
+    assert words[-1] in said or "seconds is" in said, said
+
+
 @pytest.mark.parametrize("words", [["-h"], ["run", "-h"], ["--help"]], ids=" ".join)
 def test_the_short_word_is_the_long_one(command, words):
     long = [word.replace("-h", "--help") if word == "-h" else word for word in words]
