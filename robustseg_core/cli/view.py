@@ -9,6 +9,7 @@ import typer
 
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.options import (
+    MOST_SEEDS,
     Bags,
     Faults,
     Kills,
@@ -38,7 +39,7 @@ def view(
     params: Params = None,
     kill: Kills = None,
     fault: Faults = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of the faults.")] = 0,
     device: RobotDevice = None,
     overrides: Overrides = None,
 ) -> None:
