@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +20,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.recording.run import no_mask, run_bags
 from robustseg_core.recording.scene import expect_distinct, fingerprint, scene_of
 from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.digest import sha256
 from robustseg_core.storage.output_folder import check_apart, replacing
 from robustseg_core.version import __version__
 
@@ -178,7 +178,7 @@ def _digest(weights: str) -> str:
     file = weights_file(weights) if weights else checkpoint.SHIPPED
     if not file.is_file():
         raise RobustsegError(f"{file} {what_is(file)}; give a checkpoint of `robustseg train`")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return sha256(file).hexdigest()
 
 
 def _expect_ours(table: Path) -> None:
