@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 EXTRAS: Mapping[str, str] = {
     "rclpy": "ros",
@@ -48,6 +52,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"have {names}"
+
+
+def what_is(path: Path) -> str:
+    """What stands where a file was expected, to go on a sentence that begins with the path."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # a name with a zero byte is none
+        if getattr(error, "errno", None) == errno.ELOOP:
+            return "is a link that leads back to itself"
+        return "is a link to nothing" if os.path.islink(path) else "does not exist"
+    if stat.S_ISDIR(mode):
+        return "is a folder"
+    if stat.S_ISFIFO(mode):
+        return "is a pipe, which can be read only once"
+    return "is a file" if stat.S_ISREG(mode) else "is a device or a socket, and no file"
 
 
 def not_installed(module: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from robustseg_core.bag.medium import medium_of
 from robustseg_core.config import parse_yaml
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 from robustseg_core.storage.budget import Budget, Meter, OverBudget, read_text
 
 if sys.version_info >= (3, 14):
@@ -46,7 +46,7 @@ def find_files(path: Path, notices: list[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise RobustsegError(
-            f"{path} does not exist; give a bag folder, an .mcap, .db3 or .bag file, a video, a "
+            f"{path} {what_is(path)}; give a bag folder, an .mcap, .db3 or .bag file, a video, a "
             "picture or a folder of pictures"
         )
     listed = _listed(path, notices)

@@ -27,10 +27,13 @@ from rosbags.interfaces import (
 
 from robustseg_core.bag.medium import PICTURE_SUFFIXES, VIDEO, files_named, format_of, medium_of
 from robustseg_core.bag.typestore import typestore
+from robustseg_core.codecs.fields import most_pixels
 from robustseg_core.codecs.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
+from robustseg_core.codecs.picture import check_claim
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.budget import budget
 from robustseg_core.text import visible
-from robustseg_core.types import LONGEST_SIDE, MS, SECOND
+from robustseg_core.types import LONGEST_SIDE, MS, SECOND, Rejection
 
 EPOCH_NS = 1_000_000_000 * SECOND
 """When a recording begins that does not say it; always the same, so that results repeat."""
@@ -159,6 +162,7 @@ class _Pictures:
         """Each picture; a damaged one is passed on as it is, to be rejected and counted."""
         for time_ns, file in zip(self._times, self._files, strict=True):
             try:
+                budget().check(file.stat().st_size, f"{file} has")
                 data = file.read_bytes()
             except OSError as error:
                 raise RobustsegError(
@@ -313,6 +317,13 @@ def _as_message(data: bytes) -> tuple[tuple[int, int] | None, str, bytes]:
         return None, form or "unknown", data
     if form and not turned:
         return (height, width), form, data
+    try:  # nobody else looks before it is unpacked
+        if form:
+            check_claim(np.frombuffer(data, np.uint8), form)
+        elif width * height > (limit := most_pixels(len(data))):
+            return None, f"{width}x{height} pixels, of which {limit} are allowed", data
+    except Rejection:  # its decoder says it in its own words
+        return None, form, data
     try:
         upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:

@@ -173,6 +173,11 @@ class Result:
     """What is of another version now than then."""
 
     @property
+    def compared(self) -> int:
+        """Of how much it was looked at whether it is equal."""
+        return self.decisions + self.states
+
+    @property
     def first(self) -> Difference | None:
         """The first; those after it may follow from it."""
         return self.differences[0] if self.differences else None

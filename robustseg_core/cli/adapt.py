@@ -9,7 +9,15 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core.cli.options import ALL_CORES, Bags, Jobs, NetworkDevice, Params, RayAddress
+from robustseg_core.cli.options import (
+    ALL_CORES,
+    MOST,
+    Bags,
+    Jobs,
+    NetworkDevice,
+    Params,
+    RayAddress,
+)
 from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 
 commands = typer.Typer()
@@ -48,10 +56,11 @@ def adapt(
         ),
     ] = "",
     frames: Annotated[
-        int, typer.Option(min=1, help="About as many are labelled, spread over all drives.")
+        int,
+        typer.Option(min=1, max=MOST, help="About as many are labelled, spread over all drives."),
     ] = 600,
     steps: Annotated[
-        int, typer.Option(min=0, help="Of the training; 0: as the recipe `adapt` says.")
+        int, typer.Option(min=0, max=MOST, help="Of the training; 0: as the recipe `adapt` says.")
     ] = 0,
     params: Params = None,
     device: NetworkDevice = "auto",

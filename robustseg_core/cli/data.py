@@ -11,6 +11,7 @@ import typer
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.options import (
     ALL_CORES,
+    MOST,
     Bags,
     DataKind,
     DataOptions,
@@ -39,7 +40,7 @@ def extract(
             "PNGs named by stamp)."
         ),
     ] = "auto",
-    every: Annotated[int, typer.Option(min=1, help="Keep every n-th set.")] = 1,
+    every: Annotated[int, typer.Option(min=1, max=MOST, help="Keep every n-th set.")] = 1,
     modality: Annotated[
         list[str] | None, typer.Option(help="Sensors to keep (repeatable); default: all.")
     ] = None,
@@ -114,7 +115,7 @@ def label(
     confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Pixels that are less sure stay unlabelled.")
     ] = 0.7,
-    every: Annotated[int, typer.Option(min=1, help="Label every n-th set.")] = 1,
+    every: Annotated[int, typer.Option(min=1, max=MOST, help="Label every n-th set.")] = 1,
     classes: Annotated[
         Path | None, typer.Option(help="YAML list of names, of an .onnx file that tells none.")
     ] = None,
@@ -188,7 +189,7 @@ def embed(
     captions: Annotated[
         Path | None, typer.Option(metavar="FILE", help='JSON: {"SAMPLE": "what it shows"}.')
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Samples at once.")] = 32,
     device: NetworkDevice = "auto",
     options: DataOptions = None,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from robustseg_core.cli.options import Overrides, Params
+from robustseg_core.cli.options import MOST, Overrides, Params
 from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.text import visible
 
@@ -32,8 +32,10 @@ def export(
             metavar="BAG", help="What its labels are compared on; default: random numbers."
         ),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Sets of the drive that are compared.")] = 50,
-    every: Annotated[int, typer.Option(min=1, help="Compare every n-th set.")] = 3,
+    frames: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Sets of the drive that are compared.")
+    ] = 50,
+    every: Annotated[int, typer.Option(min=1, max=MOST, help="Compare every n-th set.")] = 3,
     params: Params = None,
     overrides: Overrides = None,
 ) -> None:
@@ -87,7 +89,7 @@ def bench(
     threads: Annotated[
         int, typer.Option(min=0, max=1024, help="Of each; 0: all cores but one.")
     ] = 0,
-    rounds: Annotated[int, typer.Option(min=1, help="Times that each is asked.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Times that each is asked.")] = 15,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/bench"),
 ) -> None:
     """Compare the engines on this machine, side by side, and recommend one.

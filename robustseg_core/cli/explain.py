@@ -13,7 +13,7 @@ from robustseg_core.cli.terminal import answer, err
 
 commands = typer.Typer()
 DIFFERS = 1
-"""Exit code where a decision was not made again as it had been."""
+"""Exit code where a decision was not made again as it had been, or none could be."""
 
 
 @commands.command()
@@ -36,6 +36,8 @@ def explain(
     for notice in account["notices"]:
         err.notice(notice)
     head, style = ("equal:", "green") if account["reproduced"] else ("differs:", "red")
+    if not account["decisions"] + account["states"]:
+        head = "nothing:"
     err.say(account["conclusion"], head=head, style=style)
     for name in ("report.html", "explain.json"):
         err.say(f"  {out / name}")

@@ -14,6 +14,9 @@ from rich.table import Table
 from robustseg_core.cli.early import expect_weights
 from robustseg_core.cli.options import (
     ALL_CORES,
+    MOST,
+    MOST_JOBS,
+    MOST_SEEDS,
     DataKind,
     DataOptions,
     NetworkDevice,
@@ -147,9 +150,9 @@ def calibrate(
             metavar="WIDTHxHEIGHT", help="Of the samples; default: as with `robustseg eval`."
         ),
     ] = "",
-    samples: Annotated[int, typer.Option(min=0, help="Evenly spread; 0: all.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of pixels and faults.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, max=MOST, help="Evenly spread; 0: all.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Samples at once.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of pixels and faults.")] = 0,
     device: NetworkDevice = "auto",
     options: DataOptions = None,
 ) -> None:
@@ -276,13 +279,14 @@ def evaluate(
             "out of the mean.",
         ),
     ] = "zero",
-    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of RMM and NM.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Samples at once.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of RMM and NM.")] = 0,
     device: NetworkDevice = "auto",
     jobs: Annotated[
         int | None,
         typer.Option(
             min=1,
+            max=MOST_JOBS,
             help="Recordings that are evaluated at once, each a task of its own; what is done is "
             "kept in OUT, and not done again. The figures are the same.",
         ),

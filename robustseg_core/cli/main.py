@@ -16,6 +16,8 @@ from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import (
     ALL_CORES,
     BAG_HELP,
+    MOST_JOBS,
+    MOST_SEEDS,
     Bags,
     Faults,
     Kills,
@@ -89,12 +91,13 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/run"),
     kill: Kills = None,
     fault: Faults = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of the faults.")] = 0,
     device: RobotDevice = None,
     jobs: Annotated[
         int | None,
         typer.Option(
             min=1,
+            max=MOST_JOBS,
             help="A run of its own for each recording, in OUT/NAME, so many at once; a table of "
             "all at the end. Without it (or --ray), recordings are played in a row.",
         ),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core.cli.options import ALL_CORES, RayAddress
+from robustseg_core.cli.options import ALL_CORES, MOST, MOST_JOBS, MOST_SEEDS, RayAddress
 from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
 from robustseg_core.errors import RobustsegError
 
@@ -24,7 +24,9 @@ def sim(
         Path, typer.Argument(metavar="DRIVE.mcap", help="The drive; with --split: a folder.")
     ],
     seconds: Annotated[float, typer.Option(help="How long the drive is.")] = 20.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the street and everything in it.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEEDS, help="Of the street and everything in it.")
+    ] = 0,
     condition: Annotated[
         str,
         typer.Option(metavar="clear|cloud|fog|rain|night", help="Weather; several with commas."),
@@ -36,7 +38,10 @@ def sim(
         str, typer.Option(metavar="tiny|default|hd", help="Size and detail.")
     ] = "default",
     views: Annotated[
-        int, typer.Option(min=0, help="Moments recorded, spread over the drive; 0: all of it.")
+        int,
+        typer.Option(
+            min=0, max=MOST, help="Moments recorded, spread over the drive; 0: all of it."
+        ),
     ] = 0,
     rig: Annotated[
         str,
@@ -52,7 +57,7 @@ def sim(
         typer.Option(help="Make a whole set: config/sim/train.yaml and the like (repeatable)."),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Processes for a set; default: one per core.")
+        int, typer.Option(min=1, max=MOST_JOBS, help="Processes for a set; default: one per core.")
     ] = ALL_CORES,
     ray: RayAddress = "",
 ) -> None:
@@ -122,7 +127,7 @@ def inject(
             "`robustseg list` names all.",
         ),
     ],
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of everything random.")] = 0,
 ) -> None:
     """Copy a recording with faults in it; everything else stays as it is, byte for byte.
 

@@ -94,13 +94,16 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter (repeatable)."),
 ]
+MOST, MOST_SEEDS, MOST_JOBS = 1_000_000_000, 2**32 - 1, 1024
+"""Of anything, of seeds, of processes: no number of a command line is without end. NumPy and
+PyTorch both take seeds of 32 bits."""
 Strict = Annotated[
     bool, typer.Option("--strict", help="End with exit code 3 if there is any notice.")
 ]
 DataKind = Annotated[
     str, typer.Option(help="A data set (shards, deliver, ...), as `robustseg list` names them.")
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
+Jobs = Annotated[int, typer.Option(min=1, max=MOST_JOBS, help="Processes.")]
 RayAddress = Annotated[
     str,
     typer.Option(

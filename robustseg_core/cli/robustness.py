@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
-from robustseg_core.cli.options import ALL_CORES, Jobs, Overrides, Params, RayAddress
+from robustseg_core.cli.options import ALL_CORES, MOST_SEEDS, Jobs, Overrides, Params, RayAddress
 from robustseg_core.cli.terminal import answer, err, literal, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
@@ -97,7 +97,7 @@ def robustness(
             help="With --node: where its masks come from, and where it wants what is played.",
         ),
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of the faults.")] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do again what an earlier run has done.")
     ] = False,
@@ -115,7 +115,8 @@ def robustness(
         typer.Option(metavar="BAG", help="Healthy, watched for false alarms only (repeatable)."),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0, help="Simulated minutes more that are watched only.")
+        float,
+        typer.Option(min=0, max=10_000, help="Simulated minutes more that are watched only."),
     ] = 0.0,
     overrides: Overrides = None,
 ) -> None:

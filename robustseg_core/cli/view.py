@@ -9,6 +9,7 @@ import typer
 
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.options import (
+    MOST_SEEDS,
     Bags,
     Faults,
     Kills,
@@ -32,13 +33,13 @@ def view(
         typer.Option(help="Folder for pictures instead of a window; without a display: out/view."),
     ] = None,
     every: Annotated[
-        float, typer.Option(min=0, help="Seconds from cloud to cloud; 0: of every mask.")
+        float, typer.Option(min=0, max=3600, help="Seconds from cloud to cloud; 0: of every mask.")
     ] = 0.5,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint, as `run` takes it.")] = None,
     params: Params = None,
     kill: Kills = None,
     fault: Faults = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of the faults.")] = 0,
     device: RobotDevice = None,
     overrides: Overrides = None,
 ) -> None:

@@ -18,6 +18,7 @@ from robustseg_core.codecs.picture_file import resize as resized
 from robustseg_core.datasets._collection import Collection, Entry, must_be
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models.classes import MCUBES
+from robustseg_core.storage.budget import read_text
 from robustseg_core.types import IGNORE
 
 _LEFT = 192
@@ -78,7 +79,7 @@ class Mcubes(Collection):
         """The names of the split's list, in its order."""
         path = self.root / self._list()
         try:
-            lines = path.read_text().splitlines()
+            lines = read_text(path).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise RobustsegError(f"cannot read {path}: {error}; unpack it again") from None
         for name in dict.fromkeys(line.split()[0] for line in lines if line.strip()):

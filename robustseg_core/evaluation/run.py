@@ -29,6 +29,7 @@ from robustseg_core.evaluation.shared import forward_of
 from robustseg_core.metrics import ABSENT, PositionPrior
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
+from robustseg_core.storage.digest import sha256
 
 
 def evaluate(
@@ -142,7 +143,7 @@ class Entry:
             path = Path(model)
             model = checkpoint.load(path, classes=dataset.classes.names)
             self.name = path.name
-            self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            self.digest = sha256(path).hexdigest()
         spec = model.spec
         checkpoint.expect_classes(spec, dataset.classes.names)
         self.shared = shared_modalities(spec, dataset, allow_missing=how.allow_missing)

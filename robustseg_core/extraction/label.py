@@ -5,7 +5,6 @@ A checkpoint of ours looks at all its sensors; any other teacher at the camera a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from robustseg_core import config
 from robustseg_core.bag import Bag, Recorded
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 from robustseg_core.extraction import recording
 from robustseg_core.extraction.label_source import ACCOUNT
 from robustseg_core.extraction.once import once
@@ -31,6 +30,7 @@ from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.recording.scene import fingerprint, scene_of
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.shards.levels import label_png
+from robustseg_core.storage.digest import sha256
 from robustseg_core.storage.output_folder import check_apart
 from robustseg_core.types import IGNORE, LabelMap
 from robustseg_core.version import __version__
@@ -100,11 +100,11 @@ def label_bags(
     if isinstance(checkpoint, Path):
         if not checkpoint.is_file():
             raise RobustsegError(
-                f"{checkpoint} does not exist; give a checkpoint of `robustseg train`"
+                f"{checkpoint} {what_is(checkpoint)}; give a checkpoint of `robustseg train`"
             )
         inputs.append(checkpoint)
         words = (*words, f"weights={config.scalar(str(checkpoint))}")
-        means["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        means["checkpoint"] = sha256(checkpoint).hexdigest()
     else:
         teacher = checkpoint.teacher() if isinstance(checkpoint, TeacherSource) else checkpoint
         means |= {"teacher": teacher.digest, "classes": list(teacher.spec.classes)}

@@ -21,6 +21,7 @@ from robustseg_core.recording.labels import TOLERANCE_NS, Truth, open_truth
 from robustseg_core.recording.scene import fingerprint as recording_id
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.shards.levels import read_label_png
+from robustseg_core.storage.budget import budget
 from robustseg_core.types import IGNORE, MS
 
 ACCOUNT = "labels.json"
@@ -159,6 +160,7 @@ class Pictures:
 
 def _read(file: Path) -> NDArray[np.uint8]:
     try:
+        budget().check(file.stat().st_size, "it has")
         return read_label_png(file.read_bytes())
     except (OSError, RobustsegError) as error:
         raise RobustsegError(f"{file}: {error}; write it again") from None

@@ -11,7 +11,6 @@ is held out, and there, before and after, it is told what each lost sensor costs
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -44,6 +43,7 @@ from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.shards.archive import read_index
 from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.digest import sha256
 from robustseg_core.storage.output_folder import claimed, replacing
 from robustseg_core.types import ModelSpec
 from robustseg_core.version import __version__
@@ -382,8 +382,8 @@ def _reported(
     apart = held_out.data
     identity = {
         "version": __version__,
-        "student": hashlib.sha256(best.read_bytes()).hexdigest(),
-        "before": hashlib.sha256(plan.student.read_bytes()).hexdigest(),
+        "student": sha256(best).hexdigest(),
+        "before": sha256(plan.student).hexdigest(),
         "teacher": plan.teacher.digest,
         "held_out": apart.fingerprint(),
     }

@@ -6,7 +6,6 @@ they were trained on; how the papers read that data set stands here, in one tabl
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from robustseg_core.datasets._collection import Collection
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.models import checkpoint, hub, layouts, weights
 from robustseg_core.models.weights import ImportReport, PublicWeights
+from robustseg_core.storage.digest import sha256
 from robustseg_core.text import visible
 from robustseg_core.types import DataSpec, ModelSpec
 
@@ -231,4 +231,4 @@ def _modalities(
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path).hexdigest()

@@ -6,7 +6,6 @@ differ between one start and the next.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from robustseg_core.datasets import Dataset
 from robustseg_core.errors import RobustsegError
 from robustseg_core.learn.recipe import Recipe
 from robustseg_core.storage.budget import parse_json
+from robustseg_core.storage.digest import sha256
 
 _FREE = ("data.workers", "data.cache", "validate.batch", "log_every", "save_every")
 """Keys that do not change the result, but for the rounding of `data.cache` to float16."""
@@ -92,7 +92,7 @@ def _digest(path: str) -> str:
     """What tells the content of a file from another's; of none, its name."""
     if not Path(path).is_file():
         return path
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return sha256(Path(path)).hexdigest()
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

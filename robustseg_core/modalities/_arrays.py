@@ -93,6 +93,7 @@ def cloud(name: str, value: Any) -> Cloud:
         raise RobustsegError(f"{name} has shape {shape}; {way_out}")
     if shape[0] in (3, 4) and shape[1] > _MOST_COLUMNS:
         raise RobustsegError(f"{name} has shape {shape}, a point a column; give {name}.T")
+    _check_many(name, shape[0], "points")
     with np.errstate(all="ignore"):  # what is beyond float32 becomes inf, and is dropped
         columns = np.ascontiguousarray(array[:, :3].T, np.float32)
         return returns(columns, array[:, 3] if shape[1] > 3 else None, None)
@@ -115,6 +116,7 @@ def events(
     """
     columns = _event_columns(name, value)
     count = len(columns["x"])
+    _check_many(name, count, "events")
     for key, column in columns.items():
         if column.ndim != 1 or len(column) != count:
             raise RobustsegError(
@@ -232,6 +234,12 @@ def _check_pixels(name: str, shape: tuple[int, ...]) -> None:
         raise RobustsegError(
             f"{name} has shape {shape}; expected at least one pixel, and at most {MAX_PIXELS}"
         )
+
+
+def _check_many(name: str, count: int, what: str) -> None:
+    """A view of one number may have any length, and is copied."""
+    if count > MAX_PIXELS:
+        raise RobustsegError(f"{name} has {count} {what}; give at most {MAX_PIXELS} at a time")
 
 
 def _check_whole(name: str, column: NDArray[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 
 
 def expect_checkpoint(path: Path) -> None:
@@ -14,7 +14,6 @@ def expect_checkpoint(path: Path) -> None:
         RobustsegError: it is a folder, or is not there.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
         raise RobustsegError(
-            f"{path} {what}; give a checkpoint (.safetensors) of `robustseg train`"
+            f"{path} {what_is(path)}; give a checkpoint (.safetensors) of `robustseg train`"
         )

@@ -7,9 +7,9 @@ changed only when everything fits.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from robustseg_core.models.head import AllMLPHead, FoldedHead
 from robustseg_core.models.mit import BACKBONES, MiT
 from robustseg_core.models.network import Network
 from robustseg_core.storage.budget import check_zip
+from robustseg_core.storage.digest import sha256
 from robustseg_core.text import visible
 from robustseg_core.types import CHANNELS
 
@@ -162,7 +163,7 @@ class Beginning:
 
 def beginning(path: Path, took: str, *, name: str = "") -> Beginning:
     """What was taken of the file at `path`, which people know as `name`."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    digest = sha256(path).hexdigest()[:16]
     return Beginning(visible(name or path.name), digest, took)
 
 
@@ -490,7 +491,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         if zipfile.is_zipfile(path):
             check_zip(path)
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what PyTorch thinks of a pickle is no user's matter
+            warnings.simplefilter("ignore")
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except RobustsegError:
         raise
     except pickle.UnpicklingError:  # its own text advises to run the file's code

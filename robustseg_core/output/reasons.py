@@ -97,16 +97,27 @@ class PauseLog:
         self._kept: dict[int, tuple[int, Reasons]] = {}
         """Masks before the pause -> (sensors alive, findings)."""
 
-    def add(self, masks: int, healths: Mapping[str, Health], *, newest: bool = False) -> None:
+    def add(
+        self,
+        masks: int,
+        healths: Mapping[str, Health],
+        *,
+        bursts: Mapping[str, Finding] | None = None,
+        newest: bool = False,
+    ) -> None:
         """The opinion of all streams, while so many masks have come.
 
         The one with the fewest sensors alive is kept, the first of several such, or the newest.
+        Of those that are believed, and come in `bursts`, the time between two of these is no fault.
         """
         usable = (h.state.usable or h.state is State.RECOVERING for h in healths.values())
         alive = sum(usable)
         known = self._kept.get(masks)
         if known is None or alive < known[0] or (newest and alive == known[0]):
-            found = {name: health.findings or (UNFIT,) for name, health in healths.items()}
+            found = {
+                name: health.findings or ((bursts or {}).get(name, UNFIT),)
+                for name, health in healths.items()
+            }
             self._kept[masks] = alive, found
 
     def why(self, times_s: Sequence[float]) -> dict[float, Reasons]:

@@ -156,7 +156,7 @@ def _account(path: Path, story: Story, result: Result) -> dict[str, Any]:
     first = result.first
     return {
         "file": visible(path.name),
-        "reproduced": first is None,
+        "reproduced": result.compared > 0 and first is None,
         "decisions": result.decisions,
         "states": result.states,
         "differences": len(result.differences),
@@ -171,6 +171,8 @@ def _account(path: Path, story: Story, result: Result) -> dict[str, Any]:
 
 def conclusion(result: Result) -> str:
     """One sentence: whether it was reproduced."""
+    if not result.compared:
+        return "nothing could be made again, for the file holds no decision; how it was is lost"
     counted = f"{result.decisions} decisions and {result.states} looks at the sensors' states"
     if (first := result.first) is None:
         return f"{counted} were made again: all are equal, to the bit"
@@ -390,7 +392,8 @@ def timeline(story: Story, faults: Sequence[Mapping[str, Any]]) -> bytes:
     below.set_ylim(-0.05, 1.05)
     below.set_ylabel("quality", fontsize=8)
     below.set_xlabel("seconds since the fault was found", fontsize=8)
-    below.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    if names:  # nothing was written down of a file that ends early
+        below.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     return page.figure_png(figure)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -14,13 +13,14 @@ from typing import Any
 
 from robustseg_core import config
 from robustseg_core.engines.weights import UNTRAINED, weights_file
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 from robustseg_core.faults import FaultSpec
 from robustseg_core.jobs import Workers, each
 from robustseg_core.models import checkpoint
 from robustseg_core.recording.run import no_mask, run_bags
 from robustseg_core.recording.scene import expect_distinct, fingerprint, scene_of
 from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.digest import sha256
 from robustseg_core.storage.output_folder import check_apart, replacing
 from robustseg_core.version import __version__
 
@@ -177,8 +177,8 @@ def _digest(weights: str) -> str:
         return UNTRAINED
     file = weights_file(weights) if weights else checkpoint.SHIPPED
     if not file.is_file():
-        raise RobustsegError(f"{file} does not exist; give a checkpoint of `robustseg train`")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+        raise RobustsegError(f"{file} {what_is(file)}; give a checkpoint of `robustseg train`")
+    return sha256(file).hexdigest()
 
 
 def _expect_ours(table: Path) -> None:

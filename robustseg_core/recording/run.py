@@ -459,8 +459,9 @@ class _Silence:
     def watch(self, now_ns: int, at_ns: int) -> None:
         """Time passes, on the segmenter's clock and since the start."""
         if at_ns - self._since_ns > SILENCE_S * SECOND:
-            healths = self._segmenter.health(now_ns)
-            self.log.add(len(self.times_s), healths, newest=at_ns >= self._end_ns)
+            healths, bursts = self._segmenter.health(now_ns), self._segmenter.intake.bursts
+            newest = at_ns >= self._end_ns
+            self.log.add(len(self.times_s), healths, bursts=bursts, newest=newest)
 
 
 def _account(

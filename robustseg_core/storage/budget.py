@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from lz4.frame import LZ4FrameDecompressor
 
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 from robustseg_core.storage.limits import LIMIT, RATIO
 
 if sys.version_info >= (3, 14):
@@ -284,6 +284,8 @@ def read_json(path: Path) -> Any:
 
 def _read(path: Path, limit: int) -> bytes:
     parts: list[bytes] = []
+    if path.is_fifo():  # to open one that nobody writes into takes for ever
+        raise RobustsegError(f"{path} {what_is(path)}; give a file")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         while size <= limit and (

@@ -445,6 +445,12 @@ WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
     ("depth batch", {"depth": np.ones((2, 48, 64))}, {}, r"has shape \(2, 48, 64\); expected"),
     ("points with 2", {"lidar": POINTS[:, :2]}, RIG, r"\(9, 2\); expected \(N, 3\) or \(N, 4\)"),
     ("points aside", {"lidar": np.ones((4, 99))}, RIG, r"a point a column; give lidar.T"),
+    (
+        "points without end",
+        {"lidar": np.broadcast_to(np.float32(3), (2**40, 3))},
+        RIG,
+        "lidar has 1099511627776 points; give at most",
+    ),
     ("points of 3 by 2", {"lidar": np.ones((3, 2))}, RIG, r"give lidar.T"),
     ("points, no camera", LIDAR, {}, r"lidar cannot be placed without a camera; give camera=K"),
     (

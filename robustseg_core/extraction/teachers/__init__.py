@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.engines.weights import weights_file
-from robustseg_core.errors import RobustsegError
+from robustseg_core.errors import RobustsegError, what_is
 from robustseg_core.models import hub
 from robustseg_core.models.classes import ClassSet
 from robustseg_core.models.weights import is_ours
@@ -119,7 +119,7 @@ def open_teacher(
         return TransformersTeacher(text, device=device, size=size)
     file = path if len(path.parts) > 1 or text.startswith(".") else weights_file(text)
     if not file.is_file():
-        raise RobustsegError(f"{file} does not exist; give {KINDS}")
+        raise RobustsegError(f"{file} {what_is(file)}; give {KINDS}")
     if not is_ours(file):
         raise RobustsegError(f"{file} is no checkpoint of ours; give {KINDS}")
     if size is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +15,10 @@ from torch import Tensor
 
 from robustseg_core import config
 from robustseg_core.engines.eager import pick_device
-from robustseg_core.errors import RobustsegError, not_installed
+from robustseg_core.errors import RobustsegError, not_installed, what_is
 from robustseg_core.extraction.teachers._pixels import IMAGENET, PixelTeacher, camera_spec
+from robustseg_core.storage.budget import read_text
+from robustseg_core.storage.digest import sha256
 from robustseg_core.types import network_size
 
 USUAL = (512, 512)
@@ -53,7 +54,7 @@ class OnnxTeacher(PixelTeacher):
         classes: Path | None = None,
     ) -> None:
         if not path.is_file():
-            raise RobustsegError(f"{path} does not exist; give an ONNX file")
+            raise RobustsegError(f"{path} {what_is(path)}; give an ONNX file")
         self._session = _session(path, device)
         told = dict(self._session.get_modelmeta().custom_metadata_map)
         self._channels_last, open_size, self._dtype = _picture(self._session, path)
@@ -68,7 +69,7 @@ class OnnxTeacher(PixelTeacher):
         if self._dtype is np.uint8:
             mean, std, notices = (0.0,) * 3, (1.0,) * 3, []
         spec = camera_spec(path.name, names, self._size, (mean, std))
-        total = hashlib.sha256(path.read_bytes())
+        total = sha256(path)
         total.update(repr((self._size, names)).encode())
         self._count = len(names)
         super().__init__(path.name, spec, total.hexdigest(), notices)
@@ -163,7 +164,7 @@ def _names(path: Path, told: Mapping[str, str], classes: Path | None) -> list[st
         )
     source = f"the classes of {path}" if classes is None else str(classes)
     try:
-        found = config.parse_yaml(text if classes is None else classes.read_text("utf-8"))
+        found = config.parse_yaml(text if classes is None else read_text(classes))
     except OSError as error:
         raise RobustsegError(f"cannot read {classes}: {error.strerror}") from None
     except Exception as error:

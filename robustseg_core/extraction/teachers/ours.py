@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.extraction.teachers import CAMERA, Teacher
 from robustseg_core.models import checkpoint
 from robustseg_core.models.classes import ClassSet
+from robustseg_core.storage.digest import sha256
 from robustseg_core.types import Bundle
 
 
@@ -38,7 +38,7 @@ class OurTeacher(Teacher):
                 f"{path} knows {', '.join(spec.modalities)} and no camera; give a teacher that does"
             )
         notices = [] if spec.trained else ["the checkpoint is untrained: its labels mean nothing"]
-        super().__init__(path.name, spec, hashlib.sha256(path.read_bytes()).hexdigest(), notices)
+        super().__init__(path.name, spec, sha256(path).hexdigest(), notices)
         pick_device(device)  # an error now, not with the first picture
         self._path, self._device = path, device
         self._engine: Engine | None = None

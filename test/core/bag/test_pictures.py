@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -144,6 +147,54 @@ def test_a_broken_picture_is_a_message_that_will_be_rejected(tmp_path):
     assert len(rows) == 3
     with pytest.raises(Rejection):
         Rgb().decode(rows[1], 0)
+
+
+def _chunk(kind, content):
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _lying_bmp():
+    head = struct.pack("<IiiHHIIiiII", 40, 9000, 9000, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + 9000, 0, 0, 54) + head + bytes(9000)
+
+
+def _lying_png_on_its_side():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    head = struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)
+    chunks = (b"IHDR", head), (b"eXIf", exif.tobytes()[6:]), (b"IDAT", zlib.compress(bytes(999)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*c) for c in (*chunks, (b"IEND", b"")))
+
+
+@pytest.mark.parametrize("make", [_lying_bmp, _lying_png_on_its_side])
+def test_a_picture_that_claims_more_than_its_bytes_can_hold_is_not_unpacked(
+    tmp_path, make, monkeypatch
+):
+    folder = a_folder(tmp_path / "shots", ["0.png"])
+    (folder / "1.png").write_bytes(make())
+    unpacked = []
+    real = cv2.imdecode
+
+    def imdecode(raw, how):
+        unpacked.append(len(raw))
+        return real(raw, how)
+
+    monkeypatch.setattr(cv2, "imdecode", imdecode)
+    with Bag([folder]) as bag:
+        rows = [row.message() for row in bag.messages() if "Image" in row.type]
+    assert not unpacked
+    with pytest.raises(Rejection, match="9000"):
+        Rgb().decode(rows[1], 0)
+
+
+def test_a_picture_file_of_any_size_is_not_read_into_memory(tmp_path):
+    folder = a_folder(tmp_path / "shots", ["0.png", "1.png"])
+    with (folder / "1.png").open("r+b") as file:
+        file.truncate(1 << 40)  # a hole: it takes no room on the disk
+    said = r"1\.png has 1 TiB .* the limit"
+    with Bag([folder]) as bag, pytest.raises(RobustsegError, match=said):
+        list(bag.messages())
 
 
 def test_the_camera_is_guessed(tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from typer.testing import CliRunner
 
 from robustseg_core.bag.files import find_files
 from robustseg_core.cli.main import app
 from robustseg_core.errors import RobustsegError
+from robustseg_core.models.files import expect_checkpoint
 
 RAW = b"% Date 2020-09-14 09:03:25\n% integrator_name Prophesee\n% evt 2.0\n\x00\x01"
 NEWER = b"% camera_integrator_name Prophesee\n% format EVT21;height=720;width=1280\n% end\n\0"
@@ -43,3 +46,21 @@ def test_the_commands_say_it_before_anything_is_written(command, tmp_path, monke
     result = CliRunner().invoke(app, [command, "drive.raw"])
     assert isinstance(result.exception, RobustsegError) or result.exit_code == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["drive.raw"]
+
+
+@pytest.mark.parametrize("suffix", ["", ".mcap", ".safetensors"])
+def test_what_is_neither_file_nor_folder_is_called_what_it_is(suffix, tmp_path):
+    paths = {kind: tmp_path / f"{kind}{suffix}" for kind in ("pipe", "ring", "nothing", "gone")}
+    os.mkfifo(paths["pipe"])
+    paths["ring"].symlink_to(paths["ring"])
+    paths["nothing"].symlink_to(tmp_path / "moved away")
+    said = {
+        "pipe": "is a pipe, which can be read only once",
+        "ring": "is a link that leads back to itself",
+        "nothing": "is a link to nothing",
+        "gone": "does not exist",
+    }
+    check = expect_checkpoint if suffix == ".safetensors" else lambda path: find_files(path, [])
+    for kind, path in paths.items():
+        with pytest.raises(RobustsegError, match=f"{kind}{suffix} {said[kind]}; give"):
+            check(path)

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 import typer
@@ -101,6 +102,8 @@ CHOICES = {
     ("sim", "--streets"): STREETS,
 }
 """Command and option -> the words that the code takes."""
+CHECKED = {("seconds", float), ("ftti", float), ("reaction", float), ("alpha", float)}
+"""Numbers whose bounds are the core's: it says more of them than an option can."""
 OPEN = {"--device", "--faults"}
 """Options that take words or something else."""
 
@@ -113,6 +116,43 @@ def test_the_help_names_exactly_the_words_that_are_taken(group):
         if option.opts[0] not in OPEN and "|" in (option.metavar or "")
     }
     assert named == {option: set(words) for option, words in CHOICES.items()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["view", "none.mcap", "--every"],
+        ["robustness", "--sim", "--minutes"],
+        ["sim", "drive.mcap", "--seconds"],
+        ["doctor", "none.mcap", "--seconds"],
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("value", ["inf", "1e308", "nan", "-1"])
+def test_no_number_of_seconds_is_endless(command, tmp_path, monkeypatch, words, value):
+    monkeypatch.chdir(tmp_path)
+    code, _, said = command(*words, value)
+    assert code == 2 and "defect" not in said and not list(tmp_path.iterdir())
+    assert words[-1] in said or "seconds is" in said, said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_number_of_a_command_line_has_both_bounds(name):
+    """Where there are none, 10^25 samples at once are a defect of ours, and 10^25 rounds no end."""
+    module = importlib.import_module(f"robustseg_core.cli.{COMMANDS[name][0]}")
+    for info in module.commands.registered_commands:
+        hints = get_type_hints(info.callback, include_extras=True)
+        for option, (kind, told) in _numbers(hints):
+            if (option, kind) not in CHECKED:
+                assert told.min is not None and told.max is not None, (info.name, option)
+
+
+def _numbers(hints):
+    for option, hint in hints.items():
+        kind, *told = get_args(hint) or (hint,)
+        numbers = {int, float} & {kind, *get_args(kind)}
+        if numbers and told:
+            yield option, (numbers.pop(), told[0])
 
 
 @pytest.mark.parametrize("words", [["-h"], ["run", "-h"], ["--help"]], ids=" ".join)

@@ -205,6 +205,14 @@ def test_a_label_that_is_no_picture_is_a_sentence(content, tmp_path):
         pictures.at(17)
 
 
+def test_a_label_of_terabytes_is_not_read(tmp_path):
+    pictures = Pictures(folder := labelled(tmp_path / "masks"))
+    with next(folder.glob("*.png")).open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(RobustsegError, match=r"000000_17.png: it has 1 TiB"):
+        pictures.at(17)
+
+
 @pytest.mark.parametrize(
     "account",
     [

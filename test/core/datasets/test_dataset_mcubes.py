@@ -38,6 +38,13 @@ def test_colors_of_16_and_of_8_bits_are_the_same_floats(own, size):
     np.testing.assert_array_equal(Mcubes([own], size=size)[0].images["rgb"], eight)
 
 
+def test_a_list_of_terabytes_is_not_read(own):
+    with (own / "list_folder" / "train.txt").open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: it takes no room
+    with pytest.raises(RobustsegError, match=r"train.txt has .*1099511627776 bytes"):
+        Mcubes([own])
+
+
 def test_16_bits_are_not_rounded_to_8(own):
     rgb = np.full((*MCUBES_SHAPE, 3), 100 * 257 + 128, np.uint16)
     write(own / "polL_color" / f"{FIRST}.png", rgb)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,7 @@ def test_our_own_checkpoints_are_sent_to_load(tmp_path: Path):
         import_weights(path, network())
 
 
+@pytest.mark.filterwarnings("error")  # nor does PyTorch tell the user of its unpickler
 def test_code_in_a_file_of_weights_is_never_run(tmp_path: Path):
     trap, path = tmp_path / "trap", tmp_path / "mit.pth"
 
@@ -266,6 +268,10 @@ def test_code_in_a_file_of_weights_is_never_run(tmp_path: Path):
     with pytest.raises(RobustsegError, match="code from a file is never run") as caught:
         import_weights(path, network())
     assert "weights_only" not in str(caught.value) and "torch." not in str(caught.value)
+    path.write_bytes(pickle.dumps(Evil(), protocol=4))
+    with pytest.raises(RobustsegError, match="code from a file is never run"):
+        import_weights(path, network())
+    torch.save({"state_dict": nvlabs(), "meta": Evil()}, path)
     with pytest.raises(
         RobustsegError, match=r"`robustseg import .*mit.pth --as SYSTEM --kind DATA"
     ):

@@ -117,6 +117,13 @@ def test_a_pause_has_the_findings_of_when_most_was_wrong():
     assert log.why([1.5, 2.5])[2.5]["rgb"] == (silence(900),)
 
 
+def test_between_two_bursts_nobody_is_late():
+    log, live = PauseLog(), Health(State.LIVE)
+    bursts = {"rgb": Finding(Fault.BURSTS, fatal=False, text="20 messages at once every 1.0 s")}
+    log.add(1, {"rgb": live, "lidar": Health(State.DEAD, (silence(900),))}, bursts=bursts)
+    assert log.why([0.0]) == {0.0: {"rgb": (bursts["rgb"],), "lidar": (silence(900),)}}
+
+
 def test_a_run_says_a_silence_once(tmp_path):
     drive = drives.write_drive(tmp_path / "bag", 3.0)
     kills = [parse_kill("rgb@1")]

@@ -89,3 +89,22 @@ def test_explain_ends_with_1_and_names_what_differs(made, tmp_path):
     account = json.loads((tmp_path / "out" / "explain.json").read_text())
     assert not account["reproduced"] and "the first: " in account["conclusion"]
     assert "numpy 1.0 then" in account["notices"][-1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_file_that_holds_no_decision_is_not_called_equal(made, tmp_path):
+    folder, result = made
+    with (
+        Bag(folder / result["black_box"][0]) as bag,
+        BagWriter(tmp_path / "early") as writer,
+    ):
+        for one in bag.messages():
+            if one.topic != layout.ACTS:
+                writer.write_raw(one.topic, one.type, one.raw, one.time_ns)
+    said = CliRunner().invoke(
+        app, ["explain", str(tmp_path / "early"), "-o", str(tmp_path / "out")]
+    )
+    assert said.exit_code == 1, said.output
+    account = json.loads((tmp_path / "out" / "explain.json").read_text())
+    assert not account["reproduced"] and "holds no decision" in account["conclusion"]
+    assert "nothing: " in said.output and "equal" not in said.output

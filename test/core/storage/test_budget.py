@@ -537,6 +537,13 @@ def test_honest_aliases_and_nesting_are_read():
     assert config.override({}, ["a.b=[1, 2]"]) == {"a": {"b": [1, 2]}}
 
 
+@pytest.mark.parametrize("read", [budgets.read_text, budgets.read_json])
+def test_a_pipe_that_nobody_writes_into_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RobustsegError, match="pipe is a pipe, which can be read only once; give"):
+        read(tmp_path / "pipe")
+
+
 def test_a_text_file_without_end_is_not_read_to_its_end(tmp_path):
     endless = tmp_path / "robot.yaml"
     with endless.open("wb") as file:
