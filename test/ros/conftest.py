@@ -32,12 +32,23 @@ from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 PATIENCE_S = 60.0
 """A message that has not come by then will not come; nobody waits so long otherwise."""
 _numbers = count()
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 HALF_A_TASK = re.compile(
     r"Exception ignored in: <function Task\.__del__ at 0x[0-9a-f]+>\n"
     r"Traceback \(most recent call last\):\n(?: .*\n)+"
     r"AttributeError: 'Task' object has no attribute '_exception'\n"
 )
 """What rclpy says of a task that a signal has kept from being made (its `Task.__init__`)."""
+
+
+def unused_domain() -> int:
+    """A ROS domain (1 to 101) that no other test is in, in any worker of this run.
+
+    Ports of higher domains run into those that Linux hands out to clients.
+    """
+    each = 101 // _WORKERS
+    return 1 + _WORKER * each + (os.getpid() * 11 + next(_numbers)) % each
 
 
 class Program:
@@ -74,8 +85,7 @@ class World:
     """One ROS domain with processes, and one node of our own on it."""
 
     def __init__(self, folder: Path) -> None:
-        # Ports of higher domains run into those that Linux hands out to clients.
-        self.domain = 1 + (os.getpid() * 11 + next(_numbers)) % 100
+        self.domain = unused_domain()
         self._folder = folder
         self.environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
         paths = [str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH", "")]
@@ -164,7 +174,7 @@ def world(make_world: Callable[[], World]) -> World:
 def node() -> Iterator[Node]:
     """A node that talks to nobody, made with the given overrides."""
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=101)
+    rclpy.init(context=context, domain_id=unused_domain())
     made: list[Node] = []
 
     def make(*overrides: Any) -> Node:
