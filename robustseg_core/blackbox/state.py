@@ -61,7 +61,7 @@ CLASSES = {
     "health.identity": "Identity",
     "health.monitor": "HealthMonitor _Stream",
     "evidence.crosscheck": "CrossCheck _Sensor Suspicion",
-    "evidence.pair": "Level Pair",
+    "evidence.pair": "Level Pair Shift",
     "evidence.lags": "LagCurve",
     "evidence.links": "Ratio",
     "evidence.sight": "Sight",

@@ -78,6 +78,53 @@ class Level:
 
 
 @dataclass(slots=True)
+class Shift:
+    """By how much two sensors' ranges are off each other where the view is even, as a logarithm."""
+
+    by: Level = field(default_factory=Level)
+    """Logarithm of the ranges of one over those of the other, ..."""
+    even: Level = field(default_factory=Level)
+    """... and the share that is as far off."""
+    wander: float = 0.0
+    """Mean deviation of that logarithm from the usual one."""
+    since_ns: int | None = None
+    """Since when the ranges have been off by another factor than usual."""
+
+    def see(self, ratio: Ratio, passed_s: float, now_ns: int, *, settled: bool) -> None:
+        """One more look; `settled`: of a pair whose own level is known."""
+        if not ratio.even:  # too little of the view is even
+            return
+        self.by.see(ratio.shift, passed_s)
+        self.even.see(ratio.even, passed_s)
+        if abs(ratio.shift - self.by.usual) < self._least / 2 or not settled:
+            self.since_ns = None
+        elif self.since_ns is None:
+            self.since_ns = now_ns
+
+    def learn(self, ratio: Ratio, passed_s: float, share: float) -> None:
+        """This is how it is when all is well; the newest look weighs `share` in what is usual."""
+        if self.since_ns is not None or not ratio.even:
+            return
+        self.by.learn(passed_s, unwilling=1)
+        self.even.learn(passed_s)
+        self.wander += share * (abs(ratio.shift - self.by.usual) - self.wander)
+
+    @property
+    def off(self) -> float:
+        """Logarithm of the factor by which the ranges are off, beside the usual one; 0: they are
+        not."""
+        off = self.by.now - self.by.usual
+        known = self.by.looks >= SETTLED and self.since_ns is not None
+        far = known and abs(off) >= self._least
+        return off if far and self.even.now >= EVEN * self.even.usual else 0.0
+
+    @property
+    def _least(self) -> float:
+        """What is less is none."""
+        return max(SHIFTED, WANDERS * self.wander)
+
+
+@dataclass(slots=True)
 class Pair:
     """What two sensors said of each other of late."""
 
@@ -92,14 +139,8 @@ class Pair:
     ratio: Ratio | None = None
     share: Level = field(default_factory=Level)
     """Of the distances that agree."""
-    shift: Level = field(default_factory=Level)
-    """Logarithm of the ranges of one over those of the other, where the view is even, ..."""
-    even: Level = field(default_factory=Level)
-    """... and the share that is as far off."""
-    wander: float = 0.0
-    """Mean deviation of that logarithm from the usual one."""
-    shifted_ns: int | None = None
-    """Since when the ranges have been off by another factor than usual."""
+    shift: Shift = field(default_factory=Shift)
+    """By how much the ranges are off where the view is even."""
     response: Level = field(default_factory=Level)
     """Logarithm of how much one says of what the other sees change."""
     signs: float = 0.0
@@ -149,39 +190,20 @@ class Pair:
 
     def _see_ratio(self, ratio: Ratio, passed_s: float, now_ns: int) -> None:
         self.share.see(ratio.share, passed_s)
-        if ratio.even:  # else, too little of the view is even
-            self.shift.see(ratio.shift, passed_s)
-            self.even.see(ratio.even, passed_s)
-            if abs(ratio.shift - self.shift.usual) < self._odd_shift / 2 or self.looks < SETTLED:
-                self.shifted_ns = None
-            elif self.shifted_ns is None:
-                self.shifted_ns = now_ns
+        self.shift.see(ratio, passed_s, now_ns, settled=self.looks >= SETTLED)
         agree = ratio.share > AGREED * self._level or ratio.scaled < DISAGREED * self._level
-        if self.shifted_by:
-            self.odd_ns = self.odd_ns or self.shifted_ns
+        if self.shift.off:
+            self.odd_ns = self.odd_ns or self.shift.since_ns
         elif agree:
             self.odd_ns = self.leaps = None
         elif self._odd(ratio) and self.odd_ns is None:
             self.odd_ns = now_ns
 
     @property
-    def shifted_by(self) -> float:
-        """Logarithm of the factor by which the ranges are off, beside the usual one; 0: they are
-        not."""
-        by = self.shift.now - self.shift.usual
-        settled = self.shift.looks >= SETTLED and self.shifted_ns is not None
-        off = settled and abs(by) >= self._odd_shift
-        return by if off and self.even.now >= EVEN * self.even.usual else 0.0
-
-    @property
-    def _odd_shift(self) -> float:
-        return max(SHIFTED, WANDERS * self.wander)
-
-    @property
     def factor(self) -> float:
         """Of the one's ranges over the other's, where these are odd."""
-        if by := self.shifted_by:
-            return math.exp(by)
+        if off := self.shift.off:
+            return math.exp(off)
         return 1.0 if self.ratio is None else self.ratio.factor
 
     def learn(self, passed_s: float) -> None:
@@ -189,11 +211,8 @@ class Pair:
         share = weight_of_newest(passed_s, USUAL_S, self.looks)
         self.usual += share * (self.here - self.usual)
         self.share.learn(passed_s)
-        if self.shifted_ns is None and self.ratio is not None and self.ratio.even:
-            self.shift.learn(passed_s, unwilling=1)
-            self.even.learn(passed_s)
-            away = abs(self.ratio.shift - self.shift.usual)
-            self.wander += weight_of_newest(passed_s, USUAL_S, self.looks) * (away - self.wander)
+        if self.ratio is not None:
+            self.shift.learn(self.ratio, passed_s, share)
         self.response.learn(passed_s)
 
     @property
