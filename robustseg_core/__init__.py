@@ -6,8 +6,9 @@
     predictor = robustseg_core.load("street")
     result = predictor.predict(seen.arrays, camera=seen.camera, extrinsics=seen.extrinsics)
 
-The public names are loaded when they are first asked for: importing this imports no torch. No room
-of the house takes them from here (linted): it says whose they are.
+The public names are loaded when they are first asked for: importing this imports no torch. A room
+that takes one says whose it is, not `from robustseg_core import Segmenter`; below the rooms that
+the names live in, that is linted.
 """
 
 from __future__ import annotations

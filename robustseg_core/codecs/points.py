@@ -16,12 +16,14 @@ from robustseg_core.types import Fault, Rejection
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 """PointField.datatype -> NumPy kind, without the byte order."""
 _WANTED = (("x", ("x",)), ("y", ("y",)), ("z", ("z",)))
+RING = ("ring", "laser_id", "line", "channel")
+"""Fields that number the laser, the best first."""
 _OPTIONAL = (
     (
         "intensity",
         ("intensity", "i", "intensities", "reflectivity", "remission", "reflectance"),
     ),
-    ("ring", ("ring", "laser_id", "line", "channel")),
+    ("ring", RING),
 )
 _MOST_FIELDS = 256
 

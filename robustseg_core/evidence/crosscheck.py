@@ -13,17 +13,25 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from robustseg_core.evidence import lags, links
-from robustseg_core.evidence.lags import Curve, LagCurve
-from robustseg_core.evidence.links import ACROSS, DOWN, Agreement, Ratio, Surface, Told
+from robustseg_core.evidence.lags import Curve
+from robustseg_core.evidence.links import ACROSS, DOWN, Ratio, Told
+from robustseg_core.evidence.pair import (
+    FACTOR,
+    LEAN,
+    SETTLED,
+    USUAL_S,
+    Pair,
+    at_lags,
+    weight_of_newest,
+)
 from robustseg_core.evidence.sight import Sight
 from robustseg_core.types import ALARM, MS, SECOND, Fault, Finding, Frame
 
@@ -35,16 +43,6 @@ FORGOTTEN_NS = 3 * SECOND
 """A pair that was not seen together for so long has no say."""
 LONGEST_NS = SECOND
 """No look counts for longer than this."""
-MEMORY_S = 1.0
-"""Of the mean of a surface, ..."""
-USUAL_S = 20.0
-"""... and of what is usual for it."""
-SETTLED = 8
-"""Looks after which a pair's own level is known."""
-LEVEL = 1.0
-"""What chance gives around no displacement, in standard deviations."""
-LEAN = 5
-"""Cells by which the halves of the view are displaced against each other, at most: a roll."""
 LEAST_CELLS = 3.0
 """A smaller displacement is one of calibration, or of stamps."""
 ALIKE_SHARE = 0.2
@@ -77,205 +75,14 @@ CLEARED = 5.0
 OPPOSITE, CONTRADICTS = -0.2, 12.0
 """Correlation of the picture's steps with the signs of events below which these are exchanged, the
 gain for each unit of it."""
-FACTOR = 0.2
-"""Ranges that differ by less are none of another scale, as a logarithm; beside what is usual for a
-pair, ..."""
-SHIFTED, EVEN = 0.05, 0.85
-"""... by less than this, if the share that is as far off is this part of the usual one: what was
-turned is off by more here than there. ..."""
-WANDERS = 6.0
-"""... Or by less than so many times their usual deviation: a stereo camera's ranges wander."""
-AGREE, MARGIN, LOST, MOST_LOST = 0.88, 0.05, 33.0, 4.0
-"""Share of distances that always agree, by how much a pair may fall below its own, what a share
-below either weighs, and at most."""
-AGREED, DISAGREED = 0.8, 0.7
-"""Share of distances that agree where sensors have one scale, and do not where they have two."""
-UNWILLING = 0.2
-"""Weight in what is usual of a level below it, beside that of one above: else, who shows another
-street has soon always done so."""
 FEWER, QUIET = 0.45, 8.0
 """By how much the logarithm of what is told of a change may fall below its usual level, and the
 gain for each unit beyond."""
-HAZIEST = 0.6
-"""Who usually agrees in a smaller share than this does not see less of one world, but another."""
 LEAPT = 0.7, 1.5
 """Share of the factor between two that the road's distance of one of them leaps by, if it is his:
 the road itself becomes nearer or farther by some percent."""
 RANGES = 4
 """Looks before and after, of which the road's distance tells whose distances have leapt."""
-
-
-def _newest(passed_s: float, memory_s: float, looks: int) -> float:
-    """Weight of the newest of so many looks in a mean that forgets; at first, all count alike."""
-    return max(1 - math.exp(-passed_s / memory_s), 1 / max(looks, 1))
-
-
-@dataclass(slots=True)
-class _Level:
-    """Something that two sensors have in common, and of which less is worse."""
-
-    now: float = 0.0
-    """Of late, ..."""
-    usual: float = 0.0
-    """... and as a rule."""
-    looks: int = 0
-
-    def see(self, value: float, passed_s: float) -> None:
-        """One more look."""
-        self.looks += 1
-        self.now += _newest(passed_s, MEMORY_S, self.looks) * (value - self.now)
-
-    def learn(self, passed_s: float, unwilling: float = UNWILLING) -> None:
-        """This is how it is when all is well; of less, so much counts."""
-        more = self.now - self.usual
-        willing = 1 if more > 0 or self.looks <= SETTLED else unwilling
-        self.usual += _newest(passed_s, USUAL_S, self.looks) * more * willing
-
-
-@dataclass(slots=True)
-class _Pair:
-    """What two sensors said of each other of late."""
-
-    left: Surface
-    right: Surface
-    mirrored: Surface
-    chance: float
-    seen_ns: int
-    lags: LagCurve = field(default_factory=LagCurve)
-    looks: int = 0
-    usual: float = 0.0
-    ratio: Ratio | None = None
-    share: _Level = field(default_factory=_Level)
-    """Of the distances that agree."""
-    shift: _Level = field(default_factory=_Level)
-    """Logarithm of the ranges of one over those of the other, where the view is even, ..."""
-    even: _Level = field(default_factory=_Level)
-    """... and the share that is as far off."""
-    wander: float = 0.0
-    """Mean deviation of that logarithm from the usual one."""
-    shifted_ns: int | None = None
-    """Since when the ranges have been off by another factor than usual."""
-    response: _Level = field(default_factory=_Level)
-    """Logarithm of how much one says of what the other sees change."""
-    signs: float = 0.0
-    """Correlation of what one sees become brighter with what the other says of it."""
-    odd_ns: int | None = None
-    """Since when the distances are of two scales, ..."""
-    leaps: tuple[float, float] | None = None
-    """... and by what factor, as a logarithm, those of the two have leapt then."""
-
-    def _odd(self, ratio: Ratio) -> bool:
-        """Whether the distances agree at another scale, and not as they are."""
-        other, level = abs(math.log(ratio.factor)) >= FACTOR, self._level
-        return other and ratio.share <= DISAGREED * level and ratio.scaled >= AGREED * level
-
-    @property
-    def _level(self) -> float:
-        """What the two agree at best, beside two in clear air: fog takes its share."""
-        if self.looks < SETTLED or self.share.usual < HAZIEST:
-            return 1.0
-        return min(self.share.usual / AGREE, 1.0)
-
-    @property
-    def here(self) -> float:
-        """Agreement without a displacement."""
-        return float(links.middle(self.left + self.right, 1).max())
-
-    def see(
-        self, agreement: Agreement, ratio: Ratio | None, told: Told | None, now_ns: int
-    ) -> None:
-        """One more look."""
-        passed_s = (now_ns - self.seen_ns) / SECOND
-        self.looks += 1
-        if self.looks == SETTLED:
-            self.lags.settle()
-        share = _newest(passed_s, MEMORY_S, self.looks)
-        self.left += share * (agreement.left - self.left)
-        self.right += share * (agreement.right - self.right)
-        self.mirrored += share * (agreement.mirrored - self.mirrored)
-        self.chance = agreement.chance
-        if told is not None:
-            self.signs += share * (told.signs - self.signs)
-            self.response.see(told.response, passed_s)
-        self.ratio = ratio
-        if ratio is not None:
-            self._see_ratio(ratio, passed_s, now_ns)
-        self.seen_ns = now_ns
-
-    def _see_ratio(self, ratio: Ratio, passed_s: float, now_ns: int) -> None:
-        self.share.see(ratio.share, passed_s)
-        if ratio.even:  # else, too little of the view is even
-            self.shift.see(ratio.shift, passed_s)
-            self.even.see(ratio.even, passed_s)
-            if abs(ratio.shift - self.shift.usual) < self._odd_shift / 2 or self.looks < SETTLED:
-                self.shifted_ns = None
-            elif self.shifted_ns is None:
-                self.shifted_ns = now_ns
-        agree = ratio.share > AGREED * self._level or ratio.scaled < DISAGREED * self._level
-        if self.shifted_by:
-            self.odd_ns = self.odd_ns or self.shifted_ns
-        elif agree:
-            self.odd_ns = self.leaps = None
-        elif self._odd(ratio) and self.odd_ns is None:
-            self.odd_ns = now_ns
-
-    @property
-    def shifted_by(self) -> float:
-        """Logarithm of the factor by which the ranges are off, beside the usual one; 0: they are
-        not."""
-        by = self.shift.now - self.shift.usual
-        settled = self.shift.looks >= SETTLED and self.shifted_ns is not None
-        off = settled and abs(by) >= self._odd_shift
-        return by if off and self.even.now >= EVEN * self.even.usual else 0.0
-
-    @property
-    def _odd_shift(self) -> float:
-        return max(SHIFTED, WANDERS * self.wander)
-
-    @property
-    def factor(self) -> float:
-        """Of the one's ranges over the other's, where these are odd."""
-        if by := self.shifted_by:
-            return math.exp(by)
-        return 1.0 if self.ratio is None else self.ratio.factor
-
-    def learn(self, passed_s: float) -> None:
-        """This is how it is when all is well."""
-        share = _newest(passed_s, USUAL_S, self.looks)
-        self.usual += share * (self.here - self.usual)
-        self.share.learn(passed_s)
-        if self.shifted_ns is None and self.ratio is not None and self.ratio.even:
-            self.shift.learn(passed_s, unwilling=1)
-            self.even.learn(passed_s)
-            away = abs(self.ratio.shift - self.shift.usual)
-            self.wander += _newest(passed_s, USUAL_S, self.looks) * (away - self.wander)
-        self.response.learn(passed_s)
-
-    @property
-    def lost(self) -> float:
-        """How much better "they have nothing in common" explains this pair than "all is well"."""
-        if self.ratio is None:
-            # Who never agreed by more than chance has lost nothing.
-            known = min(max(self.usual / LEVEL - 1, 0.0), 1.0)
-            return known * ((self.usual + LEVEL) / 2 - self.here)
-        return min(LOST * (min(AGREE, self.share.usual - MARGIN) - self.share.now), MOST_LOST)
-
-    @property
-    def quieter(self) -> float:
-        """By how much the logarithm of what is told of a change is below its usual level."""
-        return self.response.usual - self.response.now if self.looks >= SETTLED else 0.0
-
-    @property
-    def displaced(self) -> NDArray[np.float32]:
-        """(2 LEAN + 1, *Surface): agreement by what the left half is below the right one, twice."""
-        edge = ((LEAN, LEAN), (0, 0))
-        left = np.pad(self.left, edge, constant_values=-LEVEL)
-        right = np.pad(self.right, edge, constant_values=-LEVEL)
-        rows = len(self.left)
-        lefts = sliding_window_view(left, rows, axis=0)
-        rights = sliding_window_view(right, rows, axis=0)[::-1]
-        both: NDArray[np.float32] = (lefts + rights).transpose(0, 2, 1)
-        return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +154,7 @@ class _Sensor:
     def learn(self, passed_s: float) -> None:
         """This is how it is when all is well."""
         if self.sight is not None:
-            share = _newest(passed_s, USUAL_S, self.looks)
+            share = weight_of_newest(passed_s, USUAL_S, self.looks)
             self.usual_amount += share * (self.sight.amount - self.usual_amount)
 
     @property
@@ -367,18 +174,6 @@ class _Sensor:
         if len(after) < RANGES:
             return None
         return float(np.median(after) - np.median(before)) if len(before) >= RANGES else 0.0
-
-
-def _at_lags(
-    a: Sequence[Sight], b: Sequence[Sight], new: tuple[bool, bool], chance: float
-) -> Iterator[tuple[int, float]]:
-    """(b's stamp less a's, agreement) of what is new of either and all that the other showed."""
-    moments = [(a[-1], old) for old in b] if new[0] and b else []
-    if new[1] and a:
-        moments += [(old, b[-1]) for old in (list(a)[:-1] if moments else a)]
-    for one, other in moments:
-        if (agreement := links.in_place(one, other, chance)) is not None:
-            yield other.stamp_ns - one.stamp_ns, agreement
 
 
 def _together(one: _Sensor, other: _Sensor) -> tuple[Sight, Sight] | None:
@@ -424,7 +219,7 @@ class CrossCheck:
         self._names = tuple(names)
         self._sight = sight
         self._sensors = {name: _Sensor() for name in names}
-        self._pairs: dict[tuple[str, str], _Pair] = {}
+        self._pairs: dict[tuple[str, str], Pair] = {}
         self._doubted: set[str] = set()
         self._looked_ns: int | None = None
         self._cell_deg = 0.0
@@ -456,7 +251,7 @@ class CrossCheck:
             seen |= self._compare((a, b), stamp_ns)
         for (a, b), pair in self._pairs.items():
             past = self._sensors[a].past, self._sensors[b].past
-            pair.lags.see(_at_lags(*past, (a in new, b in new), pair.chance), stamp_ns)
+            pair.lags.see(at_lags(*past, (a in new, b in new), pair.chance), stamp_ns)
         if not seen:
             return
         for key in [k for k, p in self._pairs.items() if stamp_ns - p.lags.seen_ns > FORGOTTEN_NS]:
@@ -498,7 +293,7 @@ class CrossCheck:
             return False
         known = self._pairs.get(key)
         if known is None:
-            known = self._pairs[key] = _Pair(*agreement, stamp_ns)
+            known = self._pairs[key] = Pair(*agreement, stamp_ns)
         known.see(agreement, ratio, self._told_of_change(key), stamp_ns)
         return True
 
@@ -647,7 +442,7 @@ class CrossCheck:
             return Suspicion()
         return Suspicion(peak - here, Fault.MISALIGNED, down, across, lean)
 
-    def _scaled(self, name: str, key: tuple[str, str], pair: _Pair) -> Suspicion | None:
+    def _scaled(self, name: str, key: tuple[str, str], pair: Pair) -> Suspicion | None:
         """That the ranges of this sensor are those of the other, times something; None: no."""
         if pair.odd_ns is None or pair.ratio is None:
             return None

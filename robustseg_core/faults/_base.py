@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.config import Strict
-from robustseg_core.modalities import Content, content_of, payload_name
+from robustseg_core.modalities import Content, content_of, load, payload_name
 from robustseg_core.types import SECOND, Fault
 
 
@@ -72,8 +72,12 @@ class FaultModel(Strict):
         return not cls.contents or content_of(modality) in cls.contents
 
     def expects(self, modality: str) -> frozenset[Fault]:
-        """What health is to report of a stream of this modality (one of these at least)."""
+        """What tells it in a stream of this modality (health is to report one of these)."""
         return self.finds
+
+    def found_on(self, modality: str) -> frozenset[Fault]:
+        """The same, without what the checks of this modality do not look for; empty: survived."""
+        return self.expects(modality) - load(modality).overlooks
 
     def observe(self, message: Any, state: FaultState) -> None:
         """See a message that is left as it is, because the fault is not on."""

@@ -47,6 +47,9 @@ class Modality(ABC):
     content: ClassVar[Content | None] = None
     """What its messages hold: the faults of such content can be done to it, beside those of any
     stream. None: something else."""
+    overlooks: ClassVar[frozenset[Fault]] = frozenset()
+    """Of what faults of such content are found by, what its checks do not look for: a fault that
+    nothing else tells has to be survived."""
     needs_view: ClassVar[bool] = False
     """True: unusable without intrinsics and a transform (it is projected, not resized)."""
     accumulates: ClassVar[bool] = False

@@ -53,9 +53,12 @@ class FaultCodes:
             severity = WARN if health.state.usable else ERROR
             code = code_of(name, found.fault)
             now[code] = FaultReport(
-                code, failed=True, severity=severity, text=f"{name}: {found}",
+                code,
+                failed=True,
+                severity=severity,
+                text=f"{name}: {found}",
                 evidence=_evidence(found),
-            )  # fmt: skip
+            )
         passed = [FaultReport(code, failed=False) for code in sorted(self._failed - now.keys())]
         self._failed = set(now)
         return [*now.values(), *passed]

@@ -368,9 +368,13 @@ def timeline(story: Story, faults: Sequence[Mapping[str, Any]]) -> bytes:
     present = dict.fromkeys(name for _, sensors in story.states for name in sensors)
     names = [n for n in streams_of(story.fault.spec.modalities, present) if n in present]
     figure, (above, below) = plt.subplots(
-        2, 1, sharex=True, figsize=(10, 2.2 + 0.45 * len(names)), layout="constrained",
+        2,
+        1,
+        sharex=True,
+        figsize=(10, 2.2 + 0.45 * len(names)),
+        layout="constrained",
         height_ratios=[2, 1],
-    )  # fmt: skip
+    )
     times_s = [_seconds(at, story) for at, _ in story.states]
     end_s = max([*times_s, *(_seconds(at, story) for at, _ in story.sets), 0.1])
     for lane, name in enumerate(names):
@@ -423,9 +427,13 @@ def _curves(found: Sequence[Mapping[str, Any]]) -> bytes:
     if not shown:
         return b""
     figure, panels = plt.subplots(
-        len(shown), 1, sharex=True, squeeze=False, figsize=(10, 0.6 + 1.2 * len(shown)),
+        len(shown),
+        1,
+        sharex=True,
+        squeeze=False,
+        figsize=(10, 0.6 + 1.2 * len(shown)),
         layout="constrained",
-    )  # fmt: skip
+    )
     for axes, one in zip(panels[:, 0], shown, strict=True):
         at_s, values, limits = np.array(one["values"], float).T
         axes.plot(at_s, values, color="#0969da", marker=".", label="measured")

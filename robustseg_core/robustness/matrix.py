@@ -42,7 +42,7 @@ def _on(sensors: Iterable[str], fault: str, **expected: Any) -> list[Case]:
     made = []
     for name in sensors:
         told = parse_fault(f"{name}:{fault}").model()
-        known = {"finds": told.expects(name), "may": told.may | told.finds, **expected}
+        known = {"finds": told.found_on(name), "may": told.may | told.finds, **expected}
         made.append(Case(0, name, (Span(f"{name}:{fault}"),), **known))
     return made
 

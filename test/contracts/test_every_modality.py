@@ -20,7 +20,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.geometry.view import View
 from robustseg_core.modalities import Modality
 from robustseg_core.types import MS, Fault, Reading, Rejection
-from support import makers, radar
+from support import makers, sonar
 from support.planted import plant
 from support.twins import both
 
@@ -255,8 +255,8 @@ def test_a_new_modality_keeps_the_contract_whatever_its_channels(
     channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file and one valid message, as CONTRIBUTING.md says; its frame is one of its own."""
-    plant(monkeypatch, tmp_path, modalities, "radar", radar.file(channels))
-    monkeypatch.setitem(VALID, "radar", {"targets": radar.message(STAMP)})
+    plant(monkeypatch, tmp_path, modalities, "sonar", sonar.file(channels))
+    monkeypatch.setitem(VALID, "sonar", {"targets": sonar.message(STAMP)})
     test_every_modality_in_the_folder_is_tested_here()
     for check in (
         test_a_good_message_becomes_an_array_on_the_grid,
@@ -265,11 +265,11 @@ def test_a_new_modality_keeps_the_contract_whatever_its_channels(
         test_a_field_that_is_nonsense_is_rejected_not_crashed_on,
         test_mutated_messages_are_used_or_rejected_and_never_worse,
     ):
-        check("radar", "targets")
+        check("sonar", "targets")
     for check_all in (
         test_a_message_of_another_type_is_rejected_not_crashed_on,
         test_every_option_explains_itself,
         test_a_modality_that_was_reset_behaves_like_a_new_one,
         test_limits_that_are_no_limits_are_refused_by_name,
     ):
-        check_all("radar")
+        check_all("sonar")

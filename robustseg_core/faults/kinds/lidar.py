@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robustseg_core.codecs.fields import sizes
-from robustseg_core.codecs.points import DATATYPES
+from robustseg_core.codecs.points import DATATYPES, RING
 from robustseg_core.faults._base import FaultModel, FaultState, altered, payload, with_payload
 from robustseg_core.types import Fault, Rejection
 
-_RING = ("ring", "laser_id", "line", "channel")
 _BANDS = 64
 """Rings that a cloud without a ring number is taken to have."""
 
@@ -54,7 +53,7 @@ class Points:
 
     def rings(self) -> NDArray[np.intp]:
         """(H, W) number of the laser: told, the row of an organized cloud, or by elevation."""
-        if told := [name for name in _RING if name in self._fields]:
+        if told := [name for name in RING if name in self._fields]:
             return np.asarray(self.view(told[0]), np.intp)
         if self._shape[0] > 1:
             return np.broadcast_to(np.arange(self._shape[0])[:, None], self._shape)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustseg_core.evidence.crosscheck import EVERY_NS, CrossCheck, _Level
+from robustseg_core.evidence.crosscheck import EVERY_NS, CrossCheck
 from robustseg_core.evidence.links import distances
+from robustseg_core.evidence.pair import Level
 from robustseg_core.evidence.sight import Sight, jumps, steps
 from robustseg_core.types import MS, SECOND, Fault, Finding, Frame
 from support.injuries import Injury, farther, mirrored, scaled, turned
@@ -181,7 +182,7 @@ def test_fewer_events_than_the_picture_explains_are_a_doubt_and_no_more() -> Non
 
 
 def test_what_is_usual_is_not_dragged_along_by_what_is_broken() -> None:
-    level = _Level()
+    level = Level()
     for _ in range(100):
         level.see(0.9, 0.2)
         level.learn(0.2)

@@ -17,7 +17,7 @@ from robustseg_core.learn.fit import fit
 from robustseg_core.learn.recipe import load_recipe
 from robustseg_core.models import checkpoint
 from robustseg_core.shards.levels import from_png, to_png
-from support import radar
+from support import sonar
 from support.learn_data import CLASSES, make_shards, words
 from support.planted import plant
 
@@ -26,30 +26,30 @@ SIZE = (32, 64)
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch) -> None:
-    plant(monkeypatch, tmp_path, modalities, "radar", radar.file(5))
+    plant(monkeypatch, tmp_path, modalities, "sonar", sonar.file(5))
 
 
 def images(batch: int = 2) -> dict[str, torch.Tensor]:
     random = torch.Generator().manual_seed(0)
-    counts = {"rgb": 3, "depth": 3, "radar": 5}
+    counts = {"rgb": 3, "depth": 3, "sonar": 5}
     return {n: torch.randn(batch, c, *SIZE, generator=random) for n, c in counts.items()}
 
 
 def spec(**more):
-    return checkpoint.default_spec(("rgb", "depth", "radar"), size=SIZE, **more)
+    return checkpoint.default_spec(("rgb", "depth", "sonar"), size=SIZE, **more)
 
 
 def test_a_shared_stem_wants_one_number_of_channels_and_says_the_way_out(planted):
     assert spec().stem == "per_modality"
-    with pytest.raises(RobustsegError, match="rgb 3, depth 3, radar 5; use stem: per_modality"):
+    with pytest.raises(RobustsegError, match="rgb 3, depth 3, sonar 5; use stem: per_modality"):
         spec(stem="shared")
-    alone = checkpoint.default_spec(("radar",), size=SIZE)
-    assert alone.stem == "shared" and alone.channels == {"radar": 5}
+    alone = checkpoint.default_spec(("sonar",), size=SIZE)
+    assert alone.stem == "shared" and alone.channels == {"sonar": 5}
 
 
 def test_the_encoding_decides_how_many_there_are(planted):
-    assert spec(encodings={"radar": {"bins": 7}}).channels == {"radar": 7}
-    assert spec(encodings={"radar": {"bins": 3}}).stem == "shared"
+    assert spec(encodings={"sonar": {"bins": 7}}).channels == {"sonar": 7}
+    assert spec(encodings={"sonar": {"bins": 3}}).stem == "shared"
 
 
 def test_no_sensor_changes_what_the_network_makes_of_another(planted):
@@ -69,8 +69,8 @@ def test_no_sensor_changes_what_the_network_makes_of_another(planted):
 
 def test_images_of_other_channels_are_refused_with_those_expected(planted):
     model = checkpoint.untrained(spec())
-    wrong = images() | {"radar": torch.zeros(2, 3, *SIZE)}
-    with pytest.raises(RobustsegError, match=r"'radar' are \(2, 3, 32, 64\).* \(2, 5, H, W\)"):
+    wrong = images() | {"sonar": torch.zeros(2, 3, *SIZE)}
+    with pytest.raises(RobustsegError, match=r"'sonar' are \(2, 3, 32, 64\).* \(2, 5, H, W\)"):
         model(wrong, torch.ones(2, 3, dtype=torch.bool))
 
 
@@ -78,9 +78,9 @@ def test_a_checkpoint_alone_rebuilds_the_network(planted, tmp_path, monkeypatch)
     model, file = checkpoint.untrained(spec()), tmp_path / "net.safetensors"
     checkpoint.save(file, model)
     monkeypatch.undo()  # the plug-in is not needed for it
-    assert "radar" not in modalities.available()
+    assert "sonar" not in modalities.available()
     again = checkpoint.load(file)
-    assert again.spec == model.spec and again.spec.channels_of("radar") == 5
+    assert again.spec == model.spec and again.spec.channels_of("sonar") == 5
     everyone = torch.ones(2, 3, dtype=torch.bool)
     with torch.inference_mode():
         assert torch.equal(again(images(), everyone).logits, model(images(), everyone).logits)
@@ -116,7 +116,7 @@ def test_images_of_any_channels_come_back_from_a_shard(count):
 
 @pytest.mark.slow
 def test_a_sensor_of_five_channels_is_trained_with_the_others(planted, tmp_path):
-    names = ("rgb", "radar")
+    names = ("rgb", "sonar")
     data = (
         make_shards(tmp_path / "a", 8, names=names),
         make_shards(tmp_path / "b", 4, names=names),
@@ -127,7 +127,7 @@ def test_a_sensor_of_five_channels_is_trained_with_the_others(planted, tmp_path)
         np.isfinite(float(row["loss"])) for row in journal.read(tmp_path / "out" / "log.csv")
     )
     model = checkpoint.load(tmp_path / "out" / "best.safetensors", classes=CLASSES.names)
-    assert model.spec.channels == {"radar": 5}
+    assert model.spec.channels == {"sonar": 5}
     more["network.stem"] = "shared"
     with pytest.raises(RobustsegError, match=r"network of this recipe .*per_modality"):
         fit(load_recipe(["teacher"], words(*data, **more)), tmp_path / "other")

@@ -1,4 +1,4 @@
-"""A radar as somebody would add one: the text of one file, and messages to feed it with."""
+"""A sonar as somebody would add one: the text of one file, and messages to feed it with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from support import makers
 
 FILE = '''
-"""Radars: targets with a speed, projected into the camera's view. For tests."""
+"""Sonars: targets with a speed, projected into the camera's view. For tests."""
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,15 +23,16 @@ from robustseg_core.modalities._guess import Guess
 from robustseg_core.types import Fault, Finding
 
 
-class Radar(Modality):
-    """A radar that says what it sees as PointCloud2."""
+class Sonar(Modality):
+    """A sonar that says what it sees as PointCloud2."""
 
     rank: ClassVar = 50
-    initial: ClassVar = "A"
+    initial: ClassVar = "N"
     messages: ClassVar = ("sensor_msgs/msg/PointCloud2",)
     content: ClassVar = "points"
+    overlooks: ClassVar = frozenset({Fault.COVERED, Fault.NOISY, Fault.SPARSE_CLOUD})
     needs_view: ClassVar = True
-    guess: ClassVar = Guess(name="radar")
+    guess: ClassVar = Guess(name="sonar")
     corruptions: ClassVar = {"sector": Corruption(sector, 0.1, 0.5)}
 
     class Encoding(Modality.Encoding):
@@ -72,13 +73,13 @@ class Radar(Modality):
 
 
 def file(channels: int = 3) -> str:
-    """`radar.py` of a radar whose images have so many channels, unless told otherwise."""
+    """`sonar.py` of a sonar whose images have so many channels, unless told otherwise."""
     return FILE.replace("CHANNELS", str(channels))
 
 
 def message(stamp_ns: int, *, targets: int = 40, seed: int = 0) -> Any:
-    """A cloud of targets ahead, in the frame `radar`."""
+    """A cloud of targets ahead, in the frame `sonar`."""
     points = np.random.default_rng([seed, stamp_ns % 2**32]).uniform(
         [-3, -2, 2], [3, 2, 90], (targets, 3)
     )
-    return makers.xyz(points, stamp_ns=stamp_ns, frame_id="radar")
+    return makers.xyz(points, stamp_ns=stamp_ns, frame_id="sonar")
