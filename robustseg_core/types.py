@@ -370,6 +370,18 @@ def network_size(height: int, width: int) -> tuple[int, int]:
     return max(32, -(-height // 32) * 32), max(32, -(-width // 32) * 32)
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """(H, W) of a word like 640x400, which is width by height as people say it.
+
+    Raises:
+        RobustsegError: it is no such word.
+    """
+    width, times, height = text.partition("x")
+    if not (times and width.isdecimal() and height.isdecimal()):
+        raise RobustsegError(f"size is {text!r}; write WIDTHxHEIGHT, e.g. 640x400")
+    return int(height), int(width)
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names, if people can read each of them, and none is there twice.
 

@@ -18,7 +18,8 @@ from robustseg_core.cli.options import (
     Params,
     RayAddress,
 )
-from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
+from robustseg_core.cli.terminal import answer, err, progress_bar
+from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 

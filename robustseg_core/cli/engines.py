@@ -13,6 +13,7 @@ from rich.table import Table
 from robustseg_core.cli.options import MOST, Overrides, Params
 from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.text import visible
+from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 
@@ -26,6 +27,12 @@ def export(
     engine: Annotated[
         str, typer.Option(metavar="openvino|onnxruntime", help="What runs it.")
     ] = "openvino",
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT", help="Of the network's input; default: as it was trained."
+        ),
+    ] = "",
     drive: Annotated[
         Path | None,
         typer.Option(
@@ -52,6 +59,7 @@ def export(
             weights,
             out,
             engine=engine,
+            size=parse_size(size) if size else None,
             drive=Drive(drive, frames, every, params, tuple(overrides or ())),
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

@@ -23,9 +23,10 @@ from robustseg_core.cli.options import (
     Overrides,
     RayAddress,
 )
-from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
+from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
+from robustseg_core.types import parse_size
 
 if TYPE_CHECKING:
     from robustseg_core.evaluation.many import Plan

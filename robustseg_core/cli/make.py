@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from robustseg_core.cli.options import ALL_CORES, MOST, MOST_JOBS, MOST_SEEDS, RayAddress
-from robustseg_core.cli.terminal import answer, err, parse_size, progress_bar
+from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.errors import RobustsegError
+from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 

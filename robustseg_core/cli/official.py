@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core.cli.terminal import answer, err, parse_size
+from robustseg_core.cli.terminal import answer, err
 from robustseg_core.errors import RobustsegError
+from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 

@@ -35,7 +35,6 @@ __all__ = [
     "err",
     "guarded",
     "literal",
-    "parse_size",
     "progress_bar",
     "require",
     "show_logs",
@@ -129,15 +128,3 @@ def require(module: str) -> None:
         found = False
     if not found:
         raise RobustsegError(not_installed(module))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(H, W) of a word like 640x400, which is width by height as people say it.
-
-    Raises:
-        RobustsegError: it is no such word.
-    """
-    width, times, height = text.partition("x")
-    if not (times and width.isdecimal() and height.isdecimal()):
-        raise RobustsegError(f"size is {text!r}; write WIDTHxHEIGHT, e.g. 640x400")
-    return int(height), int(width)

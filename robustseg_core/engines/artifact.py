@@ -103,14 +103,18 @@ def is_artifact(path: Path) -> bool:
         return False
 
 
-def load(path: Path) -> Exported:
+def load(path: Path, size: tuple[int, int] | None = None) -> Exported:
     """What is in an artifact, or in a plain checkpoint.
 
+    Args:
+        path: either.
+        size: (H, W) of the network's input, if not the checkpoint's; graphs have one size.
+
     Raises:
-        RobustsegError: it is neither, of another version, or damaged.
+        RobustsegError: it is neither, of another version, or damaged, or cannot be of that size.
     """
     if not is_artifact(path):
-        return Exported(checkpoint.load(path))
+        return Exported(checkpoint.load(path, size=size))
     try:
         with zipfile.ZipFile(path) as archive:
             _expect_small(path, archive)
@@ -123,6 +127,12 @@ def load(path: Path) -> Exported:
             graphs = {name: archive.read(name + GRAPH) for name in about["graphs"]}
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise RobustsegError(f"{path} is damaged ({error}); export it again") from None
+    if size is not None and tuple(size) != model.spec.size:
+        (height, width), (high, wide) = model.spec.size, size
+        raise RobustsegError(
+            f"{path} was exported for an input of {width}x{height}, wanted is {wide}x{high}; "
+            f"export its checkpoint again with --size {wide}x{high}"
+        )
     return Exported(model, about["engine"], graphs, about)
 
 

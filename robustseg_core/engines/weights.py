@@ -31,14 +31,22 @@ def engine_of(config: RobotConfig) -> tuple[ModelSpec, Engine]:
         RobustsegError: the checkpoint, the device or the engine cannot be used.
     """
     device_of(config.device, config.engine)  # before the weights are read
-    exported = weights_of(config.weights, list(dict.fromkeys(map(kind_of, config.topics))))
+    streams = list(dict.fromkeys(map(kind_of, config.topics)))
+    exported = weights_of(config.weights, streams, size=config.input_shape)
     return exported.spec, open_engine(
         exported, device=config.device, engine=config.engine, cpu_threads=config.cpu_threads
     )
 
 
-def weights_of(weights: str, streams: Sequence[str]) -> Exported:
+def weights_of(
+    weights: str, streams: Sequence[str], *, size: tuple[int, int] | None = None
+) -> Exported:
     """The network that a robot means: as `weights_file`, empty for the shipped one, or `untrained`.
+
+    Args:
+        weights: that.
+        streams: modalities of the robot.
+        size: (H, W) of its input, if not the checkpoint's.
 
     Raises:
         RobustsegError: there is no stream, or the weights cannot be used.
@@ -50,16 +58,19 @@ def weights_of(weights: str, streams: Sequence[str]) -> Exported:
         )
     if not weights:
         log.warning("no weights given: the shipped student knows simulated streets only")
-        return artifact.load(checkpoint.SHIPPED)
+        return artifact.load(checkpoint.SHIPPED, size)
     if weights != UNTRAINED:
-        return artifact.load(weights_file(weights))
+        return artifact.load(weights_file(weights), size)
     log.warning("masks come from an UNTRAINED network, for plumbing only")
-    return Exported(checkpoint.untrained(checkpoint.default_spec(modalities.ranked(streams))))
+    spec = checkpoint.default_spec(modalities.ranked(streams))
+    return Exported(checkpoint.untrained(checkpoint.resized(spec, size)))
 
 
-def network(weights: str, streams: Sequence[str]) -> Network:
+def network(
+    weights: str, streams: Sequence[str], *, size: tuple[int, int] | None = None
+) -> Network:
     """The network of `weights_of`, whatever engine it is exported for."""
-    return weights_of(weights, streams).model
+    return weights_of(weights, streams, size=size).model
 
 
 def weights_file(weights: str | Path) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,6 +130,15 @@ def row_of(calibration: Calibration, alpha: float) -> int:
         f"alpha is {alpha:g}, and the checkpoint promises {given}; give one of these, or make "
         f"another checkpoint with `robustseg calibrate --alpha {alpha:g}`"
     )
+
+
+def unpromised(calibration: Calibration) -> Calibration:
+    """Its temperatures alone: no alpha is promised."""
+    none: dict[str, Any] = {"well": (), "ailing": ()}
+    subsets = {k: trust.model_copy(update=none) for k, trust in calibration.subsets.items()}
+    overall = calibration.overall.model_copy(update=none)
+    changed = {"alphas": (), "subsets": subsets, "overall": overall}
+    return calibration.model_copy(update=changed)
 
 
 def on_levels(confidence: Tensor) -> Tensor:

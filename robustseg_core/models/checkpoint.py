@@ -16,10 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from robustseg_core.config import parse
 from robustseg_core.errors import RobustsegError
 from robustseg_core.modalities import channels_of, usable
 from robustseg_core.modalities import load as load_modality
 from robustseg_core.models import architectures
+from robustseg_core.models.calibration import unpromised
 from robustseg_core.models.classes import CITYSCAPES
 from robustseg_core.models.files import expect_checkpoint
 from robustseg_core.models.network import Network
@@ -95,7 +97,11 @@ def save(
 
 
 def load(
-    path: Path | str, *, device: torch.device | str = "cpu", classes: Sequence[str] | None = None
+    path: Path | str,
+    *,
+    device: torch.device | str = "cpu",
+    classes: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Network:
     """The network in `path`, in eval mode, float32 whatever the file holds, with its `.spec`.
 
@@ -103,15 +109,16 @@ def load(
         path: a file that `save` wrote.
         device: where the weights go.
         classes: if given, the class names that it must have.
+        size: (H, W) of its input, if not that of the file: as `resized`.
 
     Raises:
         RobustsegError: no such file, not safetensors or cut short, not from robustseg, another
             version, a spec that no network can have, tensors that do not fit it or are not finite,
-            or other classes than expected.
+            other classes than expected, or a size that no network takes.
     """
     path = Path(path)
     spec, head, tensors = _read(path, classes)
-    model = untrained(spec, head=head)
+    model = untrained(resized(spec, size), head=head)
     for name, like in model.state_dict().items():
         if tensors[name].dtype != like.dtype:
             raise RobustsegError(
@@ -121,6 +128,23 @@ def load(
     expect_finite(tensors, source=str(path), way_out=_AGAIN)
     model.load_state_dict(tensors)
     return model.to(device)
+
+
+def resized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
+    """The spec of the same network at (H, W), or as it is where that is its size, or None.
+
+    What its calibration promises (`alpha`) was measured at its own size, and goes; its temperatures
+    stay.
+
+    Raises:
+        RobustsegError: a size that no network takes.
+    """
+    if size is None or tuple(size) == spec.size:
+        return spec
+    fields: dict[str, Any] = spec.model_dump() | {"size": size}
+    if spec.calibration is not None:
+        fields["calibration"] = unpromised(spec.calibration).model_dump()
+    return parse(ModelSpec, fields, where="the network's input")
 
 
 def spec_of(path: Path | str) -> ModelSpec:

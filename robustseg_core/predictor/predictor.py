@@ -46,6 +46,7 @@ def load(
     engine: str = "auto",
     cpu_threads: int = 0,
     alpha: float = 0.0,
+    input_size: str = "",
 ) -> Predictor:
     """A predictor with the student that is shipped, or with a checkpoint.
 
@@ -57,6 +58,8 @@ def load(
         cpu_threads: of this process's networks, on a CPU; 0: all cores but one.
         alpha: at most this share of the pixels that keep their label is wrong, as the checkpoint
             promises (docs/specs/confidence.md); the others become 255. 0: all keep it.
+        input_size: WIDTHxHEIGHT at which the network sees the scene, as "512x320"; empty: as it was
+            trained.
 
     Raises:
         RobustsegError: no such weights, device, engine or number of threads, a file that is no
@@ -65,9 +68,9 @@ def load(
     if not isinstance(weights, (str, Path)) or not str(weights):
         raise RobustsegError(f"weights is {weights!r}; give the name, as 'street', or the path")
     fields = {"engine": engine, "cpu_threads": cpu_threads, "alpha": alpha}
-    RobotConfig.model_validate(fields, strict=True)
+    robot = RobotConfig.model_validate({**fields, "input_size": input_size}, strict=True)
     device_of(device, engine)  # before the weights are read
-    exported = artifact.load(weights_file(weights))
+    exported = artifact.load(weights_file(weights), robot.input_shape)
     runs = open_engine(exported, device=device, engine=engine, cpu_threads=cpu_threads)
     return Predictor(exported.spec, runs, alpha=alpha)
 

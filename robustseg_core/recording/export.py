@@ -38,6 +38,7 @@ def export(
     out: Path,
     *,
     engine: str,
+    size: tuple[int, int] | None = None,
     drive: Drive | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def export(
         weights: a checkpoint.
         out: ends in .rseg.
         engine: openvino or onnxruntime.
+        size: (H, W) of the network's input, if not the checkpoint's.
         drive: what they are compared on.
         on_progress: called with (bundles compared, in all).
 
@@ -63,7 +65,7 @@ def export(
     if out.suffix != artifact.SUFFIX:
         raise RobustsegError(f"out is {out}; give a name that ends in {artifact.SUFFIX}")
     drive = drive or Drive()
-    model = checkpoint.load(weights)
+    model = checkpoint.load(weights, size=size)
     folded = _graphs.expect_packed(model, engine).folded()
     graphs = _graphs.graphs(folded)
     reference = open_engine(Exported(model), device="cpu", engine="eager")

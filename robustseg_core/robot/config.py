@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from robustseg_core.config import (
     AUTO,
@@ -26,7 +26,7 @@ from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.camera import Camera
 from robustseg_core.modalities import limits_of, load, ranked, usable
 from robustseg_core.strict import Misfit, within
-from robustseg_core.types import LONGEST_NAME, kind_of, name_of
+from robustseg_core.types import LONGEST_NAME, kind_of, name_of, network_size, parse_size
 
 NODE_ONLY = ("use_sim_time", "autostart", "start_type_description_service", "qos_overrides")
 """Parameters that a file for `ros2 launch` may hold beside the robot's."""
@@ -56,6 +56,13 @@ class RobotConfig(Strict):
         description="Checkpoint (.safetensors) or what `robustseg export` made of one; empty or "
         "`street`: the shipped student, trained on simulated streets only; `street_tiny`: a tenth "
         "of it, for a slow computer; `untrained`: random weights, for plumbing.",
+    )
+    input_size: str = Field(
+        "",
+        description="WIDTHxHEIGHT at which the network sees the scene, sides that divide by 32, as "
+        "512x320; empty: as it was trained. A larger one shows smaller things, and takes as many "
+        "times as long as it has pixels (docs/students.md). What `robustseg export` made has one "
+        "size.",
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
@@ -94,6 +101,18 @@ class RobotConfig(Strict):
     black_box: BlackBoxConfig = Field(
         default_factory=BlackBoxConfig, description="What happened around a fault, as a file."
     )
+
+    @field_validator("input_size")
+    @classmethod
+    def _divides(cls, text: str) -> str:
+        if text and (up := network_size(*(size := parse_size(text)))) != size:
+            raise ValueError(f"{text} has a side that does not divide by 32; use {up[1]}x{up[0]}")
+        return text
+
+    @property
+    def input_shape(self) -> tuple[int, int] | None:
+        """(H, W) of `input_size`; None: that of the checkpoint."""
+        return parse_size(self.input_size) if self.input_size else None
 
     @property
     def topics(self) -> dict[str, str]:

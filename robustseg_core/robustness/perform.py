@@ -154,8 +154,10 @@ def fits(
 
 
 @lru_cache(maxsize=1)
-def _engine_of(weights: str, device: str, streams: tuple[str, ...]) -> EagerEngine:
-    return EagerEngine(network(weights, streams), pick_device(device))
+def _engine_of(
+    weights: str, device: str, streams: tuple[str, ...], size: tuple[int, int] | None
+) -> EagerEngine:
+    return EagerEngine(network(weights, streams, size=size), pick_device(device))
 
 
 def weights_id(robot: RobotConfig) -> str:
@@ -196,7 +198,7 @@ def spec_of(robot: RobotConfig) -> ModelSpec:
 
 def _engine(robot: RobotConfig) -> EagerEngine:
     streams = tuple(robot.topics)
-    return _engine_of(robot.weights, robot.device, streams)
+    return _engine_of(robot.weights, robot.device, streams, robot.input_shape)
 
 
 @lru_cache(maxsize=1)

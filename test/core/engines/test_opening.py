@@ -16,7 +16,7 @@ from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.opening import choose, device_of, open_engine
 from robustseg_core.engines.parity import Parity, noise
-from robustseg_core.engines.weights import weights_of
+from robustseg_core.engines.weights import engine_of, weights_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.checkpoint import default_spec, untrained
@@ -100,6 +100,25 @@ def test_a_checkpoint_is_read_as_one(tmp_path: Path):
     assert read.engine == "" and not read.graphs and read.spec == SPEC
     with pytest.raises(RobustsegError, match="does not exist"):
         artifact.load(tmp_path / "y.rseg")
+
+
+def test_a_network_sees_the_scene_at_the_size_that_the_robot_says(tmp_path: Path, exported: Path):
+    checkpoint.save(tmp_path / "x.safetensors", MODEL)
+    robot = RobotConfig(
+        weights=str(tmp_path / "x.safetensors"),
+        device="cpu",
+        input_size="96x64",
+        streams={"rgb": {"topic": "/rgb"}},
+    )
+    spec, engine = engine_of(robot)
+    assert spec.size == engine.spec.size == (64, 96) and spec.classes == SPEC.classes
+    (bundle,) = noise(spec, 1)
+    ids, _ = engine(bundle)
+    assert ids.shape == (64, 96)
+    assert weights_of("untrained", ["rgb"], size=(32, 64)).spec.size == (32, 64)
+    assert weights_of(str(exported), ["rgb"], size=SPEC.size).spec == SPEC
+    with pytest.raises(RobustsegError, match=r"input of .*, wanted is 96x64; .*--size 96x64"):
+        weights_of(str(exported), ["rgb"], size=(64, 96))
 
 
 def test_whoever_needs_a_checkpoint_is_told_so(exported: Path):

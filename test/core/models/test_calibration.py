@@ -8,7 +8,7 @@ import pytest
 from robustseg_core.engines import Engine
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
-from robustseg_core.models.calibration import Promise, key, temperature, trust_of
+from robustseg_core.models.calibration import Promise, key, temperature, trust_of, unpromised
 from robustseg_core.models.checkpoint import default_spec
 from robustseg_core.predictor import Predictor
 from robustseg_core.robot.config import RobotConfig
@@ -86,6 +86,12 @@ def test_a_checkpoint_keeps_it_and_one_without_it_is_read(tmp_path, spec):
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, checkpoint.untrained(spec))
     assert checkpoint.spec_of(path).calibration == KNOWN == checkpoint.load(path).spec.calibration
+    other = checkpoint.load(path, size=(64, 96)).spec
+    assert other == spec.model_copy(update={"size": (64, 96), "calibration": unpromised(KNOWN)}), (
+        "temperatures stay, promises go"
+    )
+    with pytest.raises(RobustsegError, match="promises nothing"):
+        Promise(other, KNOWN.alphas[0])
     words = spec.model_dump_json(exclude={"calibration"})
     assert ModelSpec.model_validate_json(words).calibration is None, "of an earlier version"
 

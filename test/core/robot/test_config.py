@@ -44,6 +44,11 @@ def test_a_ros_parameter_file_and_a_plain_one_mean_the_same(tmp_path):
         ("sync: {deadline_ms: -1}", "sync.deadline_ms is -1: input should be greater than 0"),
         ("health: {grace_s: soon}", "health.grace_s is 'soon': input should be a valid number"),
         ("device: tpu", "device is 'tpu'"),
+        (
+            "input_size: 500x320",
+            "500x320 has a side that does not divide by 32; use 512x320",
+        ),
+        ("input_size: large", "size is 'large'; write WIDTHxHEIGHT, e.g. 640x400"),
         ("points: {source: lidr}", "no Modality called 'lidr'; did you mean 'lidar'?"),
         (
             "points: {source: rgb}",
