@@ -133,15 +133,15 @@ def load(
 def resized(spec: ModelSpec, size: tuple[int, int] | None) -> ModelSpec:
     """The spec of the same network at (H, W), or as it is where that is its size, or None.
 
-    What its calibration promises (`alpha`) was measured at its own size, and goes; its temperatures
-    stay.
+    What its calibration promises (`alpha`) and how the pictures look that it knows were measured at
+    its own size, and go; its temperatures stay.
 
     Raises:
         RobustsegError: a size that no network takes.
     """
     if size is None or tuple(size) == spec.size:
         return spec
-    fields: dict[str, Any] = spec.model_dump() | {"size": size}
+    fields: dict[str, Any] = spec.model_dump() | {"size": size, "references": {}}
     if spec.calibration is not None:
         fields["calibration"] = unpromised(spec.calibration).model_dump()
     return parse(ModelSpec, fields, where="the network's input")

@@ -87,9 +87,9 @@ def test_a_checkpoint_keeps_it_and_one_without_it_is_read(tmp_path, spec):
     checkpoint.save(path, checkpoint.untrained(spec))
     assert checkpoint.spec_of(path).calibration == KNOWN == checkpoint.load(path).spec.calibration
     other = checkpoint.load(path, size=(64, 96)).spec
-    assert other == spec.model_copy(update={"size": (64, 96), "calibration": unpromised(KNOWN)}), (
-        "temperatures stay, promises go"
-    )
+    assert other == spec.model_copy(
+        update={"size": (64, 96), "calibration": unpromised(KNOWN), "references": {}}
+    ), "temperatures stay; promises and known pictures go"
     with pytest.raises(RobustsegError, match="promises nothing"):
         Promise(other, KNOWN.alphas[0])
     words = spec.model_dump_json(exclude={"calibration"})
