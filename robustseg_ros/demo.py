@@ -1,4 +1,4 @@
-"""`make demo`: a recording through the real node, over real DDS, while sensors are killed.
+"""`robustseg demo`: a recording through the real node, over real DDS, while sensors are killed.
 
 Three processes, as on a robot: a player (the sensors), the node, and this one, which listens to the
 node's topics, keeps what arrives and writes the report. Nothing is taken from the node's inside.
@@ -27,6 +27,7 @@ from sensor_msgs.msg import Image
 
 from robustseg_core import config, modalities
 from robustseg_core.bag import Bag
+from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, faults_of
 from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.codecs.fields import stamp_of
@@ -47,7 +48,7 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
 from robustseg_core.types import Bundle, LabelMap, ModelSpec, Reasons, State
-from robustseg_core.version import note_occasion
+from robustseg_core.version import note_occasion, occasion
 from robustseg_ros import optional
 from robustseg_ros.child import QUIET_S, wait_until
 from robustseg_ros.running import command_line
@@ -352,15 +353,20 @@ def main() -> None:
     parser.add_argument(PARAMS.flag, type=Path, metavar=PARAMS.metavar, help=PARAMS.help)
     KILL.add_to(parser)
     FAULT.add_to(parser)
+    parser.add_argument("--quiet", action="store_true", help="notices and errors only")
     words = parser.parse_args()
+    wishes.quiet = words.quiet
     # A domain of its own: nobody else's graph is heard or disturbed.
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
     carry_large_messages(os.environ)
 
     def demo() -> None:
-        note_occasion(
-            ["python", "-m", "robustseg_ros.demo", *sys.argv[1:]], datetime.now().astimezone()
-        )
+        if not occasion()["command"]:
+            said = ["python", "-m", "robustseg_ros.demo", *sys.argv[1:]]
+            note_occasion(said, datetime.now().astimezone())
+        domain = os.environ["ROS_DOMAIN_ID"]
+        watch = f"ROS_DOMAIN_ID={domain} robustseg view --live"
+        err.say(f"ROS_DOMAIN_ID is {domain}; to watch, in another terminal: {watch}")
         faults = faults_of(words.kill, words.fault)
         result = run_demo(words.bag, words.out, faults=faults, params=words.params)
         show(result, words.out)
