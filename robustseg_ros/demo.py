@@ -1,7 +1,8 @@
 """`robustseg demo`: a recording through the real node, over real DDS, while sensors are killed.
 
 Three processes, as on a robot: a player (the sensors), the node, and this one, which listens to the
-node's topics, keeps what arrives and writes the report. Nothing is taken from the node's inside.
+node's topics, keeps what arrives and writes the report. Nothing is taken from the node's inside;
+what its sensors showed it, for the film, is read once more of the recording.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.output.topics import of_a_mask
-from robustseg_core.recording.doubted import pictures_at
+from robustseg_core.recording.doubted import Meanwhile, pictures_at
+from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.run import BLACK_BOX
 from robustseg_core.recording.survey import survey
@@ -180,12 +182,17 @@ def _run_demo(
             with open_truth([bag_path]) as truth:
                 score = Score(truth, len(spec.classes))
                 shed = _shed(heard, bag_path, robot, spec)
-                for parts in heard:
-                    masks.append(_assemble(parts, spec, shed))
-                    label_map, overlay = masks[-1]
-                    at_ns = recorder.place_ns(label_map)
-                    raw = {n: part.raw for n, part in parts.items() if n not in SHOWN}
-                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns), raw)
+                with Bag([bag_path]) as bag:
+                    said = FaultyBag(bag, faults, topics=robot.topics) if faults else bag
+                    meanwhile = Meanwhile(said, robot, spec)
+                    for parts in heard:
+                        masks.append(assemble(parts, spec, shed))
+                        label_map, overlay = masks[-1]
+                        at_ns = recorder.place_ns(label_map)
+                        raw = {n: part.raw for n, part in parts.items() if n not in SHOWN}
+                        miou = score.add(label_map, at_ns)
+                        told, seen = meanwhile.at(label_map)
+                        recorder.add(told, overlay, at_ns, miou, raw, seen)
                 score.finish()
         why = _why(listener, recorder, masks)
         sums = totals(recorder.rows, timeline.duration_s, labels=score.coverage, why=why)
@@ -246,8 +253,8 @@ def _shed(
         return dict(pictures_at(bag, topic, REFERENCE, stamps, spec))
 
 
-def _assemble(
-    parts: dict[str, Any], spec: ModelSpec, shed: Mapping[int, np.ndarray] | None = None
+def assemble(
+    parts: Mapping[str, Any], spec: ModelSpec, shed: Mapping[int, np.ndarray] | None = None
 ) -> tuple[LabelMap, np.ndarray]:
     """The label map that the node published as four messages, and its overlay.
 

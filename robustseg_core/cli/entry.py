@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -163,6 +164,13 @@ def _furnish(name: str, command: Any) -> None:
     for parameter in command.params:
         if parameter.opts == ["--out"]:
             parameter.opts.append("-o")
+        if parameter.param_type_name == "argument" and parameter.metavar:
+            # Typers differ in what they put around it: [[BAG...]]..., {BAG...}...
+            parameter.get_usage_pieces = partial(_as_written, parameter.metavar)
+
+
+def _as_written(metavar: str, _context: Any) -> list[str]:
+    return [metavar]
 
 
 def _answers(*, quiet: Quiet = False, as_json: AsJson = False) -> None:
