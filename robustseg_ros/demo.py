@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from rclpy.node import Node
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
-from sensor_msgs.msg import Image
 
 from robustseg_core import config, modalities
 from robustseg_core.bag import Bag
@@ -34,7 +33,7 @@ from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
-from robustseg_core.output import draw, messages, report
+from robustseg_core.output import messages, report
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
@@ -49,9 +48,10 @@ from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
-from robustseg_core.types import Bundle, LabelMap, ModelSpec, Reasons, State
+from robustseg_core.types import LabelMap, ModelSpec, Reasons
 from robustseg_core.version import note_occasion, occasion
 from robustseg_ros import optional
+from robustseg_ros.assembly import MADE_OF, assemble
 from robustseg_ros.child import QUIET_S, wait_until
 from robustseg_ros.running import command_line
 
@@ -63,8 +63,6 @@ REMADE = ("label_color",)
 """Made again of the ids; all the others are kept as they came."""
 REFERENCE = modalities.ranked()[0]
 """The camera."""
-MADE_OF = {"label_mask", "status"}
-"""What makes a mask: the others an overloaded node gives up."""
 
 
 class Listener(Node):
@@ -251,39 +249,6 @@ def _shed(
     stamps = {row["stamp_ns"] for row in bare if REFERENCE in row["used"]}
     with Bag([bag_path]) as bag:
         return dict(pictures_at(bag, topic, REFERENCE, stamps, spec))
-
-
-def assemble(
-    parts: Mapping[str, Any], spec: ModelSpec, shed: Mapping[int, np.ndarray] | None = None
-) -> tuple[LabelMap, np.ndarray]:
-    """The label map that the node published as four messages, and its overlay.
-
-    Of a node that gave them up, confidence is 0, and the overlay is drawn on the camera's picture,
-    if that is among those of `_shed`, else on black.
-    """
-    row = messages.read_status(parts["status"])
-    mask = parts["label_mask"]
-    ids = _pixels(mask)
-    label_map = LabelMap(
-        ids=ids,
-        confidence=_pixels(parts["confidence"]) if "confidence" in parts else np.zeros_like(ids),
-        stamp_ns=row["stamp_ns"],
-        frame_id=mask.header.frame_id,
-        used=tuple(row["used"]),
-        reasons=row["reasons"],
-        states={name: State(state) for name, state in row["states"].items()},
-        held_ms=row["held_ms"],
-        latency_ms=row["latency_ms"],
-        bundle=Bundle(row["stamp_ns"], {}),
-    )
-    overlay = parts.get("overlay")
-    if overlay is None:
-        return label_map, draw.overlay(label_map, spec, (shed or {}).get(row["stamp_ns"]))
-    return label_map, _pixels(overlay).reshape(overlay.height, overlay.width, 3)
-
-
-def _pixels(message: Image) -> np.ndarray:
-    return np.frombuffer(message.data, np.uint8).reshape(message.height, -1)
 
 
 def _why(

@@ -26,6 +26,7 @@ from rosgraph_msgs.msg import Clock
 
 from robustseg_core.cli.doctor_table import tell
 from robustseg_core.cli.guard import wishes
+from robustseg_core.cli.terminal import answer
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.doctor.examine import admit, diagnose, one_by_one, refused, together
 from robustseg_core.doctor.loss import Reception, Wire, kernel_limits
@@ -92,7 +93,8 @@ class DoctorNode(Node):
             self.close()
         report = together(reports)
         self.exit_code = report.exit_code
-        tell(report)
+        if not answer(report.to_json()):
+            tell(report)
 
     def close(self) -> None:
         """Destroy the subscriptions."""

@@ -35,7 +35,7 @@ from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.types import Rejection
 from robustseg_ros import optional
-from robustseg_ros.demo import MADE_OF, assemble
+from robustseg_ros.assembly import MADE_OF, assemble
 from robustseg_ros.rclpy_names import LoggingSeverity
 from robustseg_ros.running import command_line, leave, run
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from robustseg_core.cli.options import Overrides, Params
-from robustseg_core.cli.terminal import progress_bar
+from robustseg_core.cli.terminal import answer, progress_bar
 from robustseg_core.errors import RobustsegError, quiet
 
 commands = typer.Typer()
@@ -63,7 +63,7 @@ def _recorded(
     seconds: float,
 ) -> int:
     from robustseg_core.bag import Bag
-    from robustseg_core.cli.doctor_table import tell as tell_report
+    from robustseg_core.cli import doctor_table
     from robustseg_core.doctor import examine
     from robustseg_core.recording.robot import robot_for
 
@@ -76,5 +76,6 @@ def _recorded(
 
         robot = robot_for(bag, params, overrides, several=True)
         report = examine(bag, robot, seconds=seconds, on_message=tell)
-    tell_report(report)
+    if not answer(report.to_json()):
+        doctor_table.tell(report)
     return report.exit_code

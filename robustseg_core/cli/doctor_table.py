@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustseg_core.cli.guard import wishes
-from robustseg_core.cli.terminal import Terminal, answer, err, literal, put
+from robustseg_core.cli.terminal import Terminal, err, literal, put
 from robustseg_core.doctor.report import COLUMNS, Check, Report, Row, Status
 
 PAGE = 100
@@ -19,9 +19,7 @@ _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.BAD: "bold red", Sta
 
 
 def tell(report: Report) -> None:
-    """Answer with `report`: as JSON, as text in a file, or as text for who reads along."""
-    if answer(report.to_json()):
-        return
+    """Say `report` as text: in the file that was asked for, or to who reads along."""
     if wishes.out is None:
         show(report, err)
         return

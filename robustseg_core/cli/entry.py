@@ -146,7 +146,7 @@ class Commands(typer.core.TyperGroup):
         """A new command line: nobody has wished for anything yet."""
         wishes.forget()
         name, words = args[:2] if len(args) > 1 else (self.name, more.get("args", ()))
-        wishes.command = [name or "robustseg", *words]
+        wishes.command = [*(name or "robustseg").split(), *words]  # python -m robustseg_core
         with _shown_as_it_is():
             return super().make_context(*args, **more)
 

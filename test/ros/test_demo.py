@@ -15,7 +15,8 @@ from rclpy.node import Node
 from robustseg_core.output import messages, topics
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.types import Fault, Finding, Health, Reasons, State
-from robustseg_ros.demo import REMADE, Listener, _why, assemble
+from robustseg_ros.assembly import assemble
+from robustseg_ros.demo import REMADE, Listener, _why
 from robustseg_ros.publishers import Publishers
 from support.label_maps import a_spec, of_a_scan
 
