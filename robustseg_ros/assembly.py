@@ -21,7 +21,7 @@ def assemble(
     """The label map that the node published as four messages, and its overlay.
 
     Of a node that gave them up, confidence is 0, and the overlay is drawn on the camera's picture,
-    if that is among those of `_shed`, else on black.
+    if `shed` has that, by its stamp, else on black.
     """
     row = messages.read_status(parts["status"])
     mask = parts["label_mask"]
