@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test` (while you work: `make check`; a site of docs/: `make docs`).
-# Both make .venv first, by uv in half a minute (0.8 GB to fetch), or by pip in six where uv fails; pip's
-# settings count for both. Nothing else is touched, but that root gets three system libraries which
+# Both make .venv first, by uv in half a minute (0.6 GB to fetch for the demo, 0.8 GB for the tests), or by
+# pip in six where uv fails; pip's settings count for both. Nothing else is touched, but that root gets three system libraries which
 # open3d needs (others are told the command).
 # BAG=...        a recording for the demo (rosbag2 folder, .mcap, .db3, ROS 1 .bag); default: a
 #                simulated drive, made once
