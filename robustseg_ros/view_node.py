@@ -9,6 +9,8 @@ masks, overlays, clouds, states and reasons. What is lazy is made because this o
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from robustseg_core import config
@@ -74,11 +76,6 @@ class ViewNode(Node):
         """Stamp of the first mask."""
         self._masks = 0
         self._file: RerunFile | None = None
-        for name in WANTED:
-            topic = f"/{messages.NODE}/{name}"
-            optional.subscribe(
-                self, of_a_mask()[name].type, topic, partial(self._hear, name), DEPTH
-            )
 
     def work(self) -> None:
         """Listen and show.
@@ -111,15 +108,21 @@ class ViewNode(Node):
         """Nothing is left open."""
 
     def _listen(self) -> None:
-        """Until the seconds are over, or somebody ends us."""
+        """Until the seconds are over, or somebody ends us: what was seen is kept."""
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):  # rclpy's own would end the file, too
+            signal.signal(number, lambda *_: ended.set())
+        for name in WANTED:
+            topic = f"/{messages.NODE}/{name}"
+            optional.subscribe(
+                self, of_a_mask()[name].type, topic, partial(self._hear, name), DEPTH
+            )
         executor = SingleThreadedExecutor(context=self.context)
         executor.add_node(self)
         end_s = float("inf") if self._seconds is None else time.monotonic() + self._seconds
         try:
-            while time.monotonic() < end_s and self.context.ok():
+            while not ended.is_set() and time.monotonic() < end_s and self.context.ok():
                 executor.spin_once(timeout_sec=0.1)
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass  # the way to end it; what was seen is kept
         finally:
             executor.remove_node(self)
             executor.shutdown(timeout_sec=0)

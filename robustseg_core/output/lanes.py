@@ -50,7 +50,7 @@ class Lane:
 def end_s(result: Mapping[str, Any]) -> float:
     """Where the time of a run ends, on its own clock."""
     last_s = max((row["at_s"] for row in result["masks"]), default=0.0)
-    return max(result["totals"]["duration_s"], last_s, 0.1)
+    return float(max(result["totals"]["duration_s"], last_s, 0.1))
 
 
 def pauses(result: Mapping[str, Any]) -> list[tuple[float, float, list[dict[str, Any]]]]:

@@ -45,6 +45,7 @@ def test_masks_clouds_and_states_of_a_node_are_in_the_file(world, tmp_path, weig
         publishers.publish(of_a_scan())
         world.until(lambda: True, "a turn")
     assert program.end() == 0, program.output
+    assert "{" in program.output, program.output
     told = json.loads(program.output[program.output.index("{") : program.output.rindex("}") + 1])
     assert told["masks"] >= 1
     entities = {c.entity_path for c in RrdReader(out / "rerun.rrd").stream().to_chunks()}
