@@ -207,11 +207,12 @@ def by_number(results: Results) -> bytes:
     if np.isfinite(prior):
         axes.axhline(prior, color="gray", linestyle=":", label="position prior, no sensor")
     axes.set_xticks(range(1, len(results.about.modalities) + 1))
+    axes.margins(y=0.15)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("sensors that are there; small dots: each subset of so many", fontsize=9)
     axes.set_ylabel("mIoU, %")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower right")
     return figure_png(figure)
 
 
