@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test` (while you work: `make check`; a site of docs/: `make docs`).
-# Both make .venv first, by uv in half a minute (0.8 GB to fetch), or by pip in six where uv fails; pip's
-# settings count for both. Nothing else is touched, but that root gets three system libraries which
+# Both make .venv first, by uv in half a minute (0.6 GB to fetch for the demo, 0.8 GB for the tests), or by
+# pip in six where uv fails; pip's settings count for both. Nothing else is touched, but that root gets three system libraries which
 # open3d needs (others are told the command).
 # BAG=...        a recording for the demo (rosbag2 folder, .mcap, .db3, ROS 1 .bag); default: a
 #                simulated drive, made once
@@ -22,13 +22,15 @@ LIBRARIES := libusb-1.0-0 libgl1 libgomp1
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNS := $(VENV)/.runs
+PACKED := setup.py package.xml requirements-robot.txt constraints.txt
 DOCS := .venv-docs
 
 # uv leaves the bytecode to the first start; where nothing writes it, every process of the suite
 # compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install plan-test plan-demo recording libraries demo test check lint bench parity docs clean
+.PHONY: help install python plan-test plan-demo recording libraries demo test check lint bench parity docs clean
 
 help:
 	@sed -n '/^# /!q; s/^# //p' Makefile
@@ -36,11 +38,18 @@ help:
 install: $(INSTALLED)
 
 # What lies in .venv stays: a half-made one is completed.
-$(INSTALLED): setup.py package.xml requirements-robot.txt constraints.txt | libraries
+$(INSTALLED): $(PACKED) | libraries python
+	@$(PYTHON) .make/install.py $(VENV) ros,sim,train,dev
+	@touch $@ $(RUNS)
+
+# What the demo needs of it: nothing to train with, nothing to test with.
+$(RUNS): $(PACKED) | libraries python
+	@$(PYTHON) .make/install.py $(VENV) ros,sim
+	@touch $@
+
+python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "$(PYTHON) is older than 3.10; give another one: make PYTHON=python3.11" >&2; exit 2; }
-	@$(PYTHON) .make/install.py $(VENV) ros,sim,train,dev
-	@touch $@
 
 plan-test:
 	@echo 'make test: ruff, import-linter and mypy, then the whole suite; up to 20 minutes on two idle cores'
@@ -54,12 +63,10 @@ recording:
 			"topic: make demo BAG=drive.mcap, or none for a simulated drive" >&2; \
 		exit 2; }
 
-$(DRIVE): | $(INSTALLED)
-	$(BIN)/robustseg sim $@ --seconds 8 --seed 7
-
-demo: plan-demo recording $(INSTALLED) $(if $(filter $(DRIVE),$(BAG)),$(DRIVE))
-	$(BIN)/python -m robustseg_ros.demo '$(BAG)' --out '$(OUT)' \
+demo: plan-demo recording $(RUNS)
+	$(BIN)/robustseg demo '$(BAG)' --out '$(OUT)' $(if $(strip $(KILL)$(FAULT)),,--healthy) \
 		$(foreach k,$(KILL),--kill '$(k)') $(foreach f,$(FAULT),--fault '$(f)')
+	@echo 'next: source $(VENV)/bin/activate; robustseg run $(BAG) --kill rgb@3+2'
 
 libraries:
 	@for name in libusb-1.0.so libGL.so libgomp.so; do \

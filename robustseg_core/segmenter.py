@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from robustseg_core import modalities
 from robustseg_core.engines import Engine, Labels, LackingError, NoMaskError
 from robustseg_core.engines.fallback import FallbackEngine
-from robustseg_core.engines.weights import engine_of
+from robustseg_core.engines.weights import engine_of, weights_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evidence.crosscheck import CrossCheck
 from robustseg_core.evidence.sight import Sight, step_of
@@ -196,6 +196,16 @@ class Segmenter:
             RobustsegError: the checkpoint, the device or the streams cannot be used.
         """
         return cls(config, *engine_of(config))
+
+    @staticmethod
+    def spec_of(config: RobotConfig) -> ModelSpec:
+        """What the configured network expects; of a robot that has no stream yet, of any.
+
+        Raises:
+            RobustsegError: the checkpoint cannot be used.
+        """
+        known = list(dict.fromkeys(map(kind_of, config.topics))) or modalities.ranked()
+        return weights_of(config.weights, known).spec
 
     @property
     def streams(self) -> tuple[str, ...]:

@@ -11,8 +11,9 @@ from rclpy.node import Node
 
 from robustseg_core.errors import RobustsegError
 
-START_S = 120.0
-"""A node may take so long to load its network, and to publish and subscribe, on a slow machine."""
+START_S = 300.0
+"""A node may take so long to load its network, and to publish and subscribe, on a slow machine: its
+first start compiles bytecode, and 120 s were not enough on two cores that eight programs shared."""
 QUIET_S = 1.5
 """A run is over when the player is gone and no mask came for so long."""
 

@@ -1,7 +1,8 @@
-"""`make demo`: a recording through the real node, over real DDS, while sensors are killed.
+"""`robustseg demo`: a recording through the real node, over real DDS, while sensors are killed.
 
 Three processes, as on a robot: a player (the sensors), the node, and this one, which listens to the
-node's topics, keeps what arrives and writes the report. Nothing is taken from the node's inside.
+node's topics, keeps what arrives and writes the report. Nothing is taken from the node's inside;
+what its sensors showed it, for the film, is read once more of the recording.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,22 @@ from rclpy.node import Node
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
-from sensor_msgs.msg import Image
 
 from robustseg_core import config, modalities
 from robustseg_core.bag import Bag
+from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, faults_of
 from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
-from robustseg_core.output import draw, messages, report
+from robustseg_core.output import messages, report
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.output.topics import of_a_mask
-from robustseg_core.recording.doubted import pictures_at
+from robustseg_core.recording.doubted import Meanwhile, pictures_at
+from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.run import BLACK_BOX
 from robustseg_core.recording.survey import survey
@@ -46,9 +48,10 @@ from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
 from robustseg_core.text import visible
-from robustseg_core.types import Bundle, LabelMap, ModelSpec, Reasons, State
-from robustseg_core.version import note_occasion
+from robustseg_core.types import LabelMap, ModelSpec, Reasons
+from robustseg_core.version import note_occasion, occasion
 from robustseg_ros import optional
+from robustseg_ros.assembly import MADE_OF, assemble
 from robustseg_ros.child import QUIET_S, wait_until
 from robustseg_ros.running import command_line
 
@@ -60,8 +63,6 @@ REMADE = ("label_color",)
 """Made again of the ids; all the others are kept as they came."""
 REFERENCE = modalities.ranked()[0]
 """The camera."""
-MADE_OF = {"label_mask", "status"}
-"""What makes a mask: the others an overloaded node gives up."""
 
 
 class Listener(Node):
@@ -179,12 +180,17 @@ def _run_demo(
             with open_truth([bag_path]) as truth:
                 score = Score(truth, len(spec.classes))
                 shed = _shed(heard, bag_path, robot, spec)
-                for parts in heard:
-                    masks.append(_assemble(parts, spec, shed))
-                    label_map, overlay = masks[-1]
-                    at_ns = recorder.place_ns(label_map)
-                    raw = {n: part.raw for n, part in parts.items() if n not in SHOWN}
-                    recorder.add(label_map, overlay, at_ns, score.add(label_map, at_ns), raw)
+                with Bag([bag_path]) as bag:
+                    said = FaultyBag(bag, faults, topics=robot.topics) if faults else bag
+                    meanwhile = Meanwhile(said, robot, spec)
+                    for parts in heard:
+                        masks.append(assemble(parts, spec, shed))
+                        label_map, overlay = masks[-1]
+                        at_ns = recorder.place_ns(label_map)
+                        raw = {n: part.raw for n, part in parts.items() if n not in SHOWN}
+                        miou = score.add(label_map, at_ns)
+                        told, seen = meanwhile.at(label_map)
+                        recorder.add(told, overlay, at_ns, miou, raw, seen)
                 score.finish()
         why = _why(listener, recorder, masks)
         sums = totals(recorder.rows, timeline.duration_s, labels=score.coverage, why=why)
@@ -243,39 +249,6 @@ def _shed(
     stamps = {row["stamp_ns"] for row in bare if REFERENCE in row["used"]}
     with Bag([bag_path]) as bag:
         return dict(pictures_at(bag, topic, REFERENCE, stamps, spec))
-
-
-def _assemble(
-    parts: dict[str, Any], spec: ModelSpec, shed: Mapping[int, np.ndarray] | None = None
-) -> tuple[LabelMap, np.ndarray]:
-    """The label map that the node published as four messages, and its overlay.
-
-    Of a node that gave them up, confidence is 0, and the overlay is drawn on the camera's picture,
-    if that is among those of `_shed`, else on black.
-    """
-    row = messages.read_status(parts["status"])
-    mask = parts["label_mask"]
-    ids = _pixels(mask)
-    label_map = LabelMap(
-        ids=ids,
-        confidence=_pixels(parts["confidence"]) if "confidence" in parts else np.zeros_like(ids),
-        stamp_ns=row["stamp_ns"],
-        frame_id=mask.header.frame_id,
-        used=tuple(row["used"]),
-        reasons=row["reasons"],
-        states={name: State(state) for name, state in row["states"].items()},
-        held_ms=row["held_ms"],
-        latency_ms=row["latency_ms"],
-        bundle=Bundle(row["stamp_ns"], {}),
-    )
-    overlay = parts.get("overlay")
-    if overlay is None:
-        return label_map, draw.overlay(label_map, spec, (shed or {}).get(row["stamp_ns"]))
-    return label_map, _pixels(overlay).reshape(overlay.height, overlay.width, 3)
-
-
-def _pixels(message: Image) -> np.ndarray:
-    return np.frombuffer(message.data, np.uint8).reshape(message.height, -1)
 
 
 def _why(
@@ -352,15 +325,20 @@ def main() -> None:
     parser.add_argument(PARAMS.flag, type=Path, metavar=PARAMS.metavar, help=PARAMS.help)
     KILL.add_to(parser)
     FAULT.add_to(parser)
+    parser.add_argument("--quiet", action="store_true", help="notices and errors only")
     words = parser.parse_args()
+    wishes.quiet = words.quiet
     # A domain of its own: nobody else's graph is heard or disturbed.
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
     carry_large_messages(os.environ)
 
     def demo() -> None:
-        note_occasion(
-            ["python", "-m", "robustseg_ros.demo", *sys.argv[1:]], datetime.now().astimezone()
-        )
+        if not occasion()["command"]:
+            said = ["python", "-m", "robustseg_ros.demo", *sys.argv[1:]]
+            note_occasion(said, datetime.now().astimezone())
+        domain = os.environ["ROS_DOMAIN_ID"]
+        watch = f"ROS_DOMAIN_ID={domain} robustseg view --live"
+        err.say(f"ROS_DOMAIN_ID is {domain}; to watch, in another terminal: {watch}")
         faults = faults_of(words.kill, words.fault)
         result = run_demo(words.bag, words.out, faults=faults, params=words.params)
         show(result, words.out)

@@ -12,22 +12,21 @@ Exit codes: 0 all is well, or only warnings; 1 something is bad; 2 what the comm
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 
-import typer
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 
-from robustseg_core.cli.doctor_table import show
-from robustseg_core.cli.terminal import err
+from robustseg_core.cli.doctor_table import tell
+from robustseg_core.cli.guard import wishes
+from robustseg_core.cli.terminal import answer
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.doctor.examine import admit, diagnose, one_by_one, refused, together
 from robustseg_core.doctor.loss import Reception, Wire, kernel_limits
@@ -49,7 +48,7 @@ from robustseg_ros import graph, parameters, qos
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.rclpy_names import ClockType, LoggingSeverity
-from robustseg_ros.running import command_line, run
+from robustseg_ros.running import add_printing, command_line, run
 
 MASKS = "label_mask"
 LOOK_NS = SECOND
@@ -61,7 +60,7 @@ class DoctorNode(Node):
     """One examination; `work` makes it, prints it and leaves `exit_code`.
 
     Args:
-        words: `--seconds S`, `--json`.
+        words: `--seconds S`, `--json`, `--out FILE`.
         environment: that of the shell, before anything of ours was set in it.
 
     Raises:
@@ -74,7 +73,7 @@ class DoctorNode(Node):
         options = _options(words)
         self.exit_code = 0
         self._seconds: float = options.seconds
-        self._as_json: bool = options.json
+        wishes.json, wishes.out = options.json, options.out
         self._environment = environment
         self._config = parameters.declare(self)
         self._clock_watch = ClockWatch(time.monotonic_ns())
@@ -94,10 +93,8 @@ class DoctorNode(Node):
             self.close()
         report = together(reports)
         self.exit_code = report.exit_code
-        if self._as_json:
-            typer.echo(json.dumps(report.to_json(), indent=1))
-        else:
-            show(report, err)
+        if not answer(report.to_json()):
+            tell(report)
 
     def close(self) -> None:
         """Destroy the subscriptions."""
@@ -243,7 +240,7 @@ class DoctorNode(Node):
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = command_line("doctor", __doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to listen")
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add_printing(parser)
     return parser.parse_args(words)
 
 

@@ -32,7 +32,7 @@ from robustseg_core.recording.survey import Surveyor
 from robustseg_core.types import SECOND
 from robustseg_ros import optional
 from robustseg_ros.rclpy_names import LoggingSeverity
-from robustseg_ros.running import command_line, run
+from robustseg_ros.running import add_printing, command_line, run
 
 LOOK_NS = SECOND // 4
 """How often the graph is looked at."""
@@ -43,7 +43,7 @@ class InspectNode(Node):
     """One look at a robot; `work` takes it and prints it.
 
     Args:
-        words: `--seconds S`, `--json`.
+        words: `--seconds S`, `--json`, `--out FILE`.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class InspectNode(Node):
         self.get_logger().set_level(LoggingSeverity.ERROR)
         options = _options(words)
         self._seconds: float = options.seconds
-        wishes.json = options.json
+        wishes.json, wishes.out = options.json, options.out
         self._surveyor = Surveyor()
         self._heard: dict[tuple[str, str], Any] = {}
         self._notices: list[str] = []
@@ -119,7 +119,7 @@ class InspectNode(Node):
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = command_line("inspect_node", __doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to listen")
-    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    add_printing(parser)
     return parser.parse_args(words)
 
 

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import Overrides, Params
-from robustseg_core.cli.terminal import answer, err, progress_bar
+from robustseg_core.cli.terminal import answer, progress_bar
 from robustseg_core.errors import RobustsegError, quiet
 
 commands = typer.Typer()
@@ -37,7 +36,7 @@ def doctor(
     [dim]Examples:[/] robustseg doctor drive.mcap    robustseg doctor --live --params robot.yaml
     """
     from robustseg_core import config
-    from robustseg_core.cli.node import run_with_parameters
+    from robustseg_core.cli.node import printing_words, run_with_parameters
 
     if live == bool(bags):
         raise RobustsegError(
@@ -53,7 +52,7 @@ def doctor(
             "give --params, as `robustseg inspect BAG` prints it"
         )
     tree = config.override(config.read_file(params), given)
-    words = ["--seconds", f"{seconds or 5.0:g}", *(["--json"] if wishes.json else [])]
+    words = ["--seconds", f"{seconds or 5.0:g}", *printing_words()]
     raise SystemExit(run_with_parameters("robustseg_ros.doctor", tree, *words))
 
 
@@ -64,7 +63,7 @@ def _recorded(
     seconds: float,
 ) -> int:
     from robustseg_core.bag import Bag
-    from robustseg_core.cli.doctor_table import show
+    from robustseg_core.cli import doctor_table
     from robustseg_core.doctor import examine
     from robustseg_core.recording.robot import robot_for
 
@@ -78,5 +77,5 @@ def _recorded(
         robot = robot_for(bag, params, overrides, several=True)
         report = examine(bag, robot, seconds=seconds, on_message=tell)
     if not answer(report.to_json()):
-        show(report, err)
+        doctor_table.tell(report)
     return report.exit_code

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import io
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core.cli.terminal import Terminal, literal
+from robustseg_core.cli.guard import wishes
+from robustseg_core.cli.terminal import Terminal, err, literal, put
 from robustseg_core.doctor.report import COLUMNS, Check, Report, Row, Status
 
+PAGE = 100
+"""Columns of a report in a file."""
 _TITLES = {"publishers": "pubs", "calibration": "calib", "rate": "Hz"}
 _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.BAD: "bold red", Status.NONE: "dim"}
+
+
+def tell(report: Report) -> None:
+    """Say `report` as text: in the file that was asked for, or to who reads along."""
+    if wishes.out is None:
+        show(report, err)
+        return
+    page = Terminal()
+    page.file, page.width = io.StringIO(), PAGE
+    show(report, page)
+    put("".join(f"{line.rstrip()}\n" for line in page.file.getvalue().splitlines()))
 
 
 def show(report: Report, terminal: Terminal) -> None:

@@ -1,6 +1,7 @@
 """The installed command, `robustseg`: its parts are loaded when they are asked for.
 
-What all commands have is added here, to each alike: `-h`, `-q`, `--json`, and `-o` beside `--out`.
+What all commands have is added here, to each alike: `-h`, `-q`, `--json`, and `-o` beside `--out`,
+which those that only print have, too: a file for what they print.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +34,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "sim": ("make", "Make one: a simulated drive with the truth of every pixel."),
     },
     "On a robot": {
+        "demo": ("demo", "A drive through the live node while sensors die: film, report.html."),
         "live": ("main", "Start the ROS 2 node."),
         "params": ("main", "Every parameter with its meaning, range and default."),
     },
@@ -54,6 +58,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS = {name: place for section in SECTIONS.values() for name, place in section.items()}
 ENDLESS = ("live",)
 """Commands that end when they are stopped, and answer nothing."""
+PRINTING = ("inspect", "doctor", "params", "list")
+"""Commands that make no file of their own."""
 START = "Start with: robustseg inspect drive.mcap, then robustseg run drive.mcap."
 
 
@@ -63,6 +69,14 @@ def _be_quiet(value: bool) -> None:  # noqa: FBT001 (as Typer calls it)
 
 def _answer_json(value: bool) -> None:  # noqa: FBT001
     wishes.json = wishes.json or value
+
+
+def _print_into(path: Path | None) -> None:
+    if path is not None:
+        from robustseg_core.storage.output_folder import expect_free
+
+        expect_free(path)  # before anything is listened to or read
+        wishes.out = path
 
 
 Quiet = Annotated[
@@ -77,6 +91,17 @@ AsJson = Annotated[
         "--json",
         help="The result as one JSON document on standard output; all else goes to standard error.",
         callback=_answer_json,
+        expose_value=False,
+    ),
+]
+
+Printed = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="A new file for what would be printed on standard output.",
+        callback=_print_into,
         expose_value=False,
     ),
 ]
@@ -121,7 +146,7 @@ class Commands(typer.core.TyperGroup):
         """A new command line: nobody has wished for anything yet."""
         wishes.forget()
         name, words = args[:2] if len(args) > 1 else (self.name, more.get("args", ()))
-        wishes.command = [name or "robustseg", *words]
+        wishes.command = [*(name or "robustseg").split(), *words]  # python -m robustseg_core
         with _shown_as_it_is():
             return super().make_context(*args, **more)
 
@@ -133,16 +158,27 @@ class Commands(typer.core.TyperGroup):
 
 def _furnish(name: str, command: Any) -> None:
     """What all commands have."""
+    shared = typer.Typer(add_completion=False)
+    shared.command()(_ends if name in ENDLESS else _prints if name in PRINTING else _answers)
+    command.params += typer.main.get_command(shared).params
     for parameter in command.params:
         if parameter.opts == ["--out"]:
             parameter.opts.append("-o")
-    shared = typer.Typer(add_completion=False)
-    shared.command()(_ends if name in ENDLESS else _answers)
-    command.params += typer.main.get_command(shared).params
+        if parameter.param_type_name == "argument" and parameter.metavar:
+            # Typers differ in what they put around it: [[BAG...]]..., {BAG...}...
+            parameter.get_usage_pieces = partial(_as_written, parameter.metavar)
+
+
+def _as_written(metavar: str, _context: Any) -> list[str]:
+    return [metavar]
 
 
 def _answers(*, quiet: Quiet = False, as_json: AsJson = False) -> None:
     """Options of a command that has an answer."""
+
+
+def _prints(*, out: Printed = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
+    """Options of one whose answer is all that it makes."""
 
 
 def _ends(*, quiet: Quiet = False) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 from robustseg_core.errors import RobustsegError, not_installed
@@ -47,12 +48,16 @@ class Wishes:
     json: bool = False
     """The result as JSON on standard output."""
 
+    out: Path | None = None
+    """A file for what a command prints; None: standard output."""
+
     command: list[str] = field(default_factory=list)
     """The words of the command line, the program first."""
 
     def forget(self) -> None:
         """A new command line."""
         self.quiet = self.json = False
+        self.out = None
         self.command = []
 
 

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from robustseg_core.cli.early import expect_weights
+from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import (
     ALL_CORES,
     MOST,
@@ -23,7 +24,7 @@ from robustseg_core.cli.options import (
     Overrides,
     RayAddress,
 )
-from robustseg_core.cli.terminal import answer, err, progress_bar
+from robustseg_core.cli.terminal import answer, err, progress_bar, put
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
 from robustseg_core.types import parse_size
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from robustseg_core.jobs import Workers
 
 commands = typer.Typer()
+RESULTS = Path("out/eval")
+"""Of `eval`, if nobody says where."""
 
 
 @commands.command()
@@ -243,7 +246,13 @@ def evaluate(
             "results of earlier evaluations.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/eval"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the results; default: out/eval. With --compare: a new file for what "
+            "would be printed."
+        ),
+    ] = None,
     kind: Annotated[
         str,
         typer.Option(
@@ -319,10 +328,11 @@ def evaluate(
 
     if compare:
         found = evaluation.compare(paths)
+        wishes.out = out
         if not answer([asdict(comparison) for comparison in found]):
-            for comparison in found:
-                typer.echo(comparison.markdown())
+            put("".join(f"{comparison.markdown()}\n" for comparison in found))
         return
+    out = out or RESULTS
     from robustseg_core import datasets
     from robustseg_core.engines.weights import weights_file
     from robustseg_core.evaluation.confidence import of_subsets, prior_miou, sureness

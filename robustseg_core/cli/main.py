@@ -12,7 +12,6 @@ from rich.table import Table
 
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
 from robustseg_core.cli.entry import app, main
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import (
     ALL_CORES,
     BAG_HELP,
@@ -29,7 +28,7 @@ from robustseg_core.cli.options import (
     Strict,
     faults_of,
 )
-from robustseg_core.cli.terminal import answer, err, literal, progress_bar, require
+from robustseg_core.cli.terminal import answer, err, literal, progress_bar, put, require
 from robustseg_core.errors import RobustsegError
 
 __all__ = ["app", "main"]
@@ -61,9 +60,9 @@ def inspect(
             "inspect looks at a recording or at the live robot; give BAG, or --live"
         )
     if not bags:
-        from robustseg_core.cli.node import run_with_parameters
+        from robustseg_core.cli.node import printing_words, run_with_parameters
 
-        words = ["--seconds", f"{seconds:g}", *(["--json"] if wishes.json else [])]
+        words = ["--seconds", f"{seconds:g}", *printing_words()]
         raise SystemExit(run_with_parameters("robustseg_ros.inspect_node", {}, *words))
     from robustseg_core.bag import Bag
     from robustseg_core.cli.survey_table import show
@@ -239,7 +238,7 @@ def params() -> None:
     from robustseg_core.robot.parameters import template
 
     if not answer(RobotConfig.model_json_schema()):
-        typer.echo(template(), nl=False)
+        put(template())
 
 
 @commands.command("list")
@@ -266,11 +265,11 @@ def list_plugins() -> None:
     told = {name: {"what": faults.describe(name), "held_out": name in unseen} for name in broken}
     if answer({**kinds, "faults": told}):
         return
-    for title, names in kinds.items():
-        typer.echo(f"{title:<13} {' '.join(names)}")
+    lines = [f"{title:<13} {' '.join(names)}" for title, names in kinds.items()]
     for name in broken:
         mark = "[held out of training] " if name in unseen else ""
-        typer.echo(f"{'fault':<13} {name:<18} {mark}{faults.describe(name)}")
+        lines.append(f"{'fault':<13} {name:<18} {mark}{faults.describe(name)}")
+    put("\n".join(lines) + "\n")
 
 
 def _summary(result: dict[str, Any], out: Path) -> None:

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from robustseg_core.cli.options import ALL_CORES, MOST, MOST_JOBS, MOST_SEEDS, RayAddress
+from robustseg_core.cli.options import (
+    ALL_CORES,
+    MOST,
+    MOST_JOBS,
+    MOST_SEEDS,
+    RayAddress,
+    place_of,
+)
 from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.errors import RobustsegError
 from robustseg_core.types import parse_size
@@ -22,8 +29,12 @@ OF_ONE_DRIVE = ("seconds", "seed", "condition", "size", "preset", "views", "rig"
 def sim(
     context: typer.Context,
     path: Annotated[
-        Path, typer.Argument(metavar="DRIVE.mcap", help="The drive; with --split: a folder.")
-    ],
+        Path | None,
+        typer.Argument(metavar="[DRIVE.mcap]", help="The drive; with --split: a folder."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DRIVE.mcap", help="The same as an option.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="How long the drive is.")] = 20.0,
     seed: Annotated[
         int, typer.Option(min=0, max=MOST_SEEDS, help="Of the street and everything in it.")
@@ -66,6 +77,7 @@ def sim(
 
     [dim]Example:[/] robustseg sim drive.mcap --seconds 20 --seed 7 --condition night,rain
     """
+    path = place_of(path, out, "DRIVE.mcap")
     from robustseg_core.jobs import Workers
     from robustseg_core.sim.produce import (
         Recipe,
@@ -119,7 +131,6 @@ def sim(
 @commands.command()
 def inject(
     bag: Annotated[Path, typer.Argument(metavar="BAG", help="A recording, as `run` takes it.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the broken copy.")],
     fault: Annotated[
         list[str],
         typer.Option(
@@ -128,6 +139,10 @@ def inject(
             "`robustseg list` names all.",
         ),
     ],
+    place: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="Folder of the broken copy.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="OUT", help="The same as an option.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of everything random.")] = 0,
 ) -> None:
     """Copy a recording with faults in it; everything else stays as it is, byte for byte.
@@ -137,6 +152,7 @@ def inject(
     from robustseg_core.faults import parse_fault
     from robustseg_core.recording.inject import inject_bag
 
+    out = place_of(place, out, "OUT")
     specs = [parse_fault(text) for text in fault]
     with progress_bar("messages") as progress:
         task = progress.add_task("copying", total=None, visible=False)

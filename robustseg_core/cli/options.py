@@ -133,6 +133,25 @@ DataOptions = Annotated[
 ]
 
 
+def place_of(argument: Path | None, option: Path | None, name: str) -> Path:
+    """Where a command writes that takes the place as an argument, too.
+
+    Args:
+        argument: what was given without a word before it.
+        option: what was given as `--out`.
+        name: of it, in the usage.
+
+    Raises:
+        RobustsegError: it is given twice, or not at all.
+    """
+    if argument is not None and option is not None:
+        raise RobustsegError(f"{argument} and --out {option} are two places; give {name} once")
+    place = argument if option is None else option
+    if place is None:
+        raise RobustsegError(f"nothing says where to write; give {name}, or --out {name}")
+    return place
+
+
 def faults_of(kills: Iterable[str] | None, faults: Iterable[str] | None) -> list[FaultSpec]:
     """What `--kill` and `--fault` ask for.
 

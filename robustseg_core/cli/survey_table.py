@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from robustseg_core.cli.terminal import err, literal
+from robustseg_core.cli.guard import wishes
+from robustseg_core.cli.terminal import err, literal, put
 from robustseg_core.recording.survey import Survey
 
 
@@ -30,5 +30,6 @@ def show(found: Survey, source: str) -> None:
     for notice in found.notices:
         err.notice(notice)
     err.print()
-    err.print("robot.yaml, guessed (this part goes to standard output):", style="dim")
-    typer.echo(found.robot_yaml(several=True), nl=False)
+    where = wishes.out or "standard output"
+    err.print(f"robot.yaml, guessed (this part goes to {where}):", style="dim")
+    put(found.robot_yaml(several=True))

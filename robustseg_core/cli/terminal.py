@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +27,7 @@ from robustseg_core.cli.guard import (
     wishes,
 )
 from robustseg_core.errors import RobustsegError, not_installed
+from robustseg_core.storage.output_folder import write_new
 from robustseg_core.text import visible
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "guarded",
     "literal",
     "progress_bar",
+    "put",
     "require",
     "show_logs",
 ]
@@ -106,14 +109,32 @@ def progress_bar(unit: str) -> Iterator[Progress]:
 
 
 def answer(document: Any) -> bool:
-    """Print what a command found as JSON, if that is asked for; whether it was.
+    """`put` what a command found as JSON, if that is asked for; whether it was.
 
     Args:
         document: what `json.dumps` takes; paths and the like as text.
     """
     if wishes.json:
-        sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+        put(json.dumps(document, indent=1, default=str) + "\n")
     return wishes.json
+
+
+def put(text: str, out: Path | None = None) -> None:
+    """Print what a command found, or write it into the new file that was asked for instead.
+
+    Args:
+        text: with its last line's end.
+        out: a file; None: what `-o` says, if the command only prints.
+
+    Raises:
+        RobustsegError: the file is there already, or cannot be written.
+    """
+    path = out or wishes.out
+    if path is None:
+        sys.stdout.write(text)
+        return
+    write_new(path, text)
+    err.say(f"  {path}")
 
 
 def require(module: str) -> None:

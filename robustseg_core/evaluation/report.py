@@ -135,6 +135,8 @@ def page(results: Results, spans: Mapping[str, tuple[float, float]]) -> str:
             if results.values("condition"):
                 title = f"Condition by subset: {TITLES[protocol]}"
                 charts.append((title, condition_heat(results, protocol)))
+    if len(results.about.modalities) > 1:
+        charts.insert(0, ("By the number of sensors", by_number(results)))
     charts.insert(0, (f"Classes, {results.trials[0].protocol}", class_bars(results)))
     if of_subsets(sureness(results)):
         charts.append(("Reliability: how often what is so sure is right", diagrams(results)))
@@ -176,6 +178,42 @@ def condition_heat(results: Results, protocol: str) -> bytes:
     ]
     columns = [short(results.trials[t].subset) for t in places]
     return _heat(np.stack(rows), [n or "unknown" for n in names], columns)
+
+
+def scores_by_number(results: Results, protocol: str) -> dict[int, list[float]]:
+    """How many sensors are there -> mIoU of each subset of so many."""
+    scores = trial_scores(results.counts.sum(1), absent=results.about.absent)
+    found: dict[int, list[float]] = {}
+    for score, trial in zip(scores.tolist(), results.trials, strict=True):
+        if trial.protocol == protocol:
+            found.setdefault(len(trial.subset), []).append(score)
+    return dict(sorted(found.items()))
+
+
+@plain_text
+def by_number(results: Results) -> bytes:
+    """PNG: mIoU over how many sensors are there; the mean of all subsets of so many, and each."""
+    figure = plt.figure(figsize=(10, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for protocol in dict.fromkeys(trial.protocol for trial in results.trials):
+        own = scores_by_number(results, protocol)
+        if protocol in ("subsets", "emm") and len(own) > 1:
+            mean = [100 * float(np.mean(some)) for some in own.values()]
+            (line,) = axes.plot(list(own), mean, marker="o", label=f"{protocol}, mean")
+            at = [number for number, some in own.items() for _ in some]
+            each = [100 * score for some in own.values() for score in some]
+            axes.scatter(at, each, s=14, alpha=0.5, color=line.get_color())
+    prior = 100 * prior_miou(results)
+    if np.isfinite(prior):
+        axes.axhline(prior, color="gray", linestyle=":", label="position prior, no sensor")
+    axes.set_xticks(range(1, len(results.about.modalities) + 1))
+    axes.margins(y=0.15)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("sensors that are there; small dots: each subset of so many", fontsize=9)
+    axes.set_ylabel("mIoU, %")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, loc="lower right")
+    return figure_png(figure)
 
 
 @plain_text

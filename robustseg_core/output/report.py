@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from robustseg_core.faults import FaultSpec
-from robustseg_core.output import page
+from robustseg_core.output import lanes, page
 from robustseg_core.output.draw import state_color
 from robustseg_core.output.reasons import Sentences, in_words
 from robustseg_core.output.recorder import Moment, confidence_line, masks_line, score_line
@@ -66,7 +66,11 @@ def write(
         words=WORDS,
         result=result,
         broken=[fault.kill or str(fault) for fault in broken],
-        timeline=page.embed(poster(result, (), broken)),
+        lanes=lanes.lanes(result, broken),
+        empty=lanes.empty(result),
+        states=lanes.legend(result),
+        end_s=lanes.end_s(result),
+        curves=page.embed(curves(result)),
         pictures=[(one.caption, page.embed(page.picture_png(one.overlay))) for one in moments],
         cloud=(cloud.caption, page.embed(page.picture_png(cloud.overlay))) if cloud else None,
         changes=changes(result),
@@ -171,22 +175,36 @@ def poster(
             axes.imshow(moment.overlay)
             axes.set_title(visible(moment.caption), size=7)
             axes.axis("off")
-    scored = any("miou" in row for row in result["masks"])
-    ratios = [3, 1, 1] if scored else [3, 1]
-    above, below, *score = panels[-1].subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
+    ratios = [3, 1, 1] if _scored(result) else [3, 1]
+    above, *below = panels[-1].subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     _draw_lanes(above, result, broken)
-    at_s = _seconds(result).tolist()
-    for silence in result["totals"]["silences"]:
-        heard_s = reach_s(at_s) if silence["from_s"] >= round(min(at_s, default=0.0), 3) else 0.0
-        for axes in (above, below, *score):
-            axes.axvspan(
-                min(silence["from_s"] + heard_s, silence["to_s"]),
-                silence["to_s"],
-                color=EMPTY,
-                linewidth=0,
-                zorder=0,
-            )
-    above.set_xlim(0, max(result["totals"]["duration_s"], *at_s[-1:], 0.1))
+    _draw_curves([above, *below], below, result)
+    return page.figure_png(figure)
+
+
+@page.plain_text
+def curves(result: dict[str, Any]) -> bytes:
+    """A PNG of the latency over time and, where there is truth, of the score."""
+    count = 2 if _scored(result) else 1
+    figure, rows = plt.subplots(
+        count, 1, figsize=(10, 1.2 * count + 0.2), sharex=True, squeeze=False, layout="constrained"
+    )
+    shown = list(rows[:, 0])
+    _draw_curves(shown, shown, result)
+    return page.figure_png(figure)
+
+
+def _scored(result: dict[str, Any]) -> bool:
+    return any("miou" in row for row in result["masks"])
+
+
+def _draw_curves(every: Sequence[Axes], rows: Sequence[Axes], result: dict[str, Any]) -> None:
+    """Latency and score in `rows`; in `every`, gray where no mask came."""
+    for from_s, to_s, _ in lanes.pauses(result):
+        for axes in every:
+            axes.axvspan(from_s, to_s, color=EMPTY, linewidth=0, zorder=0)
+    every[0].set_xlim(0, lanes.end_s(result))
+    below, *score = rows
     _draw_curve(below, result, lambda row: row["latency_ms"].get("total"))
     below.set_ylim(bottom=0)
     below.set_ylabel("latency, ms", fontsize=8)
@@ -194,8 +212,7 @@ def poster(
         _draw_curve(axes, result, lambda row: row.get("miou"))
         axes.set_ylim(0, 1)
         axes.set_ylabel("mIoU", fontsize=8)
-    (score[0] if score else below).set_xlabel("seconds", fontsize=8)
-    return page.figure_png(figure)
+    rows[-1].set_xlabel("seconds", fontsize=8)
 
 
 def _typical(rows: Sequence[dict[str, Any]], moments: Sequence[Moment]) -> list[Moment]:
@@ -257,7 +274,8 @@ def _draw_lanes(axes: Axes, result: dict[str, Any], broken: Sequence[FaultSpec])
                 )
     axes.set_yticks(range(len(names)), list(map(visible, names)))
     axes.invert_yaxis()
-    seen = [s for s in State if any(s.value in r["states"].values() for r in rows)]
+    said = {r["states"].get(name, State.DISABLED.value) for r in rows for name in names}
+    seen = [state for state in State if state.value in said]
     handles = [Patch(color=state_color(s), label=s.value) for s in seen]
     if broken:
         handles.append(

@@ -2,7 +2,8 @@
 
 Everything lies on two timelines: `recording`, seconds since its first message, and `stamp`, the
 mask's own. Of several cameras, each has its name before its entities. The file is read by the
-viewer of rerun-sdk (extra `viz`): `rerun rerun.rrd`.
+viewer of rerun-sdk (extra `viz`): `rerun rerun.rrd`. `robustseg view --live` fills one, or a
+window, with what a node publishes.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class RerunFile:
     """Writes the file while masks come in; a context manager.
 
     Args:
-        path: where, ending in .rrd.
+        path: where, ending in .rrd; None: no file, a viewer's window is opened instead.
         spec: the network's.
         title: of the recording, for the viewer's list.
         cameras: names of several; none: there is one.
@@ -117,7 +118,7 @@ class RerunFile:
     """
 
     def __init__(
-        self, path: Path, spec: ModelSpec, *, title: str, cameras: Sequence[str] = ()
+        self, path: Path | None, spec: ModelSpec, *, title: str, cameras: Sequence[str] = ()
     ) -> None:
         self._spec = spec
         self._rr = rerun()
@@ -127,7 +128,8 @@ class RerunFile:
         self._pictured: dict[str, set[str]] = {}
         """Camera -> entities of sensors that a picture of is shown."""
         try:
-            path.touch()
+            if path is not None:
+                path.touch()
         except OSError as error:
             raise RobustsegError(
                 f"cannot write {path}: {error.strerror}; choose another --out"
@@ -135,7 +137,10 @@ class RerunFile:
         self._stream = self._rr.RecordingStream("robustseg", recording_id=uuid4())
         self._stream.set_log_time_enabled(False)
         self._stream.set_log_tick_enabled(False)
-        self._stream.save(str(path))
+        if path is None:
+            self._stream.spawn()
+        else:
+            self._stream.save(str(path))
         self._stream.send_recording_name(title)
         self._stream.log("/", self._classes(), static=True)
         for camera in cameras or ("/",):  # of an optical frame: x right, y down, z ahead
@@ -174,6 +179,21 @@ class RerunFile:
             state = label_map.states.get(name, State.DISABLED)
             self._state(name, root, state)
             self._tell(name, root, label_map.reasons.get(name, ()))
+
+    def add_points(self, xyz: NDArray[np.float32], ids: NDArray[np.uint32], frame_id: str) -> None:
+        """Log a labelled cloud as a node published it, at the time of the mask that was added last.
+
+        Args:
+            xyz: (N, 3) metres in its sensor's frame.
+            ids: (N,) class ids.
+            frame_id: of the sensor. By REP 103, what has no `optical` in it has x ahead and z up.
+        """
+        if "optical" not in frame_id:
+            xyz = np.stack([-xyz[:, 1], -xyz[:, 2], xyz[:, 0]], axis=1)
+        here = np.isfinite(xyz).all(axis=1)
+        radii = self._rr.Radius.ui_points(_POINT_PX)
+        cloud = self._rr.Points3D(xyz[here], class_ids=ids[here].astype(np.uint16), radii=radii)
+        self._stream.log("points", cloud)
 
     def _classes(self) -> Any:
         known = zip(self._spec.classes, self._spec.palette, strict=True)

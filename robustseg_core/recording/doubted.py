@@ -1,10 +1,14 @@
-"""Pictures of a recording that no mask brings along: of sensors that are believed broken, and of
-the camera where a node gave its own picture up."""
+"""Pictures of a recording that no mask brings along.
+
+Of sensors that are believed broken; of the camera, where a node gave its own picture up; and of all
+sensors, for masks that were made elsewhere.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +19,20 @@ from robustseg_core.bag import Recording
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.geometry.view import View
 from robustseg_core.intake import Observer
-from robustseg_core.types import SECOND, Finding, LabelMap, ModelSpec, Reading, Rejection, kind_of
+from robustseg_core.recording.pipeline import Deferred
+from robustseg_core.recording.replay import replay
+from robustseg_core.robot.config import RobotConfig
+from robustseg_core.segmenter import Segmenter
+from robustseg_core.types import (
+    SECOND,
+    Bundle,
+    Finding,
+    LabelMap,
+    ModelSpec,
+    Reading,
+    Rejection,
+    kind_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +94,42 @@ class Doubted(Observer):
             except Exception as error:  # it is broken, and only a picture for people
                 log.info("no picture of %s: %s", name, error)
         return found
+
+
+class Meanwhile:
+    """What the sensors of a recording showed when a node, which saw the same, made its masks.
+
+    The recording is read once, as masks are asked for, through the gate that the node has, too.
+
+    Args:
+        recording: as it was played, with what was done to it.
+        robot: the node's, of one camera.
+        spec: the network's.
+    """
+
+    def __init__(self, recording: Recording, robot: RobotConfig, spec: ModelSpec) -> None:
+        self._doubted = Doubted(spec)
+        segmenter = Segmenter(robot, spec, Deferred(spec), observer=self._doubted)
+        self._sets = replay(recording, segmenter)
+        self._bundle = Bundle(0, {})
+        self._said: dict[str, Any] = {}
+        self._stamp_ns = -1
+
+    def at(self, label_map: LabelMap) -> tuple[LabelMap, dict[str, Picture]]:
+        """The mask with what it was made of, if that is known, and pictures of the other sensors.
+
+        Args:
+            label_map: a mask; not older than the one before.
+        """
+        stamp_ns = label_map.stamp_ns
+        while self._stamp_ns < stamp_ns and (closed := next(self._sets, None)) is not None:
+            self._stamp_ns, self._bundle = closed.stamp_ns, closed.bundle
+            self._said = self._doubted.messages(replace(closed, used=()))
+        said = {name: told for name, told in self._said.items() if name not in label_map.used}
+        if self._stamp_ns == stamp_ns:
+            frames = {n: f for n, f in self._bundle.frames.items() if n in label_map.used}
+            label_map = replace(label_map, bundle=Bundle(stamp_ns, frames))
+        return label_map, self._doubted.pictures(said)
 
 
 def pictures_at(

@@ -263,6 +263,40 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def expect_free(path: Path) -> None:
+    """Refuse a name for a new file that cannot become one.
+
+    Raises:
+        RobustsegError: something is there, or there is no such folder.
+    """
+    if os.path.lexists(path):
+        raise _taken(path)
+    if not path.parent.is_dir():
+        raise RobustsegError(f"there is no folder {path.parent} for {path.name}; make it first")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet: whole or not at all, and never over another one.
+
+    Raises:
+        RobustsegError: something is there, or it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+        place(unfinished, path)
+    except OSError as error:
+        way_out = "make room" if error.errno in _FULL else "choose another name"
+        raise RobustsegError(f"cannot write {path}: {error.strerror}; {way_out}") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _taken(path: Path) -> RobustsegError:
+    return RobustsegError(f"{path} is there already; move it away, or choose another name")
+
+
 def place(source: Path, target: Path) -> None:
     """Move a file to a name that is free, never over another file.
 
@@ -272,12 +306,10 @@ def place(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except FileExistsError:
-        raise RobustsegError(
-            f"{target} is there already; move it away, or choose another name"
-        ) from None
+        raise _taken(target) from None
     except OSError:  # a file system without hard links
         if os.path.lexists(target):
-            raise RobustsegError(f"{target} is there already; move it away") from None
+            raise _taken(target) from None
         source.rename(target)
     else:
         source.unlink()

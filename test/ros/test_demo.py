@@ -15,7 +15,8 @@ from rclpy.node import Node
 from robustseg_core.output import messages, topics
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.types import Fault, Finding, Health, Reasons, State
-from robustseg_ros.demo import REMADE, Listener, _assemble, _why
+from robustseg_ros.assembly import assemble
+from robustseg_ros.demo import REMADE, Listener, _why
 from robustseg_ros.publishers import Publishers
 from support.label_maps import a_spec, of_a_scan
 
@@ -53,10 +54,10 @@ def test_what_the_demo_hears_of_a_mask_is_kept_as_it_came(world) -> None:
     parts = heard[0]
     assert set(parts) == set(topics.of_a_mask()) - set(REMADE)
     assert len(parts["points"].fields) == 6 and parts["camera_info"].width == 4
-    found, picture = _assemble(parts, a_spec())
+    found, picture = assemble(parts, a_spec())
     assert found.used == ("lidar",) and np.array_equal(found.ids, label_map.ids)
     shed = {name: part for name, part in parts.items() if name not in ("confidence", "overlay")}
-    same, drawn = _assemble(shed, a_spec())  # of an overloaded node
+    same, drawn = assemble(shed, a_spec())  # of an overloaded node
     assert np.array_equal(same.ids, found.ids) and not same.confidence.any()
     assert drawn.shape == picture.shape
     assert not listener.missing()

@@ -15,7 +15,7 @@ import typer
 
 from robustseg_core import datasets
 from robustseg_core.bag import BagWriter
-from robustseg_core.cli import terminal
+from robustseg_core.cli import demo, terminal
 from robustseg_core.cli.entry import COMMANDS, ENDLESS, app
 from robustseg_core.cli.guard import guarded, wishes
 from robustseg_core.datasets._base import SPLITS
@@ -65,8 +65,76 @@ def test_every_command_has_what_all_have(group, name):
     options = {opt: p for p in group.get_command(None, name).params for opt in p.opts}
     assert "-q" in options and "--quiet" in options
     assert ("--json" in options) == (name not in ENDLESS)
+    assert ("--out" in options) == (name not in ENDLESS)
     if "--out" in options:
         assert options["-o"] is options["--out"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_usage_shows_arguments_as_they_are_written(group, name):
+    command = group.get_command(None, name)
+    context = command.make_context(name, [], resilient_parsing=True)
+    own = [p.metavar for p in command.params if p.param_type_name == "argument" and p.metavar]
+    assert command.collect_usage_pieces(context) == ["[OPTIONS]", *own]
+
+
+@pytest.mark.parametrize("name", ["list", "params"])
+def test_what_is_printed_goes_into_a_new_file_if_asked_for(command, tmp_path, name):
+    file = tmp_path / "said"
+    printed = command(name)[1]
+    assert command(name, "-o", file) == (0, "", f"  {file}\n") and file.read_text() == printed
+    code, out, err = command(name, "-o", file)
+    assert code == 2 and out == "" and "is there already; move it away" in err
+    assert file.read_text() == printed
+    code, _, err = command(name, "-o", tmp_path / "no" / "said")
+    assert code == 2 and "make it first" in err
+    assert command(name, "--json", "-q", "-o", tmp_path / "json") == (0, "", "")
+    assert json.loads((tmp_path / "json").read_text()) == json.loads(command(name, "--json")[1])
+
+
+def test_a_place_is_named_once(command, tmp_path):
+    words = ("inject", tmp_path / "b", "--fault", "rgb:off")
+    code, _, err = command(*words)
+    assert code == 2 and "nothing says where to write; give OUT, or --out OUT" in err
+    code, _, err = command(*words, tmp_path / "x", "-o", tmp_path / "y")
+    assert code == 2 and "are two places; give OUT once" in err
+    assert command("sim", "--seconds", "1")[0] == 2
+
+
+def test_view_shows_a_recording_or_the_live_node(command, tmp_path, monkeypatch):
+    assert "give BAG, or --live" in command("view")[2]
+    assert "give BAG, or --live" in command("view", "--live", tmp_path)[2]
+    code, _, err = command("view", "--live", "--kill", "rgb@1")
+    assert code == 2 and "leave them out with --live" in err
+    code, _, err = command("view", tmp_path, "--seconds", "2")
+    assert code == 2 and "--seconds belongs to --live" in err
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    code, _, err = command("view", "--live")
+    assert code == 2 and "pip install 'robustseg[viz]'" in err
+
+
+def test_the_demo_of_make_breaks_what_the_command_does():
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"KILL ?= {' '.join(demo.KILLED)}\n" in makefile
+    assert f"FAULT ?= {' '.join(demo.BROKEN)}\n" in makefile
+    assert f"DRIVE := {demo.DRIVE}\n" in makefile
+
+
+def test_a_demo_that_cannot_be_says_so_before_anything_is_made(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("demo", "--healthy", "--kill", "rgb@1")
+    assert code == 2 and "leave it out" in err
+    assert command("demo", "nothing.mcap")[0] == 2
+    code, _, err = command("demo", "--fault", "rgb:sutck")
+    assert code == 2 and "did you mean 'stuck'" in err
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    assert "pip install 'robustseg[ros]'" in command("demo")[2]
+    assert not list(tmp_path.iterdir())
+
+
+def test_eval_compare_writes_where_it_is_told(command, tmp_path):
+    code, _, err = command("eval", "--compare", tmp_path / "no", "-o", tmp_path)
+    assert code == 2 and err.startswith("error: ")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ENDLESS])

@@ -13,6 +13,7 @@ from robustseg_core.evaluation import compare, compare_results, evaluate, load, 
 from robustseg_core.evaluation.bootstrap import draws, intervals
 from robustseg_core.evaluation.figures import figures
 from robustseg_core.evaluation.protocols import plan
+from robustseg_core.evaluation.report import scores_by_number
 from robustseg_core.evaluation.results import About, Group, Results
 from robustseg_core.evaluation.tables import tables
 from support.eval_samples import CLASSES, NAMES, InMemory, network, random_samples
@@ -206,8 +207,8 @@ def test_the_report_is_one_file_and_captions_every_table(tmp_path, results):
     assert "| protocol | R | D | E | L | RD | RE | RL | DE | DL | EL | RDE | RDL | REL" in text
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
-    # bars, heats, diagrams; picture, truth and prediction of each frame
-    assert page.count("data:image/png") == 1 + 4 + 1 + 3 * len(results.worst)
+    # curve, bars, heats, diagrams; picture, truth and prediction of each frame
+    assert page.count("data:image/png") == 2 + 4 + 1 + 3 * len(results.worst)
     assert page.count('class="right"') == len(results.classes), "the diagonal of the confusion"
     assert "Untrained" in page
 
@@ -252,3 +253,18 @@ def test_damaged_results_are_refused(tmp_path, results):
         compare([path])
     with pytest.raises(RobustsegError, match="cannot read"):
         load(tmp_path / "absent.json")
+
+
+def test_the_curve_over_the_number_of_sensors_is_that_of_the_subsets(results, tmp_path):
+    found = scores_by_number(results, "subsets")
+    names = results.about.modalities
+    assert list(found) == list(range(1, len(names) + 1)) and len(found[1]) == len(names)
+    table = figures(results)
+    every = [score for some in found.values() for score in some]
+    assert np.mean(every) == pytest.approx(table["subsets mean"])
+    assert found[len(names)] == [pytest.approx(table["subsets full"])]
+    write(results, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "By the number of sensors" in page and "`" not in re.sub(
+        "<script.*", "", page, flags=re.S
+    )

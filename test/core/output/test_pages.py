@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timezone
+from html import unescape
 
+import numpy as np
 import pytest
 
+from robustseg_core.faults import parse_kill
 from robustseg_core.models.classes import CITYSCAPES
-from robustseg_core.output import page
+from robustseg_core.output import lanes, page
+from robustseg_core.output.film import VideoWriter
 from robustseg_core.output.report import write
 from robustseg_core.types import ModelSpec
 from robustseg_core.version import __version__, note_occasion
@@ -68,8 +72,11 @@ def a_run(folder):
             "latency_ms": {"p50": 20.0},
         },
     }  # fmt: skip
-    (folder / "overlay.webm").write_bytes(b"")
-    return write(folder, result, title=f"run {HOSTILE}", spec=SPEC)
+    with VideoWriter(folder / "overlay.webm") as film:
+        for row in rows:
+            film.add(np.full((48, 64, 3), 90, np.uint8), row["at_s"])
+    broken = [parse_kill("rgb@1+0.5")]
+    return write(folder, result, title=f"run {HOSTILE}", spec=SPEC, broken=broken)
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -102,6 +109,51 @@ def test_letters_are_explained_and_names_are_not():
     ((codes, meaning),) = page.letters(("rgb", "depth", "event", "lidar"))
     assert codes == "RDEL" and "E event" in meaning and "RD is rgb and depth alone" in meaning
     assert page.letters(("sonar",)) == []
+
+
+def test_lanes_say_state_reason_and_limit_and_pauses_are_gaps():
+    finding = {"modality": "rgb", "fault": "silent", "from_s": 1.0, "to_s": 1.9, "masks": 10,
+               "text": "nothing for 900 ms, limit 215 ms"}  # fmt: skip
+    rows = [a_mask(k / 10, ["rgb", "lidar"], {}) for k in range(10)]
+    rows += [a_mask(1 + k / 10, ["lidar"], {"rgb": ["silent"]}) for k in range(10)]
+    rows += [a_mask(4.0, ["lidar"], {"rgb": ["silent"]})]
+    silence = {"from_s": 1.9, "to_s": 4.0, "why": []}
+    result = {
+        "modalities": ["rgb", "lidar", "radar"], "reasons": [finding], "masks": rows,
+        "totals": {"duration_s": 5.0, "silences": [silence]},
+    }  # fmt: skip
+    camera, _, radar = lanes.lanes(result, [parse_kill("rgb@1+1")])
+    live, dead, late = camera.pieces
+    assert (live.at_s, live.left, live.width, live.used) == (0.0, 0.0, 20.0, True)
+    assert "rgb DEAD, in no mask, 1.00 s to 2.15 s: silent" in dead.text
+    assert "limit 215 ms" in dead.text and not dead.used and late.at_s == 4.0
+    assert [one.left for one in camera.broken] == [20.0] and not radar.broken
+    assert dead.left + dead.width <= lanes.empty(result)[0].left, "no lane crosses the pause"
+    assert {name for name, _ in lanes.legend(result)} == {"LIVE", "DEAD", "DISABLED"}
+    many = [a_mask(k / 10, [], {"rgb": [("late", "silent")[k % 2]]}) for k in range(900)]
+    flickers = {**result, "masks": many, "totals": {"duration_s": 90.0, "silences": []}}
+    assert len(lanes.lanes(flickers)[0].pieces) == 1
+
+
+LANES = """(() => {
+  const film = document.querySelector("video"), said = document.querySelector(".said");
+  const pieces = [...document.querySelector(".lane").querySelectorAll("button")];
+  pieces[1].focus();
+  const told = said.textContent;
+  pieces[1].click();
+  const box = pieces[1].getBoundingClientRect();
+  return JSON.stringify([pieces.length, told, film.currentTime, box.width > 20, box.height > 20]);
+})()"""
+
+
+@needs_browser
+@pytest.mark.slow
+def test_in_a_browser_a_lane_tells_its_reason_and_drives_the_film(tmp_path):
+    title, said = browse(a_run(tmp_path), LANES, "--window-size=390,800")
+    assert "CONSOLE" not in said, said
+    count, told, at_s, wide, tall = json.loads(unescape(title))
+    assert count == 2 and told.startswith("rgb DEAD, in no mask, 1.00 s to 2.00 s: silent")
+    assert at_s == 1 and wide and tall
 
 
 SORTING = """(() => {

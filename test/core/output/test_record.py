@@ -133,6 +133,16 @@ def test_curves_and_lanes_stop_where_no_mask_came(result, monkeypatch):
     assert lanes.get_xlim()[1] == pytest.approx(5.9)
 
 
+def test_the_legend_names_every_state_that_is_drawn(result, monkeypatch):
+    kept = []
+    monkeypatch.setattr(report.plt, "close", kept.append)
+    unheard = {**result, "modalities": ["rgb", "radar"]}  # no mask says anything of the second
+    report.poster(unheard)
+    lanes = kept[0].subfigs[-1].axes[0]
+    told = [text.get_text() for text in lanes.get_legend().get_texts()]
+    assert "LIVE" in told and "DISABLED" in told
+
+
 def test_a_healthy_drive_raises_no_notice_and_misses_nothing(healthy, run, tmp_path):
     result = run([healthy], tmp_path)
     assert result["notices"] == [] and result["totals"]["silences"] == []

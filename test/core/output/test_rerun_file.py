@@ -122,6 +122,48 @@ def test_points_are_in_the_cameras_frame_and_of_several_cameras_each_has_its_own
     assert "/points" not in found
 
 
+def layout(rrd: Any, path) -> dict[str, list[Any]]:
+    """Component of the blueprint -> its values, of all its entities."""
+    reader = rrd.RrdReader(path)
+    (store,) = reader.blueprints()
+    found: dict[str, list[Any]] = defaultdict(list)
+    for chunk in reader.stream(store=store).to_chunks():
+        for name, values in chunk.to_record_batch().to_pydict().items():
+            for value in values:
+                found[name] += value or [] if isinstance(value, list) else [value]
+    return found
+
+
+@pytest.mark.parametrize("cameras", [(), ("front", "left")], ids=["one", "two"])
+def test_the_layout_shows_masks_inputs_cloud_states_and_words(rrd, tmp_path, cameras):
+    path = tmp_path / "a.rrd"
+    with rerun_file.RerunFile(path, a_spec(), title="layout", cameras=cameras) as file:
+        for camera in cameras or ("",):
+            file.add(Mask(replace(of_a_scan(), camera=camera), a_spec()), 0)
+    found, logged = layout(rrd, path), read(rrd, path)
+    kinds = found["ViewBlueprint:class_identifier"]
+    views = len(cameras) or 1
+    assert kinds.count("2D") == views * (1 + len(a_spec().modalities))
+    assert kinds.count("3D") == kinds.count("TextLog") == views
+    origins = set(found["ViewBlueprint:space_origin"])
+    for root in [f"/{camera}" for camera in cameras] or [""]:
+        assert {f"{root}/overlay", f"{root}/states", f"{root}/log"} <= origins
+        assert {f"{root}/inputs/{name}" for name in a_spec().modalities} <= origins
+        assert f"{root}/overlay" in logged and f"{root}/states/lidar" in logged
+
+
+def test_a_published_cloud_is_turned_as_the_camera_looks(rrd, tmp_path):
+    path, ids = tmp_path / "a.rrd", np.array([1, 0], np.uint32)
+    ahead = np.array([[5, 1, 2], [np.nan, 0, 0]], np.float32)
+    for frame_id, place in (("lidar", [-1.0, -2.0, 5.0]), ("depth_optical_frame", [5.0, 1.0, 2.0])):
+        with rerun_file.RerunFile(path, a_spec(), title="cloud") as file:
+            file.add(Mask(a_map(), a_spec()), 0)
+            file.add_points(ahead, ids, frame_id)
+        cloud = read(rrd, path)["/points"]
+        assert cloud["Points3D:positions"] == [(0.0, [place])]
+        assert cloud["Points3D:class_ids"] == [(0.0, [1])]
+
+
 @pytest.mark.slow
 def test_a_run_says_the_same_there_as_in_its_masks(rrd, tmp_path):
     drive = drives.write_drive(tmp_path / "drive", 2.0)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from robustseg_core.bag import Bag, BagWriter
+from robustseg_core.faults import parse_fault, parse_kill
+from robustseg_core.models import checkpoint
 from robustseg_core.output import draw
-from robustseg_core.recording.doubted import Doubted, pictures_at
+from robustseg_core.recording.doubted import Doubted, Meanwhile, pictures_at
+from robustseg_core.recording.inject import FaultyBag
+from robustseg_core.recording.pipeline import Deferred
+from robustseg_core.recording.replay import replay
+from robustseg_core.recording.robot import robot_for
+from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND, Bundle, Frame, LabelMap, ModelSpec
+from support import drives
 from support.makers import image, scenes
 
 SPEC = ModelSpec(
@@ -61,3 +72,26 @@ def test_recorded_pictures_are_found_by_their_stamps(tmp_path):
     np.testing.assert_array_equal(found[START + 99 * MS], SCENES[3])
     frame = Frame("rgb", 0, np.zeros((3, *SPEC.size), np.float32))
     assert draw.seen_by(frame, SPEC).shape == SCENES[3].shape
+
+
+@pytest.mark.slow
+def test_masks_that_a_node_made_get_what_its_sensors_showed(tmp_path):
+    """The node of the test is a second replay, whose masks know no pictures."""
+    path = drives.write_drive(tmp_path / "drive", 2.0)
+    faults = [parse_kill("lidar@0.6"), parse_fault("depth:invalid_depth@1")]
+    spec = checkpoint.default_spec(drives.ALL, size=drives.SIZE)
+    with Bag([path]) as bag:
+        robot = robot_for(bag, None, ["weights=untrained"])
+        said = FaultyBag(bag, faults, topics=robot.topics)
+        made = list(replay(said, Segmenter(robot, spec, Deferred(spec))))
+        heard = [replace(one, bundle=Bundle(one.stamp_ns, {}), scene=None) for one in made[::3]]
+        meanwhile = Meanwhile(said, robot, spec)
+        told = [meanwhile.at(one) for one in heard]
+    for before, (mask, seen) in zip(made[::3], told, strict=True):
+        assert mask.bundle.frames.keys() == set(mask.used)
+        for name, frame in mask.bundle.frames.items():
+            np.testing.assert_array_equal(frame.array, before.bundle.frames[name].array)
+        assert not seen.keys() & set(mask.used)
+    assert any({"lidar", "depth"} <= set(mask.used) for mask, _ in told)
+    assert told[-1][0].used == ("rgb", "event")
+    assert set(told[-1][1]) == {"depth"}, "it speaks, and nobody believes it; the LiDAR is silent"
