@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -31,6 +33,7 @@ from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, faults_of
 from robustseg_core.cli.terminal import err, guarded, literal
 from robustseg_core.codecs.fields import stamp_of
+from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import messages, report
@@ -38,12 +41,14 @@ from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, masks_line, score_line, silence_notices, totals
 from robustseg_core.output.timeline import Timeline
 from robustseg_core.output.topics import of_a_mask
+from robustseg_core.output.transforms import TransformLog
 from robustseg_core.recording.doubted import Meanwhile, pictures_at
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, open_truth
 from robustseg_core.recording.run import BLACK_BOX
 from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig
+from robustseg_core.robot.topics import TF, TF_STATIC
 from robustseg_core.robot.transports import carry_large_messages
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import staged
@@ -72,11 +77,17 @@ class Listener(Node):
         keep: is given the parts of a mask by name as soon as those that every mask has are there;
             others may join them later.
         large: whether to listen to what takes much room, too.
+        transforms: is told what is said on /tf_static and /tf.
         options: of the node.
     """
 
     def __init__(
-        self, keep: Callable[[dict[str, Any]], None], *, large: bool = False, **options: Any
+        self,
+        keep: Callable[[dict[str, Any]], None],
+        *,
+        large: bool = False,
+        transforms: TransformLog | None = None,
+        **options: Any,
     ) -> None:
         super().__init__("robustseg_demo", **options)
         self._keep = keep
@@ -95,6 +106,11 @@ class Listener(Node):
             sealed = name not in SHOWN
             optional.subscribe(self, output.type, topic, hears, DEPTH, sealed=sealed)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
+        if transforms is not None:
+            latched = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            for topic, profile in ((TF_STATIC, latched), (TF, QoSProfile(depth=DEPTH))):
+                hears = partial(transforms.hear, moving=topic == TF)
+                optional.subscribe(self, TF_MESSAGE, topic, hears, profile, sealed=True)
 
     def _collect(self, name: str) -> Callable[[Any], None]:
         def collect(message: Any) -> None:
@@ -157,8 +173,11 @@ def _run_demo(
     player: subprocess.Popen[bytes] | None = None
     rclpy.init()
     try:
-        with Recorder(out, spec, start_ns=start_ns, timeline=timeline, points=points) as recorder:
-            listener = Listener(heard.append, large=points.recorded)
+        transforms = TransformLog()
+        with Recorder(
+            out, spec, start_ns=start_ns, timeline=timeline, points=points, transforms=transforms
+        ) as recorder:
+            listener = Listener(heard.append, large=points.recorded, transforms=transforms)
             err.print("waiting for the node ...", style="dim")
             wait_until(
                 lambda: listener.count_publishers("/robustseg/label_mask") > 0,

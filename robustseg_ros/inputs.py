@@ -10,6 +10,7 @@ only while a sensor may hang on it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,10 +39,14 @@ from robustseg_core.robot.topics import (
     spellings,
 )
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import Rejection
+from robustseg_core.types import SECOND, Rejection
 from robustseg_ros import optional, qos
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.optional import MessageInfo
+
+QUIET_NS = 2 * SECOND
+"""What says nothing for so long makes room for a type that came after it. DDS offers what a process
+said that was killed for the 20 s of its lease; the slowest sensors speak once a second."""
 
 
 def choose_type(topic: str, accepted: Sequence[str], offered: Iterable[str]) -> str:
@@ -85,6 +90,10 @@ class _Input:
     """Gets serialized messages."""
     asked: tuple[str, bool] | None = None
     """Type and durability (latched or not): as it is subscribed now."""
+    heard_ns: int = 0
+    """When a message last came or, before the first, it was subscribed; on the steady clock."""
+    known: set[str] = field(default_factory=set)
+    """Types that have been offered ever since it was subscribed."""
     subscription: Subscription[Any] | None = None
 
 
@@ -281,10 +290,17 @@ class Inputs:
             return one.asked
         kind = choose_type(one.topic, one.accepted, kinds)
         if one.asked is not None and one.asked[0] in kinds:
-            kind = one.asked[0]  # of two types, the one that is heard already
+            kind = self._of_several(one, one.asked[0], kinds)
         if one.accepted != [CAMERA_INFO] or not offers:
             return kind, one.latched
         return kind, all(qos.is_latched(offer.qos_profile) for offer in offers)
+
+    def _of_several(self, one: _Input, heard: str, kinds: Sequence[str]) -> str:
+        """The type that is heard already or, while that is silent, one that came after it."""
+        one.known &= set(kinds)
+        quiet = time.monotonic_ns() - one.heard_ns > QUIET_NS
+        later = [k for k in one.accepted if k in kinds and k not in one.known and k != heard]
+        return later[0] if later and quiet else heard
 
     def _tell_strange(self, one: _Input, kinds: Sequence[str]) -> None:
         name = self._resolved(one.topic)
@@ -336,8 +352,10 @@ class Inputs:
                 self._ear.wake()
 
         told = self._begun(one)
+        one.heard_ns, one.known = time.monotonic_ns(), set(self._kinds(one.topic))
 
         def heard(act: Callable[[Any, int], None], message: Any, info: MessageInfo) -> None:
+            one.heard_ns = time.monotonic_ns()
             told(message, info)
             self._ear.take(
                 one.topic,

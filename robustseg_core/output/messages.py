@@ -18,6 +18,7 @@ from rosbags.interfaces import Nodetype
 
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.codecs.fields import nanoseconds
+from robustseg_core.codecs.tf_message import Edge
 from robustseg_core.errors import RobustsegError, did_you_mean
 from robustseg_core.geometry.scene import Scene
 from robustseg_core.health.backlog import Load
@@ -63,6 +64,23 @@ def header(stamp_ns: int, frame_id: str) -> Fields:
     """std_msgs/Header."""
     stamp = {"sec": stamp_ns // SECOND, "nanosec": stamp_ns % SECOND}
     return {"stamp": stamp, "frame_id": frame_id}
+
+
+def transforms(edges: Iterable[Edge]) -> Fields:
+    """tf2_msgs/TFMessage."""
+    return {
+        "transforms": [
+            {
+                "header": header(edge.stamp_ns, edge.parent),
+                "child_frame_id": edge.child,
+                "transform": {
+                    "translation": dict(zip("xyz", edge.pose[:3], strict=True)),
+                    "rotation": dict(zip("xyzw", edge.pose[3:], strict=True)),
+                },
+            }
+            for edge in edges
+        ]
+    }
 
 
 def label_mask(label_map: LabelMap) -> Fields:

@@ -28,6 +28,7 @@ from robustseg_core.output.reasons import ReasonLog, Sentences, entries, faults,
 from robustseg_core.output.rerun_file import RerunFile
 from robustseg_core.output.screen import Screen
 from robustseg_core.output.timeline import Places, Timeline, coverage, gaps, silences
+from robustseg_core.output.transforms import TransformLog
 from robustseg_core.shards.levels import label_png
 from robustseg_core.types import SECOND, LabelMap, ModelSpec, Reasons, State, streams_of
 from robustseg_core.version import __version__
@@ -73,6 +74,7 @@ class Recorder:
         camera: which of several cameras it is.
         bag: the MCAP that several share, open; None: its own.
         rerun: gets every mask, too; open, and closed by who made it.
+        transforms: what is heard of them joins the MCAP; several cameras share one.
 
     Raises:
         RobustsegError: the folder cannot be written.
@@ -91,6 +93,7 @@ class Recorder:
         camera: str = "",
         bag: BagWriter | None = None,
         rerun: RerunFile | None = None,
+        transforms: TransformLog | None = None,
     ) -> None:
         self.folder = folder
         self.streams = streams_of(spec.modalities, streams)
@@ -120,6 +123,7 @@ class Recorder:
         self._camera = camera
         self._shared = bag is not None
         self._rerun = rerun
+        self._transforms = transforms or TransformLog()
         self._bag = bag or BagWriter(folder / "mcap", compress=True)
 
     def __enter__(self) -> Recorder:
@@ -198,6 +202,7 @@ class Recorder:
         if self._rerun is not None:
             self._rerun.add(mask, at_ns, seen)
         first, stamp_ns = len(self.rows) == 1, label_map.stamp_ns
+        self._transforms.write(self._bag, stamp_ns)
         for name, kind, said, latched in topics.recorded(mask, first=first, heard=heard):
             topic = topics.recorded_topic(name, self._camera)
             if latched and self._bag.has(topic):  # another camera has said it

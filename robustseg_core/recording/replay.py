@@ -145,6 +145,16 @@ def _heard(
             yield recorded
 
 
+def message_of(recorded: Recorded) -> Any:
+    """Decoded; of /tf still serialized, where it is read off the bytes.
+
+    Raises:
+        Rejection: as of `Recorded.message`.
+    """
+    sealed = recorded.topic == TF and recorded.codec.native
+    return Sealed(recorded.raw, recorded.type) if sealed else recorded.message()
+
+
 def _push(
     rig: Rig | _Alone,
     recorded: Recorded,
@@ -153,8 +163,7 @@ def _push(
     now_ns: int,
 ) -> None:
     try:
-        sealed = recorded.topic == TF and recorded.codec.native
-        message = Sealed(recorded.raw, recorded.type) if sealed else recorded.message()
+        message = message_of(recorded)
     except Rejection as rejection:
         for intake in rig.intakes if name is None else rig.hearing(name):
             if name is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from robustseg_core.output import draw, report, rerun_file
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
+from robustseg_core.output.transforms import TransformLog
 from robustseg_core.recording.doubted import Doubted
 from robustseg_core.recording.inject import FaultyBag
 from robustseg_core.recording.labels import Score, Truth, open_truth
@@ -35,13 +36,14 @@ from robustseg_core.recording.pipeline import (
     ahead,
     infer_together,
 )
-from robustseg_core.recording.replay import replay
+from robustseg_core.recording.replay import message_of, replay
 from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.rig import Rig
+from robustseg_core.robot.topics import TF, TF_TOPICS
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
-from robustseg_core.types import SECOND, LabelMap, streams_of
+from robustseg_core.types import SECOND, LabelMap, Rejection, streams_of
 
 CAMERAS = "cameras"
 """Folder of the results of each of several cameras."""
@@ -123,6 +125,7 @@ def run_bags(
                         rerun_file.RerunFile(path, spec, title=title, cameras=rig.cameras)
                     )
                 views: dict[str, _View] = {}
+                transforms = TransformLog()
                 for name, segmenter in rig.segmenters.items():
                     recorder = Recorder(
                         _folder_of(folder, segmenter),
@@ -135,6 +138,7 @@ def run_bags(
                         camera=segmenter.camera,
                         bag=mcap,
                         rerun=viewer,
+                        transforms=transforms,
                     )
                     stack.enter_context(recorder)
                     # Of several cameras, nobody says which of them a recording's labels are of.
@@ -148,7 +152,7 @@ def run_bags(
                         doubted[name],
                         boxes.get(name),
                     )
-                stages = _Stages(rig, engine, views)
+                stages = _Stages(rig, engine, views, transforms)
                 with closing(stages.of(source, bag.message_count, on_progress)) as results:
                     for made in results:
                         view = views[made.label_map.camera]
@@ -358,10 +362,14 @@ class _Stages:
         rig: closes the sets; its masks are blank.
         engine: runs the network.
         views: by camera, as `LabelMap.camera` has it.
+        transforms: is told what is read of them.
     """
 
-    def __init__(self, rig: Rig, engine: Engine, views: Mapping[str, _View]) -> None:
+    def __init__(
+        self, rig: Rig, engine: Engine, views: Mapping[str, _View], transforms: TransformLog
+    ) -> None:
         self._rig, self._engine, self._views = rig, engine, views
+        self._transforms = transforms
 
     def of(
         self, source: Recording, total: int, on_progress: Callable[[int, int, int], None]
@@ -378,6 +386,9 @@ class _Stages:
         def count(recorded: Recorded) -> None:
             nonlocal read
             read += 1
+            if recorded.topic in TF_TOPICS:
+                with suppress(Rejection):  # counted where it is used
+                    self._transforms.hear(message_of(recorded), moving=recorded.topic == TF)
             on_progress(read, total, sum(view.infer.masks for view in self._views.values()))
 
         return ahead(self._drawn(source, count), SETS, name="draw")

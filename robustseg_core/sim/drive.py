@@ -16,8 +16,10 @@ from robustseg_core.bag import BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.codecs.message_types import CAMERA_INFO, CLOUD, COMPRESSED_IMAGE, IMAGE
+from robustseg_core.codecs.tf_message import TF_MESSAGE, Edge
 from robustseg_core.errors import RobustsegError
-from robustseg_core.output.messages import header, to_rosbags
+from robustseg_core.output.messages import header, to_rosbags, transforms
+from robustseg_core.robot.topics import TF_STATIC
 from robustseg_core.sim import generator
 from robustseg_core.sim.camera_sensor import RgbCamera
 from robustseg_core.sim.depth_sensor import DepthCamera
@@ -167,7 +169,7 @@ class Drive:
     ) -> None:
         """Drive, and write every message in the order in which a robot would have logged it."""
         frames = self.transforms()
-        writer.write("/tf_static", "tf2_msgs/msg/TFMessage", frames, EPOCH_NS, latched=True)
+        writer.write(TF_STATIC, TF_MESSAGE, frames, EPOCH_NS, latched=True)
         waiting: list[Logged] = []
         for start_s, end_s, seen in self._stretches():
             on_progress(start_s)
@@ -181,21 +183,12 @@ class Drive:
 
     def transforms(self) -> Any:
         """tf2_msgs/TFMessage: the pose of each sensor on base_link."""
-        rows = []
+        edges = []
         for name, (frame_id, _) in FRAMES.items():
             pose = self.rig.poses[name]
-            fields = {
-                "header": header(EPOCH_NS, "base_link"),
-                "child_frame_id": frame_id,
-                "transform": {
-                    "translation": dict(zip("xyz", pose[:3, 3].tolist(), strict=True)),
-                    "rotation": dict(zip("xyzw", _quaternion(pose[:3, :3]), strict=True)),
-                },
-            }
-            rows.append(to_rosbags("geometry_msgs/msg/TransformStamped", fields))
-        message = to_rosbags("tf2_msgs/msg/TFMessage", {})
-        message.transforms = rows
-        return message
+            numbers = (*pose[:3, 3].tolist(), *_quaternion(pose[:3, :3]))
+            edges.append(Edge("base_link", frame_id, EPOCH_NS, numbers))
+        return to_rosbags(TF_MESSAGE, transforms(edges))
 
     @property
     def watched_s(self) -> float:

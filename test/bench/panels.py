@@ -26,6 +26,9 @@ from matplotlib.figure import Figure
 from robustseg_core.bag import Bag
 from robustseg_core.codecs.image import decode_compressed, decode_image
 from robustseg_core.codecs.points import table_of
+from robustseg_core.geometry.transforms import TransformTree
+from robustseg_core.geometry.view import moved
+from robustseg_core.robot.topics import TF, TF_STATIC, TF_TOPICS
 from robustseg_core.types import SECOND
 from support import ROOT
 from support.panels import cells, paths_of, topic_of, values
@@ -65,19 +68,28 @@ def draw_image(axes: Axes, panel: dict[str, Any], said: Said, at_s: float) -> No
 
 
 def draw_3d(axes: Axes, panel: dict[str, Any], said: Said, at_s: float) -> None:
-    """Points in their own frame, seen from above; the frame is written into a corner."""
+    """Points in the frame that is followed, seen from above; frames are written into a corner."""
+    tree, followed = TransformTree(), panel["followTf"]
+    for topic, learn in ((TF_STATIC, tree.add), (TF, tree.move)):
+        for t, message in said.get(topic, []):
+            if t <= at_s:
+                learn(message)
     for topic, how in panel["topics"].items():
         message = latest(said, topic, at_s)
         if message is None:
             raise LookupError(f"no {topic} yet")
+        frame = message.header.frame_id
+        matrix = tree.way(followed, frame)
+        if matrix is None:
+            raise LookupError(f"no transform from {frame} to {followed}")
         wanted = ("x", "y", "z", how["colorField"])
         table = table_of(message, tuple((name, (name,)) for name in wanted))[0]
         packed = np.ascontiguousarray(table[how["colorField"]], "<f4").view("<u4")
         rgb = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], -1) / 255
-        optical = "optical" in message.header.frame_id  # z ahead and x to the right
-        ahead, right = (table["z"], table["x"]) if optical else (table["x"], -table["y"])
-        axes.scatter(right, ahead, s=how.get("pointSize", 2) / 4, c=rgb, linewidths=0)
-        axes.text(0.02, 0.03, message.header.frame_id, color="w", transform=axes.transAxes, size=8)
+        xyz = moved(np.stack([table[axis] for axis in "xyz"], -1), matrix)
+        axes.scatter(-xyz[:, 1], xyz[:, 0], s=how.get("pointSize", 2) / 4, c=rgb, linewidths=0)
+        text = f"{frame} in {followed}"
+        axes.text(0.02, 0.03, text, color="w", transform=axes.transAxes, size=8)
     axes.set_aspect("equal", adjustable="datalim")
 
 
@@ -176,7 +188,7 @@ def main() -> None:
     given = parser.parse_args()
     layout = json.loads(given.layout.read_text())
     topics = {topic_of(p) for panel in layout["configById"].values() for p in paths_of(panel)}
-    said = read(given.mcap, topics)
+    said = read(given.mcap, topics | set(TF_TOPICS))
     last_s = max((rows[-1][0] for rows in said.values()), default=0.0)
     matplotlib.rcParams["font.size"] = 9
     picture(layout, said, last_s / 2 if given.at is None else given.at).savefig(given.png, dpi=100)

@@ -27,7 +27,10 @@ SECONDS = 6.0
 """Length of the drive; the pages kill sensors up to second 5."""
 ROBOTS = "ros2|rosdep|colcon|docker|pixi|pip|sudo|mkdir|touch|export|source /opt|python3|fault_node"
 ELSEWHERE = {
-    r"make |source \.venv": "the suite is `make test`; test/ros/test_demo.py runs the demo",
+    r"make |source \.venv": (
+        "the suite is `make test`; `make demo` is run by hand before a release "
+        "(docs/releasing.md), test/ros/test_demo.py has its parts"
+    ),
     rf"({ROBOTS})\b": "a robot's: what of it was run, docs/robot/README.md says at its end",
     r"git clone ": "fetches from elsewhere",
     r"robustseg (live|inspect --live|doctor --live)": "a robot's; test/ros runs what they start",

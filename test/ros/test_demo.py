@@ -12,13 +12,19 @@ pytest.importorskip("rclpy")
 
 from rclpy.node import Node
 
+from robustseg_core.bag import Bag, BagWriter
+from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.output import messages, topics
 from robustseg_core.output.reasons import PauseLog
-from robustseg_core.types import Fault, Finding, Health, Reasons, State
+from robustseg_core.output.transforms import TransformLog
+from robustseg_core.types import SECOND, Fault, Finding, Health, Reasons, State
 from robustseg_ros.assembly import assemble
 from robustseg_ros.demo import REMADE, Listener, _why
+from robustseg_ros.optional import publisher
 from robustseg_ros.publishers import Publishers
 from support.label_maps import a_spec, of_a_scan
+from support.live_sensors import LATCHED
+from support.makers import transform
 
 pytestmark = pytest.mark.ros
 
@@ -64,3 +70,25 @@ def test_what_the_demo_hears_of_a_mask_is_kept_as_it_came(world) -> None:
     publishers.close()
     listener.destroy_node()
     node.destroy_node()
+
+
+def test_the_demo_keeps_what_is_said_of_places_also_before_it_listens(world, tmp_path) -> None:
+    log = TransformLog()
+    placed = publisher(world.node, TF_MESSAGE, "/tf_static", LATCHED)
+    placed.publish(transform("base", "lidar"))
+    listener = Listener(lambda _parts: None, transforms=log, context=world.context)
+    world.add(listener)
+    moves = publisher(world.node, TF_MESSAGE, "/tf", 10)
+    bag = BagWriter(tmp_path / "mcap")
+
+    def both_came() -> bool:
+        moves.publish(transform("base", "boom", stamp_ns=SECOND))
+        log.write(bag, SECOND)
+        return bag.has("/tf") and bag.has("/tf_static")
+
+    with bag:
+        world.until(both_came, "transforms")
+    with Bag(tmp_path / "mcap") as read:
+        said = {row.topic: row.message().transforms[0] for row in read.messages()}
+    assert said["/tf_static"].child_frame_id == "lidar" and said["/tf"].child_frame_id == "boom"
+    listener.destroy_node()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ pytest.importorskip("rclpy")
 
 import rclpy
 from rclpy.node import Node
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from robustseg_core import config
@@ -40,15 +43,29 @@ JPEG = compressed(np.zeros((48, 64, 3), np.uint8))
 RAW = image(np.zeros((48, 64, 3), np.uint8), "rgb8")
 
 
-@pytest.fixture
-def other(world: Any) -> Any:
+@contextmanager
+def apart(world: Any, name: str) -> Iterator[Node]:
     """A node in a participant of its own: two types on a topic are an error within one."""
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=world.domain)
-    made = Node("looker", context=context, enable_rosout=False)
+    made = Node(name, context=context, enable_rosout=False)
     yield made
     made.destroy_node()
     rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def other(world: Any) -> Iterator[Node]:
+    """Who listens."""
+    with apart(world, "looker") as node:
+        yield node
+
+
+@pytest.fixture
+def successor(world: Any) -> Iterator[Node]:
+    """Who speaks after the world's own node."""
+    with apart(world, "successor") as node:
+        yield node
 
 
 def test_auto_waits_for_a_driver_and_names_candidates_that_are_as_good(world, other):
@@ -133,6 +150,39 @@ def test_a_type_that_changes_to_none_of_ours_is_told_and_the_right_one_is_heard_
         world.until(lambda: offered() == {kind}, "the camera again")
         assert CAM not in inputs.complaints() and camera.subscription is heard
         world.until(right.rcl.get_subscription_count, "a match")
+    finally:
+        inputs.close()
+
+
+def test_a_driver_that_was_killed_does_not_keep_its_successor_of_another_type_waiting(
+    world, other, successor, monkeypatch
+):
+    """DDS still offers what the first one said; while that speaks, a second type is not heard."""
+    made = drives.Segmenter(robot(rgb={"topic": CAM}), drives.engine().spec, drives.engine())
+    raw, jpeg = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+    def asked() -> tuple[str, set[str]]:
+        inputs.watch()
+        offers = other.get_publishers_info_by_topic(CAM)
+        return camera.asked[0], {one.topic_type for one in offers}
+
+    monkeypatch.setattr("robustseg_ros.inputs.QUIET_NS", 1 << 60)
+    inputs = Inputs(other, made, Ear(lambda: None))
+    try:
+        (camera,) = [one for one in inputs._inputs if one.name]
+        first = publisher(world, CAM, JPEG)
+        world.until(lambda: asked() == (jpeg, {jpeg}), "the camera")
+        second = successor.create_publisher(Image, CAM, 10, event_callbacks=QUIET)
+        world.until(lambda: asked()[1] == {jpeg, raw}, "its successor")
+        assert asked()[0] == jpeg, "it has not been silent for long"
+        monkeypatch.setattr("robustseg_ros.inputs.QUIET_NS", -1)
+        assert asked()[0] == raw
+        assert asked()[0] == raw, "both were there: nobody came later"
+        world.until(second.get_subscription_count, "a match")
+        world.node.destroy_publisher(first.rcl)
+        world.until(lambda: asked() == (raw, {raw}), "the end of the first")
+        first = publisher(world, CAM, JPEG)
+        world.until(lambda: asked()[0] == jpeg, "the first again, of a silent second")
     finally:
         inputs.close()
 

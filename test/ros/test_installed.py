@@ -22,7 +22,8 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from robustseg_core.bag.typestore import typestore
-from robustseg_core.codecs.image import decode_image
+from robustseg_core.codecs.compressed_depth import decode_depth
+from robustseg_core.codecs.image import FORMATS, decode_compressed, decode_image
 from robustseg_core.codecs.points import decode_points
 from robustseg_ros import optional
 from robustseg_ros.filter import DeadlineSynchronizer
@@ -32,6 +33,8 @@ from support.label_maps import a_spec, of_a_scan
 
 pytestmark = pytest.mark.ros
 RNG = np.random.default_rng(4)
+NOT_OF_EVERY_CV_BRIDGE = {"uyvy", "yuyv", "yuv422_yuy2", "nv12", "nv21"}
+"""Encodings that it came to know late, or never."""
 
 
 def compiled(message: Any) -> Any:
@@ -55,14 +58,72 @@ def test_a_cloud_reads_as_sensor_msgs_py_reads_it():
     np.testing.assert_array_equal(found.intensity, expected["intensity"])
 
 
-@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8"])
+def read_by_cv_bridge(cv_bridge: Any, message: Any) -> np.ndarray:
+    """(H, W, 3) RGB; what it calls no color, such as 8UC3, in OpenCV's order."""
+    bridge = cv_bridge.CvBridge()
+    try:
+        if "UC" not in message.encoding:
+            return bridge.imgmsg_to_cv2(message, "rgb8")
+    except cv_bridge.CvBridgeError as error:
+        if message.encoding in NOT_OF_EVERY_CV_BRIDGE:
+            pytest.skip(str(error))
+        raise
+    read = bridge.imgmsg_to_cv2(message)
+    high = (read >> 8).astype(np.uint8) if read.dtype == np.uint16 else read
+    return np.dstack([high] * 3) if high.ndim == 2 else high[..., 2::-1]
+
+
+@pytest.mark.parametrize("encoding", FORMATS)
 def test_an_image_reads_as_cv_bridge_reads_it(encoding):
+    """To the bit, rows padded or not; of 16 bits we keep the high byte, and cv_bridge rounds."""
     cv_bridge = pytest.importorskip("cv_bridge", exc_type=ImportError)
-    channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4}.get(encoding, 1)
-    pixels = RNG.integers(0, 256, (48, 64, channels), np.uint8)
-    message = compiled(makers.image(pixels.squeeze(), encoding))
-    expected = cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8")
-    assert np.abs(decode_image(message).astype(int) - expected).max() <= 1
+    form = FORMATS[encoding]
+    (height, width), (more, less) = (48, 64), form.rows
+    for order, padding in itertools.product("<>" if form.bits == 16 else "<", (0, 16)):
+        shape = height * more // less, width + padding, form.channels
+        table = RNG.integers(0, 1 << form.bits, shape).astype(f"{order}u{form.bits // 8}")
+        message = makers.image(table, encoding, width=width, is_bigendian=order == ">")
+        message.height = height
+        expected = read_by_cv_bridge(cv_bridge, compiled(message)).astype(int)
+        off = np.abs(decode_image(compiled(message)) - expected).max()
+        assert off <= (0 if form.bits == 8 else 1)
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_compressed_image_reads_as_cv_bridge_reads_it(form, channels):
+    """Which writes it, too."""
+    cv_bridge = pytest.importorskip("cv_bridge", exc_type=ImportError)
+    bridge, (picture,) = cv_bridge.CvBridge(), makers.scenes(1)
+    message = bridge.cv2_to_compressed_imgmsg(picture if channels == 3 else picture[..., 0], form)
+    expected = bridge.compressed_imgmsg_to_cv2(message, "passthrough")
+    expected = expected[..., ::-1] if expected.ndim == 3 else np.dstack([expected] * 3)
+    np.testing.assert_array_equal(decode_compressed(message), expected)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16", "32FC1"])
+def test_depth_reads_as_cv_bridge_reads_it(encoding, order):
+    """In metres; millimetres of 0 and 65535 are none."""
+    cv_bridge = pytest.importorskip("cv_bridge", exc_type=ImportError)
+    millimetres = RNG.integers(0, 1 << 16, (48, 64))
+    millimetres[:2] = [[0], [65535]]
+    values = millimetres / 1000 if encoding == "32FC1" else millimetres
+    table = values.astype(f"{order}{'f4' if encoding == '32FC1' else 'u2'}")
+    message = compiled(makers.image(table, encoding, is_bigendian=order == ">"))
+    read = cv_bridge.CvBridge().imgmsg_to_cv2(message)
+    expected = read if encoding == "32FC1" else read * np.float32(1e-3)
+    none = read == 0 if encoding == "32FC1" else (read == 0) | (read == 65535)
+    np.testing.assert_array_equal(decode_depth(message), np.where(none, np.nan, expected))
+
+
+def test_a_depth_png_reads_as_cv_bridge_reads_it():
+    cv_bridge = pytest.importorskip("cv_bridge", exc_type=ImportError)
+    bridge = cv_bridge.CvBridge()
+    millimetres = RNG.integers(1, 65535, (48, 64)).astype(np.uint16)
+    message = bridge.cv2_to_compressed_imgmsg(millimetres, "png")
+    read = bridge.compressed_imgmsg_to_cv2(message)
+    np.testing.assert_array_equal(decode_depth(message), read * np.float32(1e-3))
 
 
 @pytest.fixture

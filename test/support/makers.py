@@ -244,6 +244,8 @@ def transform(
     child: str,
     translation: tuple[float, float, float] = (0, 0, 0),
     quaternion: tuple[float, float, float, float] = (0, 0, 0, 1),
+    *,
+    stamp_ns: int = 0,
 ) -> Any:
     """tf2_msgs/TFMessage with one transform: pose of `child` in `parent`, quaternion x y z w."""
     vector = make(
@@ -254,7 +256,7 @@ def transform(
     )
     stamped = make(
         "geometry_msgs/msg/TransformStamped",
-        header=header(0, parent),
+        header=header(stamp_ns, parent),
         child_frame_id=child,
         transform=make("geometry_msgs/msg/Transform", translation=vector, rotation=rotation),
     )

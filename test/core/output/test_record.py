@@ -17,6 +17,7 @@ from robustseg_core.cli.main import app
 from robustseg_core.cli.terminal import guarded
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import parse_kill
+from robustseg_core.geometry.transforms import TransformTree
 from robustseg_core.models import checkpoint
 from robustseg_core.output import report
 from robustseg_core.output.film import VideoWriter
@@ -292,7 +293,7 @@ def test_a_run_without_truth_has_no_score(run, tmp_path):
 
 def test_the_mcap_carries_what_the_node_publishes(out, result):
     with Bag(out / "mcap") as bag:
-        topics = {t.name: t for t in bag.topics}
+        topics = {t.name: t for t in bag.topics if t.name != "/tf_static"}
         assert {name.removeprefix("/robustseg/") for name in topics} == {"label_info", *of_a_mask()}
         assert topics["/robustseg/label_info"].latched
         messages = {name: list(bag.messages({name})) for name in topics}
@@ -313,8 +314,22 @@ def test_the_mcap_carries_what_the_node_publishes(out, result):
         sure = messages["/robustseg/confidence"][3].message()
         assert (sure.encoding, sure.height, sure.width) == ("mono8", mask.height, mask.width)
     with next((out / "mcap").glob("*.mcap")).open("rb") as file:
-        first = next(iter(make_reader(file).iter_messages()))
-    assert first[1].topic == "/robustseg/label_info", "before the first mask"
+        topics = [channel.topic for _, channel, _ in make_reader(file).iter_messages()][:2]
+    assert topics == ["/tf_static", "/robustseg/label_info"], "before the first mask"
+
+
+def test_the_mcap_says_where_each_cloud_and_picture_is(out):
+    tree = TransformTree()
+    with Bag(out / "mcap") as bag:
+        (static,) = bag.messages({"/tf_static"})
+        assert tree.add(static.message())[1] is None
+        frames = {
+            name: {row.message().header.frame_id for row in bag.messages({f"/robustseg/{name}"})}
+            for name in ("points", "camera_info")
+        }
+    assert frames["camera_info"] == {"camera"} and "lidar" in frames["points"]
+    for frame in frames["points"]:
+        assert tree.route("camera", frame) is not None
 
 
 # -- the film -------------------------------------------------------------------------------------

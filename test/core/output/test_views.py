@@ -65,6 +65,7 @@ def test_all_that_the_layout_names_is_in_the_recording_of_a_run_and_live(said):
     named = {topic_of(path) for panel in PANELS.values() for path in paths_of(panel)}
     assert all(paths_of(panel) for panel in PANELS.values())
     assert named <= set(said) and named <= set(LIVE)
+    assert set(said) - set(LIVE) == {"/tf_static"}, "and where the clouds are"
 
 
 @pytest.mark.slow
@@ -125,6 +126,7 @@ def test_rviz_shows_outputs_of_the_types_that_its_displays_take():
     assert shown.items() <= LIVE.items()
     assert {"/robustseg/overlay", "/robustseg/points"} <= set(shown)
     assert rviz["Global Options"]["Fixed Frame"] == "base_link", "REP 105"
+    assert [panel["followTf"] for panel in of_kind("3D")] == ["base_link"]
     for display in rviz["Displays"]:
         assert "Topic" not in display or display["Topic"]["Reliability Policy"] == "Best Effort"
 

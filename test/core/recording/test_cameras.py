@@ -94,6 +94,7 @@ def test_the_masks_of_a_camera_are_those_of_a_run_with_it_alone(bag, result) -> 
 def test_one_mcap_has_a_topic_below_each_cameras_name(bag, result) -> None:
     with Bag([bag / "out" / "mcap"]) as made:
         counts = {topic.name: topic.count for topic in made.topics}
+    assert counts["/tf_static"] == 1, "for all of them"
     assert counts["/robustseg/label_info"] == 1 and "/robustseg/label_mask" not in counts
     for name in CAMERAS:
         for output in ("label_mask", "overlay", "status", "camera_info", "sensor_states"):
