@@ -28,7 +28,7 @@ SECONDS = 6.0
 ROBOTS = "ros2|rosdep|colcon|docker|pixi|pip|sudo|mkdir|touch|export|source /opt|python3|fault_node"
 ELSEWHERE = {
     r"make |source \.venv": (
-        "the suite is `make test`; `make demo` is run by hand before a release (docs/releasing.md), "
+        "the suite is `make test`; `make demo` is run by hand for a release (docs/releasing.md), "
         "test/ros/test_demo.py has its parts"
     ),
     rf"({ROBOTS})\b": "a robot's: what of it was run, docs/robot/README.md says at its end",
