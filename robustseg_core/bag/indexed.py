@@ -225,6 +225,9 @@ class IndexedSqlite(_Bounded, Sqlite3Reader):
             if _QOS.decode() in columns:
                 for (text,) in source.execute("SELECT offered_qos_profiles FROM topics"):
                     _check_qos(str(text).encode())
+            for names in source.execute("SELECT name, type FROM topics"):
+                if not all(isinstance(name, str) for name in names):
+                    raise ValueError(f"{names} is no name and type of a topic")
             roots = source.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 0")
             _check_trees(self._file, [root for (root,) in roots])
         super().open()

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -45,6 +45,10 @@ WHOLE = 0.9
 """Of the length that a container tells, roughly, this much comes of a whole one."""
 FILM_MM = 36.0
 """Width of the film that `FocalLengthIn35mmFilm` is about (Exif 2.32, tag 41989)."""
+_JPEG = b"\xff\xd8"
+"""How one begins (ITU-T T.81, B.1.1.3)."""
+_LONGEST_HEADER = 1 << 22
+"""Bytes of a JPEG before its picture: some dozens of segments of 64 KiB each, EXIF and colors."""
 FRAME_ID = "camera"
 TOPICS = {
     IMAGE: "/camera/image_raw",
@@ -136,6 +140,18 @@ _Frame = tuple[int, tuple[int, int], Callable[[Any], Any]]
 """Time, (H, W), and what makes the message with a header."""
 
 
+def _headed(file: Path) -> BinaryIO:
+    """The file, or of a JPEG no more than its header may take: Pillow looks for a marker byte by
+    byte, to the end of a file that holds none."""
+    source = file.open("rb")
+    jpeg = source.read(2) == _JPEG
+    source.seek(0)
+    if not jpeg:
+        return source
+    with source:
+        return io.BytesIO(source.read(_LONGEST_HEADER))
+
+
 class _Pictures:
     """Files of pictures, in order."""
 
@@ -184,7 +200,7 @@ class _Pictures:
         """
         for file in self._files:
             try:
-                with Image.open(file) as picture:
+                with _headed(file) as source, Image.open(source) as picture:
                     exif = picture.getexif()
                     width, height = picture.size
                     if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8):

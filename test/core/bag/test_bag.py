@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import struct
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -336,6 +337,15 @@ def test_an_sqlite_file_cut_anywhere_plays_up_to_the_cut(tmp_path):
         counts.append(len(seen))
     assert counts == sorted(counts)
     assert set(counts) > {0, 1, 2, 3, 4, 5, 6}
+
+
+def test_a_topic_whose_name_is_no_text_is_named_as_it_is_shown(tmp_path):
+    folder = record(tmp_path / "drive", 3, storage=StoragePlugin.SQLITE3)
+    with closing(sqlite3.connect(folder / "drive.db3")) as tables, tables:
+        tables.execute("UPDATE topics SET name = x'ff00fe'")
+    with Bag(folder) as bag:
+        assert all(isinstance(row.topic, str) for row in bag.messages())
+        assert bag.notices
 
 
 @pytest.fixture(scope="module")

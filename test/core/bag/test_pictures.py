@@ -197,6 +197,16 @@ def test_a_picture_file_of_any_size_is_not_read_into_memory(tmp_path):
         list(bag.messages())
 
 
+def test_a_jpeg_without_an_end_is_not_looked_through(tmp_path):
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    with (folder / "a.jpg").open("wb") as file:
+        file.write(b"\xff\xd8\xff\xe0")
+        file.truncate(4 << 30)  # minutes, byte by byte
+    with pytest.raises(RobustsegError, match="no readable picture"), Bag([folder]):
+        pass
+
+
 def test_the_camera_is_guessed(tmp_path):
     with Bag([a_folder(tmp_path / "photos", ["1.png", "2.png"])]) as bag:
         robot = survey(bag).robot()
