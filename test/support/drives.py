@@ -29,6 +29,8 @@ LABEL = "/camera/label"
 SIZE = (32, 64)
 OPTICAL = (0.5, -0.5, 0.5, 0.5)
 """x forward of the LiDAR is z of the camera."""
+PLACED = ("lidar",)
+"""Sensors whose points have a frame of their own, turned so."""
 
 
 _WORLD = np.random.default_rng(7)
@@ -96,7 +98,8 @@ def robot(names: Iterable[str] = ALL) -> RobotConfig:
 def segmenter(names: Iterable[str] = ALL) -> Segmenter:
     made = Segmenter(robot(names), engine().spec, engine())
     made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
-    made.push_transforms(transform("camera", "lidar", quaternion=OPTICAL))
+    for name in PLACED:
+        made.push_transforms(transform("camera", name, quaternion=OPTICAL))
     return made
 
 
@@ -154,8 +157,9 @@ def write_drive(
     """
     text = make("std_msgs/msg/String", data="hello")
     with BagWriter(path) as writer:
-        tf = transform("camera", "lidar", quaternion=OPTICAL)
-        writer.write("/tf_static", "tf2_msgs/msg/TFMessage", tf, EPOCH, latched=True)
+        for name in PLACED:
+            tf = transform("camera", name, quaternion=OPTICAL)
+            writer.write("/tf_static", "tf2_msgs/msg/TFMessage", tf, EPOCH, latched=True)
         info = camera_info(48, 64, fx=60.0)
         writer.write("/camera_info", "sensor_msgs/msg/CameraInfo", info, EPOCH)
         for at, name, sent in [*rows(seconds, names), *extra]:

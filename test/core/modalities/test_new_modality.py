@@ -26,7 +26,7 @@ from robustseg_core.recording.survey import survey
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.parameters import parameters, template
 from robustseg_core.segmenter import Segmenter
-from robustseg_core.types import MS, SECOND
+from robustseg_core.types import CHANNELS, MS, SECOND
 from support import drives, sonar
 from support.makers import camera_info, transform
 from support.planted import plant
@@ -101,13 +101,14 @@ def test_it_can_be_broken_in_messages_and_in_training(channels):
 def test_five_sensors_make_masks_with_an_untrained_network(channels):
     spec = checkpoint.default_spec(size=drives.SIZE)
     assert spec.modalities == FIVE
-    assert spec.channels == ({} if channels == 3 else {"sonar": 5})
-    assert spec.stem == ("shared" if channels == 3 else "per_modality")
+    assert spec.channels.get("sonar", CHANNELS) == channels
+    assert spec.stem == ("per_modality" if spec.channels else "shared")
     engine = EagerEngine(checkpoint.untrained(spec), pick_device("cpu"))
     streams = {name: {"topic": f"/{name}"} for name in FIVE}
     made = Segmenter(config.parse(RobotConfig, {"streams": streams}), spec, engine)
     made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
-    made.push_transforms(transform("camera", "lidar", quaternion=drives.OPTICAL))
+    for name in drives.PLACED:
+        made.push_transforms(transform("camera", name, quaternion=drives.OPTICAL))
     made.push_transforms(transform("camera", "sonar"))
     made.warm_up()
     arrivals = sorted([*drives.rows(1.0), *echoes(1.0)], key=lambda row: row[:2])
