@@ -19,7 +19,6 @@ from robustseg_core.cli.options import (
     RayAddress,
 )
 from robustseg_core.cli.terminal import answer, err, progress_bar
-from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 
@@ -83,6 +82,7 @@ def adapt(
     from robustseg_core.engines.weights import weights_file
     from robustseg_core.learn.adapt import Adaptation
     from robustseg_core.learn.adapt import adapt as run
+    from robustseg_core.types import parse_size
 
     words = [f"optim.steps={steps}"] if steps else []
     with progress_bar("%") as progress:

@@ -22,7 +22,6 @@ from robustseg_core.cli.options import (
     RayAddress,
 )
 from robustseg_core.cli.terminal import answer, err, progress_bar
-from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 
@@ -73,6 +72,7 @@ def extract(
     from robustseg_core import config
     from robustseg_core.extraction.extract import Extraction
     from robustseg_core.extraction.extract import extract as run
+    from robustseg_core.types import parse_size
 
     with progress_bar("%") as progress:
         task = progress.add_task("extracting", total=100)
@@ -203,6 +203,7 @@ def embed(
     from robustseg_core.learn import embeddings
     from robustseg_core.learn.embed import embed as run
     from robustseg_core.learn.embed import read_captions
+    from robustseg_core.types import parse_size
 
     told = None if captions is None else read_captions(captions)
     collection = datasets.load(kind)

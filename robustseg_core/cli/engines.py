@@ -13,7 +13,6 @@ from rich.table import Table
 from robustseg_core.cli.options import MOST, Overrides, Params
 from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.text import visible
-from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 
@@ -52,6 +51,7 @@ def export(
     """
     from robustseg_core.recording.export import Drive
     from robustseg_core.recording.export import export as run
+    from robustseg_core.types import parse_size
 
     with progress_bar("sets") as progress:
         task = progress.add_task("comparing", total=None)

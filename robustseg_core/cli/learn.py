@@ -27,7 +27,6 @@ from robustseg_core.cli.options import (
 from robustseg_core.cli.terminal import answer, err, progress_bar, put
 from robustseg_core.errors import RobustsegError
 from robustseg_core.text import visible
-from robustseg_core.types import parse_size
 
 if TYPE_CHECKING:
     from robustseg_core.evaluation.many import Plan
@@ -169,7 +168,7 @@ def calibrate(
     from robustseg_core.learn.calibrate import ALPHAS, DAMAGE, calibrate_file
     from robustseg_core.models import checkpoint
     from robustseg_core.models.calibration import temperature_at
-    from robustseg_core.types import SURE
+    from robustseg_core.types import SURE, parse_size
 
     damage = None
     if faults != "none":
@@ -325,6 +324,7 @@ def evaluate(
     if len(paths) > 1 and not compare:
         expect_weights(paths[0])
     from robustseg_core import config, evaluation
+    from robustseg_core.types import parse_size
 
     if compare:
         found = evaluation.compare(paths)

@@ -17,7 +17,6 @@ from robustseg_core.cli.options import (
 )
 from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.errors import RobustsegError
-from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 
@@ -86,6 +85,7 @@ def sim(
         simulate,
         simulate_splits,
     )
+    from robustseg_core.types import parse_size
 
     if split:
         sources = {name: context.get_parameter_source(name) for name in OF_ONE_DRIVE}

@@ -9,7 +9,6 @@ import typer
 
 from robustseg_core.cli.terminal import answer, err
 from robustseg_core.errors import RobustsegError
-from robustseg_core.types import parse_size
 
 commands = typer.Typer()
 
@@ -75,6 +74,7 @@ def import_(
     """
     from robustseg_core import config
     from robustseg_core.learn.official import import_official
+    from robustseg_core.types import parse_size
 
     if missing not in ("", "skip", "zero"):
         raise RobustsegError(f"missing is {missing!r}; give skip or zero")

@@ -27,7 +27,6 @@ from robustseg_core.cli.guard import (
     wishes,
 )
 from robustseg_core.errors import RobustsegError, not_installed
-from robustseg_core.storage.output_folder import write_new
 from robustseg_core.text import visible
 
 __all__ = [
@@ -131,8 +130,11 @@ def put(text: str, out: Path | None = None) -> None:
     """
     path = out or wishes.out
     if path is None:
-        sys.stdout.write(text)
+        if sys.stdout is not None:  # closed by who called us: nobody listens
+            sys.stdout.write(text)
         return
+    from robustseg_core.storage.output_folder import write_new  # which imports numpy
+
     write_new(path, text)
     err.say(f"  {path}")
 

@@ -100,6 +100,8 @@ def legend(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _pieces(result: Mapping[str, Any], name: str, whole_s: float) -> list[Piece]:
     rows = result["masks"]
+    if not rows:
+        return []
     reach = reach_s([row["at_s"] for row in rows])
     nexts = [*(row["at_s"] for row in rows[1:]), whole_s]
     ends = [min(after, row["at_s"] + reach) for row, after in zip(rows, nexts, strict=True)]
