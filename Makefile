@@ -81,10 +81,11 @@ libraries:
 		fi; \
 	fi
 
-# Side by side, file by file; what speaks over DDS has the machine for itself.
+# Side by side, file by file; what is measured while nodes speak over DDS has the machine for itself.
 test: plan-test lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore test/ros
-	$(BIN)/python -m pytest test/ros
+	$(BIN)/python -m pytest -n 2 --dist loadfile test/ros -m 'not alone'
+	$(BIN)/python -m pytest test/ros -m alone
 
 # While you work: lint and the fast tests, and how much of the packages these reach.
 check: lint

@@ -248,6 +248,7 @@ def test_a_sensor_whose_messages_we_lost_is_not_silent_and_a_dead_one_is():
 
 
 @pytest.mark.ros
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["installed", "stand-in"])
 def test_the_middleware_says_when_a_message_came(world, monkeypatch, way):
     """Compiled or serialized: both get the time at which it was received."""
@@ -287,6 +288,7 @@ sys.exit(main())
 
 
 @pytest.mark.ros
+@pytest.mark.alone
 def test_two_seconds_in_which_we_do_not_listen_are_no_sensors_fault(world, tmp_path):
     sensors = Sensors(world.node)
     ear = Listener(world, sensors)

@@ -15,7 +15,7 @@ from robustseg_core.types import SECOND
 from support.live_ear import Ear
 from support.live_sensors import Sensors, parameter_file
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 
 
 class Simulator:

@@ -23,7 +23,7 @@ from robustseg_core.output.messages import read_status
 from robustseg_core.output.reasons import faults
 from robustseg_core.types import SECOND
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 ROBOT = ROOT / "config" / "robot.yaml"
 
 

@@ -19,7 +19,7 @@ from support import drives
 from support.live_ear import Ear
 from support.live_sensors import Sensors, parameter_file
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 
 LIVES = int(os.environ.get("ROBUSTSEG_LIVES", "20"))
 """ROBUSTSEG_LIVES=100 for the whole of it."""

@@ -31,7 +31,7 @@ from support import drives
 from support.live_ear import Ear
 from support.live_sensors import EVERY, QUIET, TICK_S, Sensors, parameter_file, write_bag
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 SPEAKER = str(ROOT / "test" / "support" / "live_sensors.py")
 ALL = set(drives.ALL)
 TOPICS = (*drives.TOPICS.values(), "/camera_info", "/tf_static")

@@ -17,7 +17,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.output import messages
 from support import ROOT, drives, nuscenes
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 CAMERAS = ("front", "front_left", "front_right", "back", "back_left", "back_right")

@@ -15,7 +15,7 @@ from support import drives
 from support.live_ear import Ear
 from support.live_sensors import Sensors, parameter_file
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 ALL = set(drives.ALL)
 HEAVY = """
 import sys, time
