@@ -12,9 +12,10 @@ import pytest
 from robustseg_core import config
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.doctor import Report, Status, examine
+from robustseg_core.modalities import ranked
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.types import SECOND
-from support.drives import EPOCH, OPTICAL, TOPICS, rows
+from support.drives import EPOCH, OPTICAL, PLACED, TOPICS, rows
 from support.makers import camera_info, header, image, make, transform
 
 pytestmark = pytest.mark.slow
@@ -26,14 +27,14 @@ Row = tuple[int, str, Any]
 
 def healthy() -> list[Row]:
     """(arrival, topic, message) of a drive that lacks nothing."""
-    tf = transform("camera", "lidar", quaternion=OPTICAL)
+    placed = [(0, "/tf_static", transform("camera", n, quaternion=OPTICAL)) for n in PLACED]
     infos = [(k * SECOND // 2, INFO, camera_info(48, 64, fx=60.0)) for k in range(4)]
     own = camera_info(48, 64, fx=60.0, frame_id="event_camera")
     events = [(k * SECOND // 2, "/event_info", own) for k in range(4)]
     sensors = [(at, TOPICS[name], sent) for at, name, sent in rows(SECONDS)]
     beside = transform("camera", "event_camera", (0.1, 0, 0))
     return sorted(
-        [(0, "/tf_static", tf), (0, "/tf_static", beside), *infos, *events, *sensors],
+        [*placed, (0, "/tf_static", beside), *infos, *events, *sensors],
         key=lambda row: row[0],
     )
 
@@ -101,7 +102,7 @@ def test_a_healthy_drive_needs_no_doctor(diagnose):
     problems = [(r.name, c) for r in report.rows for c in r.checks if c.status.value == "warn"]
     assert [(name, c.name) for name, c in problems] == [("node", "network")]  # random weights
     assert report.exit_code == 0
-    assert [row.name for row in report.rows] == ["rgb", "depth", "event", "lidar", "tf", "node"]
+    assert [row.name for row in report.rows] == [*ranked(), "tf", "node"]
     assert report.row("rgb").check("rate").found == "20.0 Hz"
     assert report.row("lidar").check("tf").found == "lidar to camera"
 

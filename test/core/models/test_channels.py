@@ -88,7 +88,8 @@ def test_a_checkpoint_alone_rebuilds_the_network(planted, tmp_path, monkeypatch)
 
 def test_a_checkpoint_of_before_means_three_channels(tmp_path):
     file = tmp_path / "net.safetensors"
-    checkpoint.save(file, checkpoint.untrained(checkpoint.default_spec(size=SIZE)))
+    before = checkpoint.default_spec(("rgb", "depth", "event", "lidar"), size=SIZE)
+    checkpoint.save(file, checkpoint.untrained(before))
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
     told = json.loads(metadata["spec"])

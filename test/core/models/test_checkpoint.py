@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from robustseg_core import modalities
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.architectures.m_segformer import AnyModalSegmenter
@@ -217,7 +218,8 @@ def test_the_untrained_network_is_the_same_on_every_robot():
 
 def test_the_plumbing_network_knows_every_sensor_and_its_encoding(path: Path):
     spec = checkpoint.default_spec()
-    assert spec.modalities == ("rgb", "depth", "event", "lidar")
+    assert spec.modalities == modalities.ranked()
+    assert spec.modalities[:4] == ("rgb", "depth", "event", "lidar")
     assert set(spec.encodings) == set(spec.modalities)
     assert len(spec.classes) == 19 and not spec.trained
     checkpoint.save(path, checkpoint.untrained(spec))
