@@ -25,16 +25,20 @@ SECONDS = 2.0
 Row = tuple[int, str, Any]
 
 
+def placed() -> list[Row]:
+    """The transforms of the sensors that need one."""
+    return [(0, "/tf_static", transform("camera", n, quaternion=OPTICAL)) for n in PLACED]
+
+
 def healthy() -> list[Row]:
     """(arrival, topic, message) of a drive that lacks nothing."""
-    placed = [(0, "/tf_static", transform("camera", n, quaternion=OPTICAL)) for n in PLACED]
     infos = [(k * SECOND // 2, INFO, camera_info(48, 64, fx=60.0)) for k in range(4)]
     own = camera_info(48, 64, fx=60.0, frame_id="event_camera")
     events = [(k * SECOND // 2, "/event_info", own) for k in range(4)]
     sensors = [(at, TOPICS[name], sent) for at, name, sent in rows(SECONDS)]
     beside = transform("camera", "event_camera", (0.1, 0, 0))
     return sorted(
-        [*placed, (0, "/tf_static", beside), *infos, *events, *sensors],
+        [*placed(), (0, "/tf_static", beside), *infos, *events, *sensors],
         key=lambda row: row[0],
     )
 
@@ -199,15 +203,15 @@ def stamped(parent: str, child: str, stamp_ns: int, quaternion: Any) -> Any:
 
 def test_an_event_camera_without_a_transform_goes_on_and_it_is_told(diagnose):
     drive = [r for r in healthy() if r[1] != "/tf_static"]
-    tf = transform("camera", "lidar", quaternion=OPTICAL)
-    report = diagnose([(0, "/tf_static", tf), *drive])
+    report = diagnose([*placed(), *drive])
     expect(report, "event", "tf", "warn", "'event_camera' to 'camera'", "what the camera sees")
     assert report.exit_code == 0 and report.row("event").check("used").status is Status.OK
 
 
 def test_a_configured_pose_replaces_tf(diagnose):
     moved = [r for r in healthy() if r[1] != "/tf_static"]
-    pose = {"extrinsics": {"lidar": [0, 0, 0, *OPTICAL], "event": [0, 0, 0, 0, 0, 0, 1]}}
+    told = {name: [0, 0, 0, *OPTICAL] for name in PLACED}
+    pose = {"extrinsics": told | {"event": [0, 0, 0, 0, 0, 0, 1]}}
     report = diagnose(moved, robot(view=pose))
     assert report.exit_code == 0, report.to_json()
     assert report.row("lidar").check("tf").found == "view.extrinsics.lidar"
