@@ -205,7 +205,7 @@ class Segmenter:
             RobustsegError: the checkpoint cannot be used.
         """
         known = list(dict.fromkeys(map(kind_of, config.topics))) or modalities.ranked()
-        return weights_of(config.weights, known).spec
+        return weights_of(config.weights, known, size=config.input_shape).spec
 
     @property
     def streams(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.checkpoint import default_spec, untrained
 from robustseg_core.robot.config import RobotConfig
+from robustseg_core.segmenter import Segmenter
 
 SPEC = default_spec(("rgb", "depth"), size=(32, 32))
 MODEL = untrained(SPEC)
@@ -112,6 +113,7 @@ def test_a_network_sees_the_scene_at_the_size_that_the_robot_says(tmp_path: Path
     )
     spec, engine = engine_of(robot)
     assert spec.size == engine.spec.size == (64, 96) and spec.classes == SPEC.classes
+    assert Segmenter.spec_of(robot) == spec
     (bundle,) = noise(spec, 1)
     ids, _ = engine(bundle)
     assert ids.shape == (64, 96)
