@@ -39,6 +39,7 @@ from robustseg_core.robustness.observe import EVERY_NS, Watched, rates
 from robustseg_core.robustness.score import Label, Scorer, labels, sum_counts
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.digest import sha256
 from robustseg_core.storage.output_folder import replacing
 from robustseg_core.types import SECOND, ModelSpec
 from robustseg_core.version import __version__
@@ -177,11 +178,7 @@ def digest(path: Path) -> str:
     if path.is_dir():
         parts = [(p.name, digest(p)) for p in sorted(path.rglob("*")) if p.is_file()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+    return sha256(path).hexdigest()
 
 
 def _weights(robot: RobotConfig) -> Path | None:
