@@ -11,7 +11,7 @@ import typer
 from robustseg_core.cli.early import expect_params, expect_recordings
 from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, Faults, Kills, Params, faults_of
-from robustseg_core.cli.terminal import answer, err, progress_bar, require
+from robustseg_core.cli.terminal import answer, err, require
 from robustseg_core.errors import RobustsegError
 
 commands = typer.Typer()
@@ -75,14 +75,9 @@ def _simulate(drive: Path) -> None:
         RobustsegError: the simulator is not installed.
     """
     require("open3d")
-    from robustseg_core.sim.produce import Recipe, parse_conditions, simulate
+    from robustseg_core.cli.make import simulated
+    from robustseg_core.sim.produce import Recipe, parse_conditions
 
     err.say(f"simulating {drive} ({SECONDS:g} s, once)")
     drive.parent.mkdir(parents=True, exist_ok=True)
-    with progress_bar("seconds") as progress:
-        task = progress.add_task("simulating", total=SECONDS, visible=False)
-        simulate(
-            drive,
-            Recipe(SEED, SECONDS, parse_conditions("clear")),
-            lambda t_s: progress.update(task, completed=round(t_s, 1), visible=True),
-        )
+    simulated(drive, Recipe(SEED, SECONDS, parse_conditions("clear")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from robustseg_core.cli.options import (
 )
 from robustseg_core.cli.terminal import answer, err, progress_bar
 from robustseg_core.errors import RobustsegError
+
+if TYPE_CHECKING:
+    from robustseg_core.sim.produce import Recipe
 
 commands = typer.Typer()
 
@@ -82,7 +85,6 @@ def sim(
         Recipe,
         check_free,
         parse_conditions,
-        simulate,
         simulate_splits,
     )
     from robustseg_core.types import parse_size
@@ -115,17 +117,24 @@ def sim(
         streets=streets,
     )
     check_free(path, (".png", ".webm"))
-    with progress_bar("seconds") as progress:
-        task = progress.add_task("simulating", total=seconds, visible=False)
-        simulate(
-            path, recipe, lambda t_s: progress.update(task, completed=round(t_s, 1), visible=True)
-        )
+    simulated(path, recipe)
     from robustseg_core.sim.sheet import add_pictures
 
     files = [path, path.with_suffix(".json"), *add_pictures(path)]
     answer({"files": files})
     for written in files:
         err.say(f"  {written}")
+
+
+def simulated(path: Path, recipe: Recipe) -> None:
+    """Make one drive, and show how far it is."""
+    from robustseg_core.sim.produce import simulate
+
+    with progress_bar("seconds") as progress:
+        task = progress.add_task("simulating", total=recipe.seconds, visible=False)
+        simulate(
+            path, recipe, lambda t_s: progress.update(task, completed=round(t_s, 1), visible=True)
+        )
 
 
 @commands.command()
