@@ -29,7 +29,7 @@ from rclpy.node import Node  # noqa: E402
 
 from robustseg_core.robot.transports import carry_large_messages  # noqa: E402
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 """A message that has not come by then will not come; nobody waits so long otherwise."""
 _numbers = count()
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
