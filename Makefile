@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test` (while you work: `make check`; a site of docs/: `make docs`).
-# Both make .venv first, by uv in half a minute (0.6 GB to fetch for the demo, 0.8 GB for the tests), or by
+# Both make .venv first, by uv in half a minute (0.6 GB to fetch for the demo, 0.9 GB for the tests), or by
 # pip in six where uv fails; pip's settings count for both. Nothing else is touched, but that root gets three system libraries which
 # open3d needs (others are told the command).
 # BAG=...        a recording for the demo (rosbag2 folder, .mcap, .db3, ROS 1 .bag); default: a
@@ -39,7 +39,7 @@ install: $(INSTALLED)
 
 # What lies in .venv stays: a half-made one is completed.
 $(INSTALLED): $(PACKED) | libraries python
-	@$(PYTHON) .make/install.py $(VENV) ros,sim,train,dev
+	@$(PYTHON) .make/install.py $(VENV) ros,sim,train,engines,dev
 	@touch $@ $(RUNS)
 
 # What the demo needs of it: nothing to train with, nothing to test with.

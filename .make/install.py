@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = "constraints.txt"
 BUILD_TOOLS = ("setuptools", "wheel")
 # With what trains and tests, or without: `uv` says it, and the log of a fresh `make demo` adds up.
-SIZES = {True: "0.8 GB to fetch, 3.2", False: "0.6 GB to fetch, 3.0"}
+SIZES = {True: "0.9 GB to fetch, 3.5", False: "0.6 GB to fetch, 3.0"}
 # pip's settings that decide what is fetched from where, and uv's variables for them: the first is
 # set, unless the user has set one of them.
 UV_VARIABLES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from robustseg_core.engines import _graphs
 from robustseg_core.engines._base import Memory, NetworkEngine, told
 from robustseg_core.engines.eager import share_cores
+from robustseg_core.engines.precision import FP32
 from robustseg_core.models.network import Network
 from robustseg_core.types import Bundle
 
@@ -33,7 +34,10 @@ class StagedEngine(NetworkEngine):
         model: a segmenter whose sensors are encoded each by itself.
         graphs: name -> ONNX, as `_graphs.graphs` makes them; None: they are made now, which takes
             seconds.
+        precision: of the graphs, see `engines.precision`.
         cpu_threads: of this whole process; 0: all cores but one (`share_cores`).
+        observer: called with (graph's name, its inputs) before each run of a graph; it keeps
+            copies, if anything.
 
     Raises:
         RobustsegError: it is another network, or something is not installed.
@@ -44,20 +48,25 @@ class StagedEngine(NetworkEngine):
         model: Network,
         graphs: Mapping[str, bytes] | None = None,
         *,
+        precision: str = FP32,
         cpu_threads: int = 0,
+        observer: Callable[[str, Sequence[NDArray[np.float32]]], None] = lambda name, inputs: None,
     ) -> None:
         share_cores(torch.device("cpu"), threads=cpu_threads)
         super().__init__(model.spec)
+        self.precision = precision
+        self._observer = observer
         self.prepare()
         self._model = _graphs.expect_packed(model, self.name).folded().cpu()
         known = _graphs.graphs(self._model) if graphs is None else graphs
         threads = torch.get_num_threads()
         opened = {name: self.open(onnx, threads) for name, onnx in known.items()}
         # A graph's outputs are its own memory, and maps are kept: each sensor has a graph's twin.
-        self._encoders = {
-            name: self.twin(opened[_graphs.encoder_of(self._model, column)])
+        self._graphs = {
+            name: _graphs.encoder_of(self._model, column)
             for column, name in enumerate(self.spec.modalities)
         }
+        self._encoders = {name: self.twin(opened[graph]) for name, graph in self._graphs.items()}
         self._decoder = opened.get(_graphs.DECODER)
         self.memory = Memory()
 
@@ -89,7 +98,9 @@ class StagedEngine(NetworkEngine):
         self._model.check(images, alive)
         for name in self.memory.news(bundle):
             self.memory.forget(name)
-            maps = self._encoders[name]([np.ascontiguousarray(images[name].numpy())])
+            image = [np.ascontiguousarray(images[name].numpy())]
+            self._observer(self._graphs[name], image)
+            maps = self._encoders[name](image)
             here = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in maps]
             self.memory.keep(name, bundle.frames[name], here)
         self.memory.prune(bundle)
@@ -104,5 +115,7 @@ class StagedEngine(NetworkEngine):
         )
         if self._decoder is None:
             return self._model.decode(fused)
-        maps = self._decoder([x.permute(0, 2, 3, 1).contiguous().numpy() for x in fused])
+        fused_maps = [x.permute(0, 2, 3, 1).contiguous().numpy() for x in fused]
+        self._observer(_graphs.DECODER, fused_maps)
+        maps = self._decoder(fused_maps)
         return torch.from_numpy(maps[0])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robustseg_core.engines.precision import FP32, LEAST
 from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import Network
@@ -41,6 +42,8 @@ class Exported:
     """The engine that it was exported for; empty: it is a plain checkpoint."""
     graphs: Mapping[str, bytes] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = FP32
+    """Of the graphs, see `engines.precision`."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -64,7 +67,7 @@ def write(
         model: the network, folded.
         graphs: name -> ONNX.
         engine: what runs them.
-        precision: of the graphs.
+        precision: of the graphs, see `engines.precision`.
         parity: how its labels compare with those of PyTorch; JSON.
 
     Raises:
@@ -133,7 +136,7 @@ def load(path: Path, size: tuple[int, int] | None = None) -> Exported:
             f"{path} was exported for an input of {width}x{height}, wanted is {wide}x{high}; "
             f"export its checkpoint again with --size {wide}x{high}"
         )
-    return Exported(model, about["engine"], graphs, about)
+    return Exported(model, about["engine"], graphs, about, about.get("precision", FP32))
 
 
 def _expect_small(path: Path, archive: zipfile.ZipFile) -> None:
@@ -158,3 +161,8 @@ def _expect_ours(path: Path, about: Any) -> None:
     fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not fits or not isinstance(about.get("engine"), str):
         raise RobustsegError(f"{path} does not name its engine and its graphs; export it again")
+    if about.get("precision", FP32) not in LEAST:
+        raise RobustsegError(
+            f"{path} has graphs of precision {about['precision']!r}; expected one of "
+            f"{', '.join(LEAST)}; export it again"
+        )

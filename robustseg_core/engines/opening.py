@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from robustseg_core.engines import Engine
+from robustseg_core.engines._staged import StagedEngine
 from robustseg_core.engines.artifact import Exported
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.engines.fallback import FallbackEngine
@@ -101,13 +102,25 @@ def _on_graphs(name: str, exported: Exported, cpu_threads: int) -> Engine:
     graphs = exported.graphs or None
     if graphs is None:
         log.info("making the graphs of engine %s; `robustseg export` does it once", name)
+    kind = staged(name)
+    return kind(exported.model, graphs, precision=exported.precision, cpu_threads=cpu_threads)
+
+
+def staged(name: str) -> type[StagedEngine]:
+    """The engine of one of `RUNTIMES`.
+
+    Raises:
+        RobustsegError: there is no such runtime.
+    """
     if name == "openvino":
         from robustseg_core.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(exported.model, graphs, cpu_threads=cpu_threads)
-    from robustseg_core.engines.onnxruntime import OnnxRuntimeEngine
+        return OpenVinoEngine
+    if name == "onnxruntime":
+        from robustseg_core.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(exported.model, graphs, cpu_threads=cpu_threads)
+        return OnnxRuntimeEngine
+    raise RobustsegError(f"engine is {name!r}; {did_you_mean(name, RUNTIMES)}")
 
 
 def candidates(model: Network) -> list[str]:

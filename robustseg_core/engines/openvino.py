@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustseg_core.engines._staged import Graph, StagedEngine
+from robustseg_core.engines.precision import FP16
 from robustseg_core.errors import RobustsegError, not_installed
 
 
 class OpenVinoEngine(StagedEngine):
-    """As `StagedEngine`, in float32: it may take halves unasked where a processor has them."""
+    """As `StagedEngine`.
+
+    Graphs of float32 are computed in it: it may take halves unasked where a processor has them.
+    """
 
     name: ClassVar = "openvino"
 
@@ -30,7 +34,7 @@ class OpenVinoEngine(StagedEngine):
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "f16" if self.precision == FP16 else "f32",
         }
         try:
             compiled = self._core.compile_model(self._core.read_model(onnx, b""), "CPU", settings)

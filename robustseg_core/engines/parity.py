@@ -13,9 +13,6 @@ from robustseg_core.models.calibration import key
 from robustseg_core.models.subsets import subsets
 from robustseg_core.types import Bundle, Frame, ModelSpec
 
-LEAST = {"fp32": 0.999, "int8": 0.0}
-"""Precision of an engine -> share of the labels that must be those of PyTorch."""
-
 
 @dataclass
 class Row:
