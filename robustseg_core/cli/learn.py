@@ -150,7 +150,9 @@ def calibrate(
     size: Annotated[
         str,
         typer.Option(
-            metavar="WIDTHxHEIGHT", help="Of the samples; default: as with `robustseg eval`."
+            metavar="WIDTHxHEIGHT",
+            help="Of the samples, and so of the new checkpoint's input; default: as with "
+            "`robustseg eval`.",
         ),
     ] = "",
     samples: Annotated[int, typer.Option(min=0, max=MOST, help="Evenly spread; 0: all.")] = 0,

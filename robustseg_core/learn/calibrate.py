@@ -70,6 +70,9 @@ def calibrate_file(
 ) -> ModelSpec:
     """Write the checkpoint `path` to `out` with its calibration; `path` stays as it is.
 
+    What is promised holds at the size at which it was measured: the network's input is of the
+    size of the samples from then on.
+
     Args:
         path: a checkpoint, calibrated or not.
         dataset: as `calibrate`.
@@ -85,7 +88,8 @@ def calibrate_file(
     """
     if os.path.exists(out):  # Path's own raises where a name is too long
         raise RobustsegError(f"{out} exists, and a checkpoint is never replaced; choose another")
-    model = checkpoint.load(path, classes=dataset.classes.names)
+    size = dataset.network_shape()
+    model = checkpoint.load(path, classes=dataset.classes.names, size=size)
     found = calibrate(model, dataset, alphas=alphas, **how)  # type: ignore[arg-type]
     known = known_pictures(model.spec, dataset)
     spec = model.spec.model_copy(update={"calibration": found, "references": known})

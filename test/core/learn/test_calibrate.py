@@ -161,6 +161,14 @@ def test_a_file_keeps_its_weights_and_gets_a_calibration(tmp_path, model, data):
         calibrate_file(path, data, out)
 
 
+def test_what_is_promised_holds_at_the_size_of_the_samples(tmp_path, model, data):
+    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    height, width = data.network_shape()
+    checkpoint.save(path, model, model.spec.model_copy(update={"size": (2 * height, 2 * width)}))
+    assert calibrate_file(path, data, out).size == (height, width)
+    assert checkpoint.spec_of(path).size == (2 * height, 2 * width)
+
+
 def test_masks_are_as_sure_as_the_sensors_alive_allow_and_labels_stay(model, found):
     spec = model.spec.model_copy(update={"calibration": found})
     plain = EagerEngine(model, torch.device("cpu"))
