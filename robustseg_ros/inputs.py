@@ -26,6 +26,7 @@ from robustseg_core.codecs.message_types import CAMERA_INFO, COMPRESSED_IMAGE
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
 from robustseg_core.doctor.loss import Reception
+from robustseg_core.doctor.probe import Probes
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import Intake
 from robustseg_core.rig import Rig
@@ -129,7 +130,7 @@ class Inputs:
     def __init__(
         self,
         node: Node,
-        segmenter: Segmenter | Rig,
+        segmenter: Segmenter | Rig | Probes,
         ear: Ear,
         *,
         offers: bool = False,
