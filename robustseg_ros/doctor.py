@@ -4,8 +4,8 @@
 
 `robustseg doctor --live` starts it. Its subscriptions are the node's own (`Inputs`: types, QoS and
 `qos_overrides` included), and what decides about messages is the node's own too
-(`Segmenter`, watched by a `Probe`). Several cameras are examined one after the other, each for so
-long, as a robot that has it alone.
+(`Segmenter`, watched by a `Probe`). Each of several cameras is examined as a robot that has it
+alone, all of them while we listen once.
 Exit codes: 0 all is well, or only warnings; 1 something is bad; 2 what the command line says.
 """
 
@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -31,7 +31,7 @@ from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.doctor.examine import admit, diagnose, one_by_one, refused, together
 from robustseg_core.doctor.loss import Reception, Wire, kernel_limits
 from robustseg_core.doctor.observation import BAD, OK, Observation, Offer
-from robustseg_core.doctor.probe import Probe
+from robustseg_core.doctor.probe import Probe, Probes
 from robustseg_core.doctor.report import Check, Report
 from robustseg_core.doctor.surroundings import (
     ClockWatch,
@@ -41,6 +41,7 @@ from robustseg_core.doctor.surroundings import (
 )
 from robustseg_core.output import topics
 from robustseg_core.output.messages import NODE
+from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import MS, SECOND
@@ -79,19 +80,13 @@ class DoctorNode(Node):
         self._clock_watch = ClockWatch(time.monotonic_ns())
         self._held_up_s = 0.0
         self._inputs: Inputs | None = None
-        self._beside: set[str] = set()
-        """Topics of cameras other than the one that is examined."""
         self._ear = Ear(lambda: None)
 
     def work(self) -> None:
         """Listen, diagnose, print."""
         self._listen_beside()
         robot = graph.transported(self, graph.settled(self, self._config))
-        reports, several = {}, len(robot.camera_names) > 1
-        for camera, (self._config, self._beside) in one_by_one(robot).items():
-            reports[camera] = self._of_camera(camera if several else "")
-            self.close()
-        report = together(reports)
+        report = together(self._examine(robot))
         self.exit_code = report.exit_code
         if not answer(report.to_json()):
             tell(report)
@@ -102,34 +97,55 @@ class DoctorNode(Node):
             self._inputs.close()
             self._inputs = None
 
-    def _of_camera(self, camera: str) -> Report:
-        """Of the robot that has this camera alone; of one that has no other, it has no name."""
-        probe, problem = admit(self._config)
-        if probe is None:
-            return refused("live", problem)
-        for decoder in probe.segmenter.intake.modalities.values():
-            decoder.warm_up()
-        return self._examine(probe, problem, camera)
-
-    def _examine(self, probe: Probe, problem: str, camera: str) -> Report:
-        receptions = {name: Reception() for name in probe.segmenter.streams}
-        inputs = Inputs(self, probe.segmenter, self._ear, receptions=receptions)
+    def _examine(self, robot: RobotConfig) -> dict[str, Report]:
+        """By camera."""
+        views = one_by_one(robot)
+        admitted = {camera: admit(own) for camera, (own, _) in views.items()}
+        probes = {camera: probe for camera, (probe, _) in admitted.items() if probe is not None}
+        for probe in probes.values():
+            for decoder in probe.segmenter.intake.modalities.values():
+                decoder.warm_up()
+        everybody = Probes(robot, probes)
+        receptions = {name: Reception() for name in everybody.streams}
+        inputs = Inputs(self, everybody, self._ear, receptions=receptions)
         self._inputs = inputs
         start_ns = time.monotonic_ns()
-        self._listen(probe.segmenter, inputs, start_ns + round(self._seconds * SECOND))
+        if probes:
+            segmenters = [probe.segmenter for probe in probes.values()]
+            self._listen(segmenters, inputs, start_ns + round(self._seconds * SECOND))
         end_ns = self._ear.heard_ns()
-        middleware = get_rmw_implementation_identifier()
-        observation = Observation(
-            probe,
-            self._offers(inputs),
-            start_ns,
-            end_ns,
-            live=True,
-            ages_ms=self._ages(probe),
-            wire=Wire(middleware, receptions, kernel_limits(), self._environment),
+        wire = Wire(
+            get_rmw_implementation_identifier(), receptions, kernel_limits(), self._environment
         )
+        of_node = self._of_node(wire.middleware)
+        unseen = ["what happens before and after; see --seconds"]
+        unseen.append("the drivers' own shells and clocks: DDS is judged by this shell's settings")
+        reports = {}
+        for camera, (own, others) in views.items():
+            problem = admitted[camera][1]
+            if camera not in probes:
+                reports[camera] = refused("live", problem)
+                continue
+            probe = probes[camera]
+            offers = self._offers(own, others, inputs)
+            observation = Observation(
+                probe,
+                offers,
+                start_ns,
+                end_ns,
+                live=True,
+                ages_ms=self._ages(probe),
+                wire=wire,
+            )
+            output = self._output(camera if len(views) > 1 else "")
+            checks = [*of_node, output]
+            reports[camera] = diagnose(observation, "live", problem, checks, unseen=unseen)
+        return reports
+
+    def _of_node(self, middleware: str) -> list[Check]:
+        """What of this computer and its clock every camera shares."""
         sim = bool(self.get_parameter("use_sim_time").value)
-        of_node = [
+        return [
             check_clock(
                 self.count_publishers("/clock"),
                 self._clock_watch,
@@ -138,11 +154,7 @@ class DoctorNode(Node):
             ),
             check_transports(self._environment, middleware),
             check_computer(self._held_up_s, os.getloadavg()[0], os.cpu_count() or 1),
-            self._output(camera),
         ]
-        unseen = ["what happens before and after; see --seconds"]
-        unseen.append("the drivers' own shells and clocks: DDS is judged by this shell's settings")
-        return diagnose(observation, "live", problem, of_node, unseen=unseen)
 
     def _listen_beside(self) -> None:
         """/clock: the node does not need it, the diagnosis does."""
@@ -152,8 +164,8 @@ class DoctorNode(Node):
     def _tick(self, message: Clock) -> None:
         self._clock_watch.look(nanoseconds(message.clock), time.monotonic_ns())
 
-    def _listen(self, segmenter: Segmenter, inputs: Inputs, end_ns: int) -> None:
-        """One thread: callbacks push, and the segmenter is stepped when it asks for it."""
+    def _listen(self, segmenters: Sequence[Segmenter], inputs: Inputs, end_ns: int) -> None:
+        """One thread: callbacks push, and a segmenter is stepped when it asks for it."""
         executor = SingleThreadedExecutor(context=self.context)
         executor.add_node(self)
         look_ns, before_ns = 0, time.monotonic_ns()
@@ -166,19 +178,29 @@ class DoctorNode(Node):
                 if now_ns >= look_ns:
                     inputs.watch()
                     look_ns = now_ns + LOOK_NS
-                while segmenter.step(self._ear.heard_ns()) is not None:
-                    pass
-                wake_ns = segmenter.wake_ns(self._ear.heard_ns())
-                nap_ns = NAP_NS if wake_ns is None else min(max(wake_ns - now_ns, 0), NAP_NS)
+                nap_ns = NAP_NS
+                for segmenter in segmenters:
+                    while segmenter.step(self._ear.heard_ns()) is not None:
+                        pass
+                    if (wake_ns := segmenter.wake_ns(self._ear.heard_ns())) is not None:
+                        nap_ns = min(max(wake_ns - now_ns, 0), nap_ns)
                 self._ear.turn(executor, nap_ns / SECOND)
         finally:
             executor.remove_node(self)
             executor.shutdown(timeout_sec=0)
 
-    def _offers(self, inputs: Inputs) -> dict[str, Offer]:
-        """Topics with publishers: those of the robot as it spells them, then all others."""
-        streams = list(self._config.topics.values())
-        ours = {*streams, *calibrations(self._config), *TF_TOPICS}
+    def _offers(
+        self, own: RobotConfig, others: Collection[str], inputs: Inputs
+    ) -> dict[str, Offer]:
+        """Topics with publishers: those of one camera's robot as it spells them, then the rest.
+
+        Args:
+            own: the robot that has this camera alone.
+            others: topics that are only the other cameras'.
+            inputs: what was subscribed to.
+        """
+        streams = list(own.topics.values())
+        ours = {*streams, *calibrations(own), *TF_TOPICS}
         mismatches = inputs.mismatches()  # of types, `examine` has its own check
         offers: dict[str, Offer] = {}
         for topic in ours:
@@ -191,7 +213,7 @@ class DoctorNode(Node):
                     mismatch=mismatches.get(name, ""),
                     latched=all(qos.is_latched(one.qos_profile) for one in found),
                 )
-        beside = {self.resolve_topic_name(topic) for topic in self._beside}
+        beside = {self.resolve_topic_name(topic) for topic in others}
         for name, types in self.get_topic_names_and_types():
             count = self.count_publishers(name)
             if count and name not in offers and name not in beside:

@@ -11,7 +11,7 @@ only while a sensor may hang on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from robustseg_core.codecs.message_types import CAMERA_INFO, COMPRESSED_IMAGE
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
 from robustseg_core.doctor.loss import Reception
+from robustseg_core.doctor.probe import Probes
 from robustseg_core.errors import RobustsegError
 from robustseg_core.intake import Intake
 from robustseg_core.rig import Rig
@@ -45,8 +46,12 @@ from robustseg_ros.arrivals import Ear
 from robustseg_ros.optional import MessageInfo
 
 QUIET_NS = 2 * SECOND
-"""What says nothing for so long makes room for a type that came after it. DDS offers what a process
-said that was killed for the 20 s of its lease; the slowest sensors speak once a second."""
+"""What says nothing for so long makes room for a type that came after it, or for a sibling that
+speaks. DDS offers what a process said that was killed for the 20 s of its lease; the slowest
+sensors speak once a second."""
+ALONE_NS = SECOND
+"""A sibling has spoken alone for so long: when a bag that stood still goes on, all of them speak,
+and what was heard before is heard again."""
 
 
 def choose_type(topic: str, accepted: Sequence[str], offered: Iterable[str]) -> str:
@@ -95,6 +100,17 @@ class _Input:
     known: set[str] = field(default_factory=set)
     """Types that have been offered ever since it was subscribed."""
     subscription: Subscription[Any] | None = None
+    probes: dict[str, _Probe] = field(default_factory=dict)
+    """By the topic: siblings that are listened to while this one is silent."""
+
+
+@dataclass
+class _Probe:
+    """Whether a sibling of a silent topic speaks."""
+
+    subscription: Subscription[Any]
+    first_ns: int | None = None
+    """When it spoke first, on the steady clock."""
 
 
 class Inputs:
@@ -114,7 +130,7 @@ class Inputs:
     def __init__(
         self,
         node: Node,
-        segmenter: Segmenter | Rig,
+        segmenter: Segmenter | Rig | Probes,
         ear: Ear,
         *,
         offers: bool = False,
@@ -170,6 +186,7 @@ class Inputs:
         self._ear.begin()
         self._node.destroy_guard_condition(self._rematch)
         for one in self._inputs:
+            self._end_probes(one, ())
             if one.subscription is not None:
                 self._node.destroy_subscription(one.subscription)
         self._inputs = []
@@ -260,17 +277,63 @@ class Inputs:
         self._node.get_logger().warning(str(rejection), throttle_duration_sec=5.0)
 
     def _retarget(self, one: _Input) -> None:
-        """Turn to the sibling of an image's topic that somebody offers, if nobody offers this."""
+        """Turn to the sibling of an image's topic that is there, or that speaks, instead of it."""
         if len(one.spelled) < 2:
             return
         offered = {topic: self._kinds(topic) for topic in one.spelled}
-        heard = set(one.accepted) & set(offered[one.topic])
-        topic = one.topic if heard else choose(one.spelled, offered)
+        if set(one.accepted) & set(offered[one.topic]):
+            topic, why = self._living(one, offered), "speaks"
+        else:
+            topic, why = choose(one.spelled, offered), "is there"
         if topic == one.topic or not any(offered.values()):
             return
-        self._node.get_logger().info(f"{topic} is there instead of {one.topic}")
+        self._node.get_logger().info(f"{topic} {why} instead of {one.topic}")
         self._unsubscribe(one)
         one.topic, one.accepted = topic, one.spelled[topic]
+
+    def _living(self, one: _Input, offered: Mapping[str, Sequence[str]]) -> str:
+        """What is heard already or, while that is silent, a sibling that speaks.
+
+        An offer says nothing of life: of a driver that was killed DDS keeps it, and one that hangs
+        has it. So siblings are listened to, at no cost while they are silent, too.
+        """
+        now_ns = time.monotonic_ns()
+        quiet = one.subscription is not None and now_ns - one.heard_ns > QUIET_NS
+        there = [t for t, kinds in one.spelled.items() if set(kinds) & set(offered[t])]
+        siblings = [topic for topic in there if topic != one.topic] if quiet else []
+        self._end_probes(one, siblings)
+        for topic in siblings:
+            if topic not in one.probes:
+                kind = choose_type(topic, one.spelled[topic], offered[topic])
+                one.probes[topic] = self._probe(topic, kind)
+        for topic, probe in one.probes.items():
+            if probe.first_ns is not None and now_ns - probe.first_ns > ALONE_NS:
+                return topic
+        return one.topic
+
+    def _probe(self, topic: str, kind: str) -> _Probe:
+        profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+        def heard(_message: Any) -> None:
+            if probe.first_ns is None:
+                probe.first_ns = time.monotonic_ns()
+
+        probe = _Probe(
+            optional.subscribe(
+                self._node,
+                kind,
+                topic,
+                heard,
+                profile,
+                sealed=True,
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
+        )
+        return probe
+
+    def _end_probes(self, one: _Input, wanted: Collection[str]) -> None:
+        for topic in set(one.probes) - set(wanted):
+            self._node.destroy_subscription(one.probes.pop(topic).subscription)
 
     def _kinds(self, topic: str) -> list[str]:
         offers = self._node.get_publishers_info_by_topic(self._resolved(topic))
@@ -317,6 +380,7 @@ class Inputs:
                 self._node.get_logger().warning(text)
 
     def _unsubscribe(self, one: _Input) -> None:
+        self._end_probes(one, ())
         if one.subscription is not None:
             self._node.destroy_subscription(one.subscription)
             self._node.get_logger().info(f"listening to {one.topic} no longer")

@@ -13,6 +13,7 @@ import yaml
 pytest.importorskip("rclpy")
 
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -185,6 +186,51 @@ def test_a_driver_that_was_killed_does_not_keep_its_successor_of_another_type_wa
         world.until(lambda: asked()[0] == jpeg, "the first again, of a silent second")
     finally:
         inputs.close()
+
+
+def test_a_sibling_that_speaks_is_heard_instead_of_a_topic_that_is_offered_and_silent(
+    world, other, monkeypatch
+):
+    """A driver that was killed, or hangs, offers its image still; so may a sibling that is dead."""
+    made = drives.Segmenter(robot(rgb={"topic": CAM}), drives.engine().spec, drives.engine())
+    monkeypatch.setattr("robustseg_ros.inputs.ALONE_NS", -1)
+    quiet_ns = 1 << 60
+
+    def watched() -> tuple[str, set[str]]:
+        """What is heard, and what is listened to beside it."""
+        monkeypatch.setattr("robustseg_ros.inputs.QUIET_NS", quiet_ns)
+        inputs.watch()
+        return camera.topic, set(camera.probes)
+
+    inputs = Inputs(other, made, Ear(lambda: None))
+    executor = SingleThreadedExecutor(context=other.context)
+    executor.add_node(other)
+    try:
+        (camera,) = [one for one in inputs._inputs if one.name]
+        jpeg = f"{CAM}/compressed"
+        raw, sibling = publisher(world, CAM, RAW), publisher(world, jpeg, JPEG)
+        world.until(lambda: other.count_publishers(CAM), "the camera")
+        world.until(lambda: other.count_publishers(jpeg), "its sibling")
+        assert watched() == (CAM, set()), "it has not been silent for long"
+        quiet_ns = -1
+        assert watched() == (CAM, {jpeg}), "nobody knows yet whether that lives"
+        quiet_ns = 1 << 60
+        assert watched() == (CAM, set()), "it speaks again"
+        quiet_ns = -1
+
+        def spoken() -> bool:
+            sibling.publish(JPEG)
+            executor.spin_once(timeout_sec=0.01)
+            return watched() == (jpeg, set())
+
+        world.until(spoken, "the sibling")
+        assert camera.asked == ("sensor_msgs/msg/CompressedImage", False)
+        assert watched() == (jpeg, {CAM}), "the way back is the same"
+        assert raw.rcl.get_subscription_count() >= 0
+    finally:
+        executor.shutdown()
+        inputs.close()
+    assert not camera.probes
 
 
 def test_inspect_live_writes_a_robot_yaml_that_the_node_reads(world, tmp_path):

@@ -6,6 +6,8 @@ import pytest
 
 from robustseg_core.bag import Bag
 from robustseg_core.doctor import examine
+from robustseg_core.doctor.examine import admit, one_by_one
+from robustseg_core.doctor.probe import Probes
 from robustseg_core.doctor.report import Status
 from support import rigs
 
@@ -26,3 +28,20 @@ def test_each_camera_is_examined_and_what_differs_says_whose_it_is(tmp_path) -> 
     assert rows["lidar.top (left)"].status is Status.BAD
     assert report.heard == ("rgb.front", "lidar.top", "rgb.left")
     assert not any("no stream is configured" in text for text in report.unseen)
+
+
+def test_probes_of_several_cameras_hear_the_same_messages_at_once():
+    """The LiDAR is both cameras', an image one's; who is listened to is said once."""
+    robot = rigs.robot(rigs.streams_of(rigs.CAMERAS[:2], ("top",)))
+    probes = {name: admit(own)[0] for name, (own, _) in one_by_one(robot).items()}
+    both = Probes(robot, probes)
+    assert both.streams == ("rgb.front", "lidar.top", "rgb.left")
+    assert both.push("lidar.top", rigs.message("lidar.top", rigs.EPOCH, 0), 0) is None
+    both.offer("rgb.left", rigs.message("rgb.left", rigs.EPOCH, 0), 1)
+    for probe in probes.values():
+        probe.segmenter.step(2)
+    logs = {name: probe.logs for name, probe in probes.items()}
+    assert {n: {s: len(log.arrivals_ns) for s, log in own.items()} for n, own in logs.items()} == {
+        "front": {"rgb.front": 0, "lidar.top": 1},
+        "left": {"rgb.left": 1, "lidar.top": 1},
+    }
