@@ -60,9 +60,10 @@ def inspect(
             "inspect looks at a recording or at the live robot; give BAG, or --live"
         )
     if not bags:
-        from robustseg_core.cli.node import printing_words, run_with_parameters
+        from robustseg_core.cli.node import run_with_parameters
+        from robustseg_core.cli.told import wished
 
-        words = ["--seconds", f"{seconds:g}", *printing_words()]
+        words = ["--seconds", f"{seconds:g}", *wished()]
         raise SystemExit(run_with_parameters("robustseg_ros.inspect_node", {}, *words))
     from robustseg_core.bag import Bag
     from robustseg_core.cli.survey_table import show

@@ -227,6 +227,7 @@ def _black_box(node: str, topics: str, bags: list[Path], out: Path, rows: str, s
         RobustsegError: words that make no sense, or ROS is not installed.
     """
     from robustseg_core.cli.node import run_program
+    from robustseg_core.cli.told import wished
 
     if not node:
         raise RobustsegError("--topics belongs to --node; say how the node is started")
@@ -236,7 +237,7 @@ def _black_box(node: str, topics: str, bags: list[Path], out: Path, rows: str, s
     parse_rows(rows)
     folder = NODE_OUT if out == OUT else out
     words = ["--node", node, "--topics", topics, "--rows", rows, "--seed", str(seed)]
-    return run_program("robustseg_ros.foreign", str(bags[0]), *words, "--out", str(folder))
+    return run_program("robustseg_ros.foreign", str(bags[0]), *words, *wished(folder))
 
 
 def _levels(severities: str, beside: dict[str, object], rows: str, tests: Path | None) -> list[int]:
