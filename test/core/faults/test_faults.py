@@ -66,6 +66,8 @@ def test_what_a_fault_prints_parses_back(text, start_s, duration_s):
         ("rgb:black@-1", "TARGET:FAULT(key=value)@START+DURATION"),
         ("rgb:black@1+0", "positive duration"),
         ("rgb:blak@1", "no fault called 'blak'; did you mean 'black'?"),
+        ("rgb:noise", "did you mean 'gaussian_noise'? `robustseg list` names all"),
+        ("rgb:zzz", "no fault called 'zzz'; `robustseg list` names all"),
         ("rbg:black", "no modality and no /topic; did you mean 'rgb'?"),
         ("lidar:black", "black cannot be done to lidar, only to rgb; have burst, delayed, dew"),
         ("all:black", "black cannot be done to all"),
