@@ -324,7 +324,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         "wrong_bit_share",
         "miou_vs_oracle",
     ):
-        err.say(f"  {key}: {summary[key]}")
+        if summary[key] is not None:
+            err.say(f"  {key}: {summary[key]}")
     _print_end(summary, out, "report.html", "robustness")
 
 
@@ -399,13 +400,16 @@ def _table(summary: dict[str, Any]) -> Table:
     )
     table.add_column("row", justify="right", no_wrap=True)
     table.add_column("fault", overflow="ellipsis", no_wrap=True, max_width=22)
-    for name in ("cases", "p50", "p95", "limit", "ours", "oracle", "all or nothing"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=max(4, len(name)))
+    for name in ("cases", "p50", "p95", "limit"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=5)
+    for name in ("ours", "oracle", "all or nothing") if summary["scored"] else ():
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for row in summary["rows"]:
         if not row["cases"]:
             continue
         color = "green" if row["passed"] else "red"
-        miou = (row["miou"][name] for name in ("ours", "oracle", "all_or_nothing"))
+        policies = ("ours", "oracle", "all_or_nothing") if summary["scored"] else ()
+        miou = (row["miou"][name] for name in policies)
         numbers = (row["delay_p50_s"], row["delay_p95_s"], row["limit_s"] or None, *miou)
         table.add_row(
             str(row["row"]),
