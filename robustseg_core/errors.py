@@ -59,7 +59,8 @@ def did_you_mean(name: str, known: Iterable[str], *, all_by: str = "") -> str:
         known: what could have been.
         all_by: a command that prints them; where they are many, it is said in place of the list.
     """
-    names = sorted(known)
+    if not (names := sorted(known)):
+        return "there are none"
     if close := difflib.get_close_matches(name, names, n=1):
         return f"did you mean {close[0]!r}?"
     if not all_by or len(names) <= MANY:

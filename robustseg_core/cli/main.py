@@ -263,13 +263,21 @@ def list_plugins() -> None:
         "recipes": sorted(set(known_recipes()) - set(systems())),
     }
     unseen, broken = held_out(), faults.available(None)
-    told = {name: {"what": faults.describe(name), "held_out": name in unseen} for name in broken}
+    told = {
+        name: {
+            "what": faults.describe(name),
+            "reaches": faults.reached(name),
+            "held_out": name in unseen,
+        }
+        for name in broken
+    }
     if answer({**kinds, "faults": told}):
         return
     lines = [f"{title:<13} {' '.join(names)}" for title, names in kinds.items()]
     for name in broken:
         mark = "[held out of training] " if name in unseen else ""
-        lines.append(f"{'fault':<13} {name:<18} {mark}{faults.describe(name)}")
+        whom = " ".join(faults.reached(name))
+        lines.append(f"{'fault':<13} {name:<18} {whom:<23} {mark}{faults.describe(name)}")
     put("\n".join(lines) + "\n")
 
 
