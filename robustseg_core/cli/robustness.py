@@ -306,6 +306,8 @@ def parse_numbers(text: str, what: str, example: str) -> list[int]:
         first, dash, last = word.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise RobustsegError(f"{what} are {text!r}; write numbers and ranges, e.g. {example}")
+        if dash and int(last) < int(first):
+            raise RobustsegError(f"{what} {word} are none; write {last}-{first}")
         found += range(int(first), int(last if dash else first) + 1)
     return found
 
