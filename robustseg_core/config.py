@@ -550,7 +550,8 @@ def read_yaml(text: str, *, source: str) -> Tree:
     except _TwiceError as error:
         raise RobustsegError(f"{source}:{error.line}: {error}") from None
     except ValueError as error:
-        raise RobustsegError(f"{source} is not YAML: {error}") from None
+        said = str(error).replace('in "<unicode string>", ', "at ")  # PyYAML's name for a text
+        raise RobustsegError(f"{source} is not YAML: {said}") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise RobustsegError(f"{source} holds a {type(tree).__name__}; expected `key: value` lines")

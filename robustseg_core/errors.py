@@ -47,11 +47,28 @@ def quiet(level: int) -> Iterator[None]:
         log.setLevel(before)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The way out of a misspelt name: the closest known one, or the list of them all."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"have {names}"
+MANY = 24
+"""More names than this are no help in one sentence."""
+
+
+def did_you_mean(name: str, known: Iterable[str], *, all_by: str = "") -> str:
+    """The way out of a misspelt name: the closest known one, or the list of them all.
+
+    Args:
+        name: what was written.
+        known: what could have been.
+        all_by: a command that prints them; where they are many, it is said in place of the list.
+    """
+    if not (names := sorted(known)):
+        return "there are none"
+    if close := difflib.get_close_matches(name, names, n=1):
+        return f"did you mean {close[0]!r}?"
+    if not all_by or len(names) <= MANY:
+        return f"have {names}"
+    parts = {part for part in name.lower().split("_") if len(part) > 2}
+    near = [repr(one) for one in names if any(part in one for part in parts)][:3]
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{meant}`{all_by}` names all {len(names)}"
 
 
 def what_is(path: Path) -> str:

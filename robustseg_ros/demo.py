@@ -29,9 +29,9 @@ from rich.text import Text
 
 from robustseg_core import config, modalities
 from robustseg_core.bag import Bag
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, faults_of
-from robustseg_core.cli.terminal import err, guarded, literal
+from robustseg_core.cli.terminal import answer, err, guarded, literal
+from robustseg_core.cli.told import add_wishes, take_wishes
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.errors import RobustsegError
@@ -344,9 +344,9 @@ def main() -> None:
     parser.add_argument(PARAMS.flag, type=Path, metavar=PARAMS.metavar, help=PARAMS.help)
     KILL.add_to(parser)
     FAULT.add_to(parser)
-    parser.add_argument("--quiet", action="store_true", help="notices and errors only")
+    add_wishes(parser)
     words = parser.parse_args()
-    wishes.quiet = words.quiet
+    take_wishes(words)
     # A domain of its own: nobody else's graph is heard or disturbed.
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
     carry_large_messages(os.environ)
@@ -361,6 +361,7 @@ def main() -> None:
         faults = faults_of(words.kill, words.fault)
         result = run_demo(words.bag, words.out, faults=faults, params=words.params)
         show(result, words.out)
+        answer(result)
 
     sys.exit(guarded(demo))
 

@@ -25,8 +25,8 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 
 from robustseg_core.cli.doctor_table import tell
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.terminal import answer
+from robustseg_core.cli.told import add_printing, take_wishes
 from robustseg_core.codecs.fields import nanoseconds
 from robustseg_core.doctor.examine import admit, diagnose, one_by_one, refused, together
 from robustseg_core.doctor.loss import Reception, Wire, kernel_limits
@@ -49,7 +49,7 @@ from robustseg_ros import graph, parameters, qos
 from robustseg_ros.arrivals import Ear
 from robustseg_ros.inputs import Inputs
 from robustseg_ros.rclpy_names import ClockType, LoggingSeverity
-from robustseg_ros.running import add_printing, command_line, run
+from robustseg_ros.running import command_line, run
 
 MASKS = "label_mask"
 LOOK_NS = SECOND
@@ -61,7 +61,7 @@ class DoctorNode(Node):
     """One examination; `work` makes it, prints it and leaves `exit_code`.
 
     Args:
-        words: `--seconds S`, `--json`, `--out FILE`.
+        words: `--seconds S`, `--json`, `--quiet`, `--out FILE`.
         environment: that of the shell, before anything of ours was set in it.
 
     Raises:
@@ -74,7 +74,7 @@ class DoctorNode(Node):
         options = _options(words)
         self.exit_code = 0
         self._seconds: float = options.seconds
-        wishes.json, wishes.out = options.json, options.out
+        take_wishes(options, prints=True)
         self._environment = environment
         self._config = parameters.declare(self)
         self._clock_watch = ClockWatch(time.monotonic_ns())

@@ -32,6 +32,7 @@ from sensor_msgs.msg import Image
 from robustseg_core.bag import Bag
 from robustseg_core.cli.robustness import parse_rows
 from robustseg_core.cli.terminal import answer, err, guarded
+from robustseg_core.cli.told import add_wishes, take_wishes
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.image import pixels
 from robustseg_core.errors import RobustsegError, did_you_mean
@@ -341,8 +342,10 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/node"))
     parser.add_argument("--rows", default="", help="of the fault matrix; default 1")
     parser.add_argument("--seed", type=int, default=0, help="of the faults; default 0")
+    add_wishes(parser)
     words = remove_ros_args(["foreign", *(sys.argv[1:] if args is None else args)])[1:]
     told = parser.parse_args(words)
+    take_wishes(told)
 
     def work() -> None:
         rows = parse_rows(told.rows)

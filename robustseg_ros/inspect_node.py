@@ -22,9 +22,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from robustseg_core.bag import Recorded
 from robustseg_core.bag.codec import codec_for
 from robustseg_core.bag.sealed import Sealed
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.survey_table import show
 from robustseg_core.cli.terminal import answer
+from robustseg_core.cli.told import add_printing, take_wishes
 from robustseg_core.codecs.message_types import CAMERA_INFO
 from robustseg_core.errors import RobustsegError
 from robustseg_core.recording.guess import takers
@@ -32,7 +32,7 @@ from robustseg_core.recording.survey import Surveyor
 from robustseg_core.types import SECOND
 from robustseg_ros import optional
 from robustseg_ros.rclpy_names import LoggingSeverity
-from robustseg_ros.running import add_printing, command_line, run
+from robustseg_ros.running import command_line, run
 
 LOOK_NS = SECOND // 4
 """How often the graph is looked at."""
@@ -43,7 +43,7 @@ class InspectNode(Node):
     """One look at a robot; `work` takes it and prints it.
 
     Args:
-        words: `--seconds S`, `--json`, `--out FILE`.
+        words: `--seconds S`, `--json`, `--quiet`, `--out FILE`.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class InspectNode(Node):
         self.get_logger().set_level(LoggingSeverity.ERROR)
         options = _options(words)
         self._seconds: float = options.seconds
-        wishes.json, wishes.out = options.json, options.out
+        take_wishes(options, prints=True)
         self._surveyor = Surveyor()
         self._heard: dict[tuple[str, str], Any] = {}
         self._notices: list[str] = []

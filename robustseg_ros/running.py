@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn, Protocol
 
 import rclpy
@@ -139,12 +138,6 @@ def command_line(program: str, description: str | None) -> argparse.ArgumentPars
         epilog="ROS arguments come last: --ros-args --params-file robot.yaml -p device:=cpu "
         "-r __ns:=/front --log-level debug. `robustseg params` prints all parameters.",
     )
-
-
-def add_printing(parser: argparse.ArgumentParser) -> None:
-    """The options of a program that prints what it found (`cli.node.printing_words`)."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, help="a new file; default: standard output")
 
 
 def spin(node: Node, ear: Ear | None = None) -> None:

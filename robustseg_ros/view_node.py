@@ -23,9 +23,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from robustseg_core import config
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import PARAMS
 from robustseg_core.cli.terminal import answer, err
+from robustseg_core.cli.told import add_wishes, take_wishes
 from robustseg_core.codecs.fields import stamp_of
 from robustseg_core.codecs.points import table_of
 from robustseg_core.errors import RobustsegError
@@ -54,7 +54,8 @@ class ViewNode(Node):
     """Shows a node; `work` listens until it is ended.
 
     Args:
-        words: `--out FOLDER`, `--params FILE`, `--set KEY=VALUE`, `--seconds S`, `--json`.
+        words: `--out FOLDER`, `--params FILE`, `--set KEY=VALUE`, `--seconds S`, `--json`,
+            `--quiet`.
 
     Raises:
         RobustsegError: a robot that cannot be, or Rerun is not installed.
@@ -64,7 +65,7 @@ class ViewNode(Node):
         options = _options(words)
         super().__init__("robustseg_view", enable_rosout=False)
         self.get_logger().set_level(LoggingSeverity.ERROR)
-        wishes.json, wishes.quiet = options.json, options.quiet
+        take_wishes(options)
         self._out: Path | None = options.out
         self._seconds: float | None = options.seconds
         self._inputs = [options.params] if options.params else []
@@ -166,8 +167,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(PARAMS.flag, type=Path, metavar=PARAMS.metavar, help=PARAMS.help)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of it")
     parser.add_argument("--seconds", type=float, help="end after so long; default: at Ctrl-C")
-    parser.add_argument("--json", action="store_true", help="print JSON at the end")
-    parser.add_argument("--quiet", action="store_true", help="notices and errors only")
+    add_wishes(parser)
     return parser.parse_args(words)
 
 

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from robustseg_core.cli.early import expect_params, expect_recordings
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, Faults, Kills, Params, faults_of
-from robustseg_core.cli.terminal import answer, err, require
+from robustseg_core.cli.terminal import err, require
 from robustseg_core.errors import RobustsegError
 
 commands = typer.Typer()
@@ -51,7 +50,7 @@ def demo(
     expect_params(params)
     require("rclpy")
     from robustseg_core.cli.node import run_program
-    from robustseg_core.storage.budget import read_json
+    from robustseg_core.cli.told import wished
 
     drive = DRIVE if bag is None else bag
     if drive != DRIVE or drive.exists():
@@ -59,13 +58,10 @@ def demo(
     else:
         _simulate(drive)
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
-    words = [*(["--quiet"] if wishes.quiet else [])]
-    words += [word for one in kills for word in (KILL.flag, one)]
+    words = [word for one in kills for word in (KILL.flag, one)]
     words += [word for one in broken for word in (FAULT.flag, one)]
     words += [PARAMS.flag, str(params)] if params else []
-    if code := run_program("robustseg_ros.demo", str(drive), "--out", str(out), *words):
-        raise SystemExit(code)
-    answer(read_json(out / "result.json"))
+    raise SystemExit(run_program("robustseg_ros.demo", str(drive), *words, *wished(out)))
 
 
 def _simulate(drive: Path) -> None:

@@ -36,7 +36,8 @@ def doctor(
     [dim]Examples:[/] robustseg doctor drive.mcap    robustseg doctor --live --params robot.yaml
     """
     from robustseg_core import config
-    from robustseg_core.cli.node import printing_words, run_with_parameters
+    from robustseg_core.cli.node import run_with_parameters
+    from robustseg_core.cli.told import wished
 
     if live == bool(bags):
         raise RobustsegError(
@@ -52,7 +53,7 @@ def doctor(
             "give --params, as `robustseg inspect BAG` prints it"
         )
     tree = config.override(config.read_file(params), given)
-    words = ["--seconds", f"{seconds or 5.0:g}", *printing_words()]
+    words = ["--seconds", f"{seconds or 5.0:g}", *wished()]
     raise SystemExit(run_with_parameters("robustseg_ros.doctor", tree, *words))
 
 

@@ -58,6 +58,7 @@ def export(
 
     [dim]Example:[/] robustseg export student.safetensors --out student.rseg --drive drive.mcap
     """
+    from robustseg_core.engines.weights import weights_file
     from robustseg_core.recording.export import Drive
     from robustseg_core.recording.export import export as run
     from robustseg_core.types import parse_size
@@ -65,7 +66,7 @@ def export(
     with progress_bar("sets") as progress:
         task = progress.add_task("comparing", total=None)
         report = run(
-            weights,
+            weights_file(weights),
             out,
             engine=engine,
             precision=precision,

@@ -167,6 +167,7 @@ def calibrate(
     """
     from robustseg_core import config, datasets
     from robustseg_core.engines.eager import pick_device, share_cores
+    from robustseg_core.engines.weights import weights_file
     from robustseg_core.learn.calibrate import ALPHAS, DAMAGE, calibrate_file
     from robustseg_core.models import checkpoint
     from robustseg_core.models.calibration import temperature_at
@@ -175,6 +176,7 @@ def calibrate(
     damage = None
     if faults != "none":
         damage = config.parse(type(DAMAGE), {**DAMAGE.model_dump(), "faults": faults})
+    weights = weights_file(weights)
     spec = checkpoint.spec_of(weights)
     collection = datasets.load(kind)
     dataset = collection(

@@ -60,9 +60,10 @@ def inspect(
             "inspect looks at a recording or at the live robot; give BAG, or --live"
         )
     if not bags:
-        from robustseg_core.cli.node import printing_words, run_with_parameters
+        from robustseg_core.cli.node import run_with_parameters
+        from robustseg_core.cli.told import wished
 
-        words = ["--seconds", f"{seconds:g}", *printing_words()]
+        words = ["--seconds", f"{seconds:g}", *wished()]
         raise SystemExit(run_with_parameters("robustseg_ros.inspect_node", {}, *words))
     from robustseg_core.bag import Bag
     from robustseg_core.cli.survey_table import show
@@ -262,13 +263,21 @@ def list_plugins() -> None:
         "recipes": sorted(set(known_recipes()) - set(systems())),
     }
     unseen, broken = held_out(), faults.available(None)
-    told = {name: {"what": faults.describe(name), "held_out": name in unseen} for name in broken}
+    told = {
+        name: {
+            "what": faults.describe(name),
+            "reaches": faults.reached(name),
+            "held_out": name in unseen,
+        }
+        for name in broken
+    }
     if answer({**kinds, "faults": told}):
         return
     lines = [f"{title:<13} {' '.join(names)}" for title, names in kinds.items()]
     for name in broken:
         mark = "[held out of training] " if name in unseen else ""
-        lines.append(f"{'fault':<13} {name:<18} {mark}{faults.describe(name)}")
+        whom = " ".join(faults.reached(name))
+        lines.append(f"{'fault':<13} {name:<18} {whom:<23} {mark}{faults.describe(name)}")
     put("\n".join(lines) + "\n")
 
 

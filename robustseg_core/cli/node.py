@@ -11,15 +11,8 @@ from typing import Any
 
 import yaml
 
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.terminal import require
 from robustseg_core.robot.config import nested, parse_robot
-
-
-def printing_words() -> list[str]:
-    """How a program of the ROS layer that prints is told what this command line wishes."""
-    out = [] if wishes.out is None else ["--out", str(wishes.out)]
-    return [*out, *(["--json"] if wishes.json else [])]
 
 
 def run_with_parameters(module: str, tree: Mapping[str, Any], *words: str) -> int:

@@ -227,6 +227,7 @@ def _black_box(node: str, topics: str, bags: list[Path], out: Path, rows: str, s
         RobustsegError: words that make no sense, or ROS is not installed.
     """
     from robustseg_core.cli.node import run_program
+    from robustseg_core.cli.told import wished
 
     if not node:
         raise RobustsegError("--topics belongs to --node; say how the node is started")
@@ -236,7 +237,7 @@ def _black_box(node: str, topics: str, bags: list[Path], out: Path, rows: str, s
     parse_rows(rows)
     folder = NODE_OUT if out == OUT else out
     words = ["--node", node, "--topics", topics, "--rows", rows, "--seed", str(seed)]
-    return run_program("robustseg_ros.foreign", str(bags[0]), *words, "--out", str(folder))
+    return run_program("robustseg_ros.foreign", str(bags[0]), *words, *wished(folder))
 
 
 def _levels(severities: str, beside: dict[str, object], rows: str, tests: Path | None) -> list[int]:
@@ -305,6 +306,8 @@ def parse_numbers(text: str, what: str, example: str) -> list[int]:
         first, dash, last = word.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise RobustsegError(f"{what} are {text!r}; write numbers and ranges, e.g. {example}")
+        if dash and int(last) < int(first):
+            raise RobustsegError(f"{what} {word} are none; write {last}-{first}")
         found += range(int(first), int(last if dash else first) + 1)
     return found
 
@@ -323,7 +326,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         "wrong_bit_share",
         "miou_vs_oracle",
     ):
-        err.say(f"  {key}: {summary[key]}")
+        if summary[key] is not None:
+            err.say(f"  {key}: {summary[key]}")
     _print_end(summary, out, "report.html", "robustness")
 
 
@@ -398,13 +402,16 @@ def _table(summary: dict[str, Any]) -> Table:
     )
     table.add_column("row", justify="right", no_wrap=True)
     table.add_column("fault", overflow="ellipsis", no_wrap=True, max_width=22)
-    for name in ("cases", "p50", "p95", "limit", "ours", "oracle", "all or nothing"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=max(4, len(name)))
+    for name in ("cases", "p50", "p95", "limit"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=5)
+    for name in ("ours", "oracle", "all or nothing") if summary["scored"] else ():
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for row in summary["rows"]:
         if not row["cases"]:
             continue
         color = "green" if row["passed"] else "red"
-        miou = (row["miou"][name] for name in ("ours", "oracle", "all_or_nothing"))
+        policies = ("ours", "oracle", "all_or_nothing") if summary["scored"] else ()
+        miou = (row["miou"][name] for name in policies)
         numbers = (row["delay_p50_s"], row["delay_p95_s"], row["limit_s"] or None, *miou)
         table.add_row(
             str(row["row"]),

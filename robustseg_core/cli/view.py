@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from robustseg_core.cli.early import expect_params, expect_recordings, expect_weights
-from robustseg_core.cli.guard import wishes
 from robustseg_core.cli.options import (
     BAG_HELP,
     MOST_SEEDS,
@@ -149,6 +148,7 @@ def _live(
     """Have the ROS layer listen to the node; the exit code."""
     from robustseg_core import config
     from robustseg_core.cli.node import run_program
+    from robustseg_core.cli.told import wished
     from robustseg_core.robot.config import RobotConfig
 
     words = list(overrides)
@@ -158,7 +158,5 @@ def _live(
     out = _place(out, "Rerun's file goes")
     told = [] if params is None else [PARAMS.flag, str(params)]
     told += [word for one in words for word in ("--set", one)]
-    told += [] if out is None else ["--out", str(out)]
     told += [] if seconds is None else ["--seconds", f"{seconds:g}"]
-    told += [*(["--json"] if wishes.json else []), *(["--quiet"] if wishes.quiet else [])]
-    return run_program("robustseg_ros.view_node", *told)
+    return run_program("robustseg_ros.view_node", *told, *wished(out))

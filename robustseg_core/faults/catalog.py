@@ -39,7 +39,8 @@ def load(name: str) -> type[FaultModel]:
     try:
         return _kinds()[name]
     except KeyError:
-        raise RobustsegError(f"no fault called {name!r}; {did_you_mean(name, _kinds())}") from None
+        way_out = did_you_mean(name, _kinds(), all_by="robustseg list")
+        raise RobustsegError(f"no fault called {name!r}; {way_out}") from None
 
 
 def describe(name: str) -> str:

@@ -146,9 +146,9 @@ def check(spec: FaultSpec, *, modality: str | None) -> FaultModel:
     """
     fault = spec.model()
     if modality is not None and not fault.reaches(modality):
-        others, reached = map(", ".join, (catalog.available(modality), catalog.reached(spec.name)))
         raise RobustsegError(
-            f"{spec.name} cannot be done to {modality}, only to {reached}; have {others}"
+            f"{spec.name} cannot be done to {modality}, only to "
+            f"{', '.join(catalog.reached(spec.name))}; `robustseg list` says what reaches whom"
         )
     return fault
 

@@ -296,7 +296,7 @@ def bars(table: Mapping[str, Any]) -> bytes:
         axes.axhline(100 * table["teacher"], color="#0969da", linewidth=1.2, label="teacher")
     axes.set_xticks(place, names, fontsize=8)
     axes.set_ylabel("mIoU, %")
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     return figure_png(figure)
 
 

@@ -516,7 +516,13 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def _update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Exponential moving average of weights; counts and other integers are copied."""
+    """Exponential moving average of weights; counts and other integers are copied.
+
+    `torch.optim.swa_utils.AveragedModel` gives the same parameters to the bit at one decay
+    (`test/core/learn/test_average.py`), at the same cost, but has one decay for all steps (ours
+    warms up), and either leaves running means and variances as the last step had them or
+    (`use_buffers`) averages counts of batches, too.
+    """
     for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if old.is_floating_point():
             old.lerp_(new, 1 - decay)

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from robustseg_core.evaluation.report import panels
 from robustseg_core.evaluation.tables import confusion_matrix
@@ -27,7 +28,16 @@ VALIDATED = "val"
 WORDS = (
     ("step", "one update of the weights"),
     ("loss", "what is minimized: the sum of its terms, each with its weight"),
+    (
+        "ce",
+        "of the loss, cross-entropy with the labels; other terms have their distiller's name",
+    ),
     ("lr", "learning rate"),
+    (
+        "rule",
+        "what chooses the best weights: full, mIoU of all sensors; four, the mean of the first "
+        "alone, the first two, the last two and all; mean, the mean of all sets of sensors",
+    ),
     ("val", "mIoU on the validation data by the rule that chooses the best weights"),
     ("mIoU", "mean over the classes of intersection over union with the labels"),
 )
@@ -133,12 +143,13 @@ def curves(rows: Sequence[Mapping[str, str]]) -> bytes:
                 zorder=3 if main else 2,
             )
         axes.grid(color="#eaeef2")
-        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=8, frameon=False)
     panels[0, 0].set_ylabel("loss")
     if judged:
         panels[1, 0].set_ylabel("validation: mIoU, %")
     panels[-1, 0].set_ylabel("learning rate")
     panels[-1, 0].set_xlabel("step")
+    panels[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure_png(figure)
 
 

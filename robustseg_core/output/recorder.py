@@ -312,7 +312,7 @@ def silence_notices(sums: Mapping[str, Any]) -> list[str]:
     if rest := found[NOTICES:]:
         seconds = sum(silence["to_s"] - silence["from_s"] for silence in rest)
         notices.append(
-            f"no mask in {len(rest)} other pauses either, at most "
+            f"no mask in {len(rest)} other pause{'s' * (len(rest) > 1)} either, at most "
             f"{rest[0]['to_s'] - rest[0]['from_s']:.2f} s long and {seconds:.2f} s in all"
         )
     return notices
@@ -366,9 +366,10 @@ def score_line(result: Mapping[str, Any]) -> str:
         return ""
     score = f"{100 * result['miou']:.1f} %" if "miou" in result else "nothing labelled"
     height, width = truth["scored_at"]
+    missed = ", the others are missed" if truth["with_mask"] < truth["labels"] else ""
     return (
         f"mIoU against the recording's truth: {score} ({truth['with_mask']} of {truth['labels']} "
-        f"labels have a mask, the others are missed; mean over the {truth['classes_occurring']} of "
+        f"labels have a mask{missed}; mean over the {truth['classes_occurring']} of "
         f"{truth['classes']} classes that occur; scored at {height}x{width}"
         + (
             f"; a mask that ignores every sensor, painted from these very labels: "

@@ -85,6 +85,8 @@ def test_masks_are_scored_and_who_waits_for_all_gets_nothing_for_its_silence(out
 
 def test_the_report_needs_nothing_from_outside_and_shows_every_row(out):
     page = (out / "report.html").read_text()
+    measured, _, others = page.partition("<h2>Rows that are not measured here</h2>")
+    assert "<td>1</td>" in measured and "not run" not in measured and "not run" in others
     assert "5 of 5 rows pass, 5 of them measured" in page and "Untrained" in page
     assert page.count("<tr><td>") == len(MATRIX) and "data:image/png" in page
     table = (out / "robustness.md").read_text().splitlines()

@@ -243,6 +243,7 @@ def _encode(
             words[n] = 0x2000 | (p[i] << 11) | x[i]
             n += 1
             i += 1
+            base = -1  # expelliarmus and faery take its column and polarity for those of vectors
             continue
         if not follows:
             words[n] = 0x3000 | (p[i] << 11) | start

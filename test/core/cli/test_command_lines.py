@@ -189,6 +189,8 @@ LINES = (
     ("robustness",),
     ("robustness", "--sim", "b"),
     ("robustness", "b", "--rows", "²"),
+    ("robustness", "b", "--rows", "5-1"),
+    ("robustness", "b", "--severities", "5-1"),
     ("train", "recipe1.yaml", "--out", "t"),
     ("train", "recipe2.yaml", "--out", "t"),
     ("train", "recipe3.yaml", "--out", "t"),

@@ -28,6 +28,8 @@ def weights(tmp_path: Path) -> Path:
     [
         (("export", "no.safetensors", "--out", "x.rseg"), "no.safetensors does not exist"),
         (("export", "W", "--out", "x.onnx"), "ends in .rseg"),
+        (("export", "street", "--out", "x.rseg", "--engine", "eager"), "engine is 'eager'"),
+        (("export", "streeet", "--out", "x.rseg"), "did you mean 'street'"),
         (("export", "W", "--out", "x.rseg", "--engine", "eager"), "engine is 'eager'"),
         (("bench", "no.safetensors"), "no.safetensors does not exist"),
         (("bench", "W", "--engine", "openvin"), "did you mean 'openvino'"),

@@ -148,7 +148,7 @@ def test_every_command_that_takes_json_answers(name):
                 for word, function in vars(module).items()
                 if inspect.isfunction(function) and f"{word}(" in told and word[0] == "_"
             )
-            assert "answer(" in told
+            assert "answer(" in told or "wished(" in told, "or the program that it starts answers"
 
 
 COLLECTIONS = [n for n in datasets.available() if issubclass(datasets.load(n), Collection)]

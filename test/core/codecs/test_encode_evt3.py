@@ -59,6 +59,16 @@ def test_vectors_say_a_bright_row_in_few_words():
     assert len(many) == 3 + 640 and len(few) == 3 + 1 + 54
 
 
+@pytest.mark.slow
+@given(st.lists(EVENT, min_size=1, max_size=40))
+def test_a_single_event_is_followed_by_no_vector_without_a_base(rows):
+    """Other readers (faery, expelliarmus) take its column and polarity for those of vectors."""
+    told = False
+    for kind in (encode_evt3(*columns(rows, 0, True)) >> 12).tolist():
+        told = kind == 0x3 or (told and kind != 0x2)
+        assert told or kind not in (0x4, 0x5)
+
+
 def test_no_events_make_no_words():
     assert encode_evt3([], [], [], []).tolist() == []
 

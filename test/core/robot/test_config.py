@@ -57,6 +57,7 @@ def test_a_ros_parameter_file_and_a_plain_one_mean_the_same(tmp_path):
         ("view: {intrinsics: [1, 2]}", "intrinsics has 2 numbers; give fx, fy, cx, cy"),
         ("- a\n- b", "expected `key: value` lines"),
         ("a: [", "is not YAML"),
+        ("a:\n\tb: 1", "cannot start any token at line 2, column 1"),
     ],
 )
 def test_an_error_names_the_key_the_value_and_the_way_out(tmp_path, text, said):
