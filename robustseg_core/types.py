@@ -190,7 +190,9 @@ class Finding:
     """The measured value beside its limit, for people: "mean 1.2 grey levels, limit 8"; nothing
     reads it but people."""
     score: float = 0.0
-    """Quality in [0, 1] that this finding leaves of the frame; 0 when fatal."""
+    """Quality in [0, 1] that it leaves of the frame, the less the surer it is; 0 when fatal ..."""
+    left: float = 0.0
+    """... but this at least: a finding may be certain of what hardly hurts."""
     final: bool = False
     """Fatal, and the next message can be no better: no second one is waited for."""
     value: float | None = None

@@ -42,6 +42,8 @@ class Statistic:
     """Value and limit, for people; made when there is something to tell."""
     fatal: bool = False
     """Beyond the limit the message is rejected, not doubted; below it says nothing at all."""
+    left: float = 0.0
+    """Quality in [0, 1] that the frame keeps, however sure the finding is."""
 
     def finding(self) -> Finding | None:
         """An alarm, a remark, or nothing."""
@@ -51,7 +53,7 @@ class Statistic:
         if self.fatal:
             return Finding(self.fault, fatal=True, text=text)
         score = (1 + _FINE - self.badness) if self.badness <= 1 else ALARM / self.badness
-        return Finding(self.fault, fatal=False, text=text, score=score)
+        return Finding(self.fault, fatal=False, text=text, score=score, left=self.left)
 
 
 class ContentCheck(ABC, Generic[T]):

@@ -24,7 +24,7 @@ def each_for_itself(decoder: Modality, message: Any, stamp_ns: int) -> Any:
 def checked(decoder: Modality, data: Any) -> tuple[tuple[Finding, ...], float]:
     """(what the content checks find in a sensor's data, quality that they leave of it)."""
     findings = tuple(decoder.check(data))
-    return findings, min((finding.score for finding in findings), default=1.0)
+    return findings, min((max(f.score, f.left) for f in findings), default=1.0)
 
 
 def read(

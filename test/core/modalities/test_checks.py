@@ -18,6 +18,7 @@ from robustseg_core.modalities.depth import Depth
 from robustseg_core.modalities.event import Event
 from robustseg_core.modalities.lidar import Lidar
 from robustseg_core.modalities.rgb import Rgb
+from robustseg_core.predictor.sample import example
 from robustseg_core.types import MS, Fault, Finding, Reading, Rejection
 from support import makers
 
@@ -28,6 +29,9 @@ SCENE = np.clip(
     0,
     255,
 ).astype(np.uint8)
+
+STREET = example().arrays["rgb"]
+"""(H, W, 3), simulated: slopes and patches as streets have them."""
 
 
 def faults(findings) -> list[tuple[Fault, bool]]:
@@ -74,10 +78,10 @@ def test_a_colored_wall_in_one_channel_is_not_flat() -> None:
     assert Fault.FLAT not in [fault for fault, fatal in faults(Rgb().check(image)) if fatal]
 
 
-def calm() -> Rgb:
+def calm(scene: np.ndarray = SCENE) -> Rgb:
     camera = Rgb()
     for _ in range(12):
-        assert faults(camera.check(SCENE)) == []
+        assert faults(camera.check(scene)) == []
     return camera
 
 
@@ -232,6 +236,29 @@ def test_a_car_that_passes_a_camera_which_stands_is_no_part_that_stands_still() 
         assert Fault.STUCK not in [fault for fault, _ in faults(camera.check(image))], k
 
 
+@pytest.mark.parametrize(
+    ("columns", "sigma", "least", "most"),
+    [  # in a picture of 256 columns: 0.5, 2.4 (0.8 is right), 5 (0.43) and 12 pixels
+        (640, 1.25, 1.0, 1.0),
+        (640, 6.0, 0.6, 0.95),
+        (640, 12.5, 0.2, 0.7),
+        (640, 30.0, 0.0, 0.2),
+        (320, 3.0, 0.6, 0.95),
+    ],
+)
+def test_a_blur_is_certain_and_leaves_what_a_network_can_see(
+    columns: int, sigma: float, least: float, most: float
+) -> None:
+    scene = cv2.resize(STREET, (columns, columns * 5 // 8), interpolation=cv2.INTER_AREA)
+    camera = calm(scene)
+    found = list(camera.check(cv2.GaussianBlur(scene, (0, 0), sigma)))
+    left = min((max(finding.score, finding.left) for finding in found), default=1.0)
+    assert least <= left <= most
+    if sigma >= 6:
+        (blur,) = found
+        assert blur.fault is Fault.BLURRED and blur.alarm and blur.score < left + 0.5
+
+
 def test_a_blur_that_stays_does_not_become_usual() -> None:
     camera, blurred = calm(), cv2.GaussianBlur(SCENE, (0, 0), 6)
     for _ in range(60):
@@ -260,7 +287,7 @@ SPOTS = cv2.GaussianBlur(np.random.default_rng(4).normal(0, 1, (240, 320)), (0, 
 
 
 LIGHT = cv2.GaussianBlur(np.random.default_rng(6).normal(0, 1, (240, 320)), (0, 0), 25)
-STREET = SCENE * 0.4 + (80 + LIGHT * 30 / LIGHT.std())[..., None]
+STREET = example().arrays["rgb"]
 """What is broad, too, as streets have it."""
 
 
