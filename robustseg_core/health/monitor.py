@@ -183,8 +183,8 @@ class HealthMonitor:
         stream.good += 1
         if stream.good == 1:
             stream.good_since_ns, stream.good_from_ns = now_ns, stamp_ns
-        quality = min((note.score for note in notes), default=1.0)
-        stream.score += SMOOTHING * (quality - stream.score)
+        newest = min((note.score for note in notes), default=1.0)
+        stream.score += SMOOTHING * (newest - stream.score)
         if stream.state is State.WAITING and stream.blocked is None:
             alone = sum(s.mode == AUTO for s in self._streams.values()) == 1
             if stream.good >= (1 if alone else config.good_to_start):

@@ -35,14 +35,14 @@ GRID = (384, 512)
 
 
 def medians_ms(variants: dict[str, Callable[[], Any]], rounds: int = 15) -> dict[str, float]:
-    """Median time of each variant, taken in turn so that a busy machine hurts all alike."""
+    """Median CPU time of each variant, all threads, in turn: a busy machine hurts all alike."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
         for name, run_once in variants.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run_once()
             if turn:  # the first one compiles and warms up
-                times[name].append((time.perf_counter() - start) * 1e3)
+                times[name].append((time.process_time() - start) * 1e3)
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
