@@ -102,9 +102,9 @@ def test_an_export_runs_and_reports(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulated drive of three seconds, with the truth."""
+    """A simulated drive of two seconds, with the truth."""
     path = tmp_path_factory.mktemp("sim") / "drive.mcap"
-    simulate(path, Recipe(seed=11, seconds=3.0, conditions=("clear",), preset="tiny"))
+    simulate(path, Recipe(seed=11, seconds=2.0, conditions=("clear",), preset="tiny"))
     return path
 
 
@@ -116,7 +116,7 @@ def test_less_than_float32_says_what_it_costs(
     precision: str, engine: str, drive: Path, tmp_path: Path
 ):
     out = tmp_path / "x.rseg"
-    some = Drive(drive, frames=3, every=6)
+    some = Drive(drive, frames=2, every=4)
     report = export(weights_file("street"), out, engine=engine, precision=precision, drive=some)
     assert len(report.subsets) == 15
     assert all(row["labels_equal"] >= LEAST[precision] for row in report.subsets.values())
