@@ -161,7 +161,7 @@ def _expect_ours(path: Path, about: Any) -> None:
     fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not fits or not isinstance(about.get("engine"), str):
         raise RobustsegError(f"{path} does not name its engine and its graphs; export it again")
-    if about.get("precision", FP32) not in LEAST:
+    if about.get("precision", FP32) not in tuple(LEAST):  # it may be of any type
         raise RobustsegError(
             f"{path} has graphs of precision {about['precision']!r}; expected one of "
             f"{', '.join(LEAST)}; export it again"

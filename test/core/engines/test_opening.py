@@ -135,6 +135,8 @@ def test_whoever_needs_a_checkpoint_is_told_so(exported: Path):
         ("graphs", ["nothing"], "is damaged"),
         ("graphs", "encode", "does not name its engine"),
         ("engine", None, "does not name its engine"),
+        ("precision", "int2", "of precision 'int2'; expected one of fp32, fp16, int8"),
+        ("precision", [], r"of precision \[\]"),
     ],
 )
 def test_a_damaged_artifact_is_explained(exported: Path, field: str, value: object, says: str):
