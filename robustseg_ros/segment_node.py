@@ -43,6 +43,7 @@ from robustseg_ros.medkit import FaultReporter
 from robustseg_ros.publishers import Publishers
 from robustseg_ros.rclpy_names import ClockType
 from robustseg_ros.running import command_line, leave, run, spin
+from robustseg_ros.transitions import refuse_impossible
 
 DIAGNOSTICS_S = 1.0
 JOIN_S = 5.0
@@ -101,6 +102,7 @@ class SegmentNode(LifecycleNode):
         self._clock_watch = ClockWatch(time.monotonic_ns())
         self._medkit = FaultReporter(self)
         self.create_service(Trigger, topics.RESET.name, self._on_reset)
+        refuse_impossible(self)
 
     def work(self) -> None:
         """Start (if so configured) and serve until the context ends.

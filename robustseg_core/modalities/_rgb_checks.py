@@ -440,10 +440,11 @@ def _seen_through(lines: _Lines) -> float:
     How wide it is follows from the slopes that are left; within a factor of 1.5 on pictures of
     streets, simulated and real, blurred by 2 to 20 pixels.
     """
-    width = (_SLOPES / max(lines.sharpness, 1e-9)) ** _SOFTENS  # in pixels, standard deviation
+    # Standard deviation, in pixels
+    width = float((_SLOPES / max(lines.sharpness, 1e-9)) ** _SOFTENS)
     shown = width * _SEEN_COLUMNS / max(lines.columns, 1)
     mild, worst = _BLURS
-    return min(1.0, max(0.0, (worst - shown) / (worst - mild)))
+    return float(np.clip((worst - shown) / (worst - mild), 0, 1))
 
 
 def _chroma(sample: NDArray[np.uint8], mean: NDArray[Any]) -> float:

@@ -18,6 +18,7 @@ from robustseg_core.config import Strict, load
 from robustseg_core.errors import RobustsegError
 from robustseg_core.jobs import Workers, each
 from robustseg_core.models.classes import CITYSCAPES
+from robustseg_core.sim.card import write_card
 from robustseg_core.sim.rig import rig
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.output_folder import claimed, place
@@ -213,7 +214,7 @@ def simulate_all(
 ) -> list[Path]:
     """Drives, each where its key says and each one task; those that are there are kept.
 
-    One that fails does not stop the others.
+    One that fails does not stop the others. A card tells machines what the drives are (`card`).
 
     Raises:
         RobustsegError: drives that failed, after all were tried.
@@ -225,6 +226,10 @@ def simulate_all(
             if outcome.error:
                 failed[outcome.number] = outcome.error
             on_drive(done, len(tasks))
+    for folder in dict.fromkeys(path.parent for path in work):
+        made = {p: r for p, r in work.items() if p.parent == folder and p.exists()}
+        if made:
+            write_card(folder, {path.name: asdict(recipe) for path, recipe in made.items()})
     if failed:
         number, text = min(failed.items())
         more = f"{len(failed)} of {len(tasks)} drives failed, the others are kept; "

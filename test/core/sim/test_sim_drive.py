@@ -285,6 +285,8 @@ def test_a_split_is_made_in_parallel_and_kept(tmp_path):
     assert all(len(messages(p, TOPICS["rgb"])) == 2 for p in paths)
     simulate_splits([split], tmp_path / "out", workers=Workers(jobs=2))
     assert [p.stat().st_mtime_ns for p in paths] == stamps
+    card = json.loads((tmp_path / "out" / "croissant.json").read_text())
+    assert [entry["name"] for entry in card["distribution"]] == [p.name for p in paths]
 
 
 def test_stamps_are_those_of_the_measurement_and_logs_come_later(drive):

@@ -1,0 +1,141 @@
+"""A card for a folder of simulated drives, for those who find, load and cite data sets by machine.
+
+Croissant 1.0 (Akhtar et al., "Croissant: A Metadata Format for ML-Ready Datasets", 2024;
+https://docs.mlcommons.org/croissant/docs/croissant-spec.html): what the drives are, a digest of
+each file, and its recipe as a record. `mlcroissant` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from robustseg_core.storage.budget import read_json
+from robustseg_core.storage.digest import sha256
+from robustseg_core.storage.output_folder import replacing
+from robustseg_core.version import __version__
+
+log = logging.getLogger(__name__)
+
+NAME = "croissant.json"
+CONFORMS = "http://mlcommons.org/croissant/1.0"
+_MAKER = "robustseg"
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    **{
+        word: f"cr:{word}"
+        for word in (
+            *("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty"),
+            *("fileObject", "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key"),
+            *("md5", "parentField", "path", "recordSet", "references", "regex", "repeated"),
+            *("replace", "samplingRate", "separator", "source", "subField", "transform"),
+        )
+    },
+    "sha256": "sc:sha256",
+}
+"""That of the specification; readers warn of any other."""
+_FIELDS = {
+    "file": ("sc:Text", "Name of the drive, an MCAP file (rosbag2's profile)."),
+    "seed": ("sc:Integer", "Of the street and everything in it."),
+    "seconds": ("sc:Float", "Length of the drive."),
+    "conditions": ("sc:Text", "Weather and light, with commas."),
+    "preset": ("sc:Text", "Size and detail of the sensors."),
+    "views": ("sc:Integer", "Moments that are recorded, spread over the drive; 0: all of it."),
+    "rig": ("sc:Text", "Whether the robot is the preset's or drawn at random."),
+    "streets": ("sc:Text", "Whether streets are plain or varied."),
+}
+
+
+def write_card(folder: Path, drives: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Write `croissant.json` into a folder of drives; one of somebody else stays, with a warning.
+
+    Args:
+        folder: where the drives are, and the card goes.
+        drives: name of the file -> its recipe, as `asdict` has it.
+
+    Returns:
+        Whether it was written.
+    """
+    path = folder / NAME
+    if path.exists() and not _ours(path):
+        log.warning("%s is not ours, and stays; the drives have no card", path)
+        return False
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(card(folder, drives), indent=1) + "\n")
+    return True
+
+
+def card(folder: Path, drives: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The card as JSON-LD; reads each drive once, for its digest."""
+    newest_s = max((folder / name).stat().st_mtime for name in drives)
+    published = datetime.fromtimestamp(newest_s, timezone.utc).date().isoformat()
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": CONFORMS,
+        "name": "robustseg-simulated-drives",
+        "description": "Drives through simulated streets: camera, depth camera, event camera, "
+        "LiDAR, transforms, calibrations, and the class of every pixel (Cityscapes' 19), as ROS 2 "
+        "recordings. Each can be made again from its recipe.",
+        "creator": {"@type": "sc:Organization", "name": _MAKER},
+        "version": __version__,
+        "datePublished": published,
+        "license": "https://spdx.org/licenses/CC0-1.0.html",
+        "citeAs": f"robustseg {__version__}, simulated drives",
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": name,
+                "name": name,
+                "contentUrl": name,
+                "encodingFormat": "application/octet-stream",
+                "sha256": sha256(folder / name).hexdigest(),
+            }
+            for name in drives
+        ],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "drives",
+                "name": "drives",
+                "description": "The recipe of each drive.",
+                "field": [
+                    {
+                        "@type": "cr:Field",
+                        "@id": f"drives/{field}",
+                        "name": field,
+                        "description": text,
+                        "dataType": kind,
+                    }
+                    for field, (kind, text) in _FIELDS.items()
+                ],
+                "data": [_record(name, recipe) for name, recipe in drives.items()],
+            }
+        ],
+    }
+
+
+def _record(name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    told = {**recipe, "file": name, "views": recipe["views"] or 0}
+    told["conditions"] = ",".join(recipe["conditions"])
+    return {f"drives/{field}": told[field] for field in _FIELDS}
+
+
+def _ours(path: Path) -> bool:
+    try:
+        return bool(read_json(path)["creator"]["name"] == _MAKER)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
