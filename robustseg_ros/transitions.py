@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 def refuse_impossible(node: LifecycleNode) -> None:
     """Answer such a request with "no", and go on.
 
-    rclpy of Jazzy (7.1, `lifecycle/node.py`, `__change_state`) raises where it is served, so that
+    rclpy of Jazzy (7.1, `LifecycleNode.__change_state`) raises where it is served, so that
     `ros2 lifecycle set NODE activate` ended a node that was not configured; Kilted's answers.
     """
     (service,) = (one for one in node.services if one.srv_name.endswith("/change_state"))

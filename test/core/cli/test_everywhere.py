@@ -21,6 +21,7 @@ from robustseg_core.cli.guard import guarded, wishes
 from robustseg_core.datasets._base import SPLITS
 from robustseg_core.datasets._collection import Collection
 from robustseg_core.engines.opening import EAGER, RUNTIMES
+from robustseg_core.engines.precision import LEAST
 from robustseg_core.errors import RobustsegError
 from robustseg_core.evaluation.protocols import MISSING, PROTOCOLS
 from robustseg_core.learn.official import SYSTEMS
@@ -160,6 +161,7 @@ CHOICES = {
     ("eval", "--protocol"): PROTOCOLS,
     ("eval", "--split"): SPLITS,
     ("export", "--engine"): RUNTIMES,
+    ("export", "--precision"): LEAST,
     ("import", "--as"): SYSTEMS,
     ("import", "--kind"): COLLECTIONS,
     ("import", "--missing"): MISSING,

@@ -30,7 +30,7 @@ SCENE = np.clip(
     255,
 ).astype(np.uint8)
 
-STREET = example().arrays["rgb"]
+SEEN = example().arrays["rgb"]
 """(H, W, 3), simulated: slopes and patches as streets have them."""
 
 
@@ -249,7 +249,7 @@ def test_a_car_that_passes_a_camera_which_stands_is_no_part_that_stands_still() 
 def test_a_blur_is_certain_and_leaves_what_a_network_can_see(
     columns: int, sigma: float, least: float, most: float
 ) -> None:
-    scene = cv2.resize(STREET, (columns, columns * 5 // 8), interpolation=cv2.INTER_AREA)
+    scene = cv2.resize(SEEN, (columns, columns * 5 // 8), interpolation=cv2.INTER_AREA)
     camera = calm(scene)
     found = list(camera.check(cv2.GaussianBlur(scene, (0, 0), sigma)))
     left = min((max(finding.score, finding.left) for finding in found), default=1.0)
@@ -287,7 +287,7 @@ SPOTS = cv2.GaussianBlur(np.random.default_rng(4).normal(0, 1, (240, 320)), (0, 
 
 
 LIGHT = cv2.GaussianBlur(np.random.default_rng(6).normal(0, 1, (240, 320)), (0, 0), 25)
-STREET = example().arrays["rgb"]
+STREET = SCENE * 0.4 + (80 + LIGHT * 30 / LIGHT.std())[..., None]
 """What is broad, too, as streets have it."""
 
 
