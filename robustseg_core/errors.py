@@ -36,9 +36,14 @@ class RobustsegError(Exception):
 
 
 @contextmanager
-def quiet(level: int) -> Iterator[None]:
-    """The core logs nothing below `level` meanwhile: what it would say is somebody's result."""
-    log = logging.getLogger("robustseg_core")
+def quiet(level: int, *, name: str = "robustseg_core") -> Iterator[None]:
+    """The core logs nothing below `level` meanwhile: what it would say is somebody's result.
+
+    Args:
+        level: of what is still said.
+        name: of another logger; empty: the root, which libraries use.
+    """
+    log = logging.getLogger(name)
     before = log.level
     log.setLevel(level)
     try:

@@ -404,13 +404,14 @@ def _table(summary: dict[str, Any]) -> Table:
     table.add_column("fault", overflow="ellipsis", no_wrap=True, max_width=22)
     for name in ("cases", "p50", "p95", "limit"):
         table.add_column(name, justify="right", no_wrap=True, min_width=5)
-    for name in ("ours", "oracle", "all or nothing") if summary["scored"] else ():
-        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+    policies = ("ours", "oracle", "all_or_nothing") if summary["scored"] else ()
+    for name in policies:
+        words = name.split("_")
+        table.add_column(" ".join(words), justify="right", min_width=max(map(len, words)))
     for row in summary["rows"]:
         if not row["cases"]:
             continue
         color = "green" if row["passed"] else "red"
-        policies = ("ours", "oracle", "all_or_nothing") if summary["scored"] else ()
         miou = (row["miou"][name] for name in policies)
         numbers = (row["delay_p50_s"], row["delay_p95_s"], row["limit_s"] or None, *miou)
         table.add_row(

@@ -5,6 +5,7 @@ What runs them says what that costs: `robustseg export` compares labels, mIoU an
 
 from __future__ import annotations
 
+import importlib
 import logging
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustseg_core.errors import RobustsegError, did_you_mean, not_installed
+from robustseg_core.errors import RobustsegError, did_you_mean, not_installed, quiet
 
 FP32, FP16, INT8 = "fp32", "fp16", "int8"
 LEAST: Mapping[str, float] = {FP32: 0.999, FP16: 0.995, INT8: 0.9}
@@ -135,8 +136,6 @@ def _reader(base: type, names: Sequence[str], given: Sequence[Inputs]) -> Any:
 
 
 def _import(module: str, precision: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -147,12 +146,6 @@ def _import(module: str, precision: str) -> Any:
 @contextmanager
 def _quietly() -> Any:
     """Without advice on how to prepare graphs, which these do not need."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.setLevel(level)
+    with quiet(logging.ERROR, name=""), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

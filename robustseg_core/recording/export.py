@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from robustseg_core import metrics
 from robustseg_core.engines import Engine, _graphs, artifact
 from robustseg_core.engines.artifact import Exported
-from robustseg_core.engines.opening import RUNTIMES, open_engine, staged
+from robustseg_core.engines.opening import open_engine, staged
 from robustseg_core.engines.parity import Parity, noise
 from robustseg_core.engines.precision import (
     FP16,
@@ -28,7 +28,7 @@ from robustseg_core.engines.precision import (
     halved,
     quantized,
 )
-from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.errors import RobustsegError
 from robustseg_core.models import checkpoint
 from robustseg_core.models.network import PackedNetwork
 from robustseg_core.recording.bundles import bundles
@@ -152,8 +152,7 @@ def export(
 
 
 def _expect_possible(out: Path, engine: str, precision: str, drive: Drive) -> None:
-    if engine not in RUNTIMES:
-        raise RobustsegError(f"engine is {engine!r}; {did_you_mean(engine, RUNTIMES)}")
+    staged(engine)
     expect_known(precision)
     if out.suffix != artifact.SUFFIX:
         raise RobustsegError(f"out is {out}; give a name that ends in {artifact.SUFFIX}")
