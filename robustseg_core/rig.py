@@ -13,9 +13,9 @@ from typing import Any
 
 from robustseg_core.engines import Engine, batch
 from robustseg_core.engines.weights import engine_of
-from robustseg_core.errors import RobustsegError, did_you_mean
+from robustseg_core.errors import RobustsegError
 from robustseg_core.health.backlog import Load
-from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register
+from robustseg_core.intake import HEALTH_DECIDES, NOBODY, Intake, Observer, Policy, Register, Router
 from robustseg_core.modalities import Modality
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Due, Segmenter
@@ -36,7 +36,7 @@ REMEMBERED = 4
 """Messages of a stream whose decoded form is kept for the views that have not asked for it yet."""
 
 
-class Rig:
+class Rig(Router):
     """Any sensors in, a label map for each camera out; driven as a `Segmenter` is.
 
     Args:
@@ -105,26 +105,9 @@ class Rig:
         return tuple(self.segmenters) if len(self.segmenters) > 1 else ()
 
     @property
-    def streams(self) -> tuple[str, ...]:
-        """Whom any view listens to, in the order of the configuration's views."""
-        return tuple(dict.fromkeys(s for one in self.segmenters.values() for s in one.streams))
-
-    @property
     def intakes(self) -> tuple[Intake, ...]:
         """Of all views."""
         return tuple(one.intake for one in self.segmenters.values())
-
-    def hearing(self, stream: str) -> tuple[Intake, ...]:
-        """The intakes of those that listen to a stream.
-
-        Raises:
-            RobustsegError: nobody does.
-        """
-        found = tuple(intake for intake in self.intakes if stream in intake.modalities)
-        if not found:
-            way_out = did_you_mean(stream, self.streams)
-            raise RobustsegError(f"no stream called {stream!r}; {way_out}")
-        return found
 
     @property
     def masks(self) -> int:
@@ -140,31 +123,6 @@ class Rig:
     def trouble(self) -> str:
         """As `Segmenter.trouble`; what only some cameras have is told with their names."""
         return "; ".join(self.together({n: [s.trouble] for n, s in self.segmenters.items()}))
-
-    @property
-    def needs_motion(self) -> bool:
-        """As `Intake.needs_motion`, of any."""
-        return any(intake.needs_motion for intake in self.intakes)
-
-    def push(self, stream: str, message: Any, now_ns: int) -> Finding | None:
-        """As `Segmenter.push`, to all views that listen to it; why the first rejected it."""
-        found = [intake.push(stream, message, now_ns) for intake in self.hearing(stream)]
-        return found[0]
-
-    def offer(self, stream: str, message: Any, now_ns: int) -> None:
-        """As `Segmenter.offer`, to all views that listen to it."""
-        for intake in self.hearing(stream):
-            intake.offer(stream, message, now_ns)
-
-    def push_camera_info(self, stream: str, message: Any) -> Finding | None:
-        """As `Segmenter.push_camera_info`."""
-        found = [one.push_camera_info(stream, message) for one in self.hearing(stream)]
-        return found[0]
-
-    def push_transforms(self, message: Any, *, moving: bool = False) -> Finding | None:
-        """As `Segmenter.push_transforms`."""
-        found = [one.push_transforms(message, moving=moving) for one in self.intakes]
-        return found[0]
 
     def step(self, now_ns: int) -> list[LabelMap]:
         """The label maps that are due, in the order of the cameras; one call of the network.

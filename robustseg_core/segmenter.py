@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from robustseg_core.intake import (
     Observer,
     Policy,
     Register,
+    Router,
     each_for_itself,
 )
 from robustseg_core.modalities._base import Modality, moment
@@ -103,15 +104,13 @@ class Due:
     """... and when all was on the view's grid."""
 
 
-class Segmenter:
+class Segmenter(Router):
     """Any sensors in, label maps out.
 
-    `push*` and `offer` may be called from one thread while another calls `step`. `now_ns` is a
-    clock that only goes forward: the steady clock on a robot, the recording's time in a replay. It
-    is used, never derived from: who wants to watch or to vary it gives an observer or a policy.
-    `push*` or `offer`, `step`, `wake_ns`, `health` and `reset` are all that driving it takes,
-    though half of them are the intake's; what the transport or an account needs beside them is
-    asked of `intake`.
+    `push*` and `offer` may be called from one thread while another calls `step`. It is used, never
+    derived from: who wants to watch or to vary it gives an observer or a policy. `push*` or
+    `offer`, `step`, `wake_ns`, `health` and `reset` are all that driving it takes, though half of
+    them are the intake's; what the transport or an account needs beside them is asked of `intake`.
 
     Args:
         config: the robot.
@@ -208,17 +207,8 @@ class Segmenter:
         return weights_of(config.weights, known, size=config.input_shape).spec
 
     @property
-    def streams(self) -> tuple[str, ...]:
-        """Whom this segmenter listens to: modalities, or `modality.name` of several."""
-        return tuple(self.intake.modalities)
-
-    @property
     def intakes(self) -> tuple[Intake, ...]:
-        """As `Rig.intakes`: the one."""
-        return (self.intake,)
-
-    def hearing(self, stream: str) -> tuple[Intake, ...]:
-        """As `Rig.hearing`: the one."""
+        """The one."""
         return (self.intake,)
 
     @property
@@ -230,34 +220,6 @@ class Segmenter:
         if self._refusal is not None:
             return f"{self._refusal} ({self.refused.total()} sets)"
         return self._engine.trouble if isinstance(self._engine, FallbackEngine) else ""
-
-    def push(self, modality: str, message: Any, now_ns: int) -> Finding | None:
-        """Take one message.
-
-        Args:
-            modality: one of `streams`.
-            message: rclpy's or rosbags' message.
-            now_ns: when it arrived.
-
-        Returns:
-            Why the message was rejected, or None: it is used, or still under consideration.
-
-        Raises:
-            RobustsegError: no such modality.
-        """
-        return self.intake.push(modality, message, now_ns)
-
-    def offer(self, modality: str, message: Any, now_ns: int) -> None:
-        """Take one message and return at once: it is looked into when a mask needs it."""
-        self.intake.offer(modality, message, now_ns)
-
-    def push_camera_info(self, modality: str, message: Any) -> Finding | None:
-        """Take the calibration of a camera, depth camera or event camera; cheap if unchanged."""
-        return self.intake.push_camera_info(modality, message)
-
-    def push_transforms(self, message: Any, *, moving: bool = False) -> Finding | None:
-        """Take transforms (tf2_msgs/TFMessage), static or of /tf; why one was rejected, or None."""
-        return self.intake.push_transforms(message, moving=moving)
 
     def remarks(self) -> list[str]:
         """What people should know of the drive so far beside each sensor's health, a sentence each.

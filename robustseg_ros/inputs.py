@@ -26,10 +26,8 @@ from robustseg_core.codecs.message_types import CAMERA_INFO, COMPRESSED_IMAGE
 from robustseg_core.codecs.tf_message import TF_MESSAGE
 from robustseg_core.config import AUTO, OFF
 from robustseg_core.doctor.loss import Reception
-from robustseg_core.doctor.probe import Probes
 from robustseg_core.errors import RobustsegError
-from robustseg_core.intake import Intake
-from robustseg_core.rig import Rig
+from robustseg_core.intake import Intake, Router
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.robot.topics import (
     TF,
@@ -39,7 +37,6 @@ from robustseg_core.robot.topics import (
     contradiction,
     spellings,
 )
-from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import SECOND, Rejection
 from robustseg_ros import optional, qos
 from robustseg_ros.arrivals import Ear
@@ -130,7 +127,7 @@ class Inputs:
     def __init__(
         self,
         node: Node,
-        segmenter: Segmenter | Rig | Probes,
+        segmenter: Router,
         ear: Ear,
         *,
         offers: bool = False,
@@ -237,7 +234,7 @@ class Inputs:
             )
 
     def _motion_mode(self) -> str:
-        return AUTO if any(one.needs_motion for one in self._segmenter.intakes) else OFF
+        return AUTO if self._segmenter.needs_motion else OFF
 
     def _push(self, name: str, message: Any, arrival_ns: int) -> None:
         if self._offers:

@@ -19,7 +19,7 @@ from robustseg_core.codecs.picture import picture_size
 from robustseg_core.codecs.tf_message import Edge, edges
 from robustseg_core.engines.blank import blank
 from robustseg_core.errors import RobustsegError
-from robustseg_core.intake import Intake, Observer
+from robustseg_core.intake import Intake, Observer, Router
 from robustseg_core.models import checkpoint
 from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
@@ -139,7 +139,7 @@ class Probe(Observer):
                 log.note(finding)
 
 
-class Probes:
+class Probes(Router):
     """Several probes that hear the same robot, as the node's `Inputs` want it; not stepped here.
 
     Args:
@@ -149,31 +149,12 @@ class Probes:
 
     def __init__(self, config: RobotConfig, probes: Mapping[str, Probe]) -> None:
         self.config = config
-        self._segmenters = [probe.segmenter for probe in probes.values()]
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Whom any of them listens to."""
-        return tuple(dict.fromkeys(s for one in self._segmenters for s in one.streams))
+        self._intakes = tuple(probe.segmenter.intake for probe in probes.values())
 
     @property
     def intakes(self) -> tuple[Intake, ...]:
         """Of all of them."""
-        return tuple(one.intake for one in self._segmenters)
-
-    def hearing(self, stream: str) -> tuple[Intake, ...]:
-        """The intakes of those that listen to a stream."""
-        return tuple(intake for intake in self.intakes if stream in intake.modalities)
-
-    def push(self, stream: str, message: Any, now_ns: int) -> Finding | None:
-        """As `Rig.push`."""
-        found = [one.push(stream, message, now_ns) for one in self.hearing(stream)]
-        return found[0]
-
-    def offer(self, stream: str, message: Any, now_ns: int) -> None:
-        """As `Rig.offer`."""
-        for intake in self.hearing(stream):
-            intake.offer(stream, message, now_ns)
+        return self._intakes
 
 
 def network_of(config: RobotConfig) -> tuple[ModelSpec, str]:

@@ -11,7 +11,8 @@ Whatever is wrong with a message, it is rejected, counted and named, and nothing
 
 `intake.py` is the gate itself. What it asks has a file for each subject: `reading` (decode and
 check), `drafts` (what was offered), `clocks` (stamps), `calibration` (CameraInfo and transforms),
-`register` (what was found, counted). What can be attached to it: `observer`, `policy`, `journal`.
+`register` (what was found, counted). `router` hands one robot's messages to the gates of all its
+cameras. What can be attached to it: `observer`, `policy`, `journal`.
 """
 
 from robustseg_core.intake.calibration import MOVING, TRANSFORM, Calibration
@@ -23,6 +24,7 @@ from robustseg_core.intake.observer import NOBODY, Observer
 from robustseg_core.intake.policy import HEALTH_DECIDES, HealthDecides, Policy
 from robustseg_core.intake.reading import Decode, checked, each_for_itself
 from robustseg_core.intake.register import Register
+from robustseg_core.intake.router import Router
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -48,6 +50,7 @@ __all__ = [
     "Observer",
     "Policy",
     "Register",
+    "Router",
     "checked",
     "each_for_itself",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -59,28 +60,43 @@ _FIELDS = {
 }
 
 
-def write_card(folder: Path, drives: Mapping[str, Mapping[str, Any]]) -> bool:
+_DEFAULTS = {"views": 0, "rig": "preset", "streets": "plain"}
+"""Of fields that an account leaves out."""
+
+
+def write_card(folder: Path) -> bool:
     """Write `croissant.json` into a folder of drives; one of somebody else stays, with a warning.
 
-    Args:
-        folder: where the drives are, and the card goes.
-        drives: name of the file -> its recipe, as `asdict` has it.
+    It tells of all drives that have their account beside them, whichever call made them, and stays
+    as it is while they are those of the card and none is newer.
 
     Returns:
-        Whether it was written.
+        Whether the card tells of the drives now; False: there are none, or it is somebody else's.
     """
     path = folder / NAME
-    if path.exists() and not _ours(path):
+    recipes = _recipes(folder)
+    if not recipes:
+        return False
+    known = _known(path)
+    if known is None and path.exists():
         log.warning("%s is not ours, and stays; the drives have no card", path)
         return False
+    newest_s = max((folder / name).stat().st_mtime for name in recipes)
+    if known == list(recipes) and path.stat().st_mtime >= newest_s:
+        return True
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(card(folder, drives), indent=1) + "\n")
+        unfinished.write_text(json.dumps(card(folder, recipes), indent=1) + "\n")
     return True
 
 
-def card(folder: Path, drives: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The card as JSON-LD; reads each drive once, for its digest."""
-    newest_s = max((folder / name).stat().st_mtime for name in drives)
+def card(folder: Path, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The card as JSON-LD; reads each drive once, for its digest.
+
+    Args:
+        folder: where the drives are.
+        recipes: name of the file -> its recipe, as its account has it.
+    """
+    newest_s = max((folder / name).stat().st_mtime for name in recipes)
     published = datetime.fromtimestamp(newest_s, timezone.utc).date().isoformat()
     return {
         "@context": _CONTEXT,
@@ -104,7 +120,7 @@ def card(folder: Path, drives: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
                 "encodingFormat": "application/octet-stream",
                 "sha256": sha256(folder / name).hexdigest(),
             }
-            for name in drives
+            for name in recipes
         ],
         "recordSet": [
             {
@@ -122,20 +138,35 @@ def card(folder: Path, drives: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
                     }
                     for field, (kind, text) in _FIELDS.items()
                 ],
-                "data": [_record(name, recipe) for name, recipe in drives.items()],
+                "data": [_record(name, recipe) for name, recipe in recipes.items()],
             }
         ],
     }
 
 
 def _record(name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    told = {**recipe, "file": name, "views": recipe["views"] or 0}
+    told = {**_DEFAULTS, **recipe, "file": name}
     told["conditions"] = ",".join(recipe["conditions"])
     return {f"drives/{field}": told[field] for field in _FIELDS}
 
 
-def _ours(path: Path) -> bool:
+def _recipes(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Of the drives that have an account: name of the file -> recipe; sorted."""
+    found = {}
+    for path in sorted(folder.glob("*.mcap")):
+        with suppress(OSError, ValueError, TypeError, KeyError):  # a recording of somebody else
+            recipe = read_json(path.with_suffix(".json"))["recipe"]
+            _record(path.name, recipe)
+            found[path.name] = recipe
+    return found
+
+
+def _known(path: Path) -> list[str] | None:
+    """The drives that a card of ours tells of; None: there is none."""
     try:
-        return bool(read_json(path)["creator"]["name"] == _MAKER)
+        known = read_json(path)
+        if known["creator"]["name"] == _MAKER:
+            return [str(entry["name"]) for entry in known["distribution"]]
     except (OSError, ValueError, TypeError, KeyError):
-        return False
+        pass
+    return None

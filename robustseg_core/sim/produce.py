@@ -214,7 +214,7 @@ def simulate_all(
 ) -> list[Path]:
     """Drives, each where its key says and each one task; those that are there are kept.
 
-    One that fails does not stop the others. A card tells machines what the drives are (`card`).
+    One that fails does not stop the others. A card tells machines what a folder has (`card`).
 
     Raises:
         RobustsegError: drives that failed, after all were tried.
@@ -227,9 +227,7 @@ def simulate_all(
                 failed[outcome.number] = outcome.error
             on_drive(done, len(tasks))
     for folder in dict.fromkeys(path.parent for path in work):
-        made = {p: r for p, r in work.items() if p.parent == folder and p.exists()}
-        if made:
-            write_card(folder, {path.name: asdict(recipe) for path, recipe in made.items()})
+        write_card(folder)
     if failed:
         number, text = min(failed.items())
         more = f"{len(failed)} of {len(tasks)} drives failed, the others are kept; "

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+import os
 
 import pytest
 
 from robustseg_core.sim.card import NAME, write_card
-from robustseg_core.sim.produce import Recipe
+from robustseg_core.sim.produce import Recipe, _plain
 
 RECIPES = {
     "a.mcap": Recipe(5, 0.2, ("clear",), "tiny"),
     "b.mcap": Recipe(6, 30.0, ("night", "rain"), views=5, rig="random", streets="varied"),
 }
 
+LATER_NS = 4_000_000_000 * 1_000_000_000  # after any drive of today
+
+
+def make(folder, name, recipe):
+    (folder / name).write_bytes(name.encode() * 9)
+    (folder / name).with_suffix(".json").write_text(json.dumps({"recipe": _plain(recipe)}))
+
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in RECIPES:
-        (tmp_path / name).write_bytes(name.encode() * 9)
-    assert write_card(tmp_path, {name: asdict(recipe) for name, recipe in RECIPES.items()})
+    for name, recipe in RECIPES.items():
+        make(tmp_path, name, recipe)
+    assert write_card(tmp_path)
     return tmp_path
+
+
+def listed(folder):
+    return [entry["name"] for entry in json.loads((folder / NAME).read_text())["distribution"]]
 
 
 def test_it_tells_each_file_and_its_recipe(folder):
@@ -38,13 +49,40 @@ def test_it_tells_each_file_and_its_recipe(folder):
     assert fields == set(first) == set(second)
 
 
-def test_ours_is_made_anew_and_anothers_stays(folder, caplog):
-    assert write_card(folder, {"a.mcap": asdict(RECIPES["a.mcap"])})
-    assert len(json.loads((folder / NAME).read_text())["distribution"]) == 1
+def test_it_tells_of_every_call_s_drives_and_of_no_other_recording(folder):
+    make(folder, "c.mcap", RECIPES["a.mcap"])
+    (folder / "theirs.mcap").write_bytes(b"")
+    (folder / "notes.mcap").write_bytes(b"")
+    (folder / "notes.json").write_text('{"recipe": "two eggs"}')
+    assert write_card(folder)
+    assert listed(folder) == ["a.mcap", "b.mcap", "c.mcap"]
+
+
+def test_it_is_made_anew_only_for_another_drive(folder):
+    os.utime(folder / NAME, ns=(LATER_NS, LATER_NS))
+    assert write_card(folder)
+    assert (folder / NAME).stat().st_mtime_ns == LATER_NS
+    os.utime(folder / "b.mcap", ns=(LATER_NS + 1_000_000_000,) * 2)
+    assert write_card(folder)
+    assert (folder / NAME).stat().st_mtime_ns != LATER_NS
+
+
+def test_a_drive_that_is_gone_is_told_of_no_longer(folder):
+    (folder / "a.mcap").unlink()
+    assert write_card(folder)
+    assert listed(folder) == ["b.mcap"]
+
+
+def test_anothers_card_stays(folder, caplog):
     (folder / NAME).write_text('{"creator": {"name": "me"}}')
-    assert not write_card(folder, {"a.mcap": asdict(RECIPES["a.mcap"])})
+    assert not write_card(folder)
     assert "is not ours" in caplog.text
     assert (folder / NAME).read_text() == '{"creator": {"name": "me"}}'
+
+
+def test_a_folder_without_drives_gets_none(tmp_path):
+    assert not write_card(tmp_path)
+    assert not (tmp_path / NAME).exists()
 
 
 @pytest.mark.filterwarnings("ignore")  # of its own dependencies
