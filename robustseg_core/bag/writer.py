@@ -17,6 +17,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from robustseg_core.bag.event_array import serialize
+from robustseg_core.bag.reader import Recorded
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.errors import RobustsegError
 
@@ -99,6 +100,41 @@ class BagWriter:
             RobustsegError: as in `write`.
         """
         self._writer.write(self._connect(topic, msgtype, definition, latched=latched), time_ns, raw)
+
+    def copy(
+        self,
+        recorded: Recorded,
+        *,
+        time_ns: int | None = None,
+        latched: bool = False,
+        touched: bool = False,
+    ) -> str:
+        """Append a message of another recording, as it is if its bytes can be passed on.
+
+        Args:
+            recorded: the message.
+            time_ns: when it was received; None: as recorded.
+            latched: as in `write`.
+            touched: messages of its topic may be made anew: a topic has one definition, so one of a
+                foreign definition is written in ours.
+
+        Returns:
+            Why it cannot be written, or nothing.
+        """
+        codec = recorded.codec
+        received_ns = recorded.time_ns if time_ns is None else time_ns
+        where = (recorded.topic, recorded.type)
+        try:
+            if codec.native:
+                self.write_raw(*where, recorded.raw, received_ns, latched=latched)
+            elif codec.definition and not touched:
+                told = codec.definition
+                self.write_raw(*where, recorded.raw, received_ns, latched=latched, definition=told)
+            else:  # made by a fault, or ROS 1
+                self.write(*where, recorded.message(), received_ns, latched=latched)
+        except (RobustsegError, AttributeError) as error:  # a field of our definition, not theirs
+            return str(error)
+        return ""
 
     def _connect(
         self, topic: str, msgtype: str, definition: tuple[str, str] | None, *, latched: bool

@@ -205,8 +205,7 @@ def inject_bag(
                 if recorded is None:
                     read += 1
                     on_progress(read, bag.message_count)
-                elif why := _write(
-                    writer,
+                elif why := writer.copy(
                     recorded,
                     latched=recorded.topic in latched,
                     touched=recorded.topic in disturbed.injector.topics,
@@ -236,22 +235,3 @@ def guessed_topics(bag: Bag) -> dict[str, str]:
     """modality -> the topic that looks like it."""
     return survey(bag).robot().topics
 
-
-def _write(writer: BagWriter, recorded: Recorded, *, latched: bool, touched: bool) -> str:
-    """Write one message, as it is if its bytes can be passed on; why not, or nothing.
-
-    A touched topic of a foreign definition is written in ours throughout: a topic has only one.
-    """
-    codec, time_ns = recorded.codec, recorded.time_ns
-    where = (recorded.topic, recorded.type)
-    try:
-        if codec.native:
-            writer.write_raw(*where, recorded.raw, time_ns, latched=latched)
-        elif codec.definition and not touched:
-            told = codec.definition
-            writer.write_raw(*where, recorded.raw, time_ns, latched=latched, definition=told)
-        else:  # made by a fault, or ROS 1
-            writer.write(*where, recorded.message(), time_ns, latched=latched)
-    except (RobustsegError, AttributeError) as error:  # a field that our definition has, not theirs
-        return str(error)
-    return ""
