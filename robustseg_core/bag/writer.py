@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +29,8 @@ _VERSION: Final = 8
 class BagWriter:
     """Writes a rosbag2 folder `path` holding one MCAP; a context manager.
 
-    The bag is completed with its index also when the block inside raises or is interrupted: what
-    was recorded until then is what one wants to see.
+    Several threads may write. The bag is completed with its index also when the block inside
+    raises or is interrupted: what was recorded until then is what one wants to see.
 
     Raises:
         RobustsegError: the target exists and is not an empty folder, or its name is no folder's or
@@ -42,6 +43,7 @@ class BagWriter:
         _make_room(self.path)
         self._store = typestore()
         self._connections: dict[str, Connection] = {}
+        self._lock = threading.Lock()
         self._writer = Writer(self.path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
         if compress:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
@@ -73,8 +75,11 @@ class BagWriter:
         Raises:
             RobustsegError: a type that `typestore()` lacks, or another type than the topic has.
         """
-        connection = self._connect(topic, msgtype, None, latched=latched)
-        self._writer.write(connection, time_ns, serialize(message, msgtype))
+        with self._lock:
+            connection = self._connect(topic, msgtype, None, latched=latched)
+        cdr = serialize(message, msgtype)
+        with self._lock:
+            self._writer.write(connection, time_ns, cdr)
 
     def write_raw(
         self,
@@ -99,7 +104,9 @@ class BagWriter:
         Raises:
             RobustsegError: as in `write`.
         """
-        self._writer.write(self._connect(topic, msgtype, definition, latched=latched), time_ns, raw)
+        with self._lock:
+            connection = self._connect(topic, msgtype, definition, latched=latched)
+            self._writer.write(connection, time_ns, raw)
 
     def copy(
         self,

@@ -127,6 +127,14 @@ def run(
             help="A file for Rerun's viewer, too (OUT/rerun.rrd, opened by `rerun`; extra `viz`).",
         ),
     ] = False,
+    inputs: Annotated[
+        bool,
+        typer.Option(
+            "--inputs",
+            help="The sensors' own messages in the MCAP, too, as they were heard, faults included: "
+            "a viewer has all in one file.",
+        ),
+    ] = False,
     strict: Strict = False,
     overrides: Overrides = None,
 ) -> None:
@@ -155,6 +163,7 @@ def run(
         "video": video,
         "black_box": black_box,
         "rerun": rerun,
+        "inputs": inputs,
     }
     if jobs or ray:
         _run_each(bags, jobs or ALL_CORES, ray, strict=strict, **how)

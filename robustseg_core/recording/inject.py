@@ -234,4 +234,3 @@ def inject_bag(
 def guessed_topics(bag: Bag) -> dict[str, str]:
     """modality -> the topic that looks like it."""
     return survey(bag).robot().topics
-

@@ -42,6 +42,7 @@ class Plan:
     video: bool
     black_box: bool
     rerun: bool
+    inputs: bool
     recipe: dict[str, Any]
     """Everything beside the recording that the results depend on; plain JSON."""
     threads: int
@@ -60,6 +61,7 @@ def run_each(
     video: bool = True,
     black_box: bool = False,
     rerun: bool = False,
+    inputs: bool = False,
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """`run_bags` of every recording, in `out/NAME`, and the table of all in `out/runs.json`.
@@ -71,7 +73,7 @@ def run_each(
         paths: recordings of different names, each for itself.
         out: made if missing.
         workers: who does it; one recording is one task.
-        params, overrides, faults, seed, video, black_box, rerun: as `run_bags`.
+        params, overrides, faults, seed, video, black_box, rerun, inputs: as `run_bags`.
         on_done: called with (recordings done, recordings in all).
 
     Returns:
@@ -96,11 +98,14 @@ def run_each(
         "video": video,
         "black_box": black_box,
         "rerun": rerun,
+        "inputs": inputs,
         "version": __version__,
     }
     share = max(1, (max(2, os.cpu_count() or 2) - 1) // workers.jobs)
     threads = int(tree.get("cpu_threads") or 0) or (1 if workers.ray else share)
-    plan = Plan(out, params, words, tuple(faults), seed, video, black_box, rerun, recipe, threads)
+    plan = Plan(
+        out, params, words, tuple(faults), seed, video, black_box, rerun, inputs, recipe, threads
+    )
     few = workers.for_tasks(len(paths))
     rows: dict[int, dict[str, Any]] = {}
     with closing(each(partial(run_one, plan), paths, few)) as outcomes:
@@ -142,6 +147,7 @@ def run_one(plan: Plan, path: Path) -> dict[str, Any]:
             video=plan.video,
             black_box=plan.black_box,
             rerun=plan.rerun,
+            inputs=plan.inputs,
             recipe=recipe,
         )
     elif not result["totals"]["masks"]:  # it was said then, too

@@ -20,6 +20,7 @@ from robustseg_core.engines.weights import UNTRAINED, engine_of, weights_file
 from robustseg_core.errors import RobustsegError
 from robustseg_core.faults import FaultSpec
 from robustseg_core.output import draw, report, rerun_file
+from robustseg_core.output.inputs import InputLog
 from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.recorder import Recorder, silence_notices, totals, unused_notices
 from robustseg_core.output.timeline import SILENCE_S, Timeline
@@ -39,7 +40,7 @@ from robustseg_core.recording.pipeline import (
 from robustseg_core.recording.replay import message_of, replay
 from robustseg_core.recording.robot import check_streams, robot_for
 from robustseg_core.rig import Rig
-from robustseg_core.robot.topics import TF, TF_TOPICS
+from robustseg_core.robot.topics import TF, TF_TOPICS, calibrations
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.storage.output_folder import check_apart, staged
 from robustseg_core.text import visible
@@ -65,6 +66,7 @@ def run_bags(
     video: bool = True,
     black_box: bool = False,
     rerun: bool = False,
+    inputs: bool = False,
     recipe: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int, int], None] = lambda done, total, masks: None,
 ) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def run_bags(
         black_box: whether faults become files, in `out`/black_box; of several cameras, each in
             its own folder.
         rerun: whether there is a file for Rerun's viewer, `out`/rerun.rrd, of all cameras.
+        inputs: whether the MCAP holds the sensors' own messages, too.
         recipe: joins `result.json`, to be known again by; None: nothing does.
         on_progress: called with (messages read, messages in all, masks made).
 
@@ -104,8 +107,8 @@ def run_bags(
         check_streams(bag, robot)
         source = FaultyBag(bag, faults, seed=seed, topics=robot.topics) if faults else bag
         weights = [] if robot.weights in ("", UNTRAINED) else [weights_file(robot.weights)]
-        inputs = [*paths, *([params] if params else []), *weights]
-        with staged(out, command="run", inputs=inputs) as folder:
+        read = [*paths, *([params] if params else []), *weights]
+        with staged(out, command="run", inputs=read) as folder:
             spec, engine = engine_of(robot)
             doubted = {name: Doubted(spec) for name in robot.camera_names}
             rig = Rig(robot, spec, Deferred(spec), observe=doubted.__getitem__)
@@ -114,9 +117,10 @@ def run_bags(
                 boxes = stack.enter_context(
                     _black_boxes(rig, folder, bag.start_ns, wanted=black_box)
                 )
-                mcap = None
-                if rig.cameras:
-                    mcap = stack.enter_context(BagWriter(folder / "mcap", compress=True))
+                mcap = stack.enter_context(BagWriter(folder / "mcap", compress=True))
+                kept = None
+                if inputs:
+                    kept = stack.enter_context(_inputs(mcap, rig, bag, source))
                 title = f"robustseg run {' '.join(path.name for path in paths)}"
                 viewer = None
                 if rerun:
@@ -152,7 +156,7 @@ def run_bags(
                         doubted[name],
                         boxes.get(name),
                     )
-                stages = _Stages(rig, engine, views, transforms)
+                stages = _Stages(rig, engine, views, transforms, kept)
                 with closing(stages.of(source, bag.message_count, on_progress)) as results:
                     for made in results:
                         view = views[made.label_map.camera]
@@ -166,7 +170,7 @@ def run_bags(
                 **({} if recipe is None else {"recipe": recipe}),
             }
             results_of = {
-                name: _finish(bag, view, timeline, given, title, faults)
+                name: _finish(bag, view, timeline, given, title, faults, kept)
                 for name, view in views.items()
             }
             result = results_of.get("") or _whole(
@@ -184,6 +188,7 @@ def _finish(
     given: Mapping[str, Any],
     title: str,
     faults: Sequence[FaultSpec],
+    kept: InputLog | None,
 ) -> dict[str, Any]:
     """Write the result and the report of one camera; the content of its `result.json`."""
     recorder, score, silence = view.recorder, view.score, view.silence
@@ -197,6 +202,8 @@ def _finish(
     if view.box is not None:
         account["black_box"] = [f"{BLACK_BOX}/{path.name}" for path in view.box.written]
         account["notices"] += view.box.complaints()
+    if kept is not None:
+        account["notices"] += kept.notices()
     account["confidence"] = score.confidence()
     account["notices"] += score.notices(sums["coverage"])
     result = recorder.write_result(**given, **account)
@@ -305,6 +312,14 @@ def _black_boxes(
             box.close()
 
 
+def _inputs(mcap: BagWriter, rig: Rig, bag: Bag, source: Bag | FaultyBag) -> InputLog:
+    """Who keeps what the robot's sensors say, and their calibrations; of transforms, others do."""
+    topics = {rig.config.topics[name] for name in rig.streams} | set(calibrations(rig.config))
+    latched = {topic.name for topic in bag.topics if topic.latched}
+    touched = source.injector.topics if isinstance(source, FaultyBag) else ()
+    return InputLog(mcap, topics, latched=latched, touched=touched)
+
+
 def _folder_of(folder: Path, segmenter: Segmenter) -> Path:
     """Where the results of a view lie; of one camera, with the run's."""
     return folder / CAMERAS / segmenter.camera if segmenter.camera else folder
@@ -363,13 +378,19 @@ class _Stages:
         engine: runs the network.
         views: by camera, as `LabelMap.camera` has it.
         transforms: is told what is read of them.
+        kept: keeps what is read of sensors; None: nobody does.
     """
 
     def __init__(
-        self, rig: Rig, engine: Engine, views: Mapping[str, _View], transforms: TransformLog
+        self,
+        rig: Rig,
+        engine: Engine,
+        views: Mapping[str, _View],
+        transforms: TransformLog,
+        kept: InputLog | None = None,
     ) -> None:
         self._rig, self._engine, self._views = rig, engine, views
-        self._transforms = transforms
+        self._transforms, self._kept = transforms, kept
 
     def of(
         self, source: Recording, total: int, on_progress: Callable[[int, int, int], None]
@@ -389,6 +410,8 @@ class _Stages:
             if recorded.topic in TF_TOPICS:
                 with suppress(Rejection):  # counted where it is used
                     self._transforms.hear(message_of(recorded), moving=recorded.topic == TF)
+            elif self._kept is not None:
+                self._kept.hear(recorded)
             on_progress(read, total, sum(view.infer.masks for view in self._views.values()))
 
         return ahead(self._drawn(source, count), SETS, name="draw")
