@@ -136,8 +136,8 @@ def test_a_replay_is_repeatable_to_the_bit(realdata, folder, result, tmp_path):
 
 def test_the_bag_played_twice_gives_twice_the_masks(realdata, tmp_path):
     bag = realdata / "collage_four_sensors"
-    once = run_bags([bag], out=tmp_path / "once")
-    twice = run_bags([bag, bag], out=tmp_path / "twice")
+    once = run_bags([bag], out=tmp_path / "once", overrides=PLAIN, video=False)
+    twice = run_bags([bag, bag], out=tmp_path / "twice", overrides=PLAIN, video=False)
     assert twice["totals"]["clock_jumps"] == 1 and twice["rejected"] == {}
     assert abs(len(twice["masks"]) - 2 * len(once["masks"])) <= 1
 

@@ -17,7 +17,7 @@ from robustseg_core.errors import RobustsegError
 from robustseg_core.robustness.matrix import MATRIX
 from robustseg_core.robustness.proofs import named_tests
 from support import replayed
-from support.replayed import tiny_drive
+from support.replayed import small_weights, tiny_drive
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,8 @@ def robustness(drive, out, *words):
 @pytest.fixture(scope="module")
 def out(drive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    done = robustness(drive, folder, "--rows", "1,14,18,20,33", "--weights", "untrained")
+    weights = small_weights(drive.parent)
+    done = robustness(drive, folder, "--rows", "1,14,18,20,33", "--weights", str(weights))
     assert done.exit_code == 0, done.output
     return folder
 
@@ -96,7 +97,8 @@ def test_the_report_needs_nothing_from_outside_and_shows_every_row(out):
 
 def test_what_was_done_is_not_done_again(drive, out):
     files = {path: path.stat().st_mtime_ns for path in out.glob("cases/drive/*.json")}
-    again = robustness(drive, out, "--rows", "1,14,18,20,33", "--weights", "untrained")
+    weights = drive.parent / "small.safetensors"
+    again = robustness(drive, out, "--rows", "1,14,18,20,33", "--weights", str(weights))
     assert again.exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in out.glob("cases/drive/*.json")} == files
 

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("open3d", reason="the drive is simulated (extra `sim`)")
 
 from robustseg_core.errors import RobustsegError
-from support.replayed import robustness, tiny_drive
+from support.replayed import robustness, small_weights, tiny_drive
 
 pytestmark = pytest.mark.slow
-WORDS = ("--severities", "1,5", "--faults", "flapping,swapped_channels", "--lasts", "2")
+WORDS = ("--severities", "5", "--faults", "flapping,swapped_channels", "--lasts", "2")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,15 @@ def drive(tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(drive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    words = (*WORDS, "--weights", "untrained", "--ftti", "1000", "--reaction", "100")
+    words = (
+        *WORDS,
+        "--weights",
+        str(small_weights(drive.parent)),
+        "--ftti",
+        "1000",
+        "--reaction",
+        "100",
+    )
     return folder, robustness(drive, folder, *words)
 
 
@@ -32,8 +40,8 @@ def test_a_dead_camera_is_found_at_severity_five_and_colors_are_not(done):
     folder, result = done
     found = json.loads((folder / "severities.json").read_text())
     faults = {row["fault"]: row for row in found["faults"]}
-    assert faults["flapping"]["cases"] == 8 and faults["swapped_channels"]["cases"] == 2
-    worst = faults["flapping"]["levels"][1]
+    assert faults["flapping"]["cases"] == 4 and faults["swapped_channels"]["cases"] == 1
+    worst = faults["flapping"]["levels"][-1]
     assert worst["detected"] == worst["named"] == worst["right_sensor"] == 4
     assert worst["delay_p99_s"] < 0.5 and worst["mask_rate_min"] > 0.8
     assert faults["flapping"]["exposure"] == ["held out"]
@@ -43,27 +51,29 @@ def test_a_dead_camera_is_found_at_severity_five_and_colors_are_not(done):
     assert found["false_alarms"]["dead"]["upper_95"] > 100, "8 s of driving prove little"
     assert len(found["drives"]["drive.mcap"]) == 64 and found["skipped"] == []
     with (folder / "severities.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 10
+        assert len(list(csv.DictReader(file))) == 5
     assert (folder / "severities.png").stat().st_size > 10_000
-    assert result.exit_code == 1, "what is not detected exceeds any interval"
+    assert result.exit_code == 0, "all that is asked for fits the interval"
 
 
 def test_the_safety_table_says_which_rows_fit(done):
     folder, _ = done
     found = json.loads((folder / "safety.json").read_text())
     rows = {(r["fault"], r["severity"], r["sensor"]): r for r in found["rows"]}
-    assert len(rows) == 10
+    assert len(rows) == 5
     dead = rows["flapping", 5, "rgb"]
     assert dead["passed"] and dead["handling_max_ms"] == dead["delay_max_ms"] + 100 <= 1000
     page = (folder / "severities.html").read_text()
-    assert page.count('<tr class="safety">') == 10 and "certifies nothing" in page
+    assert page.count('<tr class="safety">') == 5 and "certifies nothing" in page
 
 
 def test_what_was_done_is_not_done_again(drive, done):
     folder, _ = done
     files = {path: path.stat().st_mtime_ns for path in folder.glob("cases/drive/*.json")}
-    assert len(files) == 10 + 1 + 1, "the cases, the control, the drive as it is"
-    assert robustness(drive, folder, *WORDS, "--weights", "untrained").exit_code == 0
+    assert len(files) == 5 + 1 + 1, "the cases, the control, the drive as it is"
+    words = (*WORDS, "--weights", str(drive.parent / "small.safetensors"))
+    assert robustness(drive, folder, *words).exit_code == 0
+    assert robustness(drive, folder, *words, "--ftti", "150").exit_code == 1, "nobody is so fast"
     assert {path: path.stat().st_mtime_ns for path in folder.glob("cases/drive/*.json")} == files
 
 

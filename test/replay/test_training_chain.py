@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from robustseg_core import datasets, evaluation
+from robustseg_core.cli.main import app
 from robustseg_core.evaluation.figures import figures
 from robustseg_core.metrics import confusion, mean_iou
 from robustseg_core.models import checkpoint
@@ -23,15 +24,15 @@ SPLIT = "first_seed: {seed}\ndrives: {drives}\nseconds: 1.2\npreset: tiny\n"
 
 
 def robustseg(*words: object, folder: Path) -> str:
-    """One command, as a user types it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "robustseg_core.cli", *map(str, words)],
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"robustseg {' '.join(map(str, words))}:\n{done.stderr[-3000:]}"
+    """One command, as a user types it in that folder."""
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        done = CliRunner().invoke(app, [str(word) for word in words])
+    finally:
+        os.chdir(here)
+    told = f"robustseg {' '.join(map(str, words))}: {done.exception!r}\n{done.output[-3000:]}"
+    assert done.exit_code == 0, told
     return done.stdout
 
 
