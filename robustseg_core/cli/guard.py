@@ -10,12 +10,14 @@ import importlib
 import logging
 import os
 import select
+import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import TextIOWrapper
@@ -36,6 +38,8 @@ _NO_MEMORY = (
     "failed to map segment",
     os.strerror(errno.ENOMEM),
 )
+_AGAIN_S = 0.05
+"""After this, a Ctrl-C that was lost is pressed once more."""
 _MORE_FILES = "allow more open files (ulimit -n)"
 
 
@@ -107,11 +111,38 @@ def guarded(command: Callable[[], Any]) -> int:
         if isinstance(stream, TextIOWrapper):
             with suppress(ValueError):
                 stream.reconfigure(errors="backslashreplace")
-    code = _ended(command)
+    with _no_interrupt_lost():
+        code = _ended(command)
     late = _ended(_flush)
     if late:
         hush()
     return code or late
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Let Ctrl-C come again where it met a callback from C, or a finalizer.
+
+    What these raise Python prints and forgets (`sys.unraisablehook`): numba's compiler, which calls
+    back through ctypes, would go on, and the command with it.
+    """
+    before, again = sys.unraisablehook, list[threading.Timer]()
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+            return
+        again.append(threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)))
+        again[-1].daemon = True
+        again[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in again:
+            timer.cancel()
 
 
 def _ended(command: Callable[[], Any]) -> int:

@@ -25,6 +25,7 @@ from robustseg_core.robustness.files import write_csv
 from robustseg_core.robustness.table import COLUMNS, lines
 from robustseg_core.text import csv_cell, visible
 from support import ROOT
+from support.programs import run_program
 
 HOSTILE = "[/red] [sim] :smile: \\[x] \x1b[31m\r\n\t\u202e\u2028\x9b\udcff$\\frac{"
 
@@ -301,6 +302,30 @@ def test_a_missing_module_is_refused_without_being_imported(gone, monkeypatch):
 
 def raising_spec(name):
     raise ModuleNotFoundError(name=name)
+
+
+def test_an_interrupt_that_meets_a_callback_from_c_ends_the_command_all_the_same():
+    done = run_program(
+        """
+        import ctypes, os, signal, sys
+        from robustseg_core.cli.guard import guarded
+
+        @ctypes.CFUNCTYPE(None)
+        def callback():
+            os.kill(os.getpid(), signal.SIGINT)
+            print("not reached")
+
+        def command():
+            callback()
+            print("goes on", flush=True)
+            signal.pause()
+
+        sys.exit(guarded(command))
+        """,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "goes on\n")
+    assert done.stderr.strip() == "interrupted"
 
 
 @example("0E0")
