@@ -20,10 +20,12 @@ FARTHEST_NS: Final = 10 * SECOND
 """A stamp that is further from where the others are is not followed: a recording that reaches to
 1970 or into the next year opens in no viewer. As long as `transforms` follows what moves."""
 _ASKED: Final = 31
-"""Stamps of which the median says how far the sensors' clock is from the recorder's; the first
-messages wait for so many."""
+"""Stamps of a topic of which the median says how far its clock is from the recorder's."""
+_WAIT_NS: Final = 2 * SECOND
+"""The first messages of a recording wait so long: by then every sensor that is alive has said what
+its clock is."""
 _MOST_BYTES: Final = 32 << 20
-"""Of what waits for them."""
+"""Of what waits."""
 
 
 class InputLog:
@@ -31,7 +33,8 @@ class InputLog:
 
     Args:
         bag: open until this is closed; others may write to it meanwhile.
-        topics: those of sensors and their calibrations.
+        topics: those of sensors and their calibrations; where as many have one clock as another,
+            that of the first is followed.
         latched: those of them whose last message late subscribers get, too.
         touched: those of which messages may be made anew, by a fault.
     """
@@ -46,14 +49,17 @@ class InputLog:
     ) -> None:
         self._bag, self._latched, self._touched = bag, latched, touched
         ours = f"/{messages.NODE}/"
-        self._topics = {topic for topic in topics if not topic.startswith(ours)}
+        self._topics = [topic for topic in topics if not topic.startswith(ours)]
         self._lost: Counter[str] = Counter()
-        for topic in sorted(set(topics) - self._topics):
+        for topic in sorted(set(topics).difference(self._topics)):
             self._lost[f"{topic} is not in the MCAP: masks are written below {ours}"] = 0
-        self._offsets_ns: deque[int] = deque(maxlen=_ASKED)
-        """Stamp minus arrival, of the newest messages that have a stamp."""
+        self._offsets_ns: dict[str, deque[int]] = {}
+        """Topic -> stamp minus arrival, of its newest messages that have a stamp."""
         self._waiting: list[Recorded] = []
         self._bytes = 0
+        self._recording = -1
+        self._since_ns: int | None = None
+        """When the first of those that wait came; None: nobody waits any more."""
 
     def __enter__(self) -> InputLog:
         return self
@@ -69,19 +75,28 @@ class InputLog:
         """
         if recorded.topic not in self._topics:
             return
+        if recorded.recording != self._recording:  # of another robot, or after a reboot
+            self._write()
+            self._offsets_ns.clear()
+            self._recording, self._since_ns = recorded.recording, recorded.time_ns
         if stamp_ns := _stamp_ns(recorded):
-            self._offsets_ns.append(stamp_ns - recorded.time_ns)
+            newest = self._offsets_ns.setdefault(recorded.topic, deque(maxlen=_ASKED))
+            newest.append(stamp_ns - recorded.time_ns)
         self._waiting.append(recorded)
         self._bytes += len(recorded.raw)
-        if len(self._offsets_ns) == _ASKED or self._bytes > _MOST_BYTES:
-            self._write()
+        if self._since_ns is not None:
+            waited = abs(recorded.time_ns - self._since_ns) >= _WAIT_NS
+            if not waited and self._bytes <= _MOST_BYTES:
+                return
+            self._since_ns = None
+        self._write()
 
     def notices(self) -> list[str]:
         """What is not in the recording, a sentence each."""
         return [f"{text} ({n} messages)" if n else text for text, n in self._lost.items()]
 
     def _write(self) -> None:
-        usual_ns = round(median(self._offsets_ns)) if self._offsets_ns else 0
+        usual_ns = self._usual_ns() if self._waiting else 0
         for recorded in self._waiting:
             came_ns = max(0, recorded.time_ns + usual_ns)
             stamp_ns = _stamp_ns(recorded)
@@ -96,6 +111,14 @@ class InputLog:
                 self._lost[f"{recorded.topic} is not whole in the MCAP: {why}"] += 1
         self._waiting.clear()
         self._bytes = 0
+
+    def _usual_ns(self) -> int:
+        """How far the clock of most topics is from the recorder's; each topic has one voice."""
+        heard = (self._offsets_ns[topic] for topic in self._topics if topic in self._offsets_ns)
+        said = [round(median(newest)) for newest in heard]
+        return max(
+            said, key=lambda ns: sum(abs(ns - other) <= FARTHEST_NS for other in said), default=0
+        )
 
 
 def _stamp_ns(recorded: Recorded) -> int:

@@ -314,7 +314,8 @@ def _black_boxes(
 
 def _inputs(mcap: BagWriter, rig: Rig, bag: Bag, source: Bag | FaultyBag) -> InputLog:
     """Who keeps what the robot's sensors say, and their calibrations; of transforms, others do."""
-    topics = {rig.config.topics[name] for name in rig.streams} | set(calibrations(rig.config))
+    sensors = (rig.config.topics[name] for name in rig.streams)
+    topics = tuple(dict.fromkeys([*sensors, *calibrations(rig.config)]))
     latched = {topic.name for topic in bag.topics if topic.latched}
     touched = source.injector.topics if isinstance(source, FaultyBag) else ()
     return InputLog(mcap, topics, latched=latched, touched=touched)
