@@ -8,7 +8,8 @@ stamp is none, or of another clock than the other sensors', the message stands w
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
@@ -33,8 +34,8 @@ class InputLog:
 
     Args:
         bag: open until this is closed; others may write to it meanwhile.
-        topics: those of sensors and their calibrations; where as many have one clock as another,
-            that of the first is followed.
+        topics: those of sensors and their calibrations. The clock of those that masks are made of
+            is followed, else that of most, else that of the first.
         latched: those of them whose last message late subscribers get, too.
         touched: those of which messages may be made anew, by a fault.
     """
@@ -57,6 +58,9 @@ class InputLog:
         """Topic -> stamp minus arrival, of its newest messages that have a stamp."""
         self._waiting: list[Recorded] = []
         self._bytes = 0
+        self._made_of: Collection[str] = ()
+        self._spans: dict[int, tuple[int, int]] = {}
+        """Recording -> the first and last stamp at which messages of it stand."""
         self._recording = -1
         self._since_ns: int | None = None
         """When the first of those that wait came; None: nobody waits any more."""
@@ -91,9 +95,22 @@ class InputLog:
             self._since_ns = None
         self._write()
 
+    def made_of(self, topics: Iterable[str]) -> None:
+        """Be told of which sensors' messages the newest mask is made: it stands by their clock."""
+        self._made_of = tuple(topics)
+
     def notices(self) -> list[str]:
-        """What is not in the recording, a sentence each."""
-        return [f"{text} ({n} messages)" if n else text for text, n in self._lost.items()]
+        """What is not in the recording, or not as it was, a sentence each."""
+        told = [f"{text} ({n} messages)" if n else text for text, n in self._lost.items()]
+        ordered = sorted(self._spans.items(), key=lambda entry: entry[1])
+        for (one, (_, end_ns)), (other, (start_ns, _)) in pairwise(ordered):
+            if start_ns <= end_ns:
+                first, second = sorted((one + 1, other + 1))
+                told.append(
+                    f"recordings {first} and {second} are of one time by their stamps, so the MCAP "
+                    "has their messages among each other; give each a run of its own (--jobs 1)"
+                )
+        return told
 
     def _write(self) -> None:
         usual_ns = self._usual_ns() if self._waiting else 0
@@ -101,9 +118,13 @@ class InputLog:
             came_ns = max(0, recorded.time_ns + usual_ns)
             stamp_ns = _stamp_ns(recorded)
             near = stamp_ns and abs(stamp_ns - came_ns) <= FARTHEST_NS
+            time_ns = stamp_ns if near else came_ns
+            if recorded.topic not in self._latched:  # what is said once may be old
+                first_ns, last_ns = self._spans.get(recorded.recording, (time_ns, time_ns))
+                self._spans[recorded.recording] = min(first_ns, time_ns), max(last_ns, time_ns)
             why = self._bag.copy(
                 recorded,
-                time_ns=stamp_ns if near else came_ns,
+                time_ns=time_ns,
                 latched=recorded.topic in self._latched,
                 touched=recorded.topic in self._touched,
             )
@@ -113,12 +134,18 @@ class InputLog:
         self._bytes = 0
 
     def _usual_ns(self) -> int:
-        """How far the clock of most topics is from the recorder's; each topic has one voice."""
-        heard = (self._offsets_ns[topic] for topic in self._topics if topic in self._offsets_ns)
-        said = [round(median(newest)) for newest in heard]
-        return max(
-            said, key=lambda ns: sum(abs(ns - other) <= FARTHEST_NS for other in said), default=0
-        )
+        """How far the clock that masks go by is from the recorder's; else, that of most topics."""
+        said = {
+            topic: round(median(self._offsets_ns[topic]))
+            for topic in self._topics
+            if topic in self._offsets_ns
+        }
+
+        def voices(ns: int) -> tuple[int, int]:
+            near = [topic for topic, other in said.items() if abs(ns - other) <= FARTHEST_NS]
+            return sum(topic in self._made_of for topic in near), len(near)
+
+        return max(said.values(), key=voices, default=0)
 
 
 def _stamp_ns(recorded: Recorded) -> int:

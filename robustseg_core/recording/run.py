@@ -436,6 +436,10 @@ class _Stages:
                 view = self._views[label_map.camera]
                 at_ns = view.recorder.place_ns(label_map)
                 view.silence.broken(at_ns)
+                if self._kept is not None:
+                    self._kept.made_of(
+                        view.segmenter.config.topics[name] for name in label_map.used
+                    )
                 due.append((label_map, at_ns, view.doubted.messages(label_map)))
                 if not label_map.camera:
                     yield due

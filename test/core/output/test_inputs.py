@@ -87,6 +87,27 @@ def test_a_sensor_that_speaks_most_does_not_move_the_others_to_its_clock():
     assert all(abs(at - start_ns - k * 20 * MS) <= 20 * MS for k, at in enumerate(events))
 
 
+def test_the_clock_of_the_sensors_that_masks_are_made_of_is_followed_against_more_others():
+    start_ns, ahead_ns = 20_000 * DAY, DAY
+    writer = Kept()
+    with InputLog(writer, ("/rgb", "/depth", "/event")) as log:
+        for k in range(40):
+            at = start_ns + k * 100 * MS
+            log.hear(said("/rgb", at, at))
+            log.hear(said("/depth", at, at))
+            log.hear(said("/event", at, at + ahead_ns))
+            log.made_of(["/event"])
+    assert all(abs(at - start_ns - ahead_ns) <= 4 * SECOND for _, at in writer.rows)
+
+
+def test_two_recordings_of_one_time_are_told_of():
+    stamps = [20_000 * DAY + k * 100 * MS for k in range(40)]
+    rows = [said("/rgb", stamp, stamp) for stamp in stamps]
+    _, log = kept([*rows, *(replace(row, recording=1) for row in rows)])
+    (notice,) = log.notices()
+    assert "recordings 1 and 2" in notice and "--jobs" in notice
+
+
 def test_each_recording_has_a_clock_of_its_own():
     stamps = [20_000 * DAY + k * 100 * MS for k in range(80)]
     rows = [said("/rgb", stamp, stamp) for stamp in stamps[:40]]
