@@ -34,6 +34,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.network import PackedNetwork
 from robustseg_core.recording.bundles import bundles
 from robustseg_core.recording.labels import Truth, open_truth
+from robustseg_core.storage.output_folder import expect_free
 from robustseg_core.types import Bundle, ModelSpec
 
 NOISE = 8
@@ -161,6 +162,8 @@ def _expect_possible(out: Path, engine: str, precision: str, drive: Drive) -> No
         raise RobustsegError(
             f"{out} is there already, and no export; move it away, or choose another name"
         )
+    if not os.path.lexists(out):
+        expect_free(out)  # there is a folder for it: known now, not when all is done
     if precision == INT8 and drive.path is None:
         raise RobustsegError("precision=int8 is calibrated on a drive; give one with --drive BAG")
     if precision == INT8 and drive.every < 2:

@@ -144,6 +144,7 @@ def test_a_graph_that_is_none_is_explained():
     [
         ({"engine": "eager"}, "x.rseg", "engine is 'eager'"),
         ({"engine": "openvino"}, "x.onnx", "ends in .rseg"),
+        ({"engine": "openvino"}, "gone/x.rseg", "no folder .*gone for x.rseg"),
         ({"engine": "openvino", "precision": "int4"}, "x.rseg", "precision is 'int4'"),
         ({"engine": "openvino", "precision": "int8"}, "x.rseg", "give one with --drive"),
         (
