@@ -221,10 +221,13 @@ class Rig(Router):
             one.reset(now_ns)
 
     def configure(self, config: RobotConfig) -> None:
-        """As `Segmenter.configure`."""
+        """As `Segmenter.configure`; where one view cannot take it, none does."""
+        own = {name: config.of_camera(name) for name in self.segmenters}
+        for name, one in self.segmenters.items():
+            one.own(own[name])
         self.config = config
         for name, one in self.segmenters.items():
-            one.configure(config.of_camera(name))
+            one.configure(own[name])
 
     def clock_jumped(self, now_ns: int) -> None:
         """As `Intake.clock_jumped`."""

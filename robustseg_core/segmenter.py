@@ -379,8 +379,27 @@ class Segmenter(Router):
         Args:
             config: this robot's; all that takes effect at activation (`Parameter.live`) is as it
                 was, or is ignored until then.
+
+        Raises:
+            RobustsegError: it lacks a stream that is listened to.
         """
-        self._configs.append(config.of_camera(*config.camera_names))
+        self._configs.append(self.own(config))
+
+    def own(self, config: RobotConfig) -> RobotConfig:
+        """What `configure` would take of a robot's configuration.
+
+        Raises:
+            RobustsegError: as of `configure`.
+        """
+        cameras = config.camera_names
+        own = config.of_camera(*cameras) if len(cameras) == 1 else config.alone()
+        for name in self.intake.modalities:
+            if name not in own.streams:
+                raise RobustsegError(
+                    f"the new configuration has no stream {name}, which is listened to; switch it "
+                    f"off by streams.{name}.mode=off, or make a new segmenter"
+                )
+        return own
 
     def warm_up(self) -> None:
         """Compile decoders and run the network on each sensor and on all: no first mask is late."""

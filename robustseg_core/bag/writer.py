@@ -43,6 +43,8 @@ class BagWriter:
         _make_room(self.path)
         self._store = typestore()
         self._connections: dict[str, Connection] = {}
+        self._digests: dict[str, str] = {}
+        """Topic -> hash of its definition; empty: `typestore()`'s."""
         self._lock = threading.Lock()
         self._writer = Writer(self.path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
         if compress:
@@ -73,7 +75,8 @@ class BagWriter:
         of a topic decides.
 
         Raises:
-            RobustsegError: a type that `typestore()` lacks, or another type than the topic has.
+            RobustsegError: a type that `typestore()` lacks, or another type or definition than the
+                topic has.
         """
         with self._lock:
             connection = self._connect(topic, msgtype, None, latched=latched)
@@ -123,21 +126,22 @@ class BagWriter:
             time_ns: when it was received; None: as recorded.
             latched: as in `write`.
             touched: messages of its topic may be made anew: a topic has one definition, so one of a
-                foreign definition is written in ours.
+                foreign definition is written in ours; as is one that follows messages of ours.
 
         Returns:
             Why it cannot be written, or nothing.
         """
         codec = recorded.codec
+        in_ours = touched or self._digests.get(recorded.topic) == ""
         received_ns = recorded.time_ns if time_ns is None else time_ns
         where = (recorded.topic, recorded.type)
         try:
             if codec.native:
                 self.write_raw(*where, recorded.raw, received_ns, latched=latched)
-            elif codec.definition and not touched:
+            elif codec.definition and not in_ours:
                 told = codec.definition
                 self.write_raw(*where, recorded.raw, received_ns, latched=latched, definition=told)
-            else:  # made by a fault, or ROS 1
+            else:  # made by a fault, ROS 1, or of a topic that is written in ours
                 self.write(*where, recorded.message(), received_ns, latched=latched)
         except (RobustsegError, AttributeError) as error:  # a field of our definition, not theirs
             return str(error)
@@ -164,9 +168,15 @@ class BagWriter:
                 offered_qos_profiles=[_qos(latched=latched)],
             )
             self._connections[topic] = connection
+            self._digests[topic] = digest or ""
         if connection.msgtype != msgtype:
             raise RobustsegError(
                 f"{topic} is a topic of {connection.msgtype}; got {msgtype}; use another topic name"
+            )
+        if self._digests[topic] != (definition[1] if definition else ""):
+            raise RobustsegError(
+                f"{topic} was begun with another definition of {msgtype}, and a topic has one "
+                "definition; use another topic name"
             )
         return connection
 

@@ -35,6 +35,7 @@ from robustseg_core.models.calibration import WELL, key, mean_quality, temperatu
 from robustseg_core.models.network import Network
 from robustseg_core.models.novelty import describe, described, references
 from robustseg_core.models.subsets import subsets
+from robustseg_core.storage.output_folder import expect_free
 from robustseg_core.types import (
     MOST_ALPHAS,
     MOST_REFERENCES,
@@ -84,10 +85,11 @@ def calibrate_file(
         The spec that was written.
 
     Raises:
-        RobustsegError: as `calibrate`; or `out` is `path`, or exists.
+        RobustsegError: as `calibrate`; or `out` is `path`, or exists, or has no folder.
     """
     if os.path.exists(out):  # Path's own raises where a name is too long
         raise RobustsegError(f"{out} exists, and a checkpoint is never replaced; choose another")
+    expect_free(out)  # also that there is a folder for it: known now, not when all is done
     size = dataset.network_shape()
     model = checkpoint.load(path, classes=dataset.classes.names, size=size)
     found = calibrate(model, dataset, alphas=alphas, **how)  # type: ignore[arg-type]
@@ -281,8 +283,8 @@ def _temperatures(views: _Views, tell: Callable[[int], None]) -> tuple[dict[str,
         kept.setdefault((seen.subset, well), []).append((logits.cpu().float(), ids.cpu(), ailing))
     if not kept:
         raise RobustsegError(
-            f"none of the samples of {views.data.name} {views.data.split} has a label; give "
-            "labelled data to calibrate on"
+            f"none of the {len(views.data)} samples of {views.data.name} {views.data.split} "
+            "has a label; give labelled data to calibrate on, or take more of it"
         )
     pixels = {name: _joined(parts) for name, parts in kept.items()}
     every = [_thinned([v for (_, w), v in pixels.items() if w is k]) for k in (True, False)]

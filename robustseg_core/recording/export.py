@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -33,6 +34,7 @@ from robustseg_core.models import checkpoint
 from robustseg_core.models.network import PackedNetwork
 from robustseg_core.recording.bundles import bundles
 from robustseg_core.recording.labels import Truth, open_truth
+from robustseg_core.storage.output_folder import expect_free
 from robustseg_core.types import Bundle, ModelSpec
 
 NOISE = 8
@@ -96,7 +98,7 @@ def export(
 
     Args:
         weights: a checkpoint.
-        out: ends in .rseg.
+        out: ends in .rseg; an export that is there is replaced, nothing else.
         engine: openvino or onnxruntime.
         precision: fp32, fp16, or int8, which is calibrated on sets of the drive that lie between
             those that are compared.
@@ -156,8 +158,19 @@ def _expect_possible(out: Path, engine: str, precision: str, drive: Drive) -> No
     expect_known(precision)
     if out.suffix != artifact.SUFFIX:
         raise RobustsegError(f"out is {out}; give a name that ends in {artifact.SUFFIX}")
+    if os.path.lexists(out) and (out.is_symlink() or not artifact.is_artifact(out)):
+        raise RobustsegError(
+            f"{out} is there already, and no export; move it away, or choose another name"
+        )
+    if not os.path.lexists(out):
+        expect_free(out)  # there is a folder for it: known now, not when all is done
     if precision == INT8 and drive.path is None:
         raise RobustsegError("precision=int8 is calibrated on a drive; give one with --drive BAG")
+    if precision == INT8 and drive.every < 2:
+        raise RobustsegError(
+            f"every is {drive.every}, and int8 is calibrated on sets between those that are "
+            "compared; give --every 2 or more"
+        )
 
 
 def _in(

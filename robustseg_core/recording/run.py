@@ -314,7 +314,8 @@ def _black_boxes(
 
 def _inputs(mcap: BagWriter, rig: Rig, bag: Bag, source: Bag | FaultyBag) -> InputLog:
     """Who keeps what the robot's sensors say, and their calibrations; of transforms, others do."""
-    topics = {rig.config.topics[name] for name in rig.streams} | set(calibrations(rig.config))
+    sensors = (rig.config.topics[name] for name in rig.streams)
+    topics = tuple(dict.fromkeys([*sensors, *calibrations(rig.config)]))
     latched = {topic.name for topic in bag.topics if topic.latched}
     touched = source.injector.topics if isinstance(source, FaultyBag) else ()
     return InputLog(mcap, topics, latched=latched, touched=touched)
@@ -435,6 +436,10 @@ class _Stages:
                 view = self._views[label_map.camera]
                 at_ns = view.recorder.place_ns(label_map)
                 view.silence.broken(at_ns)
+                if self._kept is not None:
+                    self._kept.made_of(
+                        view.segmenter.config.topics[name] for name in label_map.used
+                    )
                 due.append((label_map, at_ns, view.doubted.messages(label_map)))
                 if not label_map.camera:
                     yield due

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.digest import sha256
 from robustseg_core.storage.output_folder import replacing
@@ -60,12 +63,15 @@ _FIELDS = {
 }
 
 
+_TYPES: Mapping[str, Any] = {"sc:Text": str, "sc:Integer": int, "sc:Float": (int, float)}
 _DEFAULTS = {"views": 0, "rig": "preset", "streets": "plain"}
 """Of fields that an account leaves out."""
 
 
 def write_card(folder: Path) -> bool:
-    """Write `croissant.json` into a folder of drives; one of somebody else stays, with a warning.
+    """Write `croissant.json` into a folder of drives.
+
+    One of somebody else, and a link, stay, with a warning.
 
     It tells of all drives that have their account beside them, whichever call made them, and stays
     as it is while they are those of the card and none is newer.
@@ -78,8 +84,8 @@ def write_card(folder: Path) -> bool:
     if not recipes:
         return False
     known = _known(path)
-    if known is None and path.exists():
-        log.warning("%s is not ours, and stays; the drives have no card", path)
+    if known is None and os.path.lexists(path):
+        log.warning("%s is not ours, and stays; move it away for a card of the drives", path)
         return False
     newest_s = max((folder / name).stat().st_mtime for name in recipes)
     if known == list(recipes) and path.stat().st_mtime >= newest_s:
@@ -145,8 +151,20 @@ def card(folder: Path, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 
 
 def _record(name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    told = {**_DEFAULTS, **recipe, "file": name}
-    told["conditions"] = ",".join(recipe["conditions"])
+    """A drive's row.
+
+    Raises:
+        ValueError, TypeError, KeyError, OverflowError: it is no recipe of ours.
+    """
+    conditions = recipe["conditions"]
+    if not isinstance(conditions, list) or not all(isinstance(word, str) for word in conditions):
+        raise ValueError(f"conditions are {conditions!r}, expected a list of words")
+    told = {**_DEFAULTS, **recipe, "file": name, "conditions": ",".join(conditions)}
+    for field, (kind, _) in _FIELDS.items():
+        value = told[field]
+        right = isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
+        if not right or (kind == "sc:Float" and not math.isfinite(value)):
+            raise ValueError(f"{field} is {value!r}, expected {kind}")
     return {f"drives/{field}": told[field] for field in _FIELDS}
 
 
@@ -154,7 +172,10 @@ def _recipes(folder: Path) -> dict[str, Mapping[str, Any]]:
     """Of the drives that have an account: name of the file -> recipe; sorted."""
     found = {}
     for path in sorted(folder.glob("*.mcap")):
-        with suppress(OSError, ValueError, TypeError, KeyError):  # a recording of somebody else
+        # Of somebody else, or no recording at all
+        with suppress(OSError, ValueError, TypeError, KeyError, OverflowError, RobustsegError):
+            if not path.is_file():
+                continue
             recipe = read_json(path.with_suffix(".json"))["recipe"]
             _record(path.name, recipe)
             found[path.name] = recipe
@@ -164,9 +185,11 @@ def _recipes(folder: Path) -> dict[str, Mapping[str, Any]]:
 def _known(path: Path) -> list[str] | None:
     """The drives that a card of ours tells of; None: there is none."""
     try:
+        if path.is_symlink():  # where it leads, it is the card of another folder, or none
+            return None
         known = read_json(path)
         if known["creator"]["name"] == _MAKER:
             return [str(entry["name"]) for entry in known["distribution"]]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RobustsegError):
         pass
     return None

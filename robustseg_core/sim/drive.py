@@ -124,7 +124,8 @@ class Drive:
             )
         if views is not None and not 0 < views <= seconds / APART_S:
             raise RobustsegError(
-                f"views is {views} in {seconds:g} s; give 1 or more, one for each {APART_S:g} s"
+                f"views is {views} in {seconds:g} s; give 1 or more, at most one for each "
+                f"{APART_S:g} s, so seconds={max(1, views) * APART_S:g} for so many"
             )
         self.seconds = seconds
         self.rig = rig

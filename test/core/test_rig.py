@@ -358,6 +358,18 @@ def test_an_exception_of_ours_in_one_view_stops_no_other(monkeypatch) -> None:
     assert any(text.startswith("left: ZeroDivisionError: of ours (") for text in made.remarks())
 
 
+def test_a_configuration_that_lacks_a_camera_is_refused_and_changes_nothing() -> None:
+    made = rig(rigs.streams_of(rigs.CAMERAS[:2]))
+    before = made.config
+    with pytest.raises(RobustsegError, match=r"no stream rgb.left, .*; switch it off by streams.r"):
+        made.configure(rigs.robot(rigs.streams_of(rigs.CAMERAS[:1])))
+    with pytest.raises(RobustsegError, match=r"no stream lidar.rear"):
+        made.configure(rigs.robot(rigs.streams_of(rigs.CAMERAS[:2], ["top"])))
+    made.configure(rigs.robot(rigs.streams_of(rigs.CAMERAS[:3])))  # it has one more: ignored
+    made.step(0)
+    assert before.camera_names == ("front", "left") == tuple(made.segmenters)
+
+
 def test_cameras_that_share_a_frame_are_named() -> None:
     made = rig(rigs.streams_of(rigs.CAMERAS[:3]))
     assert not made.remarks()

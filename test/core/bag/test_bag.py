@@ -21,7 +21,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import EVENT_PACKET, typestore
 from robustseg_core.errors import RobustsegError
-from robustseg_core.types import MS, Fault, Rejection
+from robustseg_core.types import MS, SECOND, Fault, Rejection
 from support.makers import camera_info, events, image, make, transform
 
 pytestmark = pytest.mark.slow
@@ -501,6 +501,46 @@ def test_a_written_bag_reads_back_and_carries_its_definitions(tmp_path):
     assert connections["/tf_static"].ext.offered_qos_profiles[0].durability.name == (
         "TRANSIENT_LOCAL"
     )
+
+
+def foreign_images(folder: Path) -> Path:
+    """As `record`, one picture, of an Image with another field before its pixels."""
+    text = (
+        "std_msgs/Header header\nuint32 height\nuint32 width\nstring encoding\n"
+        "uint8 is_bigendian\nuint32 step\nstring serial\nuint8[] data\n"
+    )
+    store = get_typestore(Stores.EMPTY)
+    ours = typestore().fielddefs
+    names = ("std_msgs/msg/Header", "builtin_interfaces/msg/Time")
+    store.register({name: ours[name] for name in names} | get_types_from_msg(text, IMAGE))
+    told = vars(picture(0, START))
+    told = {name: told[name] for name in store.types[IMAGE].__dataclass_fields__ if name in told}
+    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        camera = writer.add_connection("/camera", IMAGE, typestore=store)
+        message = store.types[IMAGE](serial="A7", **told)
+        writer.write(camera, START + 5 * SECOND, store.serialize_cdr(message, IMAGE))
+    return folder
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_a_copy_of_a_topic_with_two_definitions_has_no_bytes_that_lie(first, tmp_path):
+    bags = [record(tmp_path / "ours", 1), foreign_images(tmp_path / "theirs")]
+    if first == "theirs":
+        bags.reverse()
+    with Bag(bags) as bag, BagWriter(tmp_path / "out") as writer:
+        sent = list(bag.messages())
+        why = [writer.copy(recorded) for recorded in sent]
+    with Bag(tmp_path / "out") as bag:
+        got = list(bag.messages())
+        assert [m.time_ns for m in got] == [
+            m.time_ns for m, lost in zip(sent, why, strict=True) if not lost
+        ]
+        assert all(m.message().data.size == 64 * 64 for m in got)
+        assert got[0].raw == sent[0].raw
+    if first == "ours":
+        assert why == ["", ""], "written in ours"
+    else:
+        assert why[0] == "" and "one definition" in why[1]
 
 
 def test_an_interrupted_recording_is_completed(tmp_path):

@@ -144,8 +144,14 @@ def test_a_graph_that_is_none_is_explained():
     [
         ({"engine": "eager"}, "x.rseg", "engine is 'eager'"),
         ({"engine": "openvino"}, "x.onnx", "ends in .rseg"),
+        ({"engine": "openvino"}, "gone/x.rseg", "no folder .*gone for x.rseg"),
         ({"engine": "openvino", "precision": "int4"}, "x.rseg", "precision is 'int4'"),
         ({"engine": "openvino", "precision": "int8"}, "x.rseg", "give one with --drive"),
+        (
+            {"engine": "openvino", "precision": "int8", "drive": Drive(Path("d"), every=1)},
+            "x.rseg",
+            "every is 1.*between those that are compared.*2 or more",
+        ),
     ],
 )
 def test_an_export_that_cannot_be_is_explained(
@@ -153,6 +159,23 @@ def test_an_export_that_cannot_be_is_explained(
 ):
     with pytest.raises(RobustsegError, match=says):
         export(tmp_path / "x.safetensors", tmp_path / out, **words)
+
+
+@pytest.mark.parametrize("theirs", ["text", "checkpoint", "folder", "link"])
+def test_an_export_replaces_nothing_but_an_export(theirs: str, tmp_path: Path):
+    out = tmp_path / "x.rseg"
+    if theirs == "text":
+        out.write_text("years of work")
+    elif theirs == "folder":
+        out.mkdir()
+    elif theirs == "link":
+        out.symlink_to(tmp_path / "gone")
+    else:
+        checkpoint.save(out, model("shared"))
+    before = out.lstat()
+    with pytest.raises(RobustsegError, match=r"x\.rseg is there already, and no export; "):
+        export(out, out, engine="openvino")
+    assert (out.lstat().st_size, out.lstat().st_ino) == (before.st_size, before.st_ino)
 
 
 @given(count=st.integers(1, 200), most=st.integers(2, 9))

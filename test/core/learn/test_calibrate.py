@@ -161,6 +161,17 @@ def test_a_file_keeps_its_weights_and_gets_a_calibration(tmp_path, model, data):
         calibrate_file(path, data, out)
 
 
+def test_a_folder_that_is_not_there_is_said_before_the_work(tmp_path, model, data):
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, model)
+
+    def never(done, total):
+        raise AssertionError("it was begun")
+
+    with pytest.raises(RobustsegError, match=r"there is no folder .*gone for b.safetensors"):
+        calibrate_file(path, data, tmp_path / "gone" / "b.safetensors", on_progress=never)
+
+
 def test_what_is_promised_holds_at_the_size_of_the_samples(tmp_path, model, data):
     path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     height, width = data.network_shape()
@@ -226,7 +237,7 @@ def test_the_command_writes_another_checkpoint_and_says_what_it_found(tmp_path):
 
 def test_data_without_labels_and_impossible_alphas_are_refused(model):
     bare = [Sample("a", random_samples(1)[0].images, None, {"scene": "s"})]
-    with pytest.raises(RobustsegError, match=r"none of the samples of memory val has a label"):
+    with pytest.raises(RobustsegError, match=r"none of the 1 samples of memory val has a label"):
         calibrate(model, InMemory(bare))
     with pytest.raises(RobustsegError, match=r"alpha is 0.9; give shares above 0, and at most 0.5"):
         calibrate(model, InMemory(bare), alphas=[0.9])

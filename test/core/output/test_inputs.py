@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,50 @@ def test_a_stamp_that_is_none_or_of_another_clock_is_not_followed(broken, at):
     )
     for k, (_, time_ns) in enumerate(rows):
         assert abs(time_ns - times[k]) <= 20 * MS
+
+
+def test_a_sensor_that_speaks_most_does_not_move_the_others_to_its_clock():
+    start_ns, boot_ns = 20_000 * DAY, 5 * SECOND
+    rows = []
+    for k in range(100):
+        at = k * 20 * MS
+        rows.append(said("/event", start_ns + at, boot_ns + at))
+        if k % 5 == 0:
+            rows.append(said("/rgb", start_ns + at, start_ns + at - 10 * MS))
+    written, _ = kept(rows, ("/rgb", "/event"))
+    pictures = [at for topic, at in written if topic == "/rgb"]
+    assert pictures == [start_ns + k * 100 * MS - 10 * MS for k in range(20)]
+    events = [at for topic, at in written if topic == "/event"]
+    assert all(abs(at - start_ns - k * 20 * MS) <= 20 * MS for k, at in enumerate(events))
+
+
+def test_the_clock_of_the_sensors_that_masks_are_made_of_is_followed_against_more_others():
+    start_ns, ahead_ns = 20_000 * DAY, DAY
+    writer = Kept()
+    with InputLog(writer, ("/rgb", "/depth", "/event")) as log:
+        for k in range(40):
+            at = start_ns + k * 100 * MS
+            log.hear(said("/rgb", at, at))
+            log.hear(said("/depth", at, at))
+            log.hear(said("/event", at, at + ahead_ns))
+            log.made_of(["/event"])
+    assert all(abs(at - start_ns - ahead_ns) <= 4 * SECOND for _, at in writer.rows)
+
+
+def test_two_recordings_of_one_time_are_told_of():
+    stamps = [20_000 * DAY + k * 100 * MS for k in range(40)]
+    rows = [said("/rgb", stamp, stamp) for stamp in stamps]
+    _, log = kept([*rows, *(replace(row, recording=1) for row in rows)])
+    (notice,) = log.notices()
+    assert "recordings 1 and 2" in notice and "--jobs" in notice
+
+
+def test_each_recording_has_a_clock_of_its_own():
+    stamps = [20_000 * DAY + k * 100 * MS for k in range(80)]
+    rows = [said("/rgb", stamp, stamp) for stamp in stamps[:40]]
+    rows += [replace(said("/rgb", s - 5_000 * DAY, s), recording=1) for s in stamps[40:]]
+    written, _ = kept(rows)
+    assert [at for _, at in written] == stamps
 
 
 def test_what_is_written_below_our_name_is_refused_and_said():

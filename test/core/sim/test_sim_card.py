@@ -58,6 +58,59 @@ def test_it_tells_of_every_call_s_drives_and_of_no_other_recording(folder):
     assert listed(folder) == ["a.mcap", "b.mcap", "c.mcap"]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("conditions", odd) for odd in ("clear", {"rain": 1}, 5, ["clear", 5])),
+        *(("seed", odd) for odd in ("5", [1], True, None)),
+        *(("seconds", odd) for odd in (float("nan"), 10**400, "3", None)),
+        *(("views", odd) for odd in ("many", None, 1.5)),
+        *(("preset", 3), ("rig", None), ("streets", ["plain"])),
+    ],
+)
+def test_an_account_of_other_kinds_of_values_is_no_drive_s(folder, field, value):
+    make(folder, "odd.mcap", RECIPES["a.mcap"])
+    recipe = {**_plain(RECIPES["a.mcap"]), field: value}
+    (folder / "odd.json").write_text(json.dumps({"recipe": recipe}))
+    (folder / NAME).unlink()
+    assert write_card(folder)
+    assert listed(folder) == ["a.mcap", "b.mcap"]
+
+
+def test_what_is_no_file_is_no_drive(folder):
+    for name in ("folder.mcap", "nowhere.mcap", "pipe.mcap", "told_by_a_pipe.mcap"):
+        make(folder, name, RECIPES["a.mcap"])
+        (folder / name).unlink()
+    (folder / "folder.mcap").mkdir()
+    (folder / "nowhere.mcap").symlink_to(folder / "gone")
+    os.mkfifo(folder / "pipe.mcap")
+    (folder / "told_by_a_pipe.mcap").write_bytes(b"")
+    (folder / "told_by_a_pipe.json").unlink()
+    os.mkfifo(folder / "told_by_a_pipe.json")
+    (folder / NAME).unlink()
+    assert write_card(folder)
+    assert listed(folder) == ["a.mcap", "b.mcap"]
+
+
+@pytest.mark.parametrize("target", ["gone", "card.json"])
+def test_a_link_in_its_place_stays(folder, caplog, target):
+    (folder / NAME).rename(folder / "card.json")
+    (folder / NAME).symlink_to(folder / target)
+    before = (folder / "card.json").read_bytes()
+    (folder / "b.mcap").unlink()
+    assert not write_card(folder)
+    assert "is not ours" in caplog.text
+    assert (folder / NAME).is_symlink() and (folder / "card.json").read_bytes() == before
+    assert not (folder / "gone").exists()
+
+
+def test_a_pipe_in_its_place_stays(folder, caplog):
+    (folder / NAME).unlink()
+    os.mkfifo(folder / NAME)
+    assert not write_card(folder)
+    assert "is not ours" in caplog.text and (folder / NAME).is_fifo()
+
+
 def test_it_is_made_anew_only_for_another_drive(folder):
     os.utime(folder / NAME, ns=(LATER_NS, LATER_NS))
     assert write_card(folder)
