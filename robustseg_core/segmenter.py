@@ -402,9 +402,10 @@ class Segmenter(Router):
         return own
 
     def warm_up(self) -> None:
-        """Compile decoders and run the network on each sensor and on all: no first mask is late."""
+        """Compile all loops, run the network on each sensor and on all: no first mask is late."""
         for decoder in self.intake.modalities.values():
             decoder.warm_up()
+        self.crosscheck.warm_up()
         frames = {}
         for name in self._encoders:
             blank = np.zeros((self.spec.channels_of(name), *self.spec.size), np.float32)

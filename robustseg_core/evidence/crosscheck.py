@@ -230,6 +230,11 @@ class CrossCheck:
         self._looked_ns = None
         self._sensors = {name: _Sensor() for name in self._names}
 
+    def warm_up(self) -> None:
+        """Compile what compares distances, where there are two sensors to be compared."""
+        if len(self._names) > 1:
+            links.compile_distances()
+
     def look(self, frames: Mapping[str, Frame], stamp_ns: int, cell_deg: float) -> None:
         """Compare the frames of a set.
 

@@ -202,6 +202,13 @@ def distances(dense: Sight, sparse: Sight) -> tuple[Agreement, Ratio] | None:
     return agreement, ratio
 
 
+def compile_distances() -> None:
+    """Compile the loop, so that no first comparison is late."""
+    none, some = np.empty(0, np.int64), np.empty(0, np.float32)
+    reach, edge = np.zeros((NEAR, NEAR), np.bool_), np.zeros((1, 1), np.float32)
+    _agreed(reach, edge, edge, none, none, none, some, some)
+
+
 @Compiled
 def _agreed(
     reach: NDArray[np.bool_],

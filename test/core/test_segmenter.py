@@ -24,6 +24,7 @@ from robustseg_core.robot.config import RobotConfig
 from robustseg_core.segmenter import Segmenter
 from robustseg_core.types import BLIND, IGNORE, MS, SECOND, Bundle, Fault, Frame, State, sentence
 from support.makers import camera_info, compressed, events, image, transform, xyz
+from support.programs import run_program
 
 pytestmark = pytest.mark.slow
 
@@ -514,6 +515,31 @@ def test_a_network_that_needs_the_camera_makes_no_mask_without_it_and_says_why(n
     assert any(remark.startswith(said) for remark in made.remarks())
     after = drive(made, rows[split:])
     assert after and after[-1][1].used == ALL and made.trouble == "", "and it goes on"
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_while_masks_are_made():
+    done = run_program(
+        """
+        import gc
+        from robustseg_core.codecs.fields import Compiled
+        from support import drives
+
+        def compiled():
+            kernels = [one for one in gc.get_objects() if isinstance(one, Compiled)]
+            return {one.python.__qualname__: one._native and len(one._native.signatures)
+                    for one in kernels}
+
+        rows = drives.rows(1.0)
+        made = drives.segmenter()
+        made.warm_up()
+        before = compiled()
+        masks = [mask for _, mask in drives.drive(made, rows)]
+        late = [name for name, count in compiled().items() if count != before.get(name)]
+        print(len(masks) > 10, late)
+        """
+    )
+    assert done.stdout == "True []\n"
 
 
 def test_a_robot_without_the_camera_that_its_network_needs_is_refused(needing_rgb):
