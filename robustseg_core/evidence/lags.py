@@ -42,7 +42,6 @@ _MOST = 2.0
 """No pair explains more: it is many pairs that tell whose stamps are wrong."""
 
 _EACH = REACH_NS // STEP_NS
-_MIDDLE = np.s_[_EACH - 1 : _EACH + 2]
 _NEAR = np.s_[_EACH - LEAST_NS // STEP_NS + 1 : _EACH + LEAST_NS // STEP_NS]
 LAGS_NS = np.arange(-_EACH, _EACH + 1) * STEP_NS
 _SHAPES = np.exp(-np.abs(LAGS_NS[:, None] - LAGS_NS) / _WIDTH_NS)
@@ -94,12 +93,15 @@ class LagCurve:
         """How much of what was seen each lag beyond their own explains, if it were the true one, in
         squares of the unit of the agreement; all 0 where too little was seen."""
         places = np.clip(np.arange(len(LAGS_NS)) + self._own, 0, len(LAGS_NS) - 1)
-        return self._explained()[places]
+        return self._explained(places[_NEAR])[places]
 
-    def _explained(self) -> Curve:
+    def _explained(self, near: NDArray[np.int64] | None = None) -> Curve:
         """A line in `_SHAPES`, fitted by least squares; a hollow explains nothing.
 
-        Between two lags that were seen, nobody knows: no more than a line between these.
+        Between two lags that were seen, nobody knows: no more than a line between these. Who is
+        well has the benefit of that doubt: of lags that are none, `near`, as much as they may
+        explain. A robot that stands, before which somebody walks, sees a LiDAR's front half a turn
+        after its stamp, and no lag between a turn and none.
         """
         weights, total = self._weights, float(self._weights.sum())
         seen = np.flatnonzero(weights > _SEEN)
@@ -117,7 +119,10 @@ class LagCurve:
         # What a lag leaves over is the noise: beside much of it, a lag says little.
         explained *= np.clip((explained / varied - _NOISY) / (1 - _NOISY), 0, 1)
         explained *= min(1.0, _MOST / max(float(explained.max()), 1e-9))
-        return np.asarray(np.interp(LAGS_NS, LAGS_NS[seen], explained[seen]), np.float64)
+        told = np.asarray(np.interp(LAGS_NS, LAGS_NS[seen], explained[seen]), np.float64)
+        if near is not None:
+            told[near] = np.maximum(told[near], explained[near])
+        return told
 
 
 def best(explained: Curve) -> tuple[float, int]:
@@ -126,5 +131,5 @@ def best(explained: Curve) -> tuple[float, int]:
     other = explained.copy()
     other[_NEAR] = -np.inf
     index = int(other.argmax())
-    gain = float(other[index] - explained[_MIDDLE].max())
+    gain = float(other[index] - explained[_NEAR].max())
     return (gain, int(LAGS_NS[index])) if gain > 0 else (0.0, 0)

@@ -15,11 +15,11 @@ from robustseg_core.types import MS, SECOND
 PERIOD_NS = 100 * MS
 
 
-def curve(true_ns: int, *, phase_ns: int = 0, noise: float = 0.0, looks: int = 20) -> LagCurve:
+def curve(true_ns: int, *, phase_ns: int = 0, noise: float = 0.0, seed: int = 1) -> LagCurve:
     """What two sensors of 10 Hz show of each other, if one's stamps are `true_ns` late."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     seen = LagCurve()
-    for look in range(looks):
+    for look in range(20):
         lags = range(-REACH_NS + phase_ns, REACH_NS + 1, PERIOD_NS)
         seen.see(
             [
@@ -41,6 +41,13 @@ def test_a_lag_that_was_seen_is_told(true: int, noise: float) -> None:
 @given(true=st.integers(-20, 20), noise=st.floats(0, 0.5))
 def test_right_stamps_have_none(true: int, noise: float) -> None:
     assert best(curve(true * MS, noise=noise).explained) == (0.0, 0)
+
+
+@given(true=st.integers(-58, 58), noise=st.floats(0, 0.5), seed=st.integers(0, 99))
+def test_half_a_turn_of_a_lidar_between_two_lags_that_were_seen_is_none(
+    true: int, noise: float, seed: int
+) -> None:
+    assert best(curve(true * MS, noise=noise, seed=seed).explained)[0] < 0.1
 
 
 @given(true=st.integers(-300, 300))
