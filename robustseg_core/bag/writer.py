@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rosbags.interfaces import (
     Connection,
@@ -26,6 +26,12 @@ _VERSION: Final = 8
 """Of the metadata: the newest that Jazzy's rosbag2 reads too."""
 
 
+class _Topic(NamedTuple):
+    connection: Connection
+    digest: str
+    """RIHS01 hash of its definition; empty: `typestore()`'s."""
+
+
 class BagWriter:
     """Writes a rosbag2 folder `path` holding one MCAP; a context manager.
 
@@ -42,9 +48,7 @@ class BagWriter:
         check_is_folder_name(self.path)
         _make_room(self.path)
         self._store = typestore()
-        self._connections: dict[str, Connection] = {}
-        self._digests: dict[str, str] = {}
-        """Topic -> hash of its definition; empty: `typestore()`'s."""
+        self._topics: dict[str, _Topic] = {}
         self._lock = threading.Lock()
         self._writer = Writer(self.path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
         if compress:
@@ -64,7 +68,7 @@ class BagWriter:
 
     def has(self, topic: str) -> bool:
         """Whether a message of this topic was written."""
-        return topic in self._connections
+        return topic in self._topics
 
     def write(
         self, topic: str, msgtype: str, message: Any, time_ns: int, *, latched: bool = False
@@ -132,7 +136,8 @@ class BagWriter:
             Why it cannot be written, or nothing.
         """
         codec = recorded.codec
-        in_ours = touched or self._digests.get(recorded.topic) == ""
+        begun = self._topics.get(recorded.topic)
+        in_ours = touched or (begun is not None and not begun.digest)
         received_ns = recorded.time_ns if time_ns is None else time_ns
         where = (recorded.topic, recorded.type)
         try:
@@ -151,8 +156,8 @@ class BagWriter:
         self, topic: str, msgtype: str, definition: tuple[str, str] | None, *, latched: bool
     ) -> Connection:
         """The topic's connection, made at its first message."""
-        connection = self._connections.get(topic)
-        if connection is None:
+        begun = self._topics.get(topic)
+        if begun is None:
             if definition is None and msgtype not in self._store.types:
                 raise RobustsegError(
                     f"{topic} has type {msgtype!r}, which robustseg does not know; "
@@ -167,18 +172,18 @@ class BagWriter:
                 rihs01=digest,
                 offered_qos_profiles=[_qos(latched=latched)],
             )
-            self._connections[topic] = connection
-            self._digests[topic] = digest or ""
-        if connection.msgtype != msgtype:
+            begun = self._topics[topic] = _Topic(connection, digest or "")
+        if begun.connection.msgtype != msgtype:
             raise RobustsegError(
-                f"{topic} is a topic of {connection.msgtype}; got {msgtype}; use another topic name"
+                f"{topic} is a topic of {begun.connection.msgtype}; got {msgtype}; "
+                "use another topic name"
             )
-        if self._digests[topic] != (definition[1] if definition else ""):
+        if begun.digest != (definition[1] if definition else ""):
             raise RobustsegError(
                 f"{topic} was begun with another definition of {msgtype}, and a topic has one "
                 "definition; use another topic name"
             )
-        return connection
+        return begun.connection
 
 
 def _qos(*, latched: bool) -> Qos:

@@ -88,7 +88,10 @@ def run(
         ),
     ] = None,
     params: Params = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/run"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results; default: out/run, or out/runs of --jobs."),
+    ] = None,
     kill: Kills = None,
     fault: Faults = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEEDS, help="Of the faults.")] = 0,
@@ -157,7 +160,6 @@ def run(
     how: dict[str, Any] = {
         "params": params,
         "overrides": words,
-        "out": out,
         "faults": faults_of(kill, fault),
         "seed": seed,
         "video": video,
@@ -166,8 +168,10 @@ def run(
         "inputs": inputs,
     }
     if jobs or ray:
-        _run_each(bags, jobs or ALL_CORES, ray, strict=strict, **how)
+        each = out or Path("out/runs")
+        _run_each(bags, jobs or ALL_CORES, ray, out=each, strict=strict, **how)
         return
+    out = out or Path("out/run")
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
@@ -175,7 +179,7 @@ def run(
             text = f"{masks} masks"
             progress.update(task, completed=done, total=total, description=text, visible=True)
 
-        result = run_bags(bags, **how, on_progress=show)
+        result = run_bags(bags, out=out, **how, on_progress=show)
     answer(result)
     _summary(result, out)
     if strict and result["notices"]:

@@ -8,7 +8,6 @@ pass, as it is and with sensors broken as in training. The mathematics: docs/spe
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,11 +84,14 @@ def calibrate_file(
         The spec that was written.
 
     Raises:
-        RobustsegError: as `calibrate`; or `out` is `path`, or exists, or has no folder.
+        RobustsegError: as `calibrate`; or `out` exists, has no folder or is named as an export.
     """
-    if os.path.exists(out):  # Path's own raises where a name is too long
-        raise RobustsegError(f"{out} exists, and a checkpoint is never replaced; choose another")
-    expect_free(out)  # also that there is a folder for it: known now, not when all is done
+    expect_free(out)  # known now, not when all is done
+    if Path(out).suffix == checkpoint.EXPORTED:
+        raise RobustsegError(
+            f"out is {out}, and a name that ends in {checkpoint.EXPORTED} is an export's; "
+            "give one that ends in .safetensors"
+        )
     size = dataset.network_shape()
     model = checkpoint.load(path, classes=dataset.classes.names, size=size)
     found = calibrate(model, dataset, alphas=alphas, **how)  # type: ignore[arg-type]

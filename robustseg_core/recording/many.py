@@ -21,7 +21,7 @@ from robustseg_core.recording.run import no_mask, run_bags
 from robustseg_core.recording.scene import expect_distinct, fingerprint, scene_of
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.digest import sha256
-from robustseg_core.storage.output_folder import check_apart, replacing
+from robustseg_core.storage.output_folder import claimed
 from robustseg_core.version import __version__
 
 TABLE, ACCOUNT = "runs.json", "result.json"
@@ -71,7 +71,7 @@ def run_each(
 
     Args:
         paths: recordings of different names, each for itself.
-        out: made if missing.
+        out: made if missing; it is this command's, as the folders below it are `run`'s.
         workers: who does it; one recording is one task.
         params, overrides, faults, seed, video, black_box, rerun, inputs: as `run_bags`.
         on_done: called with (recordings done, recordings in all).
@@ -88,8 +88,6 @@ def run_each(
     expect_distinct(paths)
     words = tuple(overrides)
     tree = config.override(config.read_file(params) if params else {}, words)
-    check_apart(out, [*paths, *([params] if params else [])])
-    _expect_ours(out / TABLE)
     recipe = {
         "robot": {k: v for k, v in tree.items() if k not in ("weights", "cpu_threads")},
         "weights": _digest(str(tree.get("weights", ""))),
@@ -107,22 +105,24 @@ def run_each(
         out, params, words, tuple(faults), seed, video, black_box, rerun, inputs, recipe, threads
     )
     few = workers.for_tasks(len(paths))
-    rows: dict[int, dict[str, Any]] = {}
-    with closing(each(partial(run_one, plan), paths, few)) as outcomes:
-        for outcome in outcomes:
-            path = paths[outcome.number]
-            row = outcome.result or {"made": True, "error": outcome.error}
-            rows[outcome.number] = {"name": scene_of(path), "bag": str(path), **row}
-            on_done(len(rows), len(paths))
-    ordered = [rows[number] for number in range(len(paths))]
-    table = {
-        "robustseg": __version__,
-        "runs": ordered,
-        "failed": sum(bool(row["error"]) for row in ordered),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / TABLE) as unfinished:
-        unfinished.write_text(json.dumps(table, indent=1) + "\n")
+    read = [*paths, *([params] if params else [])]
+    with claimed(out, command="run --jobs", inputs=read) as held:
+        held.open()
+        rows: dict[int, dict[str, Any]] = {}
+        with closing(each(partial(run_one, plan), paths, few)) as outcomes:
+            for outcome in outcomes:
+                path = paths[outcome.number]
+                row = outcome.result or {"made": True, "error": outcome.error}
+                rows[outcome.number] = {"name": scene_of(path), "bag": str(path), **row}
+                on_done(len(rows), len(paths))
+        ordered = [rows[number] for number in range(len(paths))]
+        table = {
+            "robustseg": __version__,
+            "runs": ordered,
+            "failed": sum(bool(row["error"]) for row in ordered),
+        }
+        (held.fresh() / TABLE).write_text(json.dumps(table, indent=1) + "\n")
+        held.publish()
     return table
 
 
@@ -185,14 +185,3 @@ def _digest(weights: str) -> str:
     if not file.is_file():
         raise RobustsegError(f"{file} {what_is(file)}; give a checkpoint of `robustseg train`")
     return sha256(file).hexdigest()
-
-
-def _expect_ours(table: Path) -> None:
-    if not os.path.lexists(table):
-        return
-    try:
-        ours = "robustseg" in read_json(table)
-    except (OSError, ValueError, TypeError):
-        ours = False
-    if not ours:
-        raise RobustsegError(f"{table} is not robustseg's to replace; choose another folder")

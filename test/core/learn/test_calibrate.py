@@ -157,7 +157,7 @@ def test_a_file_keeps_its_weights_and_gets_a_calibration(tmp_path, model, data):
     assert loaded.spec == spec and spec.calibration is not None and checkpoint.is_half(out)
     for name, tensor in checkpoint.load(path).state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
-    with pytest.raises(RobustsegError, match=r"b.safetensors exists"):
+    with pytest.raises(RobustsegError, match=r"b\.safetensors is there already"):
         calibrate_file(path, data, out)
 
 
@@ -233,6 +233,9 @@ def test_the_command_writes_another_checkpoint_and_says_what_it_found(tmp_path):
     assert found is not None and found.alphas == (0.3,) and "4 samples of 2 scenes" in found.data
     again = CliRunner().invoke(app, words)
     assert again.exit_code != 0, "a file that is there is never replaced"
+    words[words.index(str(out))] = str(tmp_path / "true.rseg")
+    exported = CliRunner().invoke(app, words)
+    assert "give one that ends in .safetensors" in str(exported.exception)
 
 
 def test_data_without_labels_and_impossible_alphas_are_refused(model):

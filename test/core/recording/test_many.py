@@ -69,9 +69,22 @@ def test_killed_and_started_again_it_does_none_twice(monkeypatch, bags, weights,
 
 def test_where_a_table_of_somebody_elses_lies_nothing_is_done(bags, weights, tmp_path):
     (tmp_path / "runs.json").write_text("[]")
-    with pytest.raises(RobustsegError, match="is not robustseg's to replace"):
+    with pytest.raises(RobustsegError, match=r"'runs\.json', which robustseg did not write"):
         run_each(bags, out=tmp_path, workers=Workers(), overrides=[f"weights={weights}"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs.json"]
+
+
+def test_its_folder_and_that_of_one_run_are_told_apart(bags, weights, tmp_path):
+    words = [f"weights={weights}"]
+    run_each(bags[:1], out=tmp_path / "many", workers=Workers(), overrides=words)
+    with pytest.raises(RobustsegError, match="the results of `robustseg run --jobs`"):
+        run_bags(bags[:1], out=tmp_path / "many", overrides=words)
+    run_bags(bags[:1], out=tmp_path / "one", overrides=words)
+    with pytest.raises(RobustsegError, match="the results of `robustseg run`"):
+        run_each(bags[:1], out=tmp_path / "one", workers=Workers(), overrides=words)
+    (tmp_path / "many" / "runs.json").write_text("mine now")
+    with pytest.raises(RobustsegError, match=r"runs\.json was changed since"):
+        run_each(bags[:1], out=tmp_path / "many", workers=Workers(), overrides=words)
 
 
 def test_the_command_ends_with_2_and_shows_all(bags, weights, tmp_path, capsys):
