@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustseg_core import config, modalities
-from robustseg_core.bag import Bag
+from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.cli.options import FAULT, KILL, PARAMS, faults_of
 from robustseg_core.cli.terminal import answer, err, guarded, literal
 from robustseg_core.cli.told import add_wishes, take_wishes
@@ -174,9 +174,18 @@ def _run_demo(
     rclpy.init()
     try:
         transforms = TransformLog()
-        with Recorder(
-            out, spec, start_ns=start_ns, timeline=timeline, points=points, transforms=transforms
-        ) as recorder:
+        with (
+            BagWriter(out / "mcap", compress=True) as mcap,
+            Recorder(
+                out,
+                spec,
+                bag=mcap,
+                start_ns=start_ns,
+                timeline=timeline,
+                points=points,
+                transforms=transforms,
+            ) as recorder,
+        ):
             listener = Listener(heard.append, large=points.recorded, transforms=transforms)
             err.print("waiting for the node ...", style="dim")
             wait_until(

@@ -66,13 +66,13 @@ class Recorder:
     Args:
         folder: fresh, as `output_folder.staged` gives it.
         spec: the network's.
+        bag: the MCAP that gets every mask; open, and closed by who made it, as several share it.
         start_ns: when the recording began, on its own clock.
         timeline: of the recording.
         video: whether there is a film.
         points: the robot's; whether the MCAP holds them is among it.
         streams: the robot's, where they have names of their own.
         camera: which of several cameras it is.
-        bag: the MCAP that several share, open; None: its own.
         rerun: gets every mask, too; open, and closed by who made it.
         transforms: what is heard of them joins the MCAP; several cameras share one.
 
@@ -85,13 +85,13 @@ class Recorder:
         folder: Path,
         spec: ModelSpec,
         *,
+        bag: BagWriter,
         start_ns: int,
         timeline: Timeline,
         video: bool = True,
         points: PointsConfig | None = None,
         streams: Collection[str] = (),
         camera: str = "",
-        bag: BagWriter | None = None,
         rerun: RerunFile | None = None,
         transforms: TransformLog | None = None,
     ) -> None:
@@ -121,19 +121,14 @@ class Recorder:
                 f"cannot write to {folder}: {error.strerror}; choose another --out"
             ) from None
         self._camera = camera
-        self._shared = bag is not None
         self._rerun = rerun
         self._transforms = transforms or TransformLog()
-        self._bag = bag or BagWriter(folder / "mcap", compress=True)
+        self._bag = bag
 
     def __enter__(self) -> Recorder:
-        if not self._shared:
-            self._bag.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        if not self._shared:
-            self._bag.__exit__(kind, *exc)
         if self._video is None:
             return
         if kind is None:

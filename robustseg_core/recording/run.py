@@ -134,13 +134,13 @@ def run_bags(
                     recorder = Recorder(
                         _folder_of(folder, segmenter),
                         spec,
+                        bag=mcap,
                         start_ns=bag.start_ns,
                         timeline=timeline,
                         video=video,
                         points=robot.points,
                         streams=segmenter.config.topics,
                         camera=segmenter.camera,
-                        bag=mcap,
                         rerun=viewer,
                         transforms=transforms,
                     )

@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from robustseg_core.bag import Bag
+from robustseg_core.bag import Bag, BagWriter
 from robustseg_core.bag.typestore import typestore
 from robustseg_core.codecs.message_types import CAMERA_INFO, CLOUD, IMAGE
 from robustseg_core.config import PointsConfig
@@ -36,10 +36,15 @@ def recording(folder, label_map=None, points=None, heard=None):
     label_map, spec = label_map or a_map(), a_spec()
     picture = np.zeros((*label_map.ids.shape, 3), np.uint8)
     timeline = Timeline([(0, SECOND)])
-    with Recorder(folder / "out", spec, start_ns=0, timeline=timeline, points=points) as recorder:
+    with (
+        BagWriter(folder / "mcap") as mcap,
+        Recorder(
+            folder / "out", spec, bag=mcap, start_ns=0, timeline=timeline, points=points
+        ) as recorder,
+    ):
         for at_ns in (0, SECOND // 2):
             recorder.add(label_map, picture, at_ns, heard=heard)
-    with Bag([folder / "out" / "mcap"]) as bag:
+    with Bag([folder / "mcap"]) as bag:
         return {topic.name: (topic.type, topic.count, topic.latched) for topic in bag.topics}
 
 
@@ -78,7 +83,7 @@ def test_a_recording_has_the_masks_camera_and_on_request_its_points(tmp_path, wa
     assert kept["/robustseg/camera_info"] == (CAMERA_INFO, 2, False)
     assert kept.get("/robustseg/points") == ((CLOUD, 2, False) if wanted else None)
     if wanted:
-        with Bag([tmp_path / "out" / "mcap"]) as bag:
+        with Bag([tmp_path / "mcap"]) as bag:
             first = next(iter(bag.messages({"/robustseg/points"})))
         cloud = first.message()
         assert (first.header()[0], cloud.header.frame_id) == (STAMP, "lidar")
@@ -91,7 +96,7 @@ def test_what_a_node_said_of_a_mask_is_kept_as_it_was(tmp_path):
     kept = recording(tmp_path, heard={"camera_info": bytes(raw), "points": b""})
     assert kept["/robustseg/camera_info"] == (CAMERA_INFO, 2, False)
     assert "/robustseg/points" not in kept, "nobody asked for them"
-    with Bag([tmp_path / "out" / "mcap"]) as bag:
+    with Bag([tmp_path / "mcap"]) as bag:
         (first, _) = bag.messages({"/robustseg/camera_info"})
         assert first.message().width == 77
 
