@@ -95,8 +95,13 @@ def normals(corners: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def quads(a: ArrayLike, b: ArrayLike, c: ArrayLike, d: ArrayLike, look: Look) -> Mesh:
     """(Q, 3) corners each, around; two triangles per quadrilateral."""
-    a, b, c, d = (np.atleast_2d(np.asarray(corner, np.float64)) for corner in (a, b, c, d))
-    return triangles(np.stack([np.stack([a, b, c], 1), np.stack([a, c, d], 1)], 1), look)
+    return triangles(_halves(*(np.asarray(corner, np.float64) for corner in (a, b, c, d))), look)
+
+
+def _halves(*around: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(Q, 2, 3, 3): the two triangles of each quadrilateral of four times (Q, 3) corners."""
+    a, b, c, d = (np.atleast_2d(corner) for corner in around)
+    return np.stack([np.stack([a, b, c], 1), np.stack([a, c, d], 1)], 1)
 
 
 def box(
@@ -167,11 +172,15 @@ def tube(
     ring = np.cos(angle)[:, None] * e1 + np.sin(angle)[:, None] * e2
     low = start + radius * ring
     high = end + (radius if end_radius is None else end_radius) * ring
-    meshes = [quads(low, np.roll(low, -1, 0), np.roll(high, -1, 0), high, look)]
-    for circle, middle in ((low, start), (high, end)):
-        fan = [circle, np.roll(circle, -1, 0), np.broadcast_to(middle, circle.shape)]
-        meshes.append(triangles(np.stack(fan, 1), look if caps is None else caps))
-    return join(meshes)
+    next_low, next_high = np.roll(low, -1, 0), np.roll(high, -1, 0)
+    side = _halves(low, next_low, next_high, high).reshape(-1, 3, 3)
+    ends = [
+        np.stack([circle, following, np.broadcast_to(middle, circle.shape)], 1)
+        for circle, following, middle in ((low, next_low, start), (high, next_high, end))
+    ]
+    if caps is None:  # most are of one look, and a street has thousands
+        return triangles(np.concatenate([side, *ends]), look)
+    return join([triangles(side, look), triangles(np.concatenate(ends), caps)])
 
 
 def blob(
