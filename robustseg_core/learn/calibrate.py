@@ -60,6 +60,8 @@ STRETCHES = 10
 DAMAGE = CorruptConfig(p=0.5, told=1.0)
 """How sensors are broken: each with that probability, and the network is told how badly."""
 _SLOPES = np.linspace(-4, 4, 33)
+_STEPS, _CLOSE = 60, 1e-10
+"""Of the search for a temperature: most steps, and the relative change that ends it."""
 
 Logits = tuple[Tensor, Tensor, Tensor]
 """(N, K) logits, (N,) int64 true ids and (N,) 1 - mean told quality."""
@@ -308,8 +310,8 @@ def _trust(well: Logits | None, ailing: Logits | None, usual: Trust | None = Non
 def fit_temperature(logits: Tensor, ids: Tensor) -> float:
     """The temperature in [0.01, 100] with the least negative log-likelihood (arXiv 1706.04599).
 
-    That is convex in 1 / T, and its derivative there is the mean of E_p[z] - z_y: where it crosses
-    zero is found by halving.
+    That is convex in 1 / T, with derivatives mean(E_p[z] - z_y) and mean(Var_p[z]): Newton's steps
+    find where the first is zero, halving (of the logarithm) where they would leave the interval.
 
     Args:
         logits: (N, K) z.
@@ -317,15 +319,33 @@ def fit_temperature(logits: Tensor, ids: Tensor) -> float:
     """
     z = logits.double()
     right = z.gather(1, ids[:, None]).mean()
-    low, high = math.log(0.01), math.log(100)
-    for _ in range(40):
-        middle = (low + high) / 2
-        p = (z / math.exp(middle)).softmax(1)
-        if (p * z).sum(1).mean() > right:  # surer than it is right: warmer
-            low = middle
+
+    def derivatives(sharpness: float) -> tuple[float, float]:
+        weighted = (z * sharpness).softmax(1) * z
+        expected = weighted.sum(1)
+        variance = (weighted * z).sum(1) - expected.square()
+        return float(expected.mean() - right), float(variance.mean())
+
+    low, sharpness, high = 0.01, 1.0, 100.0  # 1 / T
+    if derivatives(low)[0] > 0:
+        return 1 / low
+    if derivatives(high)[0] < 0:
+        return 1 / high
+    for _ in range(_STEPS):
+        slope, curvature = derivatives(sharpness)
+        if slope == 0:
+            break
+        if slope > 0:  # surer than it is right: warmer
+            high = sharpness
         else:
-            high = middle
-    return math.exp((low + high) / 2)
+            low = sharpness
+        step = sharpness - slope / curvature if curvature > 0 else math.nan
+        if not low < step < high:
+            step = math.sqrt(low * high)
+        moved, sharpness = abs(math.log(step / sharpness)), step
+        if moved < _CLOSE:
+            break
+    return 1 / sharpness
 
 
 def fit_slope(logits: Tensor, ids: Tensor, ailing: Tensor, *, temperature: float) -> float:

@@ -51,6 +51,27 @@ def test_the_true_temperature_is_found(true, classes, seed):
     assert found == pytest.approx(true, rel=0.06)
 
 
+@given(
+    st.integers(2, 20), st.integers(1, 400), st.floats(-2, 2), st.floats(0, 1), st.integers(0, 99)
+)
+def test_no_other_temperature_is_more_likely(classes, count, spread, honesty, seed):
+    rng = torch.Generator().manual_seed(seed)
+    logits = 10**spread * torch.randn(count, classes, generator=rng)
+    ids = drawn(logits * honesty, seed)
+    found = fit_temperature(logits, ids)
+    assert 0.01 <= found <= 100
+
+    def loss(temperature):
+        return float(torch.nn.functional.cross_entropy(logits.double() / temperature, ids))
+
+    for other in np.geomspace(0.01, 100, 41):
+        assert loss(found) <= loss(other) + 1e-9
+
+
+def test_logits_that_say_nothing_are_left_as_they_are():
+    assert fit_temperature(torch.zeros(9, 4), torch.zeros(9, dtype=torch.int64)) == 1
+
+
 @pytest.mark.parametrize("slope", [-1.0, 0.0, 1.5])
 def test_the_true_slope_is_found(slope):
     rng = torch.Generator().manual_seed(1)
