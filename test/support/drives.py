@@ -13,6 +13,7 @@ import numpy as np
 from robustseg_core import config
 from robustseg_core.bag import BagWriter
 from robustseg_core.codecs.events.evt3 import encode_evt3
+from robustseg_core.engines.blank import blank
 from robustseg_core.engines.eager import EagerEngine, pick_device
 from robustseg_core.faults import Injector, parse_fault
 from robustseg_core.models import checkpoint
@@ -95,8 +96,10 @@ def robot(names: Iterable[str] = ALL) -> RobotConfig:
     return config.parse(RobotConfig, {"streams": {n: {"topic": TOPICS[n]} for n in names}})
 
 
-def segmenter(names: Iterable[str] = ALL) -> Segmenter:
-    made = Segmenter(robot(names), engine().spec, engine())
+def segmenter(names: Iterable[str] = ALL, *, network: bool = True) -> Segmenter:
+    """That of a robot with these sensors; without the network its masks are blank, and cheap."""
+    spec = engine().spec
+    made = Segmenter(robot(names), spec, engine() if network else blank(spec))
     made.push_camera_info("rgb", camera_info(48, 64, fx=60.0))
     for name in PLACED:
         made.push_transforms(transform("camera", name, quaternion=OPTICAL))

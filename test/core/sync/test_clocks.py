@@ -9,23 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from robustseg_core.engines.blank import blank
 from robustseg_core.recording.notices import absent, notices
 from robustseg_core.types import SECOND, Fault, State
-from support.drives import ALL, RATES, drive, engine, rows, through
-from support.drives import segmenter as with_network
+from support.drives import ALL, RATES, drive, rows, segmenter, through
 
 pytestmark = pytest.mark.slow
 
 STAMPS = {Fault.OFFSET, Fault.OUT_OF_ORDER, Fault.REPEATED_STAMP}
 MEANWHILE = {Fault.LATE, Fault.RECOVERING}
-
-
-def segmenter(names=ALL):
-    """Without the network: only who is in a mask matters here."""
-    made = with_network(names)
-    made._engine = blank(engine().spec)
-    return made
 
 
 class Account(NamedTuple):
@@ -38,7 +29,7 @@ class Account(NamedTuple):
 
 
 def watched(arrivals, names=ALL, since_s=1.0):
-    made = segmenter(names)
+    made = segmenter(names, network=False)
     said = {name: {} for name in names}
     states = {name: [] for name in names}
 
@@ -213,7 +204,7 @@ def test_the_notices_of_a_run_tell_each_stream_in_bursts_once():
 
 
 def test_a_notice_of_bursts_is_not_repeated():
-    made = segmenter()
+    made = segmenter(network=False)
     told = []
     for now, _ in drive(made, delivered(rows(20.0), 1.0)):
         findings = made.health(now)["rgb"].findings
@@ -227,7 +218,7 @@ def test_arrivals_a_little_in_the_past_and_out_of_order_are_no_fault():
     pushed = sorted(healthy, key=lambda row: row[0] + random.uniform(0, 0.03) * SECOND)
     order = {name: iter([r for r in healthy if r[1] == name]) for name in ALL}
     arrivals = [next(order[name]) for _, name, _ in pushed]  # no stream overtakes itself
-    made = segmenter()
+    made = segmenter(network=False)
     masks, now = [], 0
     for at, name, sent in arrivals:
         now = max(now, at)
