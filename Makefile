@@ -30,7 +30,7 @@ DOCS := .venv-docs
 # compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install python plan-test plan-demo recording libraries demo test check lint bench parity docs clean
+.PHONY: help install python plan-test plan-demo recording libraries demo test check lint style bench parity docs clean
 
 help:
 	@sed -n '/^# /!q; s/^# //p' Makefile
@@ -52,7 +52,7 @@ python:
 		{ echo "$(PYTHON) is older than 3.10; give another one: make PYTHON=python3.11" >&2; exit 2; }
 
 plan-test:
-	@echo 'make test: ruff, import-linter and mypy, then the whole suite; up to 20 minutes on two idle cores'
+	@echo 'make test: ruff and import-linter, then mypy and the whole suite; up to 20 minutes on two idle cores'
 
 plan-demo:
 	@echo 'make demo: $(BAG) through the live node; KILL="$(KILL)" FAULT="$(FAULT)" OUT=$(OUT)'
@@ -81,8 +81,9 @@ libraries:
 		fi; \
 	fi
 
-# Side by side, file by file; what is measured while nodes speak over DDS has the machine for itself.
-test: plan-test lint
+# Side by side, file by file, mypy as one of the files; what is measured while nodes speak over DDS
+# has the machine for itself.
+test: plan-test style
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore test/ros
 	$(BIN)/python -m pytest -n 2 --dist loadfile test/ros -m 'not alone'
 	$(BIN)/python -m pytest test/ros -m alone
@@ -93,11 +94,13 @@ check: lint
 		--hypothesis-profile=check --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 
-lint: $(INSTALLED)
+lint: style
+	$(BIN)/mypy
+
+style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/mypy
 
 bench: $(INSTALLED)
 	$(BIN)/python test/bench/run.py
