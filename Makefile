@@ -52,7 +52,7 @@ python:
 		{ echo "$(PYTHON) is older than 3.10; give another one: make PYTHON=python3.11" >&2; exit 2; }
 
 plan-test:
-	@echo 'make test: ruff and import-linter, then mypy and the whole suite; up to 20 minutes on two idle cores'
+	@echo 'make test: ruff and import-linter, then mypy and the whole suite; 15 to 35 minutes on two idle cores'
 
 plan-demo:
 	@echo 'make demo: $(BAG) through the live node; KILL="$(KILL)" FAULT="$(FAULT)" OUT=$(OUT)'
