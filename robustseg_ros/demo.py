@@ -226,7 +226,7 @@ def _run_demo(
             bags=[visible(bag_path.name)],
             kills=[fault.kill for fault in faults if fault.kill],
             faults=[str(fault) for fault in faults],
-            notices=[*_notices(listener), *silence_notices(sums)],
+            notices=[*_notices(listener, bag_path), *silence_notices(sums)],
             rejected=_rejected(listener.health),
             totals=sums | {"messages": _received(listener.health)},
             **score.account(),
@@ -315,13 +315,21 @@ def _rejected(health: DiagnosticArray | None) -> dict[str, dict[str, int]]:
     return found
 
 
-def _notices(listener: Listener) -> list[str]:
-    return [
+def _notices(listener: Listener, bag_path: Path) -> list[str]:
+    missing = listener.missing()
+    told = [
         f"{count} masks arrived without their {name}: the node was overloaded and gave it up"
         if name not in MADE_OF
         else f"{count} masks arrived without their {name} and are not shown"
-        for name, count in listener.missing().items()
+        for name, count in missing.items()
     ]
+    if set(missing).difference(MADE_OF):
+        told.append(
+            "this computer is slower than the drive is played, so pictures were passed over, and "
+            "labels without a mask count as missed; "
+            f"`robustseg run {visible(str(bag_path))}` takes the time that it needs"
+        )
+    return told
 
 
 def show(result: dict[str, Any], out: Path) -> None:

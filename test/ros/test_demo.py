@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from robustseg_core.output.reasons import PauseLog
 from robustseg_core.output.transforms import TransformLog
 from robustseg_core.types import SECOND, Fault, Finding, Health, Reasons, State
 from robustseg_ros.assembly import assemble
-from robustseg_ros.demo import REMADE, Listener, _why
+from robustseg_ros.demo import REMADE, Listener, _notices, _why
 from robustseg_ros.optional import publisher
 from robustseg_ros.publishers import Publishers
 from support.label_maps import a_spec, of_a_scan
@@ -42,6 +43,16 @@ def test_a_pause_is_told_by_diagnostics_else_by_the_mask_after_it() -> None:
     recorder: Any = SimpleNamespace(rows=[{"at_s": t} for t in (0.1, 1.0, 3.0)])
     why: dict[float, Reasons] = _why(SimpleNamespace(pauses=pauses), recorder, masks)  # type: ignore[arg-type]
     assert why == {0.0: {}, 0.1: {"rgb": silent(600)}, 1.0: {"rgb": silent(900)}}
+
+
+@pytest.mark.parametrize(
+    ("missing", "count"), [({}, 0), ({"label_mask": 1}, 1), ({"overlay": 4, "confidence": 2}, 3)]
+)
+def test_who_was_overloaded_is_told_what_takes_its_time(missing, count) -> None:
+    listener: Any = SimpleNamespace(missing=lambda: missing)
+    told = _notices(listener, Path("out/drive.mcap"))
+    assert len(told) == count
+    assert ("`robustseg run out/drive.mcap`" in " ".join(told)) == ("overlay" in missing)
 
 
 def test_what_the_demo_hears_of_a_mask_is_kept_as_it_came(world) -> None:
