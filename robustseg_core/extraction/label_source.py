@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import zlib
+import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +21,7 @@ from robustseg_core.recording.scene import fingerprint as recording_id
 from robustseg_core.recording.scene import scene_of
 from robustseg_core.shards.levels import read_label_png
 from robustseg_core.storage.budget import budget
+from robustseg_core.storage.digest import sampled
 from robustseg_core.types import IGNORE, MS
 
 ACCOUNT = "labels.json"
@@ -153,9 +153,11 @@ class Pictures:
         return ids
 
     def fingerprint(self) -> dict[str, Any]:
-        """What changes when the pictures do: their number, names and sizes."""
-        sizes = [[file.name, file.stat().st_size] for _, file in self._files]
-        return {"files": len(sizes), "crc": zlib.crc32(json.dumps(sizes).encode())}
+        """What changes when the pictures do."""
+        content = hashlib.sha256()
+        for _, file in self._files:
+            content.update(file.name.encode(errors="surrogateescape") + sampled(file))
+        return {"files": len(self._files), "content": content.hexdigest()}
 
 
 def _read(file: Path) -> NDArray[np.uint8]:

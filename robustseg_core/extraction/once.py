@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from robustseg_core.errors import RobustsegError
 from robustseg_core.storage.budget import read_json
-from robustseg_core.storage.output_folder import claimed
+from robustseg_core.storage.output_folder import OutputFolder, claimed
 
 
 def once(
@@ -40,10 +41,11 @@ def once(
     Raises:
         RobustsegError: as `output_folder.claimed`, or another recipe's result is there.
     """
-    if known := _known(folder, recipe, account, overwrite=overwrite):
+    look = partial(_known, folder, recipe, account, command=command, overwrite=overwrite)
+    if known := look():
         return known, False
     with claimed(folder, command=command, inputs=inputs, wait=True) as held:
-        if known := _known(folder, recipe, account, overwrite=overwrite):  # by whom we waited for
+        if known := look():  # by whom we waited for
             return known, False
         make(held.fresh())
         held.publish()
@@ -51,7 +53,7 @@ def once(
 
 
 def _known(
-    folder: Path, recipe: Mapping[str, Any], account: str, *, overwrite: bool
+    folder: Path, recipe: Mapping[str, Any], account: str, *, command: str, overwrite: bool
 ) -> dict[str, Any] | None:
     """The account that is there, if it is of this recipe; None: it may be made."""
     if not (folder / account).exists():
@@ -65,7 +67,7 @@ def _known(
         ) from None
     wanted = json.loads(json.dumps(recipe))
     if other == wanted:
-        return known
+        return None if OutputFolder(folder, command).is_mixed() else known
     if overwrite:
         return None
     name = next(k for k in {**wanted, **other} if wanted.get(k) != other.get(k))

@@ -21,7 +21,7 @@ from robustseg_core.recording.run import no_mask, run_bags
 from robustseg_core.recording.scene import expect_distinct, fingerprint, scene_of
 from robustseg_core.storage.budget import read_json
 from robustseg_core.storage.digest import sha256
-from robustseg_core.storage.output_folder import claimed
+from robustseg_core.storage.output_folder import OutputFolder, claimed
 from robustseg_core.version import __version__
 
 TABLE, ACCOUNT = "runs.json", "result.json"
@@ -86,11 +86,15 @@ def run_each(
             cluster or `out` cannot be used.
     """
     expect_distinct(paths)
+    for path in paths:
+        if scene_of(path) == TABLE:
+            raise RobustsegError(f"{path} would take the place of the table, {TABLE}; rename it")
     words = tuple(overrides)
     tree = config.override(config.read_file(params) if params else {}, words)
+    weights = _file_of(str(tree.get("weights", "")))
     recipe = {
         "robot": {k: v for k, v in tree.items() if k not in ("weights", "cpu_threads")},
-        "weights": _digest(str(tree.get("weights", ""))),
+        "weights": sha256(weights).hexdigest() if weights else UNTRAINED,
         "faults": [str(fault) for fault in faults],
         "seed": seed,
         "video": video,
@@ -105,7 +109,7 @@ def run_each(
         out, params, words, tuple(faults), seed, video, black_box, rerun, inputs, recipe, threads
     )
     few = workers.for_tasks(len(paths))
-    read = [*paths, *([params] if params else [])]
+    read = [*paths, *(file for file in (params, weights) if file)]
     with claimed(out, command="run --jobs", inputs=read) as held:
         held.open()
         rows: dict[int, dict[str, Any]] = {}
@@ -166,22 +170,24 @@ def run_one(plan: Plan, path: Path) -> dict[str, Any]:
 def _known(folder: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
     """The result that is there, if it is whole and of this recipe."""
     try:
+        if not OutputFolder(folder, "run").is_whole():
+            return None
         known: dict[str, Any] = read_json(folder / ACCOUNT)
         same = known["recipe"] == json.loads(json.dumps(recipe))
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    except (OSError, ValueError, TypeError, KeyError, RobustsegError):
+        return None  # what is wrong with the folder, the run says
     return known if same else None
 
 
-def _digest(weights: str) -> str:
-    """What tells weights from others of the same name.
+def _file_of(weights: str) -> Path | None:
+    """The checkpoint of that name; None: weights of chance.
 
     Raises:
         RobustsegError: there are none of that name.
     """
     if weights == UNTRAINED:
-        return UNTRAINED
+        return None
     file = weights_file(weights) if weights else checkpoint.SHIPPED
     if not file.is_file():
         raise RobustsegError(f"{file} {what_is(file)}; give a checkpoint of `robustseg train`")
-    return sha256(file).hexdigest()
+    return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from robustseg_core.bag.files import find_files
 from robustseg_core.errors import RobustsegError
+from robustseg_core.storage.digest import sampled
 
 
 def scene_of(path: Path) -> str:
@@ -20,7 +22,9 @@ def scene_of(path: Path) -> str:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells a recording from another one under the same name: its files and their sizes.
+    """What tells a recording from another one under the same name.
+
+    Its files, their sizes, and a digest of what is in them: of a large one, of blocks all over it.
 
     Raises:
         RobustsegError: there is no recording.
@@ -28,7 +32,14 @@ def fingerprint(path: Path) -> dict[str, Any]:
     files = find_files(path, [])
     if files == [path] and path.is_dir():  # of pictures
         files = sorted(path.iterdir())
-    return {"name": scene_of(path), "files": [[f.name, f.stat().st_size] for f in files]}
+    content = hashlib.sha256()
+    for file in files:
+        content.update(sampled(file))
+    return {
+        "name": scene_of(path),
+        "files": [[f.name, f.stat().st_size] for f in files],
+        "content": content.hexdigest(),
+    }
 
 
 def expect_distinct(paths: Sequence[Path]) -> None:

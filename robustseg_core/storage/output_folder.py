@@ -140,7 +140,8 @@ class OutputFolder:
         try:
             tree = read_json(self._manifest)
             files = {str(k): [[int(a), int(b)] for a, b in v] for k, v in tree["files"].items()}
-            return {"command": str(tree["command"]), "files": files}
+            command, state = str(tree["command"]), str(tree["state"])
+            return {"command": command, "state": state, "files": files}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -153,6 +154,20 @@ class OutputFolder:
         tree = {"command": self._command, "state": state, "files": self._files}
         with replacing(self._manifest) as path:
             path.write_text(json.dumps(tree) + "\n")
+
+    def is_mixed(self) -> bool:
+        """Whether who published here was killed meanwhile: old and new files lie side by side."""
+        manifest = self._read()
+        return manifest is not None and manifest["state"] == "publishing"
+
+    def is_whole(self) -> bool:
+        """Whether a result of the command is there, published to its end, and as it was left."""
+        manifest = self._read()
+        if manifest is None or manifest["command"] != self._command:
+            return False
+        self._files = manifest["files"]
+        there = all(os.path.lexists(self.path / name) for name in self._files)
+        return manifest["state"] == "done" and there and not self._changed()
 
     def _changed(self) -> list[str]:
         """Files of ours that are there, and not as we left them."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +42,33 @@ def test_killed_in_the_middle_nothing_half_is_left_and_the_next_run_finishes(tmp
     made = once(folder, {"a": 1}, make, command="extract", account="account.json")
     assert made == ({"recipe": {"a": 1}}, True)
     assert {path.name for path in folder.iterdir()} == {META, "account.json"}
+
+
+def test_what_a_kill_has_mixed_with_an_earlier_result_is_made_anew(tmp_path, monkeypatch):
+    folder = tmp_path / "result"
+
+    def want(number):
+        def make(partial):
+            (partial / "data").write_text(str(number))
+            (partial / "account.json").write_text(json.dumps({"recipe": {"a": number}}))
+
+        recipe, words = {"a": number}, {"command": "label", "account": "account.json"}
+        return once(folder, recipe, make, overwrite=True, **words)
+
+    def interrupted(path, target):
+        if target.name == "account.json":
+            raise KeyboardInterrupt
+        return original(path, target)
+
+    original = Path.replace
+    want(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            want(2)
+    assert (folder / "data").read_text() == "2", "beside the account of 1"
+    assert want(1)[1] and (folder / "data").read_text() == "1"
+    assert not want(1)[1]
 
 
 def test_of_many_that_want_the_same_one_makes_it_and_the_others_wait(tmp_path):

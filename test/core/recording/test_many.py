@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robustseg_core.bag import BagWriter
@@ -15,6 +17,7 @@ from robustseg_core.jobs import Workers
 from robustseg_core.output.recorder import Recorder
 from robustseg_core.recording.many import run_each
 from robustseg_core.recording.run import run_bags
+from robustseg_core.recording.scene import fingerprint
 from support import drives
 
 pytestmark = pytest.mark.slow
@@ -65,6 +68,61 @@ def test_killed_and_started_again_it_does_none_twice(monkeypatch, bags, weights,
     assert made(run()) == [False, True]
     assert made(run()) == [False, False]
     assert made(run(seed=1)) == [True, True], "other options are another run"
+
+
+def test_a_result_that_a_kill_has_mixed_with_another_is_made_anew(
+    monkeypatch, bags, weights, tmp_path
+):
+    def run(seed):
+        words = {"overrides": [f"weights={weights}"], "seed": seed}
+        return run_each(bags[:1], out=tmp_path, workers=Workers(), **words)
+
+    def interrupted(path, target):
+        if "masks" in target.parts:
+            raise KeyboardInterrupt
+        return original(path, target)
+
+    original = Path.replace
+    assert made(run(0)) == [True]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(1)
+    assert made(run(0)) == [True], "the account was of seed 0, the files of both"
+    assert made(run(0)) == [False]
+
+
+def test_a_result_is_kept_as_long_as_it_is_as_it_was_left(bags, weights, tmp_path):
+    def run():
+        return run_each(bags[:1], out=tmp_path, workers=Workers(), overrides=[f"weights={weights}"])
+
+    run()
+    first, *_ = sorted((tmp_path / "a" / "masks").iterdir())
+    first.unlink()
+    assert made(run()) == [True] and first.exists()
+    first.write_bytes(b"mine now")
+    assert "was changed since" in run()["runs"][0]["error"] and first.read_bytes() == b"mine now"
+
+
+@pytest.mark.parametrize("size", [40_000, 3 << 20])
+def test_another_recording_of_the_same_name_and_size_is_another(size, tmp_path):
+    rng = np.random.default_rng(0)
+    files = [tmp_path / day / "front.mcap" for day in ("one", "two", "three")]
+    content = [rng.bytes(size)] * 2 + [rng.bytes(size)]
+    for file, data in zip(files, content, strict=True):
+        file.parent.mkdir()
+        file.write_bytes(data)
+    one, two, three = map(fingerprint, files)
+    assert one == two != three and one["files"] == three["files"]
+
+
+def test_what_is_read_does_not_lie_where_it_is_written(bags, weights, tmp_path):
+    mine = shutil.copy(weights, tmp_path / "net.safetensors")
+    (tmp_path / ".robustseg").mkdir()
+    with pytest.raises(RobustsegError, match=r"contains the input .*net\.safetensors"):
+        run_each(bags[:1], out=tmp_path, workers=Workers(), overrides=[f"weights={mine}"])
+    with pytest.raises(RobustsegError, match="would take the place of the table"):
+        run_each([Path("runs.json.mcap")], out=tmp_path, workers=Workers())
 
 
 def test_where_a_table_of_somebody_elses_lies_nothing_is_done(bags, weights, tmp_path):
