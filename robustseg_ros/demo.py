@@ -325,8 +325,8 @@ def _notices(listener: Listener, bag_path: Path) -> list[str]:
     ]
     if set(missing).difference(MADE_OF):
         told.append(
-            "this computer is slower than the drive is played, so pictures were passed over, and "
-            "labels without a mask count as missed; "
+            "this computer is slower than the drive is played: it may have passed pictures over, "
+            "and a label without a mask counts as missed; "
             f"`robustseg run {visible(str(bag_path))}` takes the time that it needs"
         )
     return told

@@ -157,9 +157,11 @@ def run(
     words = list(overrides or [])
     words += [f"device={config.scalar(device)}"] if device else []
     words += [f"weights={config.scalar(str(weights))}"] if weights else []
+    out = out or Path("out/runs" if jobs or ray else "out/run")
     how: dict[str, Any] = {
         "params": params,
         "overrides": words,
+        "out": out,
         "faults": faults_of(kill, fault),
         "seed": seed,
         "video": video,
@@ -168,10 +170,8 @@ def run(
         "inputs": inputs,
     }
     if jobs or ray:
-        each = out or Path("out/runs")
-        _run_each(bags, jobs or ALL_CORES, ray, out=each, strict=strict, **how)
+        _run_each(bags, jobs or ALL_CORES, ray, strict=strict, **how)
         return
-    out = out or Path("out/run")
     with progress_bar("messages") as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
@@ -179,7 +179,7 @@ def run(
             text = f"{masks} masks"
             progress.update(task, completed=done, total=total, description=text, visible=True)
 
-        result = run_bags(bags, out=out, **how, on_progress=show)
+        result = run_bags(bags, **how, on_progress=show)
     answer(result)
     _summary(result, out)
     if strict and result["notices"]:

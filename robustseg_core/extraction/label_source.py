@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -154,10 +153,7 @@ class Pictures:
 
     def fingerprint(self) -> dict[str, Any]:
         """What changes when the pictures do."""
-        content = hashlib.sha256()
-        for _, file in self._files:
-            content.update(file.name.encode(errors="surrogateescape") + sampled(file))
-        return {"files": len(self._files), "content": content.hexdigest()}
+        return {"files": len(self._files), "content": sampled(file for _, file in self._files)}
 
 
 def _read(file: Path) -> NDArray[np.uint8]:

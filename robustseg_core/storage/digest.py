@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,21 +29,27 @@ def sha256(path: Path) -> _Hash:
     return total
 
 
-def sampled(path: Path) -> bytes:
-    """SHA-256 of a file up to 1 MiB; of a larger one, of 16 blocks of 64 KiB from end to end.
+def sampled(files: Iterable[Path]) -> str:
+    """What tells files from others of the same names and sizes, without reading all of large ones.
 
-    What was recorded at another time differs in each of them; a change to some bytes may not.
+    A file counts with its name and its bytes; one above 1 MiB with 16 blocks of 64 KiB from end to
+    end. What was recorded at another time differs in each of them; a change to some bytes may not.
+
+    Returns:
+        SHA-256, in hexadecimal.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: one cannot be read.
     """
-    if not path.is_file():  # a folder among pictures
-        return b""
-    if (size := path.stat().st_size) <= _SAMPLES * _SAMPLE:
-        return sha256(path).digest()
     total = hashlib.sha256()
-    with path.open("rb") as file:
-        for k in range(_SAMPLES):
-            file.seek(k * (size - _SAMPLE) // (_SAMPLES - 1))
-            total.update(file.read(_SAMPLE))
-    return total.digest()
+    for path in files:
+        total.update(os.fsencode(path.name))
+        size = path.stat().st_size
+        if size <= _SAMPLES * _SAMPLE:
+            total.update(sha256(path).digest())
+            continue
+        with path.open("rb") as file:
+            for k in range(_SAMPLES):
+                file.seek(k * (size - _SAMPLE) // (_SAMPLES - 1))
+                total.update(file.read(_SAMPLE))
+    return total.hexdigest()

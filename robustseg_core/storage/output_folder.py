@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class OutputFolder:
                 f"`{self._command}` does not replace; choose another folder"
             )
         self._files = manifest["files"]
-        if changed := self._changed():
+        if changed := self._changed(self._files):
             raise RobustsegError(
                 f"{self.path / changed[0]} was changed since robustseg wrote it; "
                 "move it away, or choose another folder"
@@ -94,7 +94,7 @@ class OutputFolder:
         staging = self._staging
         made = sorted(_files(staging), key=_last_the_summary)
         new = {name: _stamp(staging / name) for name in made}
-        if blocked := self._changed() or [name for name in made if self._foreign(name)]:
+        if blocked := self._changed(self._files) or [name for name in made if self._foreign(name)]:
             aside = _unused(self.path / META / "unpublished")
             staging.rename(aside)
             raise RobustsegError(
@@ -163,17 +163,17 @@ class OutputFolder:
     def is_whole(self) -> bool:
         """Whether a result of the command is there, published to its end, and as it was left."""
         manifest = self._read()
-        if manifest is None or manifest["command"] != self._command:
+        if manifest is None or (manifest["command"], manifest["state"]) != (self._command, "done"):
             return False
-        self._files = manifest["files"]
-        there = all(os.path.lexists(self.path / name) for name in self._files)
-        return manifest["state"] == "done" and there and not self._changed()
+        files = manifest["files"]
+        there = all(os.path.lexists(self.path / name) for name in files)
+        return there and not self._changed(files)
 
-    def _changed(self) -> list[str]:
-        """Files of ours that are there, and not as we left them."""
+    def _changed(self, files: Mapping[str, list[Stamp]]) -> list[str]:
+        """Those of these files of ours that are there, and not as we left them."""
         return [
             name
-            for name, stamps in self._files.items()
+            for name, stamps in files.items()
             if os.path.lexists(self.path / name)
             and (self._through_link(name) or _stamp(self.path / name) not in stamps)
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from robustseg_core.types import SECOND, Fault, State
+from robustseg_core.types import IGNORE, SECOND, Fault, State
 from support.drives import ALL, drive, rows, segmenter, through
 
 START_S = 1.5
@@ -19,9 +19,9 @@ class Account(NamedTuple):
     """... from the beginning of the fault."""
 
 
-def observed(text: str, seconds: float, seed: int = 1) -> Account:
+def observed(text: str, seconds: float, seed: int = 1, *, network: bool = True) -> Account:
     """What is said from the moment on at which a fault begins."""
-    made = segmenter(network=False)  # only who is in a mask matters
+    made = segmenter(network=network)
     said: dict[str, dict[Fault, float]] = {name: {} for name in ALL}
     states: dict[str, list[State]] = {name: [] for name in ALL}
     end_ns = round((START_S + seconds) * SECOND)
@@ -36,6 +36,7 @@ def observed(text: str, seconds: float, seed: int = 1) -> Account:
     arrivals = through(text, rows(START_S + seconds), seed=seed)
     maps = [(now, m) for now, m in drive(made, arrivals, watch) if START_S * SECOND < now < end_ns]
     for now, label_map in maps:
+        assert label_map.ids.max() < 19 or label_map.ids.max() == IGNORE
         for name, reasons in label_map.reasons.items():
             fault = reasons[0].fault
             said[name].setdefault(fault, now / SECOND - START_S)

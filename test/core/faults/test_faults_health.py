@@ -104,7 +104,8 @@ def test_a_sensor_that_sees_nothing_or_cannot_be_placed_is_dead(text):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("modality", ALL)
 def test_a_sensor_that_loses_half_of_its_messages_does_not_flap(modality, seed):
-    states = observed(f"{modality}:intermittent@{START_S}", 10, seed).states[modality]
+    account = observed(f"{modality}:intermittent@{START_S}", 10, seed, network=False)
+    states = account.states[modality]
     used = [state.usable for state in states]
     assert sum(a != b for a, b in pairwise(used)) <= 2
 
